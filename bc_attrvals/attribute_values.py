@@ -1,0 +1,329 @@
+"""The resource: typed coroutines, streams and bulk writes over customer attribute values.
+
+Single calls go before bulk ones (`Priority.INTERACTIVE` and `Priority.BULK`), unless a view made by
+`Store.with_options` says otherwise. Every method raises `StoreStateError` when the Store is not
+open in the running loop, and besides the errors it names any of `APIError`, `TransportError` and
+`DecodeError` after the tries of the retry policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from bc_attrvals.bulk import Items, Outcomes, UpsertJob
+from bc_attrvals.core.batching import KeyRegistry
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
+from bc_attrvals.core.models import (
+    AttributeValue,
+    AttributeValueUpsert,
+    Page,
+    Pagination,
+    check_id,
+)
+from bc_attrvals.core.outcomes import DeleteReport, UpsertOutcome, UpsertReport, attach_report
+from bc_attrvals.core.requests import Request, RequestBuilder
+from bc_attrvals.core.responses import decode_rows
+from bc_attrvals.deletes import DeleteJob, Ids, check_ids
+from bc_attrvals.errors import (
+    InvalidInputError,
+    ListingDriftError,
+    PartialFailureError,
+)
+from bc_attrvals.gate import Job, Priority
+from bc_attrvals.listing import Lister
+from bc_attrvals.scheduler import Call, Options, Scheduler
+
+__all__ = ["AttributeValues"]
+
+T = TypeVar("T")
+
+#: `UpsertReport.failures` holds so many outcomes unless told otherwise.
+_MOST_FAILURES = 1_000
+#: `delete_where` lists its filter so often before it gives up.
+_MOST_DELETE_PASSES = 5
+
+
+class AttributeValues:
+    """Customer attribute values of one store; get it as `Store.attribute_values`."""
+
+    __slots__ = ("_builder", "_ensure_open", "_lister", "_options", "_registry", "_scheduler")
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        builder: RequestBuilder,
+        lister: Lister,
+        registry: KeyRegistry,
+        options: Options,
+        ensure_open: Callable[[], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._builder = builder
+        self._lister = lister
+        self._registry = registry
+        self._options = options
+        self._ensure_open = ensure_open
+
+    def __repr__(self) -> str:
+        return f"<AttributeValues, {len(self._registry)} keys under way>"
+
+    async def get_page(
+        self,
+        filter: AttributeValueFilter | None = None,
+        *,
+        page: int = 1,
+        limit: int = MAX_PAGE_SIZE,
+    ) -> Page:
+        """Return one page of a listing, in one call; pages count from 1.
+
+        `limit` is at most 250 (the service's guide); the service may put fewer rows in a page,
+        and says so in `pagination.per_page`. The order of rows promises nothing. A filter that
+        matches nothing gives an empty page without a call.
+
+        Raises `InvalidInputError` for a page or limit out of range, and for a filter whose id
+        lists need more than one URL: `pages` and `stream` take those.
+        """
+        self._ensure_open()
+        _check_range("page", page, 1, None)
+        _check_range("limit", limit, 1, MAX_PAGE_SIZE)
+        queries = self._builder.listing_queries(filter)
+        if not queries:
+            return Page([], Pagination(0, limit, 1, 0, 0))
+        if len(queries) > 1:
+            message = f"the id lists need {len(queries)} URLs; use pages() or stream()"
+            raise InvalidInputError(message, field="filter")
+        return await self._lister.page(queries[0], page, limit, self._options, Priority.INTERACTIVE)
+
+    async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
+        """Return the value a customer has for an attribute, or None, in one call."""
+        check_id(customer_id, "customer_id")
+        check_id(attribute_id, "attribute_id")
+        page = await self.get_page(
+            AttributeValueFilter(customer_id_in=[customer_id], attribute_id_in=[attribute_id])
+        )
+        key = (customer_id, attribute_id)
+        return next((row for row in page.data if row.key == key), None)
+
+    async def count(self, filter: AttributeValueFilter | None = None) -> int:
+        """Return how many values match, in one call for each URL the filter needs."""
+        self._ensure_open()
+        total = 0
+        for query in self._builder.listing_queries(filter):
+            page = await self._lister.page(query, 1, 1, self._options, Priority.INTERACTIVE)
+            total += page.pagination.total
+        return total
+
+    async def pages(
+        self, filter: AttributeValueFilter | None = None, *, read_ahead: int | None = None
+    ) -> AsyncGenerator[Page]:
+        """Yield every page of a listing in order.
+
+        `read_ahead` pages (default: `Limits.reads`) are fetched while one is worked on. The count
+        of pages is followed as it grows and shrinks. Rows that others insert or delete meanwhile
+        move the others across page borders, so a row may be missed or come twice: that is seen as
+        a `ListingDriftSeen` event when the total moves, and not repaired.
+
+        Leaving the loop early, or cancelling, cancels what is fetched ahead; where it matters
+        when, close the generator (`contextlib.aclosing`).
+        """
+        self._ensure_open()
+        if read_ahead is not None:
+            _check_range("read_ahead", read_ahead, 0, None)
+        async with aclosing(self._lister.pages(filter, self._options, Job(), read_ahead)) as pages:
+            async for page in pages:
+                yield page
+
+    async def stream(
+        self, filter: AttributeValueFilter | None = None
+    ) -> AsyncGenerator[AttributeValue]:
+        """Yield every value of a listing, page after page; see `pages`."""
+        async with aclosing(self.pages(filter)) as pages:
+            async for page in pages:
+                for value in page.data:
+                    yield value
+
+    async def put_batch(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValue]:
+        """Store up to ten items in one PUT, and return the rows as the service echoes them.
+
+        The raw call: rows come in the service's order, and may be fewer than the items. A refused
+        call (`UnprocessableError`) is not taken apart, and keys of other calls under way
+        are not waited for; `upsert` does both.
+
+        Raises `InvalidInputError` for none or more than ten items. Cancelled, it returns at once;
+        a call on the wire keeps its slot until it is answered, and may be applied.
+        """
+        self._ensure_open()
+        items = list(items)
+        if not 0 < len(items) <= MAX_BATCH_SIZE:
+            message = f"a call takes 1 to {MAX_BATCH_SIZE} items, not {len(items)}"
+            raise InvalidInputError(message, field="items")
+        for index, item in enumerate(items):
+            if not isinstance(item, AttributeValueUpsert):
+                message = f"expected AttributeValueUpsert, got {type(item).__name__}"
+                raise InvalidInputError(message, field="items", place=f"items[{index}]")
+        return await self._write(self._builder.upsert(items), decode_rows)
+
+    async def delete_batch(self, ids: Iterable[int]) -> None:
+        """Delete rows by id in one DELETE; ids that do not exist are no error.
+
+        Raises `InvalidInputError` for no ids, more than `Limits.delete_size`, or more than fit
+        into a URL of 2,000 bytes. On cancellation see `put_batch`.
+        """
+        self._ensure_open()
+        ids = list(ids)
+        check_ids(ids)
+        requests = list(self._builder.deletes(ids, self._scheduler.limits.delete_size))
+        if len(requests) != 1:
+            most = self._scheduler.limits.delete_size
+            message = f"a call takes 1 to {most} ids that fit into a URL, not {len(ids)}"
+            raise InvalidInputError(message, field="ids")
+        await self._write(requests[0][0], lambda _: None)
+
+    async def upsert(
+        self,
+        items: Items,
+        *,
+        raise_on_failure: bool = True,
+        max_failures: int = _MOST_FAILURES,
+    ) -> UpsertReport:
+        """Store any number of items, ten a call, and return the sum of what became of them.
+
+        `items` is an iterable, sync or async, and is read lazily; memory does not grow with its
+        length. Of equal keys the last one given wins; no two upserts under way in the Store hold
+        the same key. The report's `failures` holds the first `max_failures` outcomes that were
+        failed or not sent.
+
+        Raises `PartialFailureError` with the report when an item was not stored, unless
+        `raise_on_failure` is False. 401, 403, 404, a suspended or a closed store end the job at
+        once with that error and its `.report`; input not yet read stays unread. An error raised
+        by `items` itself is raised after all read before it was sent, its report in a note
+        (and in `.report` of our own errors).
+
+        Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
+        until they are answered, nothing more is sent. All upserts are idempotent: run the same
+        again.
+        """
+        outcomes = Outcomes(max_failures)
+        job = self._upsert_job(items, outcomes)
+        try:
+            while await job.step():
+                pass
+        except BaseException:
+            await job.abandon()
+            raise
+        return _finish(job, raise_on_failure=raise_on_failure)
+
+    async def upsert_stream(self, items: Items) -> AsyncGenerator[UpsertOutcome]:
+        """Store any number of items, and yield one outcome for each as calls are answered.
+
+        As `upsert`, but every item gives exactly one `UpsertOutcome`, in no order, and failed
+        items raise nothing. Work goes on while outcomes are taken: a loop that pauses, pauses the
+        input. What ends the job (see `upsert`) is raised after the outcomes of all items read.
+        Leaving the loop is a cancellation: outcomes not yet taken are lost to the caller.
+        """
+        ready: deque[UpsertOutcome] = deque()
+        job = self._upsert_job(items, Outcomes(0, ready))
+        try:
+            more = True
+            while more:
+                more = await job.step()
+                while ready:
+                    yield ready.popleft()
+        except BaseException:
+            await job.abandon()
+            raise
+        _finish(job, raise_on_failure=False)
+
+    async def delete(self, ids: Ids) -> DeleteReport:
+        """Delete any number of rows by id, fifty a call; `ids` may be sync or async, read lazily.
+
+        `deleted` counts the ids the service confirmed; it does not say which of them existed.
+        The first error ends the job: it is raised with `.report`, after calls under way have
+        ended. Cancelled, it returns at once; calls on the wire may be applied.
+        """
+        self._ensure_open()
+        job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
+        return await job.run(ids)
+
+    async def delete_where(
+        self, filter: AttributeValueFilter | None, *, everything: bool = False
+    ) -> DeleteReport:
+        """Delete every row that matches, and those that come to match meanwhile.
+
+        The filter is listed to its end, what was found is deleted, and it is listed again until
+        nothing is found. `deleted` counts ids the service confirmed.
+
+        Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True, and
+        `ListingDriftError` when rows keep coming after several passes; then, and on any
+        error of a call, `.report` says what was deleted.
+        """
+        self._ensure_open()
+        if (filter is None or filter.is_empty) and not everything:
+            message = "an empty filter matches every value; say everything=True if you mean it"
+            raise InvalidInputError(message, field="filter")
+        job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
+        for _ in range(_MOST_DELETE_PASSES):
+            # Listed to the end first: deleting underneath would move rows across page borders.
+            ids = array("i", [row.id async for row in self.stream(filter)])
+            if not ids:
+                return job.report()
+            await job.run(ids)
+        if await self.count(filter):
+            message = "rows that match keep coming"
+            error = ListingDriftError(message, passes=_MOST_DELETE_PASSES)
+            error.report = job.report()
+            raise error
+        return job.report()
+
+    def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
+        self._ensure_open()
+        return UpsertJob(
+            items,
+            scheduler=self._scheduler,
+            builder=self._builder,
+            registry=self._registry,
+            options=self._options,
+            lister=self._lister,
+            outcomes=outcomes,
+        )
+
+    async def _write(self, request: Request, decode: Callable[[bytes], T]) -> T:
+        """Send a write in a task of its own, so that a cancelled caller leaves it its slot."""
+        call = Call()
+        task = self._scheduler.start(
+            self._scheduler.send(request, decode, self._options, Priority.INTERACTIVE, call)
+        )
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._scheduler.abandon(task, call)
+            raise
+
+
+def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:
+    report = job.report()
+    if job.error is not None:
+        attach_report(job.error, report)
+        raise job.error
+    if raise_on_failure and not report.ok:
+        lost = report.failed + report.not_sent
+        message = f"{lost} of {lost + report.stored + report.superseded} items were not stored"
+        if report.failures:
+            message += f"; the first: {report.failures[0].error}"
+        raise PartialFailureError(message, report)
+    return report
+
+
+def _check_range(field: str, value: int, low: int, high: int | None) -> None:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    if not good or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        message = f"{field} must be an int {bounds}, not {value!r}"
+        raise InvalidInputError(message, field=field)

@@ -1,0 +1,514 @@
+"""Bulk upserts: a lazily read input becomes calls of ten, three at once, one outcome per item.
+
+Between the resource above and the scheduler below. One `UpsertJob` reads its input no further
+than it can send, keeps equal keys apart, and finds the bad items of a refused call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Final, TypeAlias
+
+import attrs
+
+from bc_attrvals.core.batching import Batcher, KeyRegistry
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.responses import decode_rows, indexes_named
+from bc_attrvals.core.retry import ends_job
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    InvalidInputError,
+    PayloadTooLargeError,
+    StoreStateError,
+    UnconfirmedError,
+    UnprocessableError,
+)
+from bc_attrvals.gate import Job, Priority
+from bc_attrvals.listing import Lister
+from bc_attrvals.scheduler import Call, Options, Scheduler
+
+__all__ = ["Items", "Outcomes", "UpsertJob"]
+
+#: What bulk writes read: any iterable of upserts, sync or async.
+Items: TypeAlias = Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert]
+
+#: Items read for a batch before it is sent as it is: with few keys, most items only replace
+#: one another, and an endless input of one key would be read for ever.
+_LOOK_AHEAD: Final = 200
+#: An asynchronous input that pauses this long has its unfilled batch sent.
+_LINGER_S: Final = 0.05
+#: How often an item is sent whose value the service then does not hold.
+_MOST_SENDINGS: Final = 2
+#: Customers remembered as refused; one more is simply not remembered.
+_MOST_SUSPECTS: Final = 10_000
+
+
+class Outcomes:
+    """Where a job puts what became of its items; counts them all."""
+
+    __slots__ = ("_failures", "_most_failures", "_queue", "counts")
+
+    def __init__(self, most_failures: int, queue: deque[UpsertOutcome] | None = None) -> None:
+        self.counts = dict.fromkeys(OutcomeStatus, 0)
+        self._failures: list[UpsertOutcome] = []
+        self._most_failures = most_failures
+        # Outcomes are made one by one only where somebody reads them one by one.
+        self._queue = queue
+
+    def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]) -> None:
+        """Note items as stored, each with its row."""
+        self.counts[OutcomeStatus.STORED] += len(items)
+        if self._queue is not None:
+            self._queue.extend(
+                UpsertOutcome(item, OutcomeStatus.STORED, row)
+                for item, row in zip(items, rows, strict=True)
+            )
+
+    def superseded(self, item: AttributeValueUpsert) -> None:
+        """Note an item as superseded."""
+        self.counts[OutcomeStatus.SUPERSEDED] += 1
+        if self._queue is not None:
+            self._queue.append(UpsertOutcome(item, OutcomeStatus.SUPERSEDED))
+
+    def lost(
+        self, items: Iterable[AttributeValueUpsert], status: OutcomeStatus, error: BCAttrValsError
+    ) -> None:
+        """Note items as failed or not sent, for one reason."""
+        for item in items:
+            self.counts[status] += 1
+            wanted = len(self._failures) < self._most_failures
+            if not wanted and self._queue is None:
+                continue
+            outcome = UpsertOutcome(item, status, None, error)
+            if wanted:
+                self._failures.append(outcome)
+            if self._queue is not None:
+                self._queue.append(outcome)
+
+    def report(self, calls: int, retries: int, seconds: float) -> UpsertReport:
+        """Return the sum."""
+        return UpsertReport(
+            stored=self.counts[OutcomeStatus.STORED],
+            failed=self.counts[OutcomeStatus.FAILED],
+            superseded=self.counts[OutcomeStatus.SUPERSEDED],
+            not_sent=self.counts[OutcomeStatus.NOT_SENT],
+            failures=tuple(self._failures),
+            calls=calls,
+            retries=retries,
+            seconds=seconds,
+        )
+
+
+@attrs.define(eq=False)
+class _Batch:
+    """One batch under way, with all the calls it comes to."""
+
+    items: list[AttributeValueUpsert]
+    call: Call
+    # What has no outcome yet, the part that is sent now last.
+    parts: list[list[AttributeValueUpsert]]
+    task: asyncio.Task[None] | None = None
+
+
+class UpsertJob:
+    """One bulk upsert. Step it until it is done, then look at `error`.
+
+    Cancelling `step` and then `abandon` leave the job at once: calls on the wire end by themselves
+    and keep their slots and keys until then; nothing else is sent.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        *,
+        scheduler: Scheduler,
+        builder: RequestBuilder,
+        registry: KeyRegistry,
+        options: Options,
+        lister: Lister,
+        outcomes: Outcomes,
+    ) -> None:
+        self._scheduler = scheduler
+        self._builder = builder
+        self._registry = registry
+        self._options = options
+        self._lister = lister
+        self._outcomes = outcomes
+        self._job = Job()
+        self._batcher = Batcher(registry, scheduler.limits.batch_size, self._wake)
+        self._input = _open_input(items, self._wake)
+        self._running: set[_Batch] = set()
+        # One more than can be on the wire, so that a slot that falls free is taken at once.
+        self._most_running = scheduler.limits.writes + 1
+        self._budget = _LOOK_AHEAD
+        self._wakeup: asyncio.Event = asyncio.Event()
+        self._suspects: set[int] = set()
+        self._stopped_by: BCAttrValsError | None = None
+        self._crash: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+        self.calls = 0
+        self.retries = 0
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the job early: an error of the service, or of the input itself."""
+        return self._crash or self._stopped_by or self._input.error
+
+    def report(self) -> UpsertReport:
+        """Return the sum up to now."""
+        return self._outcomes.report(self.calls, self.retries, self._loop.time() - self._started_at)
+
+    async def step(self) -> bool:
+        """Send what can be sent and wait until something has changed; False when all is done."""
+        self._wakeup.clear()
+        self._launch()
+        if not self._running and not self._more_to_come():
+            await self._input.close()
+            return False
+        if not self._wakeup.is_set():
+            await self._wakeup.wait()
+        return True
+
+    async def abandon(self) -> None:
+        """Let go: see the class."""
+        for batch in list(self._running):
+            if batch.task is not None:
+                self._scheduler.abandon(batch.task, batch.call)
+        self._batcher.drain()
+        await self._input.close()
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+
+    def _more_to_come(self) -> bool:
+        if self._stopped_by is not None or self._crash is not None:
+            return False
+        return bool(self._batcher) or not self._input.exhausted
+
+    def _launch(self) -> None:
+        while self._more_to_come() and len(self._running) < self._most_running:
+            self._read()
+            ready = self._batcher.ready
+            if not ready or (
+                ready < self._scheduler.limits.batch_size and not self._send_partial()
+            ):
+                return
+            items = self._batcher.take()
+            self._budget = _LOOK_AHEAD
+            if not items:
+                continue
+            batch = _Batch(items, Call(self._job), [items])
+            self._running.add(batch)
+            batch.task = self._scheduler.start(self._send_all(batch))
+            batch.task.add_done_callback(partial(self._settle, batch))
+
+    def _send_partial(self) -> bool:
+        return self._input.exhausted or self._input.pausing or self._budget <= 0
+
+    def _read(self) -> None:
+        size = self._scheduler.limits.batch_size
+        while self._budget > 0 and self._batcher.ready < size:
+            item = self._input.next()
+            if item is None:
+                return
+            self._budget -= 1
+            superseded = self._batcher.feed(item)
+            if superseded is not None:
+                self._outcomes.superseded(superseded)
+
+    def _settle(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+        """Close the books on a batch; called even when its task was cancelled before it began."""
+        self._running.discard(batch)
+        self._registry.release(item.key for item in batch.items)
+        self._wake()
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            # A fault of our own: it must not pass for a finished batch.
+            self._crash = crash
+        if self._stopped_by is not None:
+            for index, part in enumerate(reversed(batch.parts)):
+                cut_off = index == 0 and batch.call.sent
+                status = OutcomeStatus.FAILED if cut_off else OutcomeStatus.NOT_SENT
+                self._outcomes.lost(part, status, self._stopped_by)
+
+    async def _send_all(self, batch: _Batch) -> None:
+        """Send a batch, and the parts of it that are left when bad items are taken out."""
+        parts = batch.parts
+        sendings: dict[Key, int] = {}
+        while parts and self._stopped_by is None:
+            part = parts[-1]
+            batch.call = Call(self._job)
+            if self._suspects and len(split := self._split_off_suspects(part)) > 1:
+                parts[-1:] = split
+                continue
+            try:
+                rows = await self._put(part, batch.call)
+                parts[-1] = self._note_stored(part, rows)
+                parts[-1:] = await self._read_back(parts[-1], batch, sendings)
+            except UnprocessableError as error:
+                parts[-1:] = self._without_bad(part, error)
+            except PayloadTooLargeError as error:
+                parts[-1:] = self._halves(part, error)
+            except BCAttrValsError as error:
+                # A call closed before it was sent leaves its items as they were.
+                untouched = isinstance(error, StoreStateError) and not batch.call.sent
+                status = OutcomeStatus.NOT_SENT if untouched else OutcomeStatus.FAILED
+                parts.pop()
+                self._outcomes.lost(part, status, error)
+                if ends_job(error):
+                    self._stop(error, batch)
+
+    async def _put(self, part: Sequence[AttributeValueUpsert], call: Call) -> list[AttributeValue]:
+        try:
+            return await self._scheduler.send(
+                self._builder.upsert(part), decode_rows, self._options, Priority.BULK, call
+            )
+        finally:
+            self._count(call)
+
+    def _count(self, call: Call) -> None:
+        self.calls += call.sent
+        self.retries += max(0, call.sent - 1)
+
+    def _note_stored(
+        self, part: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]
+    ) -> list[AttributeValueUpsert]:
+        """Pair the answer with what was sent; return the items it does not confirm."""
+        if len(rows) == len(part) and all(map(_is_echo, part, rows)):
+            self._outcomes.stored(part, rows)
+            if self._suspects:
+                self._suspects.difference_update(item.customer_id for item in part)
+            return []
+        by_key = {row.key: row for row in rows}
+        confirmed = [item for item in part if _is_held(item, by_key)]
+        self._outcomes.stored(confirmed, [by_key[item.key] for item in confirmed])
+        return [item for item in part if not _is_held(item, by_key)]
+
+    async def _read_back(
+        self, items: Sequence[AttributeValueUpsert], batch: _Batch, sendings: dict[Key, int]
+    ) -> list[list[AttributeValueUpsert]]:
+        """Read unconfirmed items; return those to send again, in one part."""
+        if not items:
+            return []
+        wanted = AttributeValueFilter(
+            customer_id_in={item.customer_id for item in items},
+            attribute_id_in={item.attribute_id for item in items},
+        )
+        by_key: dict[Key, AttributeValue] = {}
+        try:
+            async with aclosing(self._lister.pages(wanted, self._options, self._job)) as pages:
+                async for page in pages:
+                    self.calls += 1
+                    by_key.update((row.key, row) for row in page.data)
+        except BCAttrValsError as error:
+            self._outcomes.lost(items, OutcomeStatus.FAILED, error)
+            if ends_job(error):
+                self._stop(error, batch)
+            return []
+        held = [item for item in items if _is_held(item, by_key)]
+        self._outcomes.stored(held, [by_key[item.key] for item in held])
+        again: list[AttributeValueUpsert] = []
+        for item in items:
+            if _is_held(item, by_key):
+                continue
+            sendings[item.key] = sendings.get(item.key, 1) + 1
+            if sendings[item.key] <= _MOST_SENDINGS:
+                again.append(item)
+                continue
+            found = "another value" if item.key in by_key else "no value"
+            message = f"sent {_MOST_SENDINGS} times with success, yet the service holds {found}"
+            self._outcomes.lost([item], OutcomeStatus.FAILED, UnconfirmedError(message))
+        return [again] if again else []
+
+    def _without_bad(
+        self, part: list[AttributeValueUpsert], error: UnprocessableError
+    ) -> list[list[AttributeValueUpsert]]:
+        """Fail the item a 422 names and return the rest; where it names none, halves.
+
+        The service reports the first bad item alone, so the rest may hold more.
+        """
+        named = indexes_named(error.errors, len(part))
+        if not named:
+            return self._halves(part, error)
+        self._outcomes.lost([part[index] for index in named], OutcomeStatus.FAILED, error)
+        rest = [item for index, item in enumerate(part) if index not in named]
+        return [rest] if rest else []
+
+    def _halves(
+        self, part: list[AttributeValueUpsert], error: BCAttrValsError
+    ) -> list[list[AttributeValueUpsert]]:
+        if len(part) == 1:
+            self._outcomes.lost(part, OutcomeStatus.FAILED, error)
+            if len(self._suspects) < _MOST_SUSPECTS:
+                self._suspects.add(part[0].customer_id)
+            return []
+        middle = len(part) // 2
+        return [part[middle:], part[:middle]]
+
+    def _split_off_suspects(
+        self, items: list[AttributeValueUpsert]
+    ) -> list[list[AttributeValueUpsert]]:
+        """Return the items in parts, those of customers refused before one by one.
+
+        Most refusals are of a customer (deleted since), who has several values: looking for
+        each of them by halves again would cost several calls a value.
+        """
+        if not self._suspects:
+            return [items]
+        rest = [item for item in items if item.customer_id not in self._suspects]
+        alone = [[item] for item in items if item.customer_id in self._suspects]
+        return [*alone, rest] if rest else alone
+
+    def _stop(self, error: BCAttrValsError, batch: _Batch) -> None:
+        """End the job: what waits is not sent, what is on the wire is waited for."""
+        if self._stopped_by is not None:
+            return
+        self._stopped_by = error
+        self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
+        for other in self._running:
+            if other is not batch and other.task is not None and not other.call.on_wire:
+                other.task.cancel()
+
+
+def _is_echo(item: AttributeValueUpsert, row: AttributeValue) -> bool:
+    return (
+        item.value == row.attribute_value
+        and item.customer_id == row.customer_id
+        and item.attribute_id == row.attribute_id
+    )
+
+
+def _is_held(item: AttributeValueUpsert, by_key: dict[Key, AttributeValue]) -> bool:
+    row = by_key.get(item.key)
+    return row is not None and row.attribute_value == item.value
+
+
+def _checked(item: object, index: int) -> AttributeValueUpsert:
+    if not isinstance(item, AttributeValueUpsert):
+        message = f"expected AttributeValueUpsert, got {type(item).__name__}"
+        raise InvalidInputError(message, field="items", place=f"items[{index}]")
+    return item
+
+
+class _SyncInput:
+    """Items of an ordinary iterable, pulled when they are needed."""
+
+    pausing = False
+
+    def __init__(self, items: Iterable[AttributeValueUpsert]) -> None:
+        if isinstance(items, list | tuple):
+            # All at hand, so a bad one is found before anything is sent.
+            for index, item in enumerate(items):
+                _checked(item, index)
+        self._items: Iterator[AttributeValueUpsert] = iter(items)
+        self._count = 0
+        self.exhausted = False
+        self.error: BaseException | None = None
+
+    def next(self) -> AttributeValueUpsert | None:
+        """Return the next item; None at the end, or when the input failed."""
+        if self.exhausted:
+            return None
+        try:
+            item = next(self._items)
+            checked = _checked(item, self._count)
+        except StopIteration:
+            self.exhausted = True
+            return None
+        except Exception as error:  # noqa: BLE001 - raised again by the job
+            # What was read before is still sent; then the job ends with this error.
+            self.exhausted = True
+            self.error = error
+            return None
+        self._count += 1
+        return checked
+
+    async def close(self) -> None:
+        """Do nothing: an iterator is not closed by its reader."""
+
+
+class _AsyncInput:
+    """Items of an asynchronous iterable, read by a task of its own into a short buffer."""
+
+    def __init__(
+        self, items: AsyncIterable[AttributeValueUpsert], on_change: Callable[[], None]
+    ) -> None:
+        self._items = items
+        self._on_change = on_change
+        self._buffer: deque[AttributeValueUpsert] = deque()
+        self._space = asyncio.Event()
+        self._finished = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._read())
+        self.pausing = False
+        self.error: BaseException | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all items were handed out."""
+        return self._finished and not self._buffer
+
+    def next(self) -> AttributeValueUpsert | None:
+        """Return the next item, or None when none is at hand."""
+        if not self._buffer:
+            if not self._finished and self._linger is None and not self.pausing:
+                self._linger = self._loop.call_later(_LINGER_S, self._pause)
+            return None
+        item = self._buffer.popleft()
+        self._space.set()
+        return item
+
+    async def close(self) -> None:
+        """Stop reading, and close the input if it is a generator."""
+        self._stop_lingering()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def _pause(self) -> None:
+        self._linger = None
+        self.pausing = True
+        self._on_change()
+
+    def _stop_lingering(self) -> None:
+        self.pausing = False
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    async def _read(self) -> None:
+        iterator: AsyncIterator[AttributeValueUpsert] = aiter(self._items)
+        count = 0
+        try:
+            async for item in iterator:
+                self._buffer.append(_checked(item, count))
+                count += 1
+                self._stop_lingering()
+                self._on_change()
+                while len(self._buffer) >= _LOOK_AHEAD:
+                    self._space.clear()
+                    await self._space.wait()
+        except Exception as error:  # noqa: BLE001 - raised again by the job
+            self.error = error
+        finally:
+            self._finished = True
+            self._on_change()
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _open_input(items: Items, on_change: Callable[[], None]) -> _SyncInput | _AsyncInput:
+    if isinstance(items, AsyncIterable):
+        return _AsyncInput(items, on_change)
+    if isinstance(items, Iterable) and not isinstance(items, str | bytes):
+        return _SyncInput(items)
+    message = f"items must be an iterable, sync or async, not {type(items).__name__}"
+    raise InvalidInputError(message, field="items")

@@ -1,0 +1,125 @@
+"""Cuts a stream of items into calls: ten at most, no key twice, none that is under way.
+
+Pure and synchronous: `feed` items, `take` batches, `release` the keys of a call that has ended.
+Of equal keys that wait, the latest wins. A key under way is parked until its call has ended,
+whichever job of the Store holds it, so values of one key go out one after the other, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from bc_attrvals.core.models import AttributeValueUpsert, Key
+
+__all__ = ["Batcher", "KeyRegistry"]
+
+
+class KeyRegistry:
+    """The keys under way in one Store, and who waits for them."""
+
+    __slots__ = ("_held", "_waiting")
+
+    def __init__(self) -> None:
+        self._held: set[Key] = set()
+        self._waiting: dict[Key, list[Batcher]] = {}
+
+    def __len__(self) -> int:
+        """Return how many keys are under way."""
+        return len(self._held)
+
+    def __contains__(self, key: Key) -> bool:
+        """Return whether a key is under way."""
+        return key in self._held
+
+    def hold(self, keys: Iterable[Key]) -> None:
+        """Mark keys as under way."""
+        self._held.update(keys)
+
+    def wait(self, key: Key, batcher: Batcher) -> None:
+        """Have `batcher` told when a key under way is released."""
+        self._waiting.setdefault(key, []).append(batcher)
+
+    def leave(self, key: Key, batcher: Batcher) -> None:
+        """Take back a `wait`."""
+        batchers = self._waiting.get(key)
+        if batchers is not None and batcher in batchers:
+            batchers.remove(batcher)
+            if not batchers:
+                del self._waiting[key]
+
+    def release(self, keys: Iterable[Key]) -> None:
+        """Mark keys as free again, and tell those that wait for them."""
+        for key in keys:
+            self._held.discard(key)
+            if self._waiting:
+                for batcher in self._waiting.pop(key, ()):
+                    batcher.unpark(key)
+
+
+class Batcher:
+    """The items of one job that were read and not sent yet."""
+
+    __slots__ = ("_on_unpark", "_parked", "_ready", "_registry", "_size")
+
+    def __init__(
+        self, registry: KeyRegistry, size: int, on_unpark: Callable[[], object] = lambda: None
+    ) -> None:
+        self._registry = registry
+        self._size = size
+        self._on_unpark = on_unpark
+        self._ready: dict[Key, AttributeValueUpsert] = {}
+        self._parked: dict[Key, AttributeValueUpsert] = {}
+
+    def __len__(self) -> int:
+        """Return how many items wait, parked ones included."""
+        return len(self._ready) + len(self._parked)
+
+    @property
+    def ready(self) -> int:
+        """How many items may be sent."""
+        return len(self._ready)
+
+    def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
+        """Take in an item; return the one of the same key that it supersedes, if any."""
+        key = item.key
+        if key in self._registry:
+            superseded = self._ready.pop(key, None) or self._parked.get(key)
+            if key not in self._parked:
+                self._registry.wait(key, self)
+            self._parked[key] = item
+            return superseded
+        superseded = self._ready.get(key)
+        self._ready[key] = item
+        return superseded
+
+    def take(self) -> list[AttributeValueUpsert]:
+        """Return up to `size` items, in the order they came, and hold their keys."""
+        batch: list[AttributeValueUpsert] = []
+        for key in list(self._ready):
+            item = self._ready.pop(key)
+            if key in self._registry:
+                # Another job of the Store has taken it since.
+                self._parked[key] = item
+                self._registry.wait(key, self)
+                continue
+            batch.append(item)
+            if len(batch) == self._size:
+                break
+        self._registry.hold(item.key for item in batch)
+        return batch
+
+    def unpark(self, key: Key) -> None:
+        """Make a parked item ready: its key is free."""
+        item = self._parked.pop(key, None)
+        if item is not None:
+            self._ready[key] = item
+            self._on_unpark()
+
+    def drain(self) -> list[AttributeValueUpsert]:
+        """Give up all items that wait, and return them."""
+        for key in self._parked:
+            self._registry.leave(key, self)
+        items = [*self._ready.values(), *self._parked.values()]
+        self._ready.clear()
+        self._parked.clear()
+        return items

@@ -1,0 +1,153 @@
+"""The values of the resource, and what makes an item fit to be sent.
+
+Models are frozen and slotted. The service says `value` in requests and `attribute_value` in
+answers (older reference pages say `value` in both); the one Python name is `value`, and
+`AttributeValue.attribute_value` is the same string.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+import attrs
+import msgspec
+
+from bc_attrvals.errors import InvalidInputError
+
+__all__ = [
+    "MAX_ID",
+    "MAX_VALUE_CHARACTERS",
+    "AttributeValue",
+    "AttributeValueUpsert",
+    "Key",
+    "Page",
+    "Pagination",
+]
+
+#: Ids are `int32` in the service's OpenAPI description.
+MAX_ID = 2**31 - 1
+#: The longest value the service stores, in characters (its reference for PUT).
+MAX_VALUE_CHARACTERS = 255
+
+#: (customer_id, attribute_id): what an upsert without `id` is matched by.
+Key: TypeAlias = tuple[int, int]
+
+# The annotation is msgspec's: a date without zone leaves the fast path (see responses.py).
+_AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+@attrs.frozen
+class AttributeValue:
+    """One stored value, as the service answered it.
+
+    Dates are aware UTC datetimes, or None where the service left them out.
+    """
+
+    id: int
+    customer_id: int
+    attribute_id: int
+    attribute_value: str
+    date_created: _AwareDatetime | None = None
+    date_modified: _AwareDatetime | None = None
+
+    @property
+    def value(self) -> str:
+        """The stored string; the same as `attribute_value`."""
+        return self.attribute_value
+
+    @property
+    def key(self) -> Key:
+        """(customer_id, attribute_id)."""
+        return (self.customer_id, self.attribute_id)
+
+
+@attrs.frozen(init=False)
+class AttributeValueUpsert:
+    """One value to store: created if the customer has none for the attribute, else replaced.
+
+    Checked when it is built: ids are positive 32-bit integers, the value a string of at most 255
+    characters that UTF-8 can encode. `id`, the id of the stored row, is optional; without it the
+    service matches by customer and attribute.
+
+    Raises `InvalidInputError`, whose `field` names what is wrong.
+    """
+
+    customer_id: int
+    attribute_id: int
+    value: str
+    id: int | None = None
+
+    def __init__(
+        self, customer_id: int, attribute_id: int, value: str, id: int | None = None
+    ) -> None:
+        # One pass in the good case: this runs once for each of 100,000 items.
+        if not (
+            type(customer_id) is int
+            and type(attribute_id) is int
+            and type(value) is str
+            and 0 < customer_id <= MAX_ID
+            and 0 < attribute_id <= MAX_ID
+            and len(value) <= MAX_VALUE_CHARACTERS
+            and value.isascii()
+            and id is None
+        ):
+            check_id(customer_id, "customer_id")
+            check_id(attribute_id, "attribute_id")
+            _check_value(value)
+            if id is not None:
+                check_id(id, "id")
+        self.__attrs_init__(customer_id, attribute_id, value, id)
+
+    @property
+    def key(self) -> Key:
+        """(customer_id, attribute_id)."""
+        return (self.customer_id, self.attribute_id)
+
+
+def check_id(value: object, field: str, place: str | None = None) -> int:
+    """Return `value` as a positive 32-bit id, or raise `InvalidInputError` naming `field`."""
+    # bool is an int in Python, but True is nobody's customer id.
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{field} must be an int, not {type(value).__name__}"
+        raise InvalidInputError(message, field=field, place=place)
+    if not 0 < value <= MAX_ID:
+        message = f"{field} must be from 1 to {MAX_ID}, not {value}"
+        raise InvalidInputError(message, field=field, place=place)
+    return value
+
+
+def _check_value(value: object) -> None:
+    if not isinstance(value, str):
+        message = f"value must be a str, not {type(value).__name__}"
+        raise InvalidInputError(message, field="value")
+    if len(value) > MAX_VALUE_CHARACTERS:
+        message = f"value has {len(value)} characters, at most {MAX_VALUE_CHARACTERS} are stored"
+        raise InvalidInputError(message, field="value")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        message = f"value holds a lone surrogate at character {error.start}"
+        raise InvalidInputError(message, field="value") from None
+
+
+@attrs.frozen
+class Pagination:
+    """Where a page stands in its listing, as the service says; pages count from 1.
+
+    `total` and `total_pages` are of the moment of the answer: both move while others write.
+    """
+
+    total: int
+    per_page: int
+    current_page: int
+    total_pages: int
+    count: int | None = None
+
+
+@attrs.frozen
+class Page:
+    """One page of a listing; the order of `data` is the service's and promises nothing."""
+
+    data: list[AttributeValue]
+    pagination: Pagination

@@ -1,0 +1,93 @@
+"""What became of the items of a bulk job, one outcome an item."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
+from bc_attrvals.errors import BCAttrValsError
+
+__all__ = ["DeleteReport", "OutcomeStatus", "UpsertOutcome", "UpsertReport", "attach_report"]
+
+
+class OutcomeStatus(StrEnum):
+    """What became of one item."""
+
+    #: The service confirmed it: the answer echoed it, or it was read back.
+    STORED = "stored"
+    #: Refused, or unconfirmed after all tries; `error` says which.
+    FAILED = "failed"
+    #: An item with the same key came later in the input and was sent in its place.
+    SUPERSEDED = "superseded"
+    #: The job ended before its turn; nothing of it was sent.
+    NOT_SENT = "not_sent"
+
+
+@attrs.frozen
+class UpsertOutcome:
+    """What became of one item: `stored` is the row as the service holds it, `error` the reason.
+
+    `stored` is set when the status is stored, `error` when it is failed or not sent.
+    """
+
+    item: AttributeValueUpsert
+    status: OutcomeStatus
+    stored: AttributeValue | None = None
+    error: BCAttrValsError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True for `stored` alone."""
+        return self.status is OutcomeStatus.STORED
+
+
+@attrs.frozen
+class UpsertReport:
+    """The sum of a bulk upsert: `stored + failed + superseded + not_sent` items were read.
+
+    `failures` holds the first outcomes that were failed or not sent, in the order they ended;
+    `calls` counts requests sent, retries and confirming reads included, `retries` those sent again.
+    """
+
+    stored: int = 0
+    failed: int = 0
+    superseded: int = 0
+    not_sent: int = 0
+    failures: tuple[UpsertOutcome, ...] = ()
+    calls: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """True when every item was stored or gave way to a later one."""
+        return not (self.failed or self.not_sent)
+
+
+@attrs.frozen
+class DeleteReport:
+    """The sum of a bulk delete.
+
+    `deleted` counts the ids the service confirmed with 204; it does not say which of them existed.
+    """
+
+    deleted: int = 0
+    calls: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+
+def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> None:
+    """Make an error that ends a job tell what was done before: `.report` of ours, else a note."""
+    if isinstance(error, BCAttrValsError):
+        error.report = report
+        return
+    done = (
+        f"{report.deleted} ids deleted"
+        if isinstance(report, DeleteReport)
+        else f"{report.stored} items stored, {report.failed} failed, "
+        f"{report.superseded} superseded, {report.not_sent} not sent"
+    )
+    error.add_note(f"bc_attrvals: before this, {done}")

@@ -1,0 +1,257 @@
+"""What the rate-limit headers teach, as a state machine that is given `now`.
+
+The service counts calls in windows and says in every answer how many are left and how many
+milliseconds the window still runs. All apps of a store share the count, so only the newest answer
+is believed, both ways; the requests of ours that it may not have counted yet are taken off.
+
+Times are local monotonic seconds. The server's clock is never compared with ours: each answer
+bounds the window's end to [sent + reset, received + reset + granularity], answers of one window
+are intersected, and the next window opens at the upper bound. So a request is never early, and
+late by no more than the quickest answer's way back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+__all__ = ["QuotaHeaders", "QuotaSnapshot", "QuotaState", "read_quota_headers"]
+
+#: The window of the service, where an answer leaves it out (its rate-limit guide).
+DEFAULT_WINDOW_S: Final = 30.0
+#: The next window is opened this much after the last possible end of the one before.
+_EDGE_S: Final = 0.001
+#: Headers beyond these are not believed.
+_LONGEST_WINDOW_S: Final = 86_400.0
+_LARGEST_QUOTA: Final = 10**9
+# Two ends that differ by less than this share of a window are one end and two drifting clocks.
+_DRIFT: Final = 0.05
+# Countdowns that differ by less than this come from one tick of the server's clock.
+_TIE_S: Final = 1e-6
+
+
+@attrs.frozen
+class QuotaHeaders:
+    """The rate-limit headers of one answer, believable as a whole."""
+
+    window_s: float
+    reset_s: float
+    quota: int
+    left: int
+
+
+def _number(headers: Mapping[str, str], name: str) -> int | None:
+    text = headers.get(name)
+    # ASCII digits only: no sign, no fraction, no exponent, no bytes of a flood.
+    if text is None or not 0 < len(text) < 16 or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
+def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
+    """Return what the four headers say, or None where they are missing or absurd.
+
+    `headers` must ignore the case of names, as aiohttp's do.
+    """
+    left = _number(headers, "X-Rate-Limit-Requests-Left")
+    reset_ms = _number(headers, "X-Rate-Limit-Time-Reset-Ms")
+    quota = _number(headers, "X-Rate-Limit-Requests-Quota")
+    if left is None or reset_ms is None or quota is None:
+        return None
+    window_ms = _number(headers, "X-Rate-Limit-Time-Window-Ms")
+    window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
+    reset_s = reset_ms / 1000
+    if not (
+        0 < window_s <= _LONGEST_WINDOW_S
+        and reset_s <= window_s + 1.0
+        and 0 < quota < _LARGEST_QUOTA
+    ):
+        return None
+    return QuotaHeaders(window_s, reset_s, quota, min(left, quota))
+
+
+@attrs.frozen
+class QuotaSnapshot:
+    """What is known of the quota at a moment; all None while no answer has told.
+
+    `left` counts what this client may still send in the window, `resets_in_s` the seconds to
+    the next window.
+    """
+
+    quota: int | None = None
+    left: int | None = None
+    resets_in_s: float | None = None
+
+
+class QuotaState:
+    """How many requests may be sent now.
+
+    Call `take` before each request and exactly one of `answered` or `unanswered` after it.
+    """
+
+    __slots__ = (
+        "_believed_at",
+        "_blocked_until",
+        "_countdown_s",
+        "_end_high",
+        "_end_low",
+        "_granularity_s",
+        "_guessed_since",
+        "_left",
+        "_lost",
+        "_out",
+        "_previous_end",
+        "_quota",
+        "_reserve",
+        "_sent",
+        "_window_s",
+    )
+
+    def __init__(self, reserve: int = 0) -> None:
+        self._reserve = reserve
+        self._quota: int | None = None
+        self._window_s = DEFAULT_WINDOW_S
+        self._left = 0
+        self._countdown_s = math.inf
+        self._believed_at = -math.inf
+        self._end_low = -math.inf
+        self._end_high = -math.inf
+        # When the present window was opened by our clock alone; None once an answer told of it.
+        self._guessed_since: float | None = None
+        self._previous_end = -math.inf
+        # Until a countdown shows otherwise, the server's clock may tick in whole seconds.
+        self._granularity_s = 1.0
+        self._blocked_until = -math.inf
+        self._out = 0
+        # Ours in this window, a bound that holds even where answers overtake one another.
+        self._sent = 0
+        self._lost: list[float] = []
+
+    def take(self) -> None:
+        """Count one request as out; it is about to be sent."""
+        self._out += 1
+        self._sent += 1
+
+    def available(self, now: float) -> int | None:
+        """Return how many requests may be sent now; None when no quota is known."""
+        if now < self._blocked_until:
+            return 0
+        if self._quota is None:
+            return None
+        if now > self._end_high + _EDGE_S:
+            self._open_window(now)
+        # Ours that are out may not be in the server's count yet: take them off (safe side).
+        left = min(self._left - self._out - len(self._lost), self._quota - self._sent)
+        return max(0, left - self._kept())
+
+    def opens_at(self) -> float | None:
+        """Return when to look again if nothing is available; None when nothing is in the way."""
+        if self._quota is None:
+            return None if self._blocked_until == -math.inf else self._blocked_until
+        return max(self._end_high + 1.5 * _EDGE_S, self._blocked_until)
+
+    def answered(
+        self, sent_at: float, now: float, headers: QuotaHeaders | None, *, refused: bool = False
+    ) -> None:
+        """Count one request as answered, and believe its headers if they are the newest.
+
+        `refused` is a 429 that carries the headers: nothing is left in its window, whatever its
+        count says.
+        """
+        self._out -= 1
+        if headers is None:
+            # A gateway's 502 carries none either, so one answer proves nothing.
+            if self._quota is not None and now > self._believed_at + 2 * self._window_s:
+                self._quota = None
+            return
+        if headers.reset_s % 1:
+            self._granularity_s = 0.001
+        low = sent_at + headers.reset_s - self._granularity_s
+        high = now + headers.reset_s + self._granularity_s
+        left = 0 if refused else headers.left
+        surely_newer = sent_at >= self._believed_at
+        if self._is_new_window(sent_at, low, high, headers.window_s):
+            self._end_low, self._end_high = low, high
+            self._guessed_since = None
+            self._left = left
+            self._sent = self._out + 1
+        elif self._guessed_since is not None or self._is_past(high, headers.window_s):
+            if not surely_newer or self._guessed_since is not None:
+                return
+            # The server's clock or window was set back.
+            self._end_low, self._end_high = low, high
+            self._left = left
+        else:
+            self._end_low = max(self._end_low, low)
+            self._end_high = max(self._end_low, min(self._end_high, high))
+            if surely_newer or headers.reset_s < self._countdown_s - _TIE_S:
+                self._left = left
+            elif headers.reset_s <= self._countdown_s + _TIE_S:
+                self._left = min(self._left, left)
+            else:
+                return
+        self._countdown_s = headers.reset_s
+        self._believed_at = now
+        self._quota = headers.quota
+        self._window_s = headers.window_s
+        # This answer was asked for after those had died, so its count holds them.
+        if self._lost:
+            self._lost = [died_at for died_at in self._lost if died_at > sent_at]
+
+    def unanswered(self, now: float) -> None:
+        """Count one request as ended without an answer: it still may have cost its unit."""
+        self._out -= 1
+        if self._quota is not None:
+            self._lost.append(now)
+
+    def unsent(self) -> None:
+        """Count one request as never sent: its unit is free again."""
+        self._out -= 1
+        self._sent -= 1
+
+    def block(self, until: float) -> None:
+        """Send nothing before `until`: a 429 that told only how many seconds to wait."""
+        self._blocked_until = max(self._blocked_until, until)
+
+    def snapshot(self, now: float) -> QuotaSnapshot:
+        """Return what is known now."""
+        left = self.available(now)
+        if left is None or self._quota is None:
+            return QuotaSnapshot()
+        return QuotaSnapshot(self._quota, left, max(0.0, self._end_high + _EDGE_S - now))
+
+    def _kept(self) -> int:
+        # A reserve of the whole quota would stop all work for good: one unit is always ours.
+        return min(self._reserve, (self._quota or 1) - 1)
+
+    def _is_new_window(self, sent_at: float, low: float, high: float, window_s: float) -> bool:
+        if self._quota is None:
+            return True
+        middle = (low + high) / 2
+        if self._guessed_since is not None:
+            # Sent after the opening, it can only speak of the new window. Sent before, it speaks
+            # of the window whose end it is nearer to.
+            return sent_at >= self._guessed_since or middle - self._previous_end > window_s / 2
+        return (
+            low - self._end_high > window_s * _DRIFT
+            or middle - (self._end_low + self._end_high) / 2 > window_s / 2
+        )
+
+    def _is_past(self, high: float, window_s: float) -> bool:
+        return self._end_low - high > window_s * _DRIFT
+
+    def _open_window(self, now: float) -> None:
+        """Begin a window that no answer has told of yet: the quota is assumed whole."""
+        assert self._quota is not None
+        self._previous_end = self._end_high
+        self._guessed_since = now
+        # Its end is a guess on the late side, which the first answer replaces.
+        self._end_low = self._end_high = now + self._window_s
+        self._countdown_s = math.inf
+        self._left = self._quota
+        self._sent = self._out
+        # Those that died before the old window's end were counted there.
+        self._lost = [died_at for died_at in self._lost if died_at > self._previous_end - _EDGE_S]

@@ -1,0 +1,90 @@
+"""Builds the one request of each operation: method, path with raw query, body.
+
+The URLs are finished here, percent-encoding included; the session must send them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Final
+from urllib.parse import quote
+
+import attrs
+import msgspec
+
+from bc_attrvals.core.filters import MAX_URL_BYTES, AttributeValueFilter, join_ids, split_queries
+from bc_attrvals.core.models import AttributeValueUpsert
+
+__all__ = ["MAX_DELETE_URL_BYTES", "Operation", "Request", "RequestBuilder"]
+
+#: The whole URL of a DELETE stays below this; the most ids a call may name is not documented.
+MAX_DELETE_URL_BYTES: Final = 2_000
+
+_PAGE_ROOM_BYTES: Final = len("&limit=250&page=1234567890")
+
+
+class Operation(StrEnum):
+    """The three kinds of call, each with its own limit of requests at once."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+
+
+@attrs.frozen
+class Request:
+    """One call, ready to send. `path` holds the query and may be logged: it has no secrets."""
+
+    operation: Operation
+    method: str
+    path: str
+    body: bytes | None = None
+
+    @property
+    def resource(self) -> str:
+        """The path without its query: what errors and log lines name."""
+        return self.path.partition("?")[0]
+
+
+class RequestBuilder:
+    """Builds the requests of one store, whose hash and base URL fix the room left in a URL."""
+
+    __slots__ = ("_delete_room_bytes", "_encode", "_listing_room_bytes", "_path")
+
+    def __init__(self, store_hash: str, base_url: str) -> None:
+        self._path = f"/stores/{quote(store_hash, safe='')}/v3/customers/attribute-values"
+        used_bytes = len(base_url.encode()) + len(self._path) + 1
+        self._listing_room_bytes = MAX_URL_BYTES - used_bytes - _PAGE_ROOM_BYTES
+        self._delete_room_bytes = MAX_DELETE_URL_BYTES - used_bytes - len("id:in=")
+        self._encode = msgspec.json.Encoder().encode
+
+    def listing_queries(self, filter: AttributeValueFilter | None) -> list[str]:
+        """Return the queries, disjoint in what they list, that `filter` needs; see `filters`."""
+        return split_queries(filter, self._listing_room_bytes)
+
+    def page(self, query: str, page: int, limit: int) -> Request:
+        """Return the GET of one page (from 1) of a query of `listing_queries`."""
+        joint = "&" if query else ""
+        path = f"{self._path}?{query}{joint}limit={limit}&page={page}"
+        return Request(Operation.READ, "GET", path)
+
+    def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
+        """Return the PUT of up to ten items; an `id` of None is left out."""
+        rows: list[dict[str, int | str]] = []
+        for item in items:
+            row: dict[str, int | str] = {
+                "attribute_id": item.attribute_id,
+                "value": item.value,
+                "customer_id": item.customer_id,
+            }
+            if item.id is not None:
+                row["id"] = item.id
+            rows.append(row)
+        return Request(Operation.WRITE, "PUT", self._path, self._encode(rows))
+
+    def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
+        """Yield DELETEs with the count of ids each names: at most `most`, and a short URL."""
+        for part in join_ids(ids, self._delete_room_bytes, most):
+            count = part.count(",") + 1
+            yield Request(Operation.DELETE, "DELETE", f"{self._path}?id:in={part}"), count

@@ -1,0 +1,176 @@
+"""Reads answers: status, headers and bytes become a page, rows, or a typed error.
+
+msgspec decodes straight into the attrs classes. What it refuses goes to the cattrs converter of
+`convert.py`, which knows every spelling the service has used and says where a fault is; the two
+agree on all that both accept, and a property test holds them to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import attrs
+import msgspec
+
+from bc_attrvals.core.models import AttributeValue, Page, Pagination
+from bc_attrvals.errors import (
+    APIError,
+    AuthenticationError,
+    DecodeError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    StoreSuspendedError,
+    UnprocessableError,
+)
+
+__all__ = ["decode_page", "decode_rows", "error_from_answer", "indexes_named", "is_success"]
+
+
+@attrs.frozen
+class _Meta:
+    pagination: Pagination
+
+
+@attrs.frozen
+class _PageEnvelope:
+    data: list[AttributeValue]
+    meta: _Meta
+
+
+@attrs.frozen
+class _RowsEnvelope:
+    data: list[AttributeValue]
+
+
+_PAGE_DECODER: Final = msgspec.json.Decoder(_PageEnvelope)
+_ROWS_DECODER: Final = msgspec.json.Decoder(_RowsEnvelope)
+
+
+def is_success(status: int) -> bool:
+    """Return whether the status is a 2xx."""
+    return 200 <= status < 300
+
+
+def decode_page(body: bytes) -> Page:
+    """Read the answer of a GET. Raises `DecodeError` with the place of what it can't read."""
+    try:
+        envelope = _PAGE_DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        from bc_attrvals.core.convert import convert_page
+
+        return convert_page(body)
+    return Page(_in_utc(envelope.data), envelope.meta.pagination)
+
+
+def decode_rows(body: bytes) -> list[AttributeValue]:
+    """Read the answer of a PUT. Raises `DecodeError` with the place of what it can't read."""
+    try:
+        envelope = _ROWS_DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        from bc_attrvals.core.convert import convert_rows
+
+        return convert_rows(body)
+    return _in_utc(envelope.data)
+
+
+def _in_utc(rows: list[AttributeValue]) -> list[AttributeValue]:
+    # msgspec keeps an offset such as +05:00 as it stands; the promise is UTC.
+    for row in rows:
+        created, modified = row.date_created, row.date_modified
+        if (created is not None and created.tzinfo is not UTC) or (
+            modified is not None and modified.tzinfo is not UTC
+        ):
+            break
+    else:
+        return rows
+    return [
+        attrs.evolve(
+            row, date_created=_utc(row.date_created), date_modified=_utc(row.date_modified)
+        )
+        for row in rows
+    ]
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise DecodeError("a date outside of the years 1 to 9999 in UTC") from None
+
+
+_BY_STATUS: Final[dict[int, type[APIError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: PayloadTooLargeError,
+    422: UnprocessableError,
+    429: RateLimitError,
+}
+
+# Seen in the wild as "The store is suspended ..." (503); a retry can't help.
+_SUSPENDED: Final = "the store is suspended"
+_MOST_TITLE_CHARACTERS: Final = 200
+_MOST_ERRORS: Final = 50
+
+
+def error_from_answer(
+    status: int, body: bytes, *, request_id: str | None, method: str, path: str
+) -> APIError:
+    """Return the typed error of an answer that is no 2xx.
+
+    The body may be JSON, problem+json, HTML, cut off or empty: the status always survives.
+    """
+    title, errors = _read_error_body(body)
+    if 300 <= status < 400:
+        title = title or "redirect, which is not followed: the access token must not travel"
+    title = title or "(no readable error body)"
+    cls = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+    if status == 503 and title.lower().startswith(_SUSPENDED):
+        cls = StoreSuspendedError
+    return cls(status, title, errors, request_id, method, path)
+
+
+def _read_error_body(body: bytes) -> tuple[str, dict[str, str]]:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", {}
+    if not isinstance(document, dict):
+        return "", {}
+    title = document.get("title") or document.get("detail") or document.get("message")
+    raw_errors = document.get("errors")
+    errors: dict[str, str] = {}
+    if isinstance(raw_errors, dict):
+        for key, text in raw_errors.items():
+            if len(errors) == _MOST_ERRORS:
+                break
+            errors[_line(key)] = _line(text)
+    return _line(title) if isinstance(title, str) else "", errors
+
+
+def _line(text: object) -> str:
+    """One printable line: error texts are logged, and come from outside."""
+    line = text if isinstance(text, str) else msgspec.json.encode(text).decode()
+    clean = "".join(c if c.isprintable() else " " for c in line[:_MOST_TITLE_CHARACTERS])
+    return clean.strip()
+
+
+_INDEX_OF_KEY: Final = re.compile(r"(\d{1,3})(?:\.|\Z)", re.ASCII)
+
+
+def indexes_named(errors: Mapping[str, str], count: int) -> list[int]:
+    """Return which items (from 0) of a call of `count` the keys `"<index>.<field>"` name.
+
+    Keys without an index, such as `".customer_create"`, and indexes out of range name none.
+    """
+    matches = (_INDEX_OF_KEY.match(key) for key in errors)
+    found = {int(match[1]) for match in matches if match}
+    return sorted(index for index in found if index < count)

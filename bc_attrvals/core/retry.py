@@ -1,0 +1,95 @@
+"""Whether and when a failed request is sent again: (error, tries so far) → wait | give up."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.errors import (
+    APIError,
+    BCAttrValsError,
+    DecodeError,
+    InvalidInputError,
+    StoreStateError,
+    StoreSuspendedError,
+    TransportError,
+)
+
+__all__ = ["RetryPolicy", "backoff_s", "ends_job", "is_retryable"]
+
+# 408 is a server's own timeout; 501 and 505 say that this request can never succeed.
+_RETRIED_BELOW_500: Final = frozenset({408})
+_NEVER_RETRIED: Final = frozenset({501, 505})
+
+
+def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    del instance
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        message = f"{attribute.name} must be a number above 0, not {value!r}"
+        raise InvalidInputError(message, field=attribute.name)
+
+
+def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    del instance
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        message = f"{attribute.name} must be an int of at least 1, not {value!r}"
+        raise InvalidInputError(message, field=attribute.name)
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How stubborn to be.
+
+    `attempts` counts all tries of one request, the first included. Before try n+1 the wait is
+    drawn evenly from 0 to min(`cap_s`, `base_s` * 2**(n-1)) seconds ("full jitter"), for writes
+    and deletes `write_factor` times that, as the service's guide asks. Waiting for quota uses no
+    tries. Retried are lost connections, timeouts, 408 and 5xx (but 501, 505 and a suspended
+    store), and a 2xx whose body can't be read; all calls of the resource are idempotent, so one
+    that may have been applied is sent again.
+    """
+
+    attempts: int = attrs.field(default=6, validator=_at_least_one)
+    base_s: float = attrs.field(default=0.25, validator=_positive)
+    cap_s: float = attrs.field(default=20.0, validator=_positive)
+    write_factor: float = attrs.field(default=2.0, validator=_positive)
+
+    def delay_s(
+        self, error: BCAttrValsError, attempt: int, operation: Operation, random: Random
+    ) -> float | None:
+        """Return the seconds to wait after try `attempt` (from 1) failed; None to give up."""
+        if attempt >= self.attempts or not is_retryable(error):
+            return None
+        factor = 1.0 if operation is Operation.READ else self.write_factor
+        return backoff_s(attempt, self.base_s * factor, self.cap_s * factor, random)
+
+
+def backoff_s(count: int, base_s: float, cap_s: float, random: Random) -> float:
+    """Return seconds drawn evenly from 0 to the bound that doubles with each count (from 1)."""
+    # The exponent is held down so that no float overflows, however long the trouble lasts.
+    return random.random() * min(cap_s, base_s * 2.0 ** min(count - 1, 60))
+
+
+def is_retryable(error: BCAttrValsError) -> bool:
+    """Return whether sending the same request again may succeed."""
+    if isinstance(error, StoreSuspendedError):
+        return False
+    if isinstance(error, APIError):
+        if error.status in _RETRIED_BELOW_500:
+            return True
+        return error.status >= 500 and error.status not in _NEVER_RETRIED
+    if isinstance(error, TransportError):
+        return error.retryable
+    return isinstance(error, DecodeError)
+
+
+def ends_job(error: BCAttrValsError) -> bool:
+    """Return whether an error ends a whole job, for nothing sent after it could succeed.
+
+    401 (wrong token), 403 (missing scope), 404 (wrong store), a suspended store, a closed Store.
+    """
+    if isinstance(error, StoreSuspendedError | StoreStateError):
+        return True
+    return isinstance(error, APIError) and error.status in {401, 403, 404}

@@ -1,0 +1,113 @@
+"""What happens underneath, as frozen events for progress bars, metrics and logs.
+
+`Store.subscribe` delivers them in the order things happen, on the event loop's thread. None holds
+the access token or a customer's value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from bc_attrvals.core.requests import Operation
+
+__all__ = [
+    "Event",
+    "EventBus",
+    "ListingDriftSeen",
+    "QuotaExhausted",
+    "RequestAnswered",
+    "RequestRetrying",
+    "RequestSent",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class RequestSent:
+    """A request goes out; `attempt` counts from 1."""
+
+    operation: Operation
+    attempt: int
+
+
+@attrs.frozen
+class RequestAnswered:
+    """A request came back, or ended without an answer (`status` None)."""
+
+    operation: Operation
+    status: int | None
+    seconds: float
+    bytes: int
+    request_id: str | None
+
+
+@attrs.frozen
+class RequestRetrying:
+    """A request will be sent again after `delay_s`; `reason` is the error's class name."""
+
+    operation: Operation
+    attempt: int
+    delay_s: float
+    reason: str
+
+
+@attrs.frozen
+class QuotaExhausted:
+    """All calls of the window are used; requests wait `resets_in_s` for the next one."""
+
+    quota: int | None
+    resets_in_s: float
+
+
+@attrs.frozen
+class ListingDriftSeen:
+    """A listing changed while it was read: `total` rows before, `new_total` now."""
+
+    page: int
+    total: int
+    new_total: int
+
+
+Event: TypeAlias = (
+    RequestSent | RequestAnswered | RequestRetrying | QuotaExhausted | ListingDriftSeen
+)
+
+
+class EventBus:
+    """Hands each event to all subscribers; one that raises harms nobody."""
+
+    __slots__ = ("_callbacks",)
+
+    def __init__(self) -> None:
+        self._callbacks: tuple[Callable[[Event], object], ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether anyone listens, so that events nobody wants are not made."""
+        return bool(self._callbacks)
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Add a callback; the function returned takes it out again (twice is harmless)."""
+
+        # An entry of its own, so that one callback subscribed twice can be taken out once.
+        def entry(event: Event) -> object:
+            return callback(event)
+
+        self._callbacks = (*self._callbacks, entry)
+
+        def unsubscribe() -> None:
+            self._callbacks = tuple(one for one in self._callbacks if one is not entry)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Deliver an event. What a callback raises is logged, and goes no further."""
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except Exception:
+                _logger.exception("a subscriber failed on %s", type(event).__name__)

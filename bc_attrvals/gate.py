@@ -1,0 +1,426 @@
+"""Who may send now: slots per operation, quota units, and a fair queue before both.
+
+`Gate` decides synchronously and keeps its state in plain numbers, so that nothing can slip in
+between a look and a step; callers that must wait are woken one by one, each with its slot and unit
+already taken. It is the in-process implementation of the `Quota` protocol, and the seam where a
+quota shared between processes is put in.
+
+Order: interactive requests before bulk ones, though of eight grants that both could have, one goes
+to bulk, so that it still moves. Among bulk jobs the one served longest ago is next, however
+much each has queued. A request refused for quota goes back to the front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections import deque
+from collections.abc import Mapping
+from enum import IntEnum
+from random import Random
+from typing import Final, Protocol
+
+import attrs
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.quota import QuotaSnapshot, QuotaState, read_quota_headers
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.core.retry import RetryPolicy, backoff_s
+from bc_attrvals.errors import StoreStateError
+from bc_attrvals.events import EventBus, QuotaExhausted
+
+__all__ = ["Gate", "Job", "Lease", "Priority", "Quota"]
+
+#: Of so many contested grants in a row, the last one goes to bulk.
+_BULK_SHARE: Final = 8
+
+
+class Priority(IntEnum):
+    """Which requests go first; the lower number does."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class Quota(Protocol):
+    """Where slots and quota units come from; give an own one as `Store(quota=...)`.
+
+    `open` is called once, before anything else, and `close` once at the end. Each `acquire` waits
+    for a slot and a unit and returns a lease, which is given back to `release` exactly once, with
+    the headers of the answer, or None when none came (the unit may still be spent).
+    A cancelled `acquire` must leave nothing taken.
+    """
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Get ready for one store."""
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        """Wait for a slot and a unit; return their lease."""
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """Give the slot back, and tell what the answer said of the quota."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+class Job:
+    """One bulk job, or all single calls together: the unit among which sharing is even."""
+
+    __slots__ = ("turn",)
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+
+@attrs.define(eq=False)
+class Lease:
+    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds)."""
+
+    operation: Operation
+    sent_at: float
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    future: asyncio.Future[Lease]
+    queued_at: float
+    blocked_before_s: float
+
+
+@attrs.define(eq=False)
+class _Lane:
+    """The slots and the queue of one operation."""
+
+    operation: Operation
+    most: int
+    # What the store bears at present; a float, for it is won back in fractions.
+    bearable: float
+    in_flight: int = 0
+    queued: int = 0
+    interactive: deque[_Waiter] = attrs.field(factory=deque)
+    bulk: dict[Job, deque[_Waiter]] = attrs.field(factory=dict)
+    # Bulk jobs that wait, the one served longest ago first; turns differ, so jobs never compare.
+    turns: list[tuple[int, int, Job]] = attrs.field(factory=list)
+    backoffs: int = 0
+    backed_off_at: float = -math.inf
+    blocked_until: float = -math.inf
+
+    def free(self, now: float) -> bool:
+        return self.in_flight < int(self.bearable) and now >= self.blocked_until
+
+    def next_interactive(self) -> _Waiter | None:
+        while self.interactive and self.interactive[0].future.done():
+            self.interactive.popleft()
+        return self.interactive[0] if self.interactive else None
+
+    def next_job(self) -> Job | None:
+        while self.turns:
+            job = self.turns[0][2]
+            waiters = self.bulk[job]
+            while waiters and waiters[0].future.done():
+                waiters.popleft()
+            if waiters:
+                return job
+            heapq.heappop(self.turns)
+            del self.bulk[job]
+        return None
+
+
+class Gate:
+    """Slots and quota of one store, in this process. Bound to the event loop it is opened in."""
+
+    def __init__(
+        self,
+        *,
+        events: EventBus,
+        retry: RetryPolicy,
+        random: Random,
+        count_units: bool = True,
+    ) -> None:
+        self._events = events
+        self._retry = retry
+        self._random = random
+        self._count_units = count_units
+        self._state = QuotaState()
+        self._lanes: dict[Operation, _Lane] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._waiting = 0
+        self._turn = 0
+        self._interactive_in_a_row = 0
+        # The time in which somebody waited for quota, as a clock that runs only then.
+        self._blocked_s = 0.0
+        self._blocked_since: float | None = None
+        self.slot_wait_s = 0.0
+        self.quota_wait_s = 0.0
+
+    def __repr__(self) -> str:
+        lanes = ", ".join(
+            f"{lane.operation}: {lane.in_flight} in flight, {lane.queued} queued"
+            for lane in self._lanes.values()
+        )
+        return f"<Gate {lanes}>"
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Bind to the running loop."""
+        del store_hash
+        self._loop = asyncio.get_running_loop()
+        self._state = QuotaState(limits.reserve)
+        most = {
+            Operation.READ: limits.reads,
+            Operation.WRITE: limits.writes,
+            Operation.DELETE: limits.deletes,
+        }
+        self._lanes = {
+            operation: _Lane(operation, count, float(count)) for operation, count in most.items()
+        }
+
+    async def close(self) -> None:
+        """Fail all that wait with `StoreStateError`."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for lane in self._lanes.values():
+            queues = [lane.interactive, *lane.bulk.values()]
+            for waiter in [waiter for queue in queues for waiter in queue]:
+                if not waiter.future.done():
+                    waiter.future.set_exception(_closed_error())
+
+    async def acquire(
+        self,
+        operation: Operation,
+        priority: Priority,
+        job: Job | None = None,
+        *,
+        front: bool = False,
+    ) -> Lease:
+        """Wait for a slot and a unit. `front` puts a request that was refused before all others.
+
+        Raises `StoreStateError` when the gate is closed. Cancelled, it leaves nothing taken, and
+        what it had been granted goes to the next.
+        """
+        if self._closed or self._loop is None:
+            raise _closed_error()
+        now = self._loop.time()
+        lane = self._lanes[operation]
+        if not lane.queued and lane.free(now) and self._state.available(now) != 0:
+            return self._take(lane, now)
+        waiter = _Waiter(self._loop.create_future(), now, self._blocked_time_s(now))
+        self._enqueue(lane, waiter, priority, job or _NO_JOB, front)
+        self._pump()
+        try:
+            lease = await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.cancelled():
+                self._leave(lane)
+                self._pump()
+            elif waiter.future.exception() is None:
+                # Granted and cancelled in one step of the loop: hand it on.
+                self.cancel(waiter.future.result())
+            raise
+        waited_s = lease.sent_at - waiter.queued_at
+        for_quota_s = min(waited_s, self._blocked_time_s(lease.sent_at) - waiter.blocked_before_s)
+        self.quota_wait_s += for_quota_s
+        self.slot_wait_s += waited_s - for_quota_s
+        return lease
+
+    def release(
+        self, lease: Lease, headers: Mapping[str, str] | None, *, status: int | None = None
+    ) -> None:
+        """Give the slot back and learn from the answer; `headers` is None when there was none."""
+        assert self._loop is not None
+        now = self._loop.time()
+        lane = self._lanes[lease.operation]
+        lane.in_flight -= 1
+        if headers is None:
+            self._state.unanswered(now)
+        else:
+            quota = read_quota_headers(headers) if self._count_units else None
+            self._state.answered(lease.sent_at, now, quota, refused=status == 429)
+        self._pump()
+
+    def cancel(self, lease: Lease) -> None:
+        """Give slot and unit back unused: nothing was sent."""
+        self._lanes[lease.operation].in_flight -= 1
+        self._state.unsent()
+        self._pump()
+
+    def wait_for(self, delay_s: float) -> None:
+        """Send nothing for `delay_s`: a 429 that told only how long to wait."""
+        assert self._loop is not None
+        self._state.block(self._loop.time() + delay_s)
+        self._pump()
+
+    def back_off(self, lease: Lease) -> None:
+        """Step back, for the store is under load: half the concurrency, and a pause for all.
+
+        Answers to requests sent before the last step back tell nothing new and change nothing.
+        """
+        assert self._loop is not None
+        lane = self._lanes[lease.operation]
+        if lease.sent_at < lane.backed_off_at:
+            return
+        now = self._loop.time()
+        lane.backoffs += 1
+        lane.bearable = max(1.0, lane.bearable / 2)
+        lane.backed_off_at = now
+        delay_s = backoff_s(lane.backoffs, self._retry.base_s, self._retry.cap_s, self._random)
+        lane.blocked_until = now + delay_s
+        self._pump()
+
+    def went_well(self, lease: Lease) -> None:
+        """Win the concurrency back, one more at once for each round of answers."""
+        lane = self._lanes[lease.operation]
+        if lane.bearable < lane.most and lease.sent_at >= lane.backed_off_at:
+            lane.backoffs = 0
+            lane.bearable = min(float(lane.most), lane.bearable + 1 / int(lane.bearable))
+            self._pump()
+
+    def in_flight(self) -> dict[Operation, int]:
+        """Return the requests out now, for each operation."""
+        return {operation: lane.in_flight for operation, lane in self._lanes.items()}
+
+    def queued(self) -> dict[Operation, int]:
+        """Return the requests that wait now, for each operation."""
+        return {operation: lane.queued for operation, lane in self._lanes.items()}
+
+    def quota(self) -> QuotaSnapshot:
+        """Return what is known of the quota now."""
+        if self._loop is None:
+            return QuotaSnapshot()
+        return self._state.snapshot(self._loop.time())
+
+    def _take(self, lane: _Lane, now: float) -> Lease:
+        lane.in_flight += 1
+        self._state.take()
+        return Lease(lane.operation, now)
+
+    def _enqueue(
+        self, lane: _Lane, waiter: _Waiter, priority: Priority, job: Job, front: bool
+    ) -> None:
+        lane.queued += 1
+        self._waiting += 1
+        if priority is Priority.INTERACTIVE:
+            queue = lane.interactive
+        else:
+            found = lane.bulk.get(job)
+            if found is None:
+                found = lane.bulk[job] = deque()
+                turn = -1 if front else job.turn
+                heapq.heappush(lane.turns, (turn, id(job), job))
+            queue = found
+        if front:
+            queue.appendleft(waiter)
+        else:
+            queue.append(waiter)
+
+    def _leave(self, lane: _Lane) -> None:
+        lane.queued -= 1
+        self._waiting -= 1
+
+    def _pump(self) -> None:
+        """Grant all that can be granted now, and set the one timer for the rest."""
+        loop = self._loop
+        if self._closed or loop is None:
+            return
+        if not self._waiting and self._blocked_since is None and self._timer is None:
+            return
+        now = loop.time()
+        if self._waiting:
+            available = self._state.available(now)
+            left = math.inf if available is None else available
+            while left > 0 and self._grant_one(now):
+                left -= 1
+        self._note_whether_blocked(now)
+        self._set_timer(loop, now)
+
+    def _grant_one(self, now: float) -> bool:
+        interactive: _Lane | None = None
+        bulk: tuple[_Lane, Job] | None = None
+        for lane in self._lanes.values():
+            if not lane.queued or not lane.free(now):
+                continue
+            if interactive is None and lane.next_interactive() is not None:
+                interactive = lane
+            job = lane.next_job()
+            if job is not None and (bulk is None or job.turn < bulk[1].turn):
+                bulk = (lane, job)
+        if interactive is not None and bulk is not None:
+            self._interactive_in_a_row += 1
+            if self._interactive_in_a_row >= _BULK_SHARE:
+                self._interactive_in_a_row = 0
+                interactive = None
+        if interactive is not None:
+            waiter = interactive.interactive.popleft()
+            lane = interactive
+        elif bulk is not None:
+            lane, job = bulk
+            heapq.heappop(lane.turns)
+            waiters = lane.bulk[job]
+            waiter = waiters.popleft()
+            self._turn += 1
+            job.turn = self._turn
+            if waiters:
+                heapq.heappush(lane.turns, (job.turn, id(job), job))
+            else:
+                del lane.bulk[job]
+        else:
+            return False
+        self._leave(lane)
+        waiter.future.set_result(self._take(lane, now))
+        return True
+
+    def _waits_for_quota(self, now: float) -> bool:
+        return (
+            any(lane.queued and lane.free(now) for lane in self._lanes.values())
+            and self._state.available(now) == 0
+        )
+
+    def _note_whether_blocked(self, now: float) -> None:
+        if self._waits_for_quota(now):
+            if self._blocked_since is None:
+                self._blocked_since = now
+                if self._events:
+                    quota = self._state.snapshot(now)
+                    self._events.emit(QuotaExhausted(quota.quota, quota.resets_in_s or 0.0))
+        elif self._blocked_since is not None:
+            self._blocked_s += now - self._blocked_since
+            self._blocked_since = None
+
+    def _blocked_time_s(self, now: float) -> float:
+        since = self._blocked_since
+        return self._blocked_s + (0.0 if since is None else max(0.0, now - since))
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        """Have one timer, at the first moment at which somebody who waits may go."""
+        moments = [
+            lane.blocked_until
+            for lane in self._lanes.values()
+            if lane.queued and now < lane.blocked_until
+        ]
+        if self._blocked_since is not None and (opens_at := self._state.opens_at()) is not None:
+            moments.append(opens_at)
+        when = min(moments, default=None)
+        if self._timer is not None:
+            if when is not None and self._timer.when() == when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            self._timer = loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._pump()
+
+
+#: The job of requests that belong to none.
+_NO_JOB: Final = Job()
+
+
+def _closed_error() -> StoreStateError:
+    return StoreStateError("the Store is closed")

@@ -1,0 +1,164 @@
+"""Listings: every page of a filter, fetched ahead and yielded in order.
+
+Between the resource above and the scheduler below. Page numbers are all the service has (no
+cursor, no sort), so the count of pages is followed as it moves, and never trusted further than the
+answers bear out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import Page
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.responses import decode_page
+from bc_attrvals.errors import PayloadTooLargeError
+from bc_attrvals.events import EventBus, ListingDriftSeen
+from bc_attrvals.gate import Job, Priority
+from bc_attrvals.scheduler import Call, Options, Scheduler
+
+__all__ = ["Lister"]
+
+#: The `limit` the service takes when none is given, which no plan can refuse.
+_DEFAULT_PAGE_SIZE = 50
+
+
+class Lister:
+    """Lists the values of one store."""
+
+    __slots__ = ("_builder", "_events", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, events: EventBus) -> None:
+        self._scheduler = scheduler
+        self._builder = builder
+        self._events = events
+
+    async def page(
+        self,
+        query: str,
+        page: int,
+        limit: int,
+        options: Options,
+        priority: Priority,
+        job: Job | None = None,
+    ) -> Page:
+        """Fetch one page (from 1) of a query."""
+        request = self._builder.page(query, page, limit)
+        return await self._scheduler.send(request, decode_page, options, priority, Call(job))
+
+    async def pages(
+        self,
+        filter: AttributeValueFilter | None,
+        options: Options,
+        job: Job,
+        read_ahead: int | None = None,
+    ) -> AsyncGenerator[Page]:
+        """Yield every page of a filter, of one query after the other."""
+        if read_ahead is None:
+            read_ahead = self._scheduler.limits.reads
+        for query in self._builder.listing_queries(filter):
+            listing = _Listing(self, query, options, job, read_ahead)
+            try:
+                while (page := await listing.next()) is not None:
+                    yield page
+            finally:
+                await listing.aclose()
+
+    def note_drift(self, page: int, total: int, new_total: int) -> None:
+        """Tell subscribers that a listing changed underneath."""
+        if self._events:
+            self._events.emit(ListingDriftSeen(page, total, new_total))
+
+    @property
+    def page_size(self) -> int:
+        """Rows asked for in a page."""
+        return self._scheduler.limits.page_size
+
+
+class _Listing:
+    """The pages of one query.
+
+    Each page is fetched by a task of its own; a failed one fails here when its turn comes, so that
+    errors keep their place.
+    """
+
+    def __init__(
+        self, lister: Lister, query: str, options: Options, job: Job, read_ahead: int
+    ) -> None:
+        self._lister = lister
+        self._query = query
+        self._options = options
+        self._job = job
+        self._read_ahead = read_ahead
+        self._limit = lister.page_size
+        self._fetches: deque[asyncio.Task[Page]] = deque()
+        self._next_fetch = 1
+        # The last page there is, by the newest answer that brought rows.
+        self._last_page = 1
+        self._total: int | None = None
+        self._previous_ids: tuple[int, ...] = ()
+
+    async def next(self) -> Page | None:
+        """Return the next page that brings something new; None when there is none."""
+        while True:
+            if not self._fetches:
+                if self._next_fetch > self._last_page:
+                    return None
+                self._fetch()
+            number = self._next_fetch - len(self._fetches)
+            try:
+                page = await self._fetches[0]
+            except PayloadTooLargeError:
+                # Too large a `limit` is answered 413 (the service's guide).
+                if number > 1 or self._limit <= _DEFAULT_PAGE_SIZE:
+                    raise
+                self._limit = _DEFAULT_PAGE_SIZE
+                self._fetches.clear()
+                self._next_fetch = 1
+                continue
+            self._fetches.popleft()
+            news = self._brings_news(page, number)
+            # Before the page is handed out, so that fetching goes on while it is worked on.
+            while self._next_fetch <= self._last_page and len(self._fetches) < self._read_ahead:
+                self._fetch()
+            if news:
+                return page
+
+    async def aclose(self) -> None:
+        """Cancel what is fetched ahead, and wait until it is gone."""
+        fetches = list(self._fetches)
+        self._fetches.clear()
+        for fetch in fetches:
+            fetch.cancel()
+        if fetches:
+            await asyncio.gather(*fetches, return_exceptions=True)
+
+    def _fetch(self) -> None:
+        fetch = self._lister.page(
+            self._query, self._next_fetch, self._limit, self._options, Priority.BULK, self._job
+        )
+        self._fetches.append(asyncio.get_running_loop().create_task(fetch))
+        self._next_fetch += 1
+
+    def _brings_news(self, page: Page, number: int) -> bool:
+        """Follow the counts of a page; return whether it is one not seen before.
+
+        Past the last page a server may answer an empty page, or one that was answered before.
+        Such a page can only lower the count of pages, so that a server that always promises one
+        more does not keep us for ever. The first page is always yielded.
+        """
+        pagination = page.pagination
+        if self._total is not None and pagination.total != self._total:
+            self._lister.note_drift(number, self._total, pagination.total)
+        self._total = pagination.total
+        ids = tuple(row.id for row in page.data)
+        stale = not ids or ids == self._previous_ids or pagination.current_page < number
+        if stale and number > 1:
+            self._last_page = min(self._last_page, pagination.total_pages)
+            return False
+        self._previous_ids = ids
+        self._last_page = pagination.total_pages
+        return True

@@ -1,0 +1,221 @@
+"""The transport: one request out, status, headers and bytes in; faults become our errors.
+
+aiohttp is wrapped here and nowhere else. Redirects are not followed and no cookies are kept, so
+that the access token travels to one place only. An error raised here never has aiohttp's
+exception behind it, for that one carries the request's headers, token included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import aiohttp
+import attrs
+from aiohttp import hdrs, http_exceptions
+from multidict import CIMultiDict, CIMultiDictProxy, istr
+from yarl import URL
+
+from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    DecodeError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+__all__ = ["Answer", "Session"]
+
+_logger = logging.getLogger(__name__)
+
+_AUTH_TOKEN: Final = istr("X-Auth-Token")
+_REQUEST_ID: Final = istr("X-Request-Id")
+_JSON: Final = "application/json"
+
+
+@attrs.frozen
+class Answer:
+    """One answer, read whole; `headers` ignore the case of names."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's `X-Request-Id`, cut to a line's length."""
+        request_id = self.headers.get(_REQUEST_ID)
+        return None if request_id is None else request_id[:100]
+
+
+async def _no_resend(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Turn a lost connection into our error before aiohttp sees it.
+
+    aiohttp sends an idempotent request again by itself when a kept-alive connection drops
+    (RFC 9112 section 9.3.1), without slot or quota unit. An exception it does not know stops that.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        # Never sent, and never resent by aiohttp.
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        reason = type(error).__name__
+    message = f"the connection was lost before the answer came ({reason})"
+    raise ConnectionLostError(message)
+
+
+class Session:
+    """Sends requests over an aiohttp session, its own or the caller's."""
+
+    __slots__ = (
+        "_base_url",
+        "_headers",
+        "_max_response_bytes",
+        "_middlewares",
+        "_owned",
+        "_session",
+        "_timeouts",
+    )
+
+    def __init__(
+        self,
+        base_url: str,
+        access_token: str,
+        *,
+        user_agent: str,
+        max_response_bytes: int,
+        session: aiohttp.ClientSession | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
+        self._base_url = base_url
+        self._max_response_bytes = max_response_bytes
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        headers = CIMultiDict(
+            {
+                _AUTH_TOKEN: access_token,
+                hdrs.ACCEPT: _JSON,
+                hdrs.CONTENT_TYPE: _JSON,
+                hdrs.USER_AGENT: user_agent,
+            }
+        )
+        self._owned = session is None
+        self._headers: Mapping[str, str] | None
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None
+        if session is None:
+            # The scheduler limits what is under way; a second limit here would only hide waits.
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=headers,
+                middlewares=(_no_resend,),
+                trace_configs=list(trace_configs),
+            )
+            self._headers = self._middlewares = None
+        else:
+            self._headers = headers
+            # Given for one request, middlewares replace the session's; the caller's stay in use.
+            own: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
+            self._middlewares = (_no_resend, *own)
+        self._session = session
+
+    @property
+    def closed(self) -> bool:
+        """Whether the aiohttp session is closed."""
+        return self._session.closed
+
+    async def aclose(self) -> None:
+        """Close the aiohttp session if it is our own."""
+        if self._owned:
+            await self._session.close()
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        """Send one request once and read the whole answer, whatever its status.
+
+        Raises `ConnectionFailedError` (never sent), `ConnectionLostError`, `RequestTimeoutError`
+        (of the whole attempt), or `DecodeError` when the answer is too long. Cancellation closes
+        the connection; a write may then have been applied.
+        """
+        try:
+            return await self._exchange(request, timeout_s)
+        except (
+            aiohttp.ClientError,
+            http_exceptions.HttpProcessingError,
+            TimeoutError,
+            OSError,
+        ) as error:
+            mapped = _map_error(error, timeout_s)
+        except TransportError as error:
+            mapped = error
+        mapped.method, mapped.path = request.method, request.resource
+        mapped.may_have_been_applied = request.operation is not Operation.READ and not isinstance(
+            mapped, ConnectionFailedError
+        )
+        raise mapped
+
+    async def _exchange(self, request: Request, timeout_s: float) -> Answer:
+        timeout = self._timeouts.get(timeout_s)
+        if timeout is None:
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
+            self._timeouts = {timeout_s: timeout}
+        response = await self._session.request(
+            request.method,
+            # Encoded already: yarl would quote what the service wants raw.
+            URL(self._base_url + request.path, encoded=True),
+            data=request.body,
+            headers=self._headers,
+            allow_redirects=False,
+            middlewares=self._middlewares,
+            timeout=timeout,
+        )
+        try:
+            body = await self._read(response)
+        except BaseException:
+            response.close()
+            raise
+        answer = Answer(response.status, response.headers, body)
+        _logger.debug(
+            "%s %s: %d, %d bytes, request id %s",
+            request.method,
+            request.resource,
+            answer.status,
+            len(body),
+            answer.request_id,
+        )
+        return answer
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read the body in pieces, so that a decompressed flood stops at the cap."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await response.content.readany():
+            size += len(piece)
+            if size > self._max_response_bytes:
+                message = f"the answer is longer than {self._max_response_bytes} bytes"
+                raise DecodeError(
+                    message, status=response.status, request_id=response.headers.get(_REQUEST_ID)
+                )
+            pieces.append(piece)
+        response.release()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _map_error(error: Exception, timeout_s: float) -> TransportError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        # str() of both names host, port and the fault of the certificate.
+        return ConnectionFailedError(f"no trusted connection: {error}", retryable=False)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return ConnectionFailedError(f"no connection: {error}")
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        reason = "the answer was cut off or can't be unpacked"
+    elif isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):
+        reason = "the answer is no well-formed HTTP"
+    else:
+        reason = f"the connection was lost ({type(error).__name__})"
+    return ConnectionLostError(reason)

@@ -1,0 +1,354 @@
+"""The Store: owns the session, the scheduler and the keys under way, and wires them together."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from bc_attrvals.attribute_values import AttributeValues
+from bc_attrvals.core.batching import KeyRegistry
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.retry import RetryPolicy
+from bc_attrvals.errors import InvalidInputError, StoreStateError
+from bc_attrvals.events import Event, EventBus
+from bc_attrvals.gate import Priority, Quota
+from bc_attrvals.listing import Lister
+from bc_attrvals.scheduler import Options, Scheduler, Statistics
+from bc_attrvals.session import Session
+
+__all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
+
+DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
+
+# The unreserved characters of RFC 3986: a hash of these stands in a path as it is.
+_STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)
+# Visible ASCII: anything else could end the header it stands in.
+_TOKEN: Final = re.compile(r"[!-~]{1,1000}", re.ASCII)
+_USER_AGENT: Final = re.compile(r"[ -~]{1,300}", re.ASCII)
+
+
+@attrs.define(eq=False)
+class _Runtime:
+    """What the Store and all its views share while it is open in one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    session: Session
+    scheduler: Scheduler
+    builder: RequestBuilder
+    lister: Lister
+    registry: KeyRegistry
+
+
+@attrs.define(eq=False)
+class _State:
+    """What is left of a Store between its openings, and its runtime while it is open."""
+
+    name: str
+    events: EventBus
+    runtime: _Runtime | None = None
+    was_closed: bool = False
+
+    def __repr__(self) -> str:
+        if self.runtime is not None:
+            return f"{self.name}, {self.runtime.scheduler!r}"
+        return f"{self.name}, {'closed' if self.was_closed else 'not entered'}"
+
+    def running(self) -> _Runtime:
+        if self.runtime is None:
+            how = "is closed" if self.was_closed else "must be entered first (async with)"
+            message = f"the Store {how}"
+            raise StoreStateError(message)
+        return self.runtime
+
+    def resource(self, options: Options) -> AttributeValues:
+        runtime = self.running()
+
+        def ensure_open() -> None:
+            if self.runtime is not runtime:
+                raise StoreStateError("the Store is closed")
+            if asyncio.get_running_loop() is not runtime.loop:
+                raise StoreStateError("the Store is open in another event loop")
+
+        return AttributeValues(
+            scheduler=runtime.scheduler,
+            builder=runtime.builder,
+            lister=runtime.lister,
+            registry=runtime.registry,
+            options=options,
+            ensure_open=ensure_open,
+        )
+
+
+class StoreView:
+    """A Store seen through its own options; shares session, quota and slots with the others."""
+
+    __slots__ = ("_options", "_state")
+
+    def __init__(self, state: _State, options: Options) -> None:
+        self._state = state
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state!r}>"
+
+    @property
+    def attribute_values(self) -> AttributeValues:
+        """The resource, with the options of this view.
+
+        Raises `StoreStateError` unless the Store is open.
+        """
+        return self._state.resource(self._options)
+
+    def with_options(
+        self,
+        *,
+        priority: Priority | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> StoreView:
+        """Return a light view with other options; None keeps what this one has.
+
+        `priority` is for all its requests, `timeout` in seconds for each try.
+        """
+        options = self._options
+        if priority is not None:
+            options = attrs.evolve(options, priority=Priority(priority))
+        if timeout is not None:
+            options = attrs.evolve(options, timeout_s=_checked_timeout(timeout))
+        if retry is not None:
+            options = attrs.evolve(options, retry=retry)
+        return StoreView(self._state, options)
+
+    def statistics(self) -> Statistics:
+        """Return a frozen snapshot of the Store's traffic since it was opened."""
+        return self._state.running().scheduler.statistics()
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Have `callback` called with every event; the function returned ends that.
+
+        It runs on the event loop's thread and must not block. What it raises is logged, and
+        harms nobody.
+        """
+        return self._state.events.subscribe(callback)
+
+
+class Store(StoreView):
+    """One BigCommerce store: an async context manager around session and scheduler.
+
+    `store_hash` and `access_token` come from the store's API account. `base_url` must be https,
+    or http to loopback, for the token travels with each request. `limits` bounds what is under way
+    at once, `retry` says how stubborn to be, `timeout` is seconds for each try. A `session` of
+    your own is used (its proxy, TLS and trace settings) and not closed. `quota` replaces the
+    quota of this process by one shared with others. `trace_configs` are aiohttp's, for a
+    session of our own. `user_agent` is put before the library's name.
+
+    Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
+    or error.
+
+    Enter it in the event loop it is used in. Each entering makes new state; one Store can be
+    entered again after it was closed.
+    """
+
+    __slots__ = (
+        "_base_url",
+        "_caller_session",
+        "_limits",
+        "_quota",
+        "_store_hash",
+        "_token",
+        "_trace_configs",
+        "_user_agent",
+    )
+
+    def __init__(
+        self,
+        store_hash: str,
+        access_token: str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        limits: Limits = Limits(),  # noqa: B008
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        timeout: float = 30.0,
+        session: aiohttp.ClientSession | None = None,
+        quota: Quota | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        user_agent: str | None = None,
+    ) -> None:
+        _check_pattern("store_hash", store_hash, _STORE_HASH, "letters, digits, '-', '_', '.', '~'")
+        _check_pattern("access_token", access_token, _TOKEN, "visible ASCII characters")
+        if user_agent is not None:
+            _check_pattern("user_agent", user_agent, _USER_AGENT, "printable ASCII characters")
+        if session is not None and trace_configs:
+            message = "trace_configs go with a session of our own; give them to yours"
+            raise InvalidInputError(message, field="trace_configs")
+        self._store_hash = store_hash
+        self._token = access_token
+        self._base_url = _checked_base_url(base_url)
+        self._limits = limits
+        self._caller_session = session
+        self._quota = quota
+        self._trace_configs = tuple(trace_configs)
+        self._user_agent = _full_user_agent(user_agent)
+        super().__init__(
+            _State(f"{store_hash!r} at {self._base_url}", EventBus()),
+            Options(_checked_timeout(timeout), retry),
+        )
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        limits: Limits = Limits(),  # noqa: B008
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        timeout: float = 30.0,
+        session: aiohttp.ClientSession | None = None,
+        quota: Quota | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        user_agent: str | None = None,
+    ) -> Self:
+        """Make a Store of the environment.
+
+        Reads `BIGCOMMERCE_STORE_HASH`, `BIGCOMMERCE_ACCESS_TOKEN` and, optional,
+        `BIGCOMMERCE_API_URL`. Raises `InvalidInputError` naming the variable that is missing.
+        """
+        return cls(
+            _from_env("BIGCOMMERCE_STORE_HASH"),
+            _from_env("BIGCOMMERCE_ACCESS_TOKEN"),
+            base_url=os.environ.get("BIGCOMMERCE_API_URL") or DEFAULT_BASE_URL,
+            limits=limits,
+            retry=retry,
+            timeout=timeout,
+            session=session,
+            quota=quota,
+            trace_configs=trace_configs,
+            user_agent=user_agent,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Open the session in the running loop."""
+        if self._state.runtime is not None:
+            raise StoreStateError("the Store is open already")
+        session = Session(
+            self._base_url,
+            self._token,
+            user_agent=self._user_agent,
+            max_response_bytes=self._limits.max_response_bytes,
+            session=self._caller_session,
+            trace_configs=self._trace_configs,
+        )
+        scheduler = Scheduler(
+            session,
+            limits=self._limits,
+            retry=self._options.retry,
+            events=self._state.events,
+            quota=self._quota,
+        )
+        try:
+            await scheduler.open(self._store_hash)
+        except BaseException:
+            await session.aclose()
+            raise
+        builder = RequestBuilder(self._store_hash, self._base_url)
+        self._state.runtime = _Runtime(
+            loop=asyncio.get_running_loop(),
+            session=session,
+            scheduler=scheduler,
+            builder=builder,
+            lister=Lister(scheduler, builder, self._state.events),
+            registry=KeyRegistry(),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the Store."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the Store; closing twice is harmless.
+
+        Requests under way end with `ConnectionLostError` (they were on the wire, and a write may
+        have been applied) or `StoreStateError` (nothing was sent).
+        """
+        state = self._state
+        runtime, state.runtime = state.runtime, None
+        state.was_closed = True
+        if runtime is None:
+            return
+        try:
+            await runtime.scheduler.close()
+        finally:
+            await runtime.session.aclose()
+
+
+def _from_env(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        message = f"the environment variable {name} is not set"
+        raise InvalidInputError(message, field=name)
+    return value
+
+
+def _check_pattern(field: str, value: str, pattern: re.Pattern[str], what: str) -> None:
+    # The value is never quoted: it may be the token.
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        message = f"{field} must be a string of {what}, not empty and not endless"
+        raise InvalidInputError(message, field=field)
+
+
+def _checked_timeout(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 86_400:
+        message = f"timeout must be seconds, above 0 and below a day, not {value!r}"
+        raise InvalidInputError(message, field="timeout")
+    return float(value)
+
+
+def _checked_base_url(base_url: str) -> str:
+    try:
+        url = URL(base_url)
+        host = url.host
+    except (ValueError, TypeError):
+        raise InvalidInputError("base_url is no URL", field="base_url") from None
+    if url.scheme not in {"http", "https"} or not host:
+        raise InvalidInputError("base_url must be an https:// URL", field="base_url")
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        message = "base_url takes no user, password, query or fragment"
+        raise InvalidInputError(message, field="base_url")
+    if url.scheme == "http" and not _is_loopback(host):
+        message = "base_url must be https, but for loopback: the token would travel in the clear"
+        raise InvalidInputError(message, field="base_url")
+    return str(url).rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _full_user_agent(own: str | None) -> str:
+    try:
+        number = version("bc_attrvals")
+    except PackageNotFoundError:
+        number = "0"
+    name = f"bc_attrvals/{number} Python/{platform.python_version()}"
+    return f"{own} {name}" if own else name
