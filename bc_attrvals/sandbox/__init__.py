@@ -1,0 +1,26 @@
+"""An emulated store over real HTTP, for tests, demonstrations and benchmarks.
+
+It imports nothing of the client, for a shared decoder would hide a shared mistake.
+"""
+
+from bc_attrvals.sandbox.faults import Fault, FaultKind, Faults
+from bc_attrvals.sandbox.limits import Window
+from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.requests_log import RecordedRequest, RequestLog
+from bc_attrvals.sandbox.rows import SeedRow, StoredRow
+from bc_attrvals.sandbox.server import Sandbox
+
+__all__ = [
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "Operation",
+    "Quirks",
+    "RecordedRequest",
+    "RequestLog",
+    "Sandbox",
+    "SeedRow",
+    "StoredRow",
+    "Window",
+]

@@ -1,0 +1,187 @@
+"""Counts what a store allows: its shared quota per window, and the requests in flight at once."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+from multidict import istr
+
+from bc_attrvals.sandbox.operations import Operation
+
+_WINDOW_MS: Final = istr("X-Rate-Limit-Time-Window-Ms")
+_RESET_MS: Final = istr("X-Rate-Limit-Time-Reset-Ms")
+_QUOTA: Final = istr("X-Rate-Limit-Requests-Quota")
+_LEFT: Final = istr("X-Rate-Limit-Requests-Left")
+_WINDOWS_KEPT: Final = 10_000
+
+
+@attrs.frozen
+class Window:
+    """What happened in one quota window; `index` counts from 0, at the sandbox's start."""
+
+    index: int
+    granted: int
+    refused: int
+    spent_by_others: int
+
+
+@attrs.define
+class _Counts:
+    index: int
+    granted: int = 0
+    refused: int = 0
+    spent_by_others: int = 0
+
+    @property
+    def used(self) -> int:
+        return self.granted + self.spent_by_others
+
+
+class QuotaWindow:
+    """Grants units in fixed windows on a grid that starts with the clock's first reading.
+
+    `quota` None grants everything and shows no headers.
+    """
+
+    def __init__(
+        self,
+        quota: int | None,
+        window_s: float,
+        clock: Callable[[], float],
+        *,
+        reset_granularity_ms: int = 1,
+    ) -> None:
+        """Start the first window now."""
+        _check_quota(quota)
+        if not (math.isfinite(window_s) and window_s > 0):
+            raise ValueError(f"window_s must be a positive number of seconds, not {window_s!r}")
+        self._quota = quota
+        self._window_s = window_s
+        self._clock = clock
+        self._granularity_ms = reset_granularity_ms
+        self.restart()
+
+    @property
+    def quota(self) -> int | None:
+        """Units per window, or None without a limit."""
+        return self._quota
+
+    @quota.setter
+    def quota(self, quota: int | None) -> None:
+        _check_quota(quota)
+        self._quota = quota
+
+    @property
+    def left(self) -> int | None:
+        """Units left in the current window, or None without a limit."""
+        counts = self._current(self._clock())
+        return None if self._quota is None else max(0, self._quota - counts.used)
+
+    @property
+    def windows(self) -> list[Window]:
+        """The windows with requests in them, oldest first; the newest 10,000 are kept."""
+        return [
+            Window(counts.index, counts.granted, counts.refused, counts.spent_by_others)
+            for counts in self._history
+        ]
+
+    def restart(self) -> None:
+        """Forget all windows and begin a new first one now."""
+        self._start_s = self._clock()
+        self._history: deque[_Counts] = deque(maxlen=_WINDOWS_KEPT)
+
+    def take(self) -> bool:
+        """Take one unit; False if the window has none left."""
+        counts = self._current(self._clock())
+        if self._quota is not None and counts.used >= self._quota:
+            counts.refused += 1
+            return False
+        counts.granted += 1
+        return True
+
+    def spend(self, units: int) -> None:
+        """Take units for another app; what the window does not have is not owed to the next."""
+        if units < 0:
+            raise ValueError(f"units must not be negative, got {units}")
+        self._current(self._clock()).spent_by_others += units
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the four headers as of now, none without a quota."""
+        if self._quota is None:
+            return []
+        now_s = self._clock()
+        left = max(0, self._quota - self._current(now_s).used)
+        return [
+            (_WINDOW_MS, str(round(self._window_s * 1000))),
+            (_RESET_MS, str(self._reset_ms(now_s))),
+            (_QUOTA, str(self._quota)),
+            (_LEFT, str(left)),
+        ]
+
+    def retry_after_s(self) -> int:
+        """Return whole seconds until the next window, rounded up, as `X-Retry-After` gives them."""
+        return max(1, math.ceil(self._remaining_s(self._clock())))
+
+    def _current(self, now_s: float) -> _Counts:
+        index = math.floor((now_s - self._start_s) / self._window_s)
+        if not self._history or self._history[-1].index < index:
+            self._history.append(_Counts(index))
+        return self._history[-1]
+
+    def _remaining_s(self, now_s: float) -> float:
+        return self._window_s - (now_s - self._start_s) % self._window_s
+
+    def _reset_ms(self, now_s: float) -> int:
+        # Rounded down: integer milliseconds are what is left over of a finer clock.
+        reset_ms = math.floor(self._remaining_s(now_s) * 1000)
+        return reset_ms - reset_ms % self._granularity_ms
+
+
+class InFlight:
+    """Knows which requests are in flight per operation, and the most there ever were."""
+
+    def __init__(self) -> None:
+        """Begin with nothing in flight."""
+        self._present: dict[Operation, dict[int, None]] = {one: {} for one in Operation}
+        self._peak: Counter[Operation] = Counter()
+
+    def enter(self, operation: Operation, sequence: int) -> int:
+        """Count a request in; returns how many there are now, itself included."""
+        present = self._present[operation]
+        present[sequence] = None
+        return len(present)
+
+    def rank(self, operation: Operation, sequence: int) -> int:
+        """Return how many requests up to and including this one are still there."""
+        return sum(1 for other in self._present[operation] if other <= sequence)
+
+    def note_peak(self, operation: Operation, count: int) -> None:
+        """Remember a number in flight if it is the largest yet."""
+        self._peak[operation] = max(self._peak[operation], count)
+
+    def leave(self, operation: Operation, sequence: int) -> None:
+        """Count a request out; a second time does nothing."""
+        self._present[operation].pop(sequence, None)
+
+    def now(self, operation: Operation | None = None) -> int:
+        """Return the number in flight, of one operation or of all."""
+        if operation is None:
+            return sum(map(len, self._present.values()))
+        return len(self._present[operation])
+
+    def peak(self, operation: Operation) -> int:
+        """Return the largest number there ever was."""
+        return self._peak[operation]
+
+    def forget_peaks(self) -> None:
+        """Begin the peaks again from what is in flight now."""
+        self._peak = Counter({one: len(present) for one, present in self._present.items()})
+
+
+def _check_quota(quota: int | None) -> None:
+    if quota is not None and quota < 0:
+        raise ValueError(f"quota must not be negative, got {quota}")

@@ -1,0 +1,182 @@
+"""Remembers what the sandbox saw: one record per request, in order of arrival.
+
+A request is logged when its head has arrived, so one that hangs is seen too. Inside, the entry is
+filled in place; outside, a frozen copy is handed out, so a copy taken early does not change later.
+The access token never gets in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final, overload
+
+import attrs
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from bc_attrvals.sandbox.faults import FaultKind
+from bc_attrvals.sandbox.operations import Operation
+
+_TOKEN_HEADERS: Final = frozenset({b"x-auth-token", b"authorization", b"cookie"})
+_HEAD_CACHE_SIZE: Final = 256
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+@attrs.frozen(kw_only=True)
+class RecordedRequest:
+    """One request as it arrived, and what became of it.
+
+    `sequence` counts from 1. `query_string` is raw, as on the wire. The times are the sandbox's
+    monotonic clock; `ended_at_s` None is still open. `status` None was not answered (yet).
+    `item_count` is the rows an upsert gave, the ids a delete gave, or the rows a listing answered;
+    0 if it was not applied. `in_flight` counts the same operation at arrival, itself included.
+    """
+
+    sequence: int
+    method: str
+    operation: Operation
+    path: str
+    query_string: str
+    headers: CIMultiDictProxy[str] = attrs.field(eq=False, repr=False)
+    body: bytes = attrs.field(repr=False)
+    started_at_s: float
+    ended_at_s: float | None
+    status: int | None
+    fault: FaultKind | None
+    item_count: int
+    in_flight: int
+    request_id: str
+
+
+@attrs.define(eq=False, kw_only=True)
+class LogEntry:
+    """The entry behind a record, filled while the request is handled. Private to the sandbox."""
+
+    sequence: int
+    method: str
+    operation: Operation
+    path: str
+    query_string: str
+    headers: CIMultiDictProxy[str]
+    started_at_s: float
+    request_id: str
+    body: bytes = b""
+    ended_at_s: float | None = None
+    status: int | None = None
+    fault: FaultKind | None = None
+    item_count: int = 0
+    in_flight: int = 0
+
+    def freeze(self) -> RecordedRequest:
+        """Return the record as it is now."""
+        return RecordedRequest(
+            sequence=self.sequence,
+            method=self.method,
+            operation=self.operation,
+            path=self.path,
+            query_string=self.query_string,
+            headers=self.headers,
+            body=self.body,
+            started_at_s=self.started_at_s,
+            ended_at_s=self.ended_at_s,
+            status=self.status,
+            fault=self.fault,
+            item_count=self.item_count,
+            in_flight=self.in_flight,
+            request_id=self.request_id,
+        )
+
+
+class RequestLog(Sequence[RecordedRequest]):
+    """The newest requests, oldest first, at most `capacity` of them."""
+
+    def __init__(self, capacity: int) -> None:
+        """Begin empty."""
+        if capacity < 0:
+            raise ValueError(f"capacity must not be negative, got {capacity}")
+        self._entries: deque[LogEntry] = deque(maxlen=capacity)
+        # Clients send the same few heads over and over; sharing them keeps a long log small.
+        self._heads: dict[RawHeaders, CIMultiDictProxy[str]] = {}
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[RecordedRequest]:
+        """Iterate over a snapshot."""
+        return iter([entry.freeze() for entry in self._entries])
+
+    @overload
+    def __getitem__(self, index: int) -> RecordedRequest: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[RecordedRequest]: ...
+
+    def __getitem__(self, index: int | slice) -> RecordedRequest | list[RecordedRequest]:
+        """Return one record, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [entry.freeze() for entry in list(self._entries)[index]]
+        return self._entries[index].freeze()
+
+    def __repr__(self) -> str:
+        """Show counts."""
+        return f"<RequestLog kept={len(self)} seen={self._sequence}>"
+
+    @property
+    def seen(self) -> int:
+        """How many requests arrived in all, dropped records included."""
+        return self._sequence
+
+    def of(self, operation: Operation | str) -> list[RecordedRequest]:
+        """Return the kept records of one operation."""
+        wanted = Operation(operation)
+        return [entry.freeze() for entry in self._entries if entry.operation is wanted]
+
+    def clear(self) -> None:
+        """Forget the records; the sequence goes on."""
+        self._entries.clear()
+        self._heads.clear()
+
+    def begin(
+        self,
+        *,
+        method: str,
+        operation: Operation,
+        path: str,
+        query_string: str,
+        raw_headers: RawHeaders,
+        now_s: float,
+    ) -> LogEntry:
+        """Log a request whose head has arrived."""
+        self._sequence += 1
+        entry = LogEntry(
+            sequence=self._sequence,
+            method=method,
+            operation=operation,
+            path=path,
+            query_string=query_string,
+            headers=self._head(raw_headers),
+            started_at_s=now_s,
+            request_id=f"{self._sequence:032x}",
+        )
+        self._entries.append(entry)
+        return entry
+
+    def _head(self, raw_headers: RawHeaders) -> CIMultiDictProxy[str]:
+        head = self._heads.get(raw_headers)
+        if head is None:
+            head = CIMultiDictProxy(
+                CIMultiDict(
+                    (
+                        name.decode("latin-1"),
+                        "***" if name.lower() in _TOKEN_HEADERS else value.decode("latin-1"),
+                    )
+                    for name, value in raw_headers
+                )
+            )
+            if len(self._heads) >= _HEAD_CACHE_SIZE:
+                self._heads.clear()
+            self._heads[raw_headers] = head
+        return head

@@ -1,0 +1,193 @@
+"""Each kind of fault as a client meets it, and which requests a fault meets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bc_attrvals.sandbox import Fault, FaultKind, Faults, Sandbox
+
+from .api import Api, Reply, item, running, until
+
+LEFT = "X-Rate-Limit-Requests-Left"
+
+
+async def strike(
+    sandbox: Sandbox, api: Api, fault: Fault | str
+) -> tuple[Reply | BaseException, bool]:
+    """Put one row under a fault; returns what came back and whether the row was stored."""
+    sandbox.faults.script([fault])
+    (outcome,) = await asyncio.gather(api.put(item(1)), return_exceptions=True)
+    stored = await sandbox.delete_rows([row.id for row in await sandbox.rows()]) == 1
+    return outcome, stored
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "content_type", "title"),
+    [
+        ("500", 500, "application/json", "Internal Server Error"),
+        ("502", 502, "text/html; charset=UTF-8", None),
+        ("503", 503, "application/json", "Service Unavailable"),
+        ("504", 504, "application/json", "Gateway Timeout"),
+        ("429", 429, "application/json", "Too Many Requests"),
+        ("suspended", 503, "application/json", "The store is suspended."),
+        ("401", 401, "application/json", "Unauthorized"),
+        ("403", 403, "application/json", "You don't have a required scope to access the endpoint"),
+        ("problem_json", 500, "application/problem+json", "Internal Server Error"),
+    ],
+)
+async def test_error_answers_leave_the_rows_alone(
+    kind: str, status: int, content_type: str, title: str | None
+) -> None:
+    async with running(quota=10) as (sandbox, api):
+        reply, stored = await strike(sandbox, api, kind)
+        assert isinstance(reply, Reply)
+        assert sandbox.requests[-1].fault == kind
+        assert sandbox.quota_left == 9
+    assert (reply.status, reply.headers["Content-Type"], stored) == (status, content_type, False)
+    assert (LEFT in reply.headers) is (kind != "429")
+    if title is None:
+        assert b"<html>" in reply.body
+    else:
+        assert (reply.json["title"], reply.json["status"]) == (title, status)
+
+
+async def test_an_error_answer_may_come_after_the_request_was_applied() -> None:
+    async with running() as (sandbox, api):
+        reply, stored = await strike(sandbox, api, Fault("504", applied=True, retry_after_s=3))
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.headers["Retry-After"], stored) == (504, "3", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "error"),
+    [
+        ("drop_before", False, aiohttp.ClientOSError),
+        ("drop_after", True, aiohttp.ServerDisconnectedError),
+        ("cut_body", True, aiohttp.ClientPayloadError),
+    ],
+)
+async def test_lost_connections(kind: str, stored: bool, error: type[Exception]) -> None:
+    async with running(quota=10) as (sandbox, api):
+        outcome, was_stored = await strike(sandbox, api, kind)
+        request = sandbox.requests[-1]
+        assert (await api.put(item(2))).status == 200
+        assert sandbox.quota_left == 8
+    assert isinstance(outcome, error)
+    assert was_stored is stored
+    assert request.status == (200 if kind == "cut_body" else None)
+    assert (request.fault, request.item_count) == (kind, int(stored))
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "cut_body"])
+async def test_a_delete_without_a_body_to_cut_loses_its_answer(kind: str) -> None:
+    async with running() as (sandbox, api):
+        await sandbox.seed([(1, 1, "v")])
+        sandbox.faults.add(kind)
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await api.delete("id:in=1")
+        assert await sandbox.count() == 0
+
+
+async def test_html_may_come_with_status_200() -> None:
+    async with running() as (sandbox, api):
+        reply, stored = await strike(sandbox, api, "html_body")
+    assert isinstance(reply, Reply)
+    assert (reply.status, stored) == (200, True)
+    assert reply.headers["Content-Type"].startswith("text/html")
+    assert reply.body.startswith(b"<html>")
+
+
+async def test_a_hanging_request_ends_when_its_client_goes_away() -> None:
+    async with running(faults=[Fault("hang", operation="upsert")]) as (sandbox, api):
+        with pytest.raises(TimeoutError):
+            await api.call("PUT", data=b"[]", timeout=aiohttp.ClientTimeout(total=0.02))
+        await until(lambda: not sandbox.in_flight())
+        (request,) = sandbox.requests
+        assert (request.status, request.fault) == (None, FaultKind.HANG)
+        assert (await api.get()).status == 200
+
+
+async def test_a_hanging_request_ends_when_the_sandbox_closes() -> None:
+    async with running(faults=[Fault("hang")]) as (sandbox, api):
+        call = asyncio.create_task(api.get())
+        await until(lambda: sandbox.in_flight("list"))
+        async with asyncio.timeout(2):
+            await sandbox.aclose()
+            with pytest.raises(aiohttp.ClientError):
+                await call
+        assert sandbox.requests[0].ended_at_s is not None
+
+
+async def test_a_slow_request_is_answered_after_a_later_one() -> None:
+    async with running() as (sandbox, api):
+        sandbox.faults.script([Fault("slow", delay_s=0.02), None])
+        ended: list[str] = []
+
+        async def call(name: str) -> None:
+            assert (await api.get()).status == 200
+            ended.append(name)
+
+        slow = asyncio.create_task(call("slow"))
+        await until(lambda: sandbox.requests.seen)
+        await call("quick")
+        await slow
+    assert ended == ["quick", "slow"]
+
+
+async def test_a_fault_meets_its_operation_after_some_and_only_so_often() -> None:
+    fault = Fault("500", operation="list", after=1, times=2)
+    async with running(faults=[fault]) as (sandbox, api):
+        assert list(sandbox.faults) == [fault]
+        assert (await api.put(item(1))).status == 200
+        assert [(await api.get()).status for _ in range(4)] == [200, 500, 500, 200]
+        assert list(sandbox.faults) == []
+
+
+async def test_scripts_go_first_and_can_spare_a_request() -> None:
+    async with running(faults=[Fault("503")]) as (sandbox, api):
+        sandbox.faults.script(["500", None])
+        sandbox.faults.script([None], operation="delete")
+        assert (await api.delete()).status == 204
+        assert [(await api.get()).status for _ in range(3)] == [500, 200, 503]
+        sandbox.faults.clear()
+        assert (await api.get()).status == 200
+
+
+async def test_tosses_repeat_with_the_seed() -> None:
+    async def statuses(seed: int) -> list[int]:
+        async with running(faults=[Fault("500", probability=0.5)], seed=seed) as (_, api):
+            return [(await api.get()).status for _ in range(30)]
+
+    first, again, other = [await statuses(seed) for seed in (1, 1, 2)]
+    assert first == again
+    assert first != other
+    assert 5 < first.count(500) < 25
+
+
+async def test_a_caller_may_bring_the_control_itself() -> None:
+    faults = Faults([Fault("500", times=1)])
+    async with Sandbox(faults=faults) as sandbox:
+        assert sandbox.faults is faults
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "418"}, "unknown fault kind '418'; one of 500, 502"),
+        ({"kind": "500", "probability": 1.1}, "probability"),
+        ({"kind": "500", "times": 0}, "times"),
+        ({"kind": "500", "after": -1}, "after"),
+        ({"kind": "500", "delay_s": -1}, "delay_s"),
+        ({"kind": "500", "retry_after_s": -1}, "retry_after_s"),
+        ({"kind": "500", "operation": "get"}, "unknown operation 'get'; one of list"),
+        ({"kind": "hang", "retry_after_s": 1}, "retry_after_s"),
+        ({"kind": "drop_after", "applied": True}, "applied"),
+    ],
+)
+def test_faults_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fault(**arguments)
