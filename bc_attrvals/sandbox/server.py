@@ -161,7 +161,8 @@ class Sandbox:
     async def aclose(self) -> None:
         """Stop serving at once: open requests get no answer, hanging ones end.
 
-        A second call does nothing.         What has reached the database thread is still applied before the database is closed.
+        A second call does nothing. What has reached the database thread is still applied before the
+        database is closed.
         """
         runner, self._runner = self._runner, None
         worker, self._worker = self._worker, None
@@ -275,9 +276,10 @@ class Sandbox:
     async def seed(self, rows: Iterable[SeedRow]) -> int:
         """Put rows straight into the database, past the endpoint and its limits.
 
-        A row is (customer_id, attribute_id, value[, date_created[, date_modified]]). Dates are UNIX seconds or aware datetimes, now by default. Existing keys are overwritten.
-        `rows` is read in the database thread. Returns how many were read; if one is bad nothing is
-        stored and ValueError is raised.
+        A row is (customer_id, attribute_id, value[, date_created[, date_modified]]). Dates are UNIX
+        seconds or aware datetimes, now by default. Existing keys are overwritten. `rows` is read in
+        the database thread. Returns how many were read; if one is bad nothing is stored and
+        ValueError is raised.
         """
         return await self._with_rows(RowStore.seed, rows)
 

@@ -40,7 +40,10 @@ class BadItem:
 
 
 def parse_upsert_body(body: bytes) -> tuple[list[UpsertItem], list[BadItem]]:
-    """Split a body into good and bad items; raises RefusalError if it is no array of 1 to 10 of them."""
+    """Split a body into good and bad items.
+
+    Raises RefusalError if it is no array of 1 to 10 of them.
+    """
     try:
         decoded: object = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

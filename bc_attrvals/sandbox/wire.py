@@ -1,7 +1,7 @@
 """Sits between aiohttp's server and the sandbox.
 
-It knows which connection carries which request, and how one is cut off. aiohttp keeps a handler running when its client goes away, as a service would. The sandbox wants to
-know of it anyway.
+It knows which connection carries which request, and how one is cut off. aiohttp keeps a handler
+running when its client goes away, as a service would. The sandbox wants to know of it anyway.
 """
 
 from __future__ import annotations

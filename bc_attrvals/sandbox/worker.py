@@ -22,8 +22,8 @@ _POLL_S: Final = 0.0005
 class Worker:
     """One thread that does jobs in the order they are given.
 
-    It belongs to the event loop it was made in.     A plain queue costs half of what an executor does, and the way there and back is a good part of
-    each request.
+    It belongs to the event loop it was made in. A plain queue costs half of what an executor does,
+    and the way there and back is a good part of each request.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 import sqlite3
@@ -229,15 +228,3 @@ def test_quirks_and_options_are_checked() -> None:
 def test_public_names() -> None:
     assert sorted(package.__all__) == package.__all__
     assert all(hasattr(package, name) for name in package.__all__)
-
-
-def test_it_imports_nothing_of_the_client() -> None:
-    folder = Path(package.__file__).parent
-    imported = {
-        (node.level, node.module or "")
-        for source in folder.glob("*.py")
-        for node in ast.walk(ast.parse(source.read_text()))
-        if isinstance(node, ast.ImportFrom)
-    }
-    assert (1, "server") in imported
-    assert not [name for level, name in imported if level > 1 or name.startswith("bc_attrvals")]

@@ -1,0 +1,47 @@
+"""Fixtures for all tests: an emulated store, a Store on it, and a watch for what stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bc_attrvals import RetryPolicy, Store
+from bc_attrvals.sandbox import Sandbox
+
+#: Waits short enough for a test; the policy's arithmetic has tests of its own.
+QUICK = RetryPolicy(base_s=0.005, cap_s=0.05)
+
+
+def make_store(sandbox: Sandbox, **options: object) -> Store:
+    """Return a Store for a running sandbox."""
+    return Store(
+        sandbox.store_hash,
+        sandbox.access_token,
+        base_url=sandbox.url,
+        **{"retry": QUICK, **options},  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Serve an emulated store without a quota."""
+    async with Sandbox(quota=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def store(sandbox: Sandbox) -> AsyncIterator[Store]:
+    """Open a Store on the emulated store."""
+    async with make_store(sandbox) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Fail when a task outlives the test."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    assert not left, f"tasks left behind: {left}"
