@@ -1,0 +1,434 @@
+"""The scheduler's promises, in simulated time (`looptime` drives the clock)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from bc_attrvals import (
+    Limits,
+    Operation,
+    Priority,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    StoreStateError,
+)
+from bc_attrvals.core.requests import Request
+from bc_attrvals.errors import ConnectionLostError
+from bc_attrvals.events import EventBus, QuotaExhausted
+from bc_attrvals.gate import Job
+from bc_attrvals.scheduler import Call, Options, Scheduler
+from tests.fake_service import DELETE, READ, WRITE, FakeService, ignore
+
+# Nothing here does real I/O, so simulated time need not wait for any.
+pytestmark = pytest.mark.looptime(noop_cycles=2)
+
+LIMITS = Limits()
+RETRY = RetryPolicy()
+
+
+@asynccontextmanager
+async def open_scheduler(
+    service: FakeService,
+    *,
+    limits: Limits = LIMITS,
+    retry: RetryPolicy = RETRY,
+    events: EventBus | None = None,
+) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler(
+        service, limits=limits, retry=retry, events=events or EventBus(), random=Random(7)
+    )
+    await scheduler.open("hash")
+    try:
+        yield scheduler
+    finally:
+        await scheduler.close()
+
+
+async def send(
+    scheduler: Scheduler,
+    request: Request = READ,
+    *,
+    priority: Priority = Priority.BULK,
+    job: Job | None = None,
+    retry: RetryPolicy = RETRY,
+) -> bytes:
+    return await scheduler.send(request, ignore, Options(30.0, retry), priority, Call(job))
+
+
+async def send_many(scheduler: Scheduler, *requests: Request) -> None:
+    await asyncio.gather(*(send(scheduler, request, job=Job()) for request in requests))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def idle(scheduler: Scheduler) -> bool:
+    statistics = scheduler.statistics()
+    return not any(statistics.in_flight.values()) and not any(statistics.queued.values())
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.2])
+@pytest.mark.parametrize("offset_s", [0.0, -11.0])
+@pytest.mark.parametrize(
+    "requests",
+    [[READ] * 2_000, [WRITE] * 1_000, [READ] * 1_200 + [WRITE] * 800],
+    ids=["reads", "writes", "both"],
+)
+async def test_a_quota_is_used_up_in_every_window_and_never_overrun(
+    requests: list[Request], offset_s: float, jitter_s: float
+) -> None:
+    quota = 450 if jitter_s == 0 else 150
+    service = FakeService(quota=quota, latency_s=0.12, jitter_s=jitter_s, offset_s=offset_s)
+    async with open_scheduler(service) as scheduler:
+        await send_many(scheduler, *requests)
+        assert idle(scheduler)
+    assert service.statuses[429] == 0
+    assert service.seen == len(requests)
+    full = [count for _, count in sorted(service.windows.items())[:-1]][1 if offset_s else 0 :]
+    assert full
+    assert min(full) >= 0.97 * quota
+
+
+async def test_a_quota_in_whole_seconds_is_never_overrun() -> None:
+    service = FakeService(quota=150, latency_s=0.12, granularity_ms=1000, offset_s=-3.3)
+    async with open_scheduler(service) as scheduler:
+        await send_many(scheduler, *[READ] * 800)
+    assert service.statuses[429] == 0
+    assert min(sorted(service.windows.values())[2:]) >= 0.9 * 150
+
+
+async def test_requests_without_an_answer_cost_their_unit() -> None:
+    random = Random(3)
+
+    def fault(_: Request) -> int | str | None:
+        roll = random.random()
+        return "drop" if roll < 0.07 else 500 if roll < 0.1 else None
+
+    service = FakeService(quota=40, window_s=2.0, fault=fault)
+    async with open_scheduler(service) as scheduler:
+        await send_many(scheduler, *[WRITE] * 300)
+        assert scheduler.statistics().retries == service.statuses[None] + service.statuses[500] > 20
+    assert service.statuses[429] == 0
+
+
+async def test_other_apps_spending_half_the_quota_meet_few_429s() -> None:
+    service = FakeService(quota=150, latency_s=0.05, jitter_s=0.05)
+    random = Random(11)
+
+    async def others() -> None:
+        while True:
+            await asyncio.sleep(random.expovariate(75 / 30))
+            service.spend(1)
+
+    async with open_scheduler(service, limits=Limits(reserve=3)) as scheduler:
+        spending = asyncio.create_task(others())
+        await send_many(scheduler, *[WRITE, READ] * 750)
+        spending.cancel()
+    assert service.statuses[200] == 1_500
+    assert service.statuses[429] <= 0.005 * 1_500
+
+
+async def test_nothing_known_is_limited_by_concurrency_alone() -> None:
+    service = FakeService()
+    async with open_scheduler(service) as scheduler:
+        began_at = now()
+        await send_many(scheduler, *[READ] * 100, *[WRITE] * 30, *[DELETE] * 30)
+    assert now() - began_at == pytest.approx(0.2)
+    assert service.peaks == {Operation.READ: 10, Operation.WRITE: 3, Operation.DELETE: 3}
+
+
+async def test_a_429_with_headers_waits_for_the_window_and_costs_no_try() -> None:
+    service = FakeService(quota=5, window_s=10.0)
+    async with open_scheduler(service) as scheduler:
+        service.spend(5)
+        await send(scheduler, retry=RetryPolicy(attempts=1))
+        assert 10.0 <= now() <= 10.1
+        statistics = scheduler.statistics()
+    assert statistics.rate_limited == 1
+    assert statistics.retries == 0
+    assert statistics.quota_wait_s == pytest.approx(10, abs=0.1)
+
+
+async def test_a_refused_request_goes_before_those_that_wait() -> None:
+    service = FakeService(quota=2, window_s=10.0)
+    first = Request(Operation.READ, "GET", "/first")
+    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
+        service.spend(2)
+        await asyncio.gather(*(send(scheduler, one, job=Job()) for one in (first, READ, READ)))
+    assert [one.path for one in service.order[:2]] == ["/first", "/first"]
+
+
+async def test_a_store_under_load_is_given_way_to_and_speed_comes_back() -> None:
+    random = Random(5)
+    service = FakeService()
+    service.fault = lambda _: 429 if now() < 2.0 and random.random() < 1 / 3 else None
+    async with open_scheduler(service) as scheduler:
+
+        async def keep_busy() -> None:
+            while now() < 6.0:
+                await send(scheduler, job=Job())
+
+        busy = [asyncio.create_task(keep_busy()) for _ in range(20)]
+        await asyncio.sleep(1.9)
+        in_flight_under_load = scheduler.statistics().in_flight[Operation.READ]
+        await asyncio.sleep(3.1)
+        service.peaks.clear()
+        await asyncio.sleep(0.5)
+        assert service.peaks[Operation.READ] == 10
+        await asyncio.gather(*busy)
+    assert in_flight_under_load < 10
+
+
+async def test_one_burst_of_refusals_halves_the_concurrency_once() -> None:
+    service = FakeService()
+    service.fault = lambda _: 429 if service.seen <= 8 else None
+    async with open_scheduler(service, limits=Limits(reads=8)) as scheduler:
+        requests = asyncio.gather(*(send(scheduler, job=Job()) for _ in range(9)))
+        await asyncio.sleep(0.021)
+        service.peaks.clear()
+        await requests
+        assert service.peaks[Operation.READ] == 4
+
+
+async def test_refusals_without_end_are_given_up_with_the_error_and_its_course() -> None:
+    service = FakeService(fault=lambda _: 429)
+    async with open_scheduler(service) as scheduler:
+        with pytest.raises(RateLimitError) as caught:
+            await send(scheduler, retry=RetryPolicy(attempts=2))
+    assert caught.value.attempts == 8
+    assert caught.value.waited_s == pytest.approx(now() - 8 * 0.02, abs=0.01)
+
+
+async def test_failures_are_sent_again_until_the_tries_are_used() -> None:
+    service = FakeService(fault=lambda _: 500)
+    async with open_scheduler(service) as scheduler:
+        with pytest.raises(ServerError) as caught:
+            await send(scheduler, WRITE)
+    assert caught.value.attempts == 6 == service.seen
+    assert 0 < caught.value.waited_s <= 2 * (0.25 + 0.5 + 1 + 2 + 4)
+
+
+async def test_no_slot_is_held_while_waiting_to_retry() -> None:
+    service = FakeService(fault=lambda request: 500 if request.path == "/bad" else None)
+    bad = Request(Operation.READ, "GET", "/bad")
+    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
+        failing = asyncio.create_task(send(scheduler, bad, retry=RetryPolicy(base_s=20)))
+        await asyncio.sleep(0.03)
+        assert scheduler.statistics().in_flight[Operation.READ] == 0
+        await send(scheduler)
+        assert now() < 0.1
+        failing.cancel()
+
+
+async def test_an_interactive_request_goes_before_queued_bulk() -> None:
+    service = FakeService()
+    job = Job()
+    async with open_scheduler(service) as scheduler:
+        bulk = asyncio.gather(*(send(scheduler, job=job) for _ in range(1_000)))
+        await asyncio.sleep(0.03)
+        began_at = now()
+        await send(scheduler, priority=Priority.INTERACTIVE)
+        assert now() - began_at <= 0.041
+        await bulk
+
+
+async def test_bulk_moves_under_a_flood_of_interactive_requests() -> None:
+    service = FakeService()
+    async with open_scheduler(service, limits=Limits(reads=2)) as scheduler:
+
+        async def flood() -> None:
+            while True:
+                await send(scheduler, priority=Priority.INTERACTIVE)
+
+        flooding = [asyncio.create_task(flood()) for _ in range(50)]
+        await asyncio.sleep(1)
+        await asyncio.gather(*(send(scheduler, job=Job()) for _ in range(10)))
+        assert now() < 1 + 10 * 8 * 0.02 / 2 + 0.1
+        for task in flooding:
+            task.cancel()
+
+
+@pytest.mark.parametrize("quota", [None, 100])
+async def test_bulk_jobs_share_evenly_whatever_they_have_queued(quota: int | None) -> None:
+    service = FakeService(quota=quota, window_s=5.0)
+    done = dict.fromkeys("abcd", 0)
+
+    async def work(scheduler: Scheduler, name: str, count: int) -> None:
+        job = Job()
+
+        async def one() -> None:
+            await send(scheduler, WRITE, job=job)
+            done[name] += 1
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+    async with open_scheduler(service) as scheduler:
+        jobs = [
+            asyncio.create_task(work(scheduler, name, count))
+            for name, count in zip("abcd", (1_000, 400, 200, 150), strict=True)
+        ]
+        while min(done.values()) < 150:
+            await asyncio.sleep(0.5 if quota is None else 5.0)
+            if max(done.values()) < 150:
+                total = sum(done.values())
+                assert all(abs(n - total / 4) <= 0.1 * total / 4 + 1 for n in done.values()), done
+            else:
+                break
+        await asyncio.gather(*jobs)
+    assert sum(done.values()) == 1_750
+
+
+async def test_neither_reads_nor_writes_starve_of_a_scarce_quota() -> None:
+    # A unit goes to whoever has a free slot: reads have ten, writes three.
+    service = FakeService(quota=20, window_s=5.0)
+    done = {Operation.READ: 0, Operation.WRITE: 0}
+
+    async def work(scheduler: Scheduler, request: Request) -> None:
+        job = Job()
+
+        async def one() -> None:
+            await send(scheduler, request, job=job)
+            done[request.operation] += 1
+
+        await asyncio.gather(*(one() for _ in range(200)))
+
+    async with open_scheduler(service) as scheduler:
+        jobs = [asyncio.create_task(work(scheduler, request)) for request in (READ, WRITE)]
+        await asyncio.sleep(49.9)
+        assert sum(done.values()) == 200
+        assert min(done.values()) >= 60
+        for job in jobs:
+            job.cancel()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_cancelled_waiters_leave_no_slot_and_no_unit_taken(seed: int) -> None:
+    random = Random(seed)
+    quota = random.choice([None, 50, 400])
+    service = FakeService(quota=quota, window_s=5.0, jitter_s=0.02)
+    async with open_scheduler(service) as scheduler:
+        tasks = [
+            asyncio.create_task(
+                send(
+                    scheduler,
+                    random.choice([READ, WRITE, DELETE]),
+                    priority=random.choice(list(Priority)),
+                    job=Job(),
+                )
+            )
+            for _ in range(1_000)
+        ]
+        for task in random.sample(tasks, 950):
+            if random.random() < 0.3:
+                await asyncio.sleep(random.expovariate(20))
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(not isinstance(one, asyncio.CancelledError) for one in results) >= 50
+        assert idle(scheduler)
+        assert not service.in_flight.total()
+        # The next window is whole: nothing of it was leaked.
+        await asyncio.sleep(5.1)
+        left = scheduler.statistics().quota.left
+        assert left in {quota, None}
+        await send_many(scheduler, *[READ] * 10)
+        assert idle(scheduler)
+    assert service.statuses[429] == 0
+
+
+async def test_a_cancelled_grant_is_handed_on() -> None:
+    service = FakeService()
+    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
+        first = asyncio.create_task(send(scheduler))
+        second = asyncio.create_task(send(scheduler))
+        third = asyncio.create_task(send(scheduler))
+        # The slot falls to the second in the very step in which it is cancelled.
+        first.add_done_callback(lambda _: second.cancel())
+        await asyncio.wait_for(third, 1)
+        assert idle(scheduler)
+
+
+async def test_a_callers_deadline_bounds_the_waits_and_tells_the_cause() -> None:
+    service = FakeService(fault=lambda _: 503)
+    async with open_scheduler(service) as scheduler:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(1.0):
+                await send(scheduler, retry=RetryPolicy(attempts=50, base_s=5))
+        assert now() == pytest.approx(1.0)
+        assert idle(scheduler)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    reason = caught.value.__cause__.__context__
+    assert isinstance(reason, ServerError)
+    assert reason.attempts == service.seen >= 1
+
+
+async def test_an_abandoned_write_keeps_its_slot_until_it_is_answered() -> None:
+    service = FakeService(latency_s=1.0)
+    async with open_scheduler(service, limits=Limits(writes=1)) as scheduler:
+        call = Call()
+        options = Options()
+        task = scheduler.start(scheduler.send(WRITE, ignore, options, Priority.BULK, call))
+        await asyncio.sleep(0.1)
+        scheduler.abandon(task, call)
+        assert scheduler.statistics().in_flight[Operation.WRITE] == 1
+        await send(scheduler, WRITE)
+        assert now() == pytest.approx(2.0)
+        assert service.peaks[Operation.WRITE] == 1
+
+
+async def test_closing_ends_all_that_is_under_way_and_says_what_may_have_been_applied() -> None:
+    service = FakeService(latency_s=10.0)
+    scheduler = Scheduler(service, limits=Limits(writes=1), retry=RetryPolicy(), events=EventBus())
+    await scheduler.open("hash")
+    on_wire = asyncio.create_task(send(scheduler, WRITE))
+    queued = asyncio.create_task(send(scheduler, WRITE))
+    await asyncio.sleep(1)
+    await scheduler.close()
+    with pytest.raises(ConnectionLostError) as lost:
+        await on_wire
+    assert lost.value.may_have_been_applied
+    with pytest.raises(StoreStateError):
+        await queued
+    with pytest.raises(StoreStateError):
+        await send(scheduler, WRITE)
+    assert now() < 2
+
+
+async def test_exhaustion_is_told_once_a_window() -> None:
+    service = FakeService(quota=10, window_s=5.0)
+    events = EventBus()
+    seen: list[object] = []
+    events.subscribe(seen.append)
+    async with open_scheduler(service, events=events) as scheduler:
+        await send_many(scheduler, *[READ] * 35)
+    exhausted = [event for event in seen if isinstance(event, QuotaExhausted)]
+    assert len(exhausted) == 3
+    assert all(event.quota == 10 and 4 < event.resets_in_s <= 5 for event in exhausted)
+
+
+async def test_a_store_that_counts_no_calls_any_more_is_not_waited_for() -> None:
+    service = FakeService(quota=10, window_s=5.0)
+    async with open_scheduler(service) as scheduler:
+        await send_many(scheduler, *[READ] * 10)
+        service.quota = None
+        await send_many(scheduler, *[READ] * 100)
+        await send_many(scheduler, *[READ] * 1_000)
+        assert now() < 60
+
+
+@pytest.mark.parametrize("absurd", ["-5", "1e9", "", "99999999999999999999", "NaN", "٣"])
+async def test_absurd_headers_neither_stop_nor_free_us(absurd: str) -> None:
+
+    class AbsurdService(FakeService):
+        def headers(self) -> dict[str, str]:
+            return {**super().headers(), "X-Rate-Limit-Requests-Left": absurd}
+
+    async with open_scheduler(AbsurdService(quota=1_000)) as scheduler:
+        await send_many(scheduler, *[READ] * 100)
+    assert now() < 1.0
