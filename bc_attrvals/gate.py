@@ -207,10 +207,11 @@ class Gate:
             raise _closed_error()
         now = self._loop.time()
         lane = self._lanes[operation]
+        job = job or _NO_JOB
         if not lane.queued and lane.free(now) and self._state.available(now) != 0:
-            return self._take(lane, now)
+            return self._take(lane, now, job)
         waiter = _Waiter(self._loop.create_future(), now, self._blocked_time_s(now))
-        self._enqueue(lane, waiter, priority, job or _NO_JOB, front)
+        self._enqueue(lane, waiter, priority, job, front)
         self._pump()
         try:
             lease = await waiter.future
@@ -294,8 +295,10 @@ class Gate:
             return QuotaSnapshot()
         return self._state.snapshot(self._loop.time())
 
-    def _take(self, lane: _Lane, now: float) -> Lease:
+    def _take(self, lane: _Lane, now: float, job: Job) -> Lease:
         lane.in_flight += 1
+        self._turn += 1
+        job.turn = self._turn
         self._state.take()
         return Lease(lane.operation, now)
 
@@ -355,23 +358,21 @@ class Gate:
                 self._interactive_in_a_row = 0
                 interactive = None
         if interactive is not None:
-            waiter = interactive.interactive.popleft()
-            lane = interactive
+            lane, job = interactive, _NO_JOB
+            waiter = lane.interactive.popleft()
         elif bulk is not None:
             lane, job = bulk
             heapq.heappop(lane.turns)
             waiters = lane.bulk[job]
             waiter = waiters.popleft()
-            self._turn += 1
-            job.turn = self._turn
             if waiters:
-                heapq.heappush(lane.turns, (job.turn, id(job), job))
+                heapq.heappush(lane.turns, (self._turn + 1, id(job), job))
             else:
                 del lane.bulk[job]
         else:
             return False
         self._leave(lane)
-        waiter.future.set_result(self._take(lane, now))
+        waiter.future.set_result(self._take(lane, now, job))
         return True
 
     def _waits_for_quota(self, now: float) -> bool:
