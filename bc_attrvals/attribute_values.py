@@ -35,6 +35,7 @@ from bc_attrvals.errors import (
     ListingDriftError,
     PartialFailureError,
 )
+from bc_attrvals.exact import exact_rows
 from bc_attrvals.gate import Job, Priority
 from bc_attrvals.listing import Lister
 from bc_attrvals.scheduler import Call, Options, Scheduler
@@ -141,9 +142,25 @@ class AttributeValues:
                 yield page
 
     async def stream(
-        self, filter: AttributeValueFilter | None = None
+        self, filter: AttributeValueFilter | None = None, *, exactly_once: bool = False
     ) -> AsyncGenerator[AttributeValue]:
-        """Yield every value of a listing, page after page; see `pages`."""
+        """Yield every value of a listing, page after page; see `pages`.
+
+        With `exactly_once`, each row that exists during the whole listing is yielded exactly once,
+        though others insert and delete meanwhile; rows that come or go underneath are yielded at
+        most once. The listing is then read by ranges of `date_created`, costs a few calls more
+        while nobody writes and a few times as many while others do, waits up to three seconds
+        when the newest rows fill more than a page, holds back up to 10,000 rows, and keeps
+        no order. Raises `ListingDriftError` where it can't be had: see `exact.exact_rows`.
+        """
+        if exactly_once:
+            self._ensure_open()
+            parts = exact_rows(self._lister, filter, self._options, Job())
+            async with aclosing(parts):
+                async for rows in parts:
+                    for value in rows:
+                        yield value
+            return
         async with aclosing(self.pages(filter)) as pages:
             async for page in pages:
                 for value in page.data:

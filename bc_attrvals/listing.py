@@ -67,6 +67,10 @@ class Lister:
             finally:
                 await listing.aclose()
 
+    def queries(self, filter: AttributeValueFilter | None, spare_bytes: int = 0) -> list[str]:
+        """Return the queries that list a filter, with room for more parameters."""
+        return self._builder.listing_queries(filter, spare_bytes)
+
     def note_drift(self, page: int, total: int, new_total: int) -> None:
         """Tell subscribers that a listing changed underneath."""
         if self._events:

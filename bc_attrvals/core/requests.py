@@ -59,9 +59,14 @@ class RequestBuilder:
         self._delete_room_bytes = MAX_DELETE_URL_BYTES - used_bytes - len("id:in=")
         self._encode = msgspec.json.Encoder().encode
 
-    def listing_queries(self, filter: AttributeValueFilter | None) -> list[str]:
-        """Return the queries, disjoint in what they list, that `filter` needs; see `filters`."""
-        return split_queries(filter, self._listing_room_bytes)
+    def listing_queries(
+        self, filter: AttributeValueFilter | None, spare_bytes: int = 0
+    ) -> list[str]:
+        """Return the queries, disjoint in what they list, that `filter` needs; see `filters`.
+
+        `spare_bytes` is room kept in each for more parameters.
+        """
+        return split_queries(filter, self._listing_room_bytes - spare_bytes)
 
     def page(self, query: str, page: int, limit: int) -> Request:
         """Return the GET of one page (from 1) of a query of `listing_queries`."""

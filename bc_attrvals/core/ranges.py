@@ -1,0 +1,134 @@
+"""Ranges of `date_created`, in whole seconds: how a listing is cut so that each part is exact.
+
+A row's `date_created` never changes and new rows get the present, so from a range that lies in the
+past rows only disappear. Pure: the requests are made by `exact.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.filters import format_moment
+from bc_attrvals.core.models import AttributeValue
+
+__all__ = ["Bounds", "CreatedRange", "cut"]
+
+ONE_SECOND: Final = timedelta(seconds=1)
+
+
+@attrs.frozen
+class CreatedRange:
+    """Seconds from `first` to `last`, both included; None leaves an end to the filter's own bound.
+
+    `rows` is how many rows are expected, 0 when nothing is known.
+    """
+
+    first: datetime | None = None
+    last: datetime | None = None
+    rows: int = 0
+
+    @property
+    def is_one_second(self) -> bool:
+        """True when it can't be cut any more."""
+        return self.first is not None and self.first == self.last
+
+    def clip(self, rows: Iterable[AttributeValue]) -> list[AttributeValue]:
+        """Return the rows that are of this range, and not only of the bounds it was asked by."""
+        return [
+            row
+            for row in rows
+            if (created := row.date_created) is None
+            or (
+                (self.first is None or created >= self.first)
+                and (self.last is None or created < self.last + ONE_SECOND)
+            )
+        ]
+
+
+@attrs.frozen
+class Bounds:
+    """How `date_created:min` and `:max` are to be sent.
+
+    Whether the service counts a bound itself as inside is not documented ("created after this
+    date"). Until an answer has shown that it does, a bound is moved out by one second, so that both
+    readings are complete. `least` and `most` are the filter's own, sent as they are.
+    """
+
+    least: datetime | None = None
+    most: datetime | None = None
+    min_inclusive: bool = False
+    max_inclusive: bool = False
+
+    def query(self, part: CreatedRange) -> str:
+        """Return the query parameters that ask for a range, possibly none."""
+        least, most = self.least, self.most
+        if part.first is not None:
+            first = part.first if self.min_inclusive else part.first - ONE_SECOND
+            least = first if least is None else max(least, first)
+        if part.last is not None:
+            last = part.last if self.max_inclusive else part.last + ONE_SECOND
+            most = last if most is None else min(most, last)
+        parts = []
+        if least is not None:
+            parts.append(f"date_created:min={format_moment(least)}")
+        if most is not None:
+            parts.append(f"date_created:max={format_moment(most)}")
+        return "&".join(parts)
+
+
+def cut(
+    part: CreatedRange, sample: Iterable[datetime], total: int, target: int
+) -> list[CreatedRange]:
+    """Cut a range of `total` rows into parts of about `target` rows, as a sample of dates tells.
+
+    The parts cover the range without overlap. There are at least two, unless the range is a single
+    second, or nothing in the sample lies inside it: then it comes back whole.
+    """
+    counts = Counter(
+        moment.replace(microsecond=0)
+        for moment in sample
+        if (part.first is None or moment >= part.first)
+        and (part.last is None or moment < part.last + ONE_SECOND)
+    )
+    if part.is_one_second or not counts:
+        return [part]
+    seconds = sorted(counts)
+    if len(seconds) == 1:
+        return _around(part, seconds[0], total)
+    scale = total / counts.total()
+    target = max(1, min(target, total // 2))
+    parts: list[CreatedRange] = []
+    first = part.first
+    expected = 0.0
+    previous = seconds[0]
+    for second in seconds:
+        rows = counts[second] * scale
+        if expected and expected + rows > target:
+            parts.append(CreatedRange(first, previous, int(expected)))
+            first, expected = previous + ONE_SECOND, 0.0
+        expected += rows
+        previous = second
+    if not parts:
+        # The sample is of few rows of the range: its middle is the best guess.
+        middle = seconds[(len(seconds) - 1) // 2]
+        return [
+            CreatedRange(part.first, middle, total // 2),
+            CreatedRange(middle + ONE_SECOND, part.last, total - total // 2),
+        ]
+    parts.append(CreatedRange(first, part.last, int(expected)))
+    return parts
+
+
+def _around(part: CreatedRange, second: datetime, total: int) -> list[CreatedRange]:
+    """Cut out the one second that all known rows have in common."""
+    parts = [CreatedRange(second, second, total)]
+    if part.first is None or part.first < second:
+        parts.insert(0, CreatedRange(part.first, second - ONE_SECOND))
+    if part.last is None or part.last > second:
+        parts.append(CreatedRange(second + ONE_SECOND, part.last))
+    return parts

@@ -1,0 +1,174 @@
+"""Exactly-once listings, while two other clients delete and insert without rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from random import Random
+
+import aiohttp
+import pytest
+
+from bc_attrvals import AttributeValueFilter, ListingDriftError, Store
+from bc_attrvals.sandbox import Quirks, Sandbox
+from tests.conftest import make_store
+
+ROWS = 6_000
+PLAIN_READS = ROWS // 250
+
+
+async def seed(sandbox: Sandbox, spread_s: int, crowded: int = 600) -> set[int]:
+    """Store rows of the last `spread_s` seconds, `crowded` of them in a single one."""
+    random = Random(5)
+    began_at = int(time.time()) - spread_s
+    await sandbox.seed(
+        (c, 1, "v", began_at + (spread_s // 2 if c <= crowded else random.randrange(spread_s)))
+        for c in range(1, ROWS + 1)
+    )
+    return {row.id for row in await sandbox.rows()}
+
+
+@asynccontextmanager
+async def restless_writers(sandbox: Sandbox, ids: set[int]) -> AsyncIterator[None]:
+    """Two other clients, each of which inserts and deletes as fast as it is answered."""
+    url = f"{sandbox.url}/stores/{sandbox.store_hash}/v3/customers/attribute-values"
+    headers = {"X-Auth-Token": sandbox.access_token}
+    resting = asyncio.Event()
+
+    async def write(number: int, victims: list[int]) -> None:
+        customer = 10**6 * number
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while not resting.is_set():
+                customer += 2
+                items = [
+                    {"customer_id": customer + n, "attribute_id": 1, "value": "new"} for n in (0, 1)
+                ]
+                async with session.put(url, json=items) as answer:
+                    await answer.read()
+                async with session.delete(f"{url}?id:in={victims.pop()}") as answer:
+                    await answer.read()
+
+    victims = sorted(ids)
+    Random(9).shuffle(victims)
+    writers = [asyncio.create_task(write(number, victims[number - 1 :: 2])) for number in (1, 2)]
+    try:
+        yield
+    finally:
+        resting.set()
+        await asyncio.gather(*writers)
+
+
+async def listed(store: Store, filter: AttributeValueFilter | None = None) -> list[int]:
+    stream = store.attribute_values.stream(filter, exactly_once=True)
+    return [value.id async for value in stream]
+
+
+@pytest.mark.parametrize("date_bounds", ["inclusive", "exclusive"])
+@pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
+async def test_every_row_that_lives_through_the_listing_comes_once(
+    order: str, date_bounds: str
+) -> None:
+    quirks = Quirks(order=order, date_bounds=date_bounds)  # type: ignore[arg-type]
+    async with Sandbox(quota=None, quirks=quirks) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3_600)
+        async with restless_writers(sandbox, before):
+            ids = await listed(store)
+        lived_through = before & {row.id for row in await sandbox.rows()}
+        assert len(ids) == len(set(ids))
+        assert lived_through <= set(ids)
+        assert store.statistics().requests <= 6 * PLAIN_READS
+
+
+async def test_rows_of_the_last_seconds_are_listed_while_more_are_added() -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3)
+        async with restless_writers(sandbox, before):
+            ids = await listed(store)
+        assert len(ids) == len(set(ids))
+        assert before & {row.id for row in await sandbox.rows()} <= set(ids)
+
+
+async def test_a_quiet_listing_costs_few_calls_more_than_a_plain_one() -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3_600)
+        assert sorted(await listed(store)) == sorted(before)
+        assert store.statistics().requests <= PLAIN_READS + 6
+
+
+async def test_a_listing_of_one_page_costs_one_call(sandbox: Sandbox, store: Store) -> None:
+    await sandbox.seed((c, 1, "v") for c in range(1, 251))
+    assert len(await listed(store)) == 250
+    assert store.statistics().requests == 1
+
+
+async def test_a_filter_that_matches_nothing_costs_no_call(store: Store) -> None:
+    assert await listed(store, AttributeValueFilter(customer_id_in=[])) == []
+    assert store.statistics().requests == 0
+
+
+@pytest.mark.parametrize("date_bounds", ["inclusive", "exclusive"])
+async def test_the_filters_own_bounds_mean_what_they_mean_in_a_plain_listing(
+    date_bounds: str,
+) -> None:
+    quirks = Quirks(date_bounds=date_bounds)  # type: ignore[arg-type]
+    async with Sandbox(quota=None, quirks=quirks) as sandbox, make_store(sandbox) as store:
+        began_at = int(time.time()) - 2_000
+        await sandbox.seed((c, 1 + c % 2, "v", began_at + c // 2) for c in range(1, 3_001))
+        wanted = AttributeValueFilter(
+            attribute_id_in=[2],
+            customer_id_in=range(1, 4_001),
+            date_created_min=datetime.fromtimestamp(began_at + 100, UTC),
+            date_created_max=datetime.fromtimestamp(began_at + 1_400, UTC),
+        )
+        plain = [value.id async for value in store.attribute_values.stream(wanted)]
+        assert len(plain) > 1_000
+        assert sorted(await listed(store, wanted)) == sorted(plain)
+
+
+async def test_a_second_that_is_asked_for_exactly_is_listed_whole() -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3_600)
+        crowded = next(row for row in await sandbox.rows() if row.customer_id == 1)
+        moment = datetime.fromtimestamp(crowded.date_created_s, UTC)
+        wanted = {
+            row.id for row in await sandbox.rows() if row.date_created_s == crowded.date_created_s
+        }
+        async with restless_writers(sandbox, before):
+            ids = await listed(store, AttributeValueFilter(date_created=moment))
+        assert len(ids) == len(set(ids))
+        assert wanted & {row.id for row in await sandbox.rows()} <= set(ids)
+
+
+async def test_a_filter_by_modification_is_read_by_single_pages() -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3_600, crowded=0)
+        since = datetime.fromtimestamp(int(time.time()) - 7_200, UTC)
+        async with restless_writers(sandbox, before):
+            ids = await listed(store, AttributeValueFilter(date_modified_min=since))
+        assert len(ids) == len(set(ids))
+        assert before & {row.id for row in await sandbox.rows()} <= set(ids)
+        assert store.statistics().requests <= 6 * PLAIN_READS
+
+
+async def test_what_can_not_be_had_is_said() -> None:
+    # A crowded second under a filter that rows may enter at any time: others keep entering.
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=2_000, crowded=3_000)
+        since = datetime.fromtimestamp(int(time.time()) - 7_200, UTC)
+        async with restless_writers(sandbox, before):
+            with pytest.raises(ListingDriftError) as caught:
+                await listed(store, AttributeValueFilter(date_modified_min=since))
+        assert caught.value.passes == 10
+
+
+async def test_leaving_the_loop_leaves_nothing_behind(no_task_left: None) -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        await seed(sandbox, spread_s=3_600)
+        stream = store.attribute_values.stream(exactly_once=True)
+        async for _ in stream:
+            break
+        await stream.aclose()
+        assert not any(store.statistics().in_flight.values())
