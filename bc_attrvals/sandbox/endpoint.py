@@ -69,7 +69,10 @@ class Endpoint:
     def _list(self, raw_query: str) -> Applied:
         quirks = self._quirks
         query = parse_list_query(
-            raw_query, max_limit=quirks.max_limit, over_limit=quirks.over_limit
+            raw_query,
+            max_limit=quirks.max_limit,
+            over_limit=quirks.over_limit,
+            encoded_dates=quirks.encoded_dates,
         )
         body, count = self._lister.body(query)
         return Applied(Answer(200, body), count)

@@ -80,7 +80,11 @@ class ListQuery:
 
 
 def parse_list_query(
-    raw_query: str, *, max_limit: int, over_limit: Literal["refuse", "clamp"]
+    raw_query: str,
+    *,
+    max_limit: int,
+    over_limit: Literal["refuse", "clamp"],
+    encoded_dates: bool = False,
 ) -> ListQuery:
     """Read the query of a GET; raises RefusalError 422 if malformed, 413 for too large a limit."""
     page, limit = 1, min(DEFAULT_LIMIT, max_limit)
@@ -104,7 +108,8 @@ def parse_list_query(
             name = unquote_plus(raw_value)
         elif key in _DATE_PARAMETERS:
             column, relation = _DATE_PARAMETERS[key]
-            dates.append(DateCondition(column, relation, parse_moment_s(key, raw_value)))
+            text = unquote_plus(raw_value) if encoded_dates else raw_value
+            dates.append(DateCondition(column, relation, parse_moment_s(key, text)))
         else:
             raise _unknown(key)
         filters.append(f"{key}={raw_value}")

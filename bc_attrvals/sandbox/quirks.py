@@ -30,6 +30,8 @@ class Quirks:
     `max_limit` and `over_limit` decide about larger pages: 413, or silently the largest.
     `max_delete_ids` is the most ids in one DELETE before 413; None for no such limit.
     `zoneless_dates` drops the final `Z` of the dates in answers.
+    `encoded_dates` takes date values percent-encoded, as a proxy in between may send them; the
+    service was seen to refuse them.
     `request_id` puts `X-Request-Id` on every answer.
     `abandoned_keeps_slot` lets a request whose client went away count as in flight until it is
     done. It is applied either way.
@@ -64,5 +66,6 @@ class Quirks:
     answer_order: Literal["given", "reversed"] = attrs.field(
         default="given", validator=attrs.validators.in_(("given", "reversed"))
     )
+    encoded_dates: bool = False
     request_id: bool = True
     abandoned_keeps_slot: bool = False

@@ -260,3 +260,12 @@ async def test_many_rows_are_listed_to_the_last_page() -> None:
         assert [row["id"] for row in deep.data] == list(range(29_751, 30_001))
         filtered = await api.get("limit=250&page=12&attribute_id:in=10")
         assert [row["id"] for row in filtered.data] == list(range(27_510, 30_001, 10))
+
+
+@pytest.mark.parametrize(("encoded_dates", "status"), [(False, 422), (True, 200)])
+async def test_percent_encoded_dates_are_taken_only_where_that_is_asked_for(
+    encoded_dates: bool, status: int
+) -> None:
+    async with running(quirks=Quirks(encoded_dates=encoded_dates)) as (_, api):
+        reply = await api.get("date_created:min=2024-05-01T00%3A00%3A00Z")
+        assert reply.status == status
