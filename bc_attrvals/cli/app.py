@@ -1,0 +1,160 @@
+"""The command group: global options, the commands, and which error ends with which exit status."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sqlite3
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import click
+
+from bc_attrvals.cli.commands.count import count
+from bc_attrvals.cli.commands.delete import delete
+from bc_attrvals.cli.commands.demo import demo
+from bc_attrvals.cli.commands.export import export
+from bc_attrvals.cli.commands.sandbox import sandbox
+from bc_attrvals.cli.commands.upsert import upsert
+from bc_attrvals.cli.interrupts import Interrupted
+from bc_attrvals.cli.settings import Settings, connection_options, output_options
+from bc_attrvals.cli.text import examples, one_line
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError, PartialFailureError
+
+__all__ = ["cli"]
+
+_INTERRUPTED: Final = 130
+#: 128 and SIGPIPE, as a shell gives it for any program whose reader went away.
+_BROKEN_PIPE: Final = 141
+
+
+class _SomeFailed(click.ClickException):
+    exit_code = 1
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+class _Refused(click.ClickException):
+    """Refused by the service, or unreachable."""
+
+    exit_code = 3
+
+
+class Commands(click.Group):
+    """A group that knows the exit statuses and guesses at mistyped commands."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which was meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            message = f"No such command {name!r}."
+            guesses = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            if guesses:
+                message += f" Did you mean {guesses[0]!r}?"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        """Run the command; every error of ours becomes one line and its exit status."""
+        try:
+            try:
+                return super().invoke(ctx)
+            except click.ClickException:
+                raise
+            except (BCAttrValsError, OSError, sqlite3.Error) as error:
+                if isinstance(error, BrokenPipeError):
+                    _leave_stdout()
+                    ctx.exit(_BROKEN_PIPE)
+                raise _failure(error) from None
+            except Interrupted as stopped:
+                click.echo("Interrupted.", err=True)
+                ctx.exit(stopped.exit_status)
+            except (KeyboardInterrupt, click.Abort):
+                click.echo("Interrupted.", err=True)
+                ctx.exit(_INTERRUPTED)
+        except click.ClickException as error:
+            settings = ctx.find_object(Settings)
+            if settings is not None and settings.json and not settings.printed:
+                settings.summarize(
+                    "",
+                    {
+                        "command": ctx.invoked_subcommand,
+                        "exit_status": error.exit_code,
+                        "error": one_line(error.format_message()),
+                    },
+                )
+            raise
+
+
+def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickException:
+    """Return one line for stderr, with the exit status."""
+    message = one_line(str(error) or type(error).__name__)
+    if isinstance(error, InvalidInputError):
+        return _BadInput(message)
+    if isinstance(error, PartialFailureError):
+        return _SomeFailed(message)
+    if isinstance(error, BCAttrValsError):
+        return _Refused(message)
+    if isinstance(error, sqlite3.Error):
+        return _BadInput(f"database: {message}")
+    name = f"{one_line(error.filename)}: " if isinstance(error.filename, str) else ""
+    return _BadInput(name + (error.strerror or message))
+
+
+def _leave_stdout() -> None:
+    """Send what is still buffered nowhere, so that nothing complains at exit."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    del param
+    if not value or ctx.resilient_parsing:
+        return
+    try:
+        number = version("bc_attrvals")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    click.echo(f"bc-attrvals {number}")
+    ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "bc-attrvals demo                (needs no store)",
+        "export BIGCOMMERCE_STORE_HASH=abc123 BIGCOMMERCE_ACCESS_TOKEN=…",
+        "bc-attrvals count",
+        "bc-attrvals export --attribute-id 1,2 --output values.csv",
+        "bc-attrvals upsert values.csv --failures failed.csv",
+    ),
+)
+@connection_options(environment=True)
+@output_options()
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Read and write BigCommerce customer attribute values in bulk.
+
+    Exit status: 0 all done, 1 some items failed, 2 usage or bad input, 3 refused by the service or
+    unreachable, 130 interrupted, 141 nobody reads the output any more.
+    """
+
+
+for _command in (demo, sandbox, export, count, upsert, delete):
+    cli.add_command(_command)

@@ -1,0 +1,149 @@
+"""`upsert`: values of a file into the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import click
+
+from bc_attrvals.cli.checking import check
+from bc_attrvals.cli.files import STANDARD, OutputFile, open_input
+from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.layout import file_format, input_options, layout
+from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.reading import read_values
+from bc_attrvals.cli.sending import Sender, Totals
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import counted, examples, one_line, rate
+from bc_attrvals.cli.writing import FailureWriter
+from bc_attrvals.scheduler import Statistics
+
+__all__ = ["upsert"]
+
+#: How long calls under way may take to be answered after Ctrl-C, in seconds.
+_GRACE_S = 3.0
+
+
+@click.command(
+    epilog=examples(
+        "bc-attrvals upsert values.csv --failures failed.csv",
+        "bc-attrvals upsert - --format jsonl < values.jsonl",
+        "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
+        "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
+    )
+)
+@click.argument("file")
+@input_options
+@click.option(
+    "--failures",
+    metavar="FILE",
+    help="Gets all values that were not stored, with the reason; fit to be given in again.",
+)
+@click.option("--skip-invalid", is_flag=True, help="Send the good rows though others are bad.")
+@connection_options()
+@output_options()
+@pass_settings
+def upsert(
+    settings: Settings,
+    *,
+    file: str,
+    format: str | None,
+    wide: bool,
+    customer_column: str | None,
+    attribute: Sequence[str],
+    column: Sequence[str],
+    encoding: str,
+    failures: str | None,
+    skip_invalid: bool,
+) -> None:
+    """Store the values of FILE (- is standard input); create them or replace what is there.
+
+    The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
+    customer's values, and empty cells are left alone. Other columns are ignored. CSV may be
+    delimited by comma, semicolon, tab or bar. Values go out as the strings that stand in the file.
+
+    All rows are checked before anything is sent. Of rows with the same customer and attribute the
+    last one wins. An upsert may be repeated without harm, so after an interruption simply run it
+    again, or give it the --failures file.
+    """
+    shape = layout(
+        file_format(file, format),
+        wide=wide,
+        customer_column=customer_column,
+        attribute=attribute,
+        column=column,
+    )
+    if failures == STANDARD and settings.json:
+        raise click.UsageError("--json and the failures can't share stdout")
+    failures_format = None if failures is None else file_format(failures, None)
+    store = settings.store()
+    with ExitStack() as stack:
+        source = stack.enter_context(open_input(file))
+        checked = check(
+            read_values(source, shape, encoding), source.name, settings, skip_invalid=skip_invalid
+        )
+        output = None if failures is None else stack.enter_context(OutputFile(failures))
+        writer = None
+        if output is not None and failures_format is not None:
+            writer = FailureWriter(output.text, failures_format)
+
+        async def send(stopper: Stopper) -> tuple[Totals, Statistics, int | None]:
+            sender = Sender(read_values(source, shape, encoding), writer)
+            async with store:
+                with Progress(settings, store, "Storing", checked.good) as progress:
+                    totals = await sender.run(store, stopper, progress)
+                return totals, store.statistics(), stopper.signal_number
+
+        began_at = time.monotonic()
+        totals, statistics, signal_number = run(send, grace_s=_GRACE_S)
+        seconds = time.monotonic() - began_at
+        if output is not None:
+            output.commit()
+    status = _exit_status(totals, signal_number)
+    summary = {
+        "command": "upsert",
+        "exit_status": status,
+        **totals.as_dict(),
+        "calls": statistics.requests,
+        "retries": statistics.retries,
+        "rate_limited": statistics.rate_limited,
+        "seconds": round(seconds, 3),
+    }
+    text = _told(totals, statistics, seconds)
+    if writer is not None and writer.count:
+        text += f"\n{counted(writer.count, 'row')} in {failures}."
+    settings.summarize(text, summary, err=failures == STANDARD)
+    if totals.error is not None:
+        click.echo(f"Error: {one_line(str(totals.error))}", err=True)
+    elif totals.first_reason is not None:
+        click.echo(f"The first failure: {one_line(totals.first_reason)}", err=True)
+    if signal_number is not None:
+        click.echo("Interrupted.", err=True)
+    click.get_current_context().exit(status)
+
+
+def _exit_status(totals: Totals, signal_number: int | None) -> int:
+    if signal_number is not None:
+        return 128 + signal_number
+    if totals.error is not None:
+        return 3
+    return 0 if totals.complete else 1
+
+
+def _told(totals: Totals, statistics: Statistics, seconds: float) -> str:
+    parts = [f"Stored {counted(totals.stored, 'value')}"]
+    parts += [
+        f"{count:,} {word}"
+        for count, word in (
+            (totals.failed, "failed"),
+            (totals.superseded, "superseded by later rows"),
+            (totals.not_sent, "not sent"),
+            (totals.unknown, "under way and not known to be stored"),
+            (totals.skipped, "invalid and skipped"),
+        )
+        if count
+    ]
+    calls = counted(statistics.requests, "call")
+    return f"{', '.join(parts)}; {calls}, {seconds:.1f} s ({rate(totals.stored, seconds)})."

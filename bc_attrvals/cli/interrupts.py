@@ -1,0 +1,109 @@
+"""Runs a command's coroutine, and lets Ctrl-C stop it in order.
+
+The first SIGINT or SIGTERM asks the command to stop; a second one leaves at once. The exit status
+is 128 and the signal's number, as a shell gives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from bc_attrvals.cli.files import discard_unfinished
+
+__all__ = ["Interrupted", "Stopper", "run"]
+
+T = TypeVar("T")
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR: Final = "\x1b[?25h"
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody wanted it
+    """The command was stopped by a signal; `exit_status` is 128 and its number."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_status = 128 + signal_number
+
+
+class Stopper:
+    """Hears the signals of one run.
+
+    `grace_s` after the first the command's task is cancelled: 0 at once, None never.
+    """
+
+    def __init__(self, grace_s: float | None) -> None:
+        self._grace_s = grace_s
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self.signal_number: int | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal came."""
+        return self.signal_number is not None
+
+    async def wait(self) -> None:
+        """Wait for a signal."""
+        await self._stop.wait()
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal came."""
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+    def listen(self) -> None:
+        """Take the signals, as far as the platform and the thread let us."""
+        for number in _SIGNALS:
+            # Windows has none of it, and only the main thread may; Ctrl-C then raises as ever.
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                self._loop.add_signal_handler(number, self._hear, number)
+
+    def _hear(self, number: int) -> None:
+        if self.signal_number is not None:
+            _leave(number)
+        self.signal_number = number
+        self._stop.set()
+        if self._grace_s is None or self._task is None:
+            return
+        if self._grace_s:
+            self._loop.call_later(self._grace_s, self._task.cancel)
+        else:
+            self._task.cancel()
+
+
+def _leave(number: int) -> None:
+    discard_unfinished()
+    if sys.stderr.isatty():
+        with suppress(OSError):
+            sys.stderr.write(_SHOW_CURSOR)
+            sys.stderr.flush()
+    os._exit(128 + number)
+
+
+def run(main: Callable[[Stopper], Coroutine[Any, Any, T]], *, grace_s: float | None = 0.0) -> T:
+    """Run a command's coroutine; raise `Interrupted` when a signal cancelled it."""
+    stopper: Stopper | None = None
+
+    async def supervised() -> T:
+        nonlocal stopper
+        stopper = Stopper(grace_s)
+        stopper.listen()
+        # `python -X dev` tells of callbacks above 0.1 s; a busy computer always has some.
+        asyncio.get_running_loop().slow_callback_duration = 2.0
+        return await main(stopper)
+
+    try:
+        return asyncio.run(supervised())
+    except asyncio.CancelledError:
+        if stopper is None:
+            raise
+        stopper.check()
+        raise

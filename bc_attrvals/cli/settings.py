@@ -1,0 +1,147 @@
+"""What holds for every command: which store, how much to say; and the options that set it.
+
+The options are taken before the command and after it; the one given last on the line wins, and
+the environment comes last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import click
+import msgspec
+
+from bc_attrvals.cli.text import one_line
+from bc_attrvals.store import DEFAULT_BASE_URL, Store
+
+__all__ = ["Settings", "connection_options", "output_options", "pass_settings"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_USER_AGENT = "bc-attrvals-cli"
+
+
+@attrs.define
+class Settings:
+    """The options of the whole line; kept as the context's object."""
+
+    url: str | None = None
+    store_hash: str | None = None
+    access_token: str | None = attrs.field(default=None, repr=False)
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+    #: Whether the one object of `--json` was printed.
+    printed: bool = False
+
+    def store(self) -> Store:
+        """Return the Store the options and the environment name, not entered.
+
+        Raises `click.UsageError` for what is missing, `InvalidInputError` for what can't be.
+        """
+        if not self.store_hash:
+            message = "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"
+            raise click.UsageError(message)
+        if not self.access_token:
+            message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
+            raise click.UsageError(message)
+        return Store(
+            self.store_hash,
+            self.access_token,
+            base_url=self.url or DEFAULT_BASE_URL,
+            user_agent=_USER_AGENT,
+        )
+
+    def summarize(self, text: str, summary: dict[str, object], *, err: bool = False) -> None:
+        """Print the closing summary: text, or with `--json` the object, once, on stdout."""
+        if self.json:
+            if not self.printed:
+                self.printed = True
+                click.echo(msgspec.json.encode(summary).decode())
+        elif not self.quiet:
+            click.echo(text, err=err)
+
+    def note(self, text: str) -> None:
+        """Say something in passing, on stderr."""
+        if not self.quiet:
+            click.echo(one_line(text), err=True)
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    settings = ctx.ensure_object(Settings)
+    if value is None or value is False or param.name is None:
+        return
+    if param.name == "verbose" and not settings.verbose:
+        _log_to_stderr(ctx)
+    setattr(settings, param.name, value)
+
+
+def _log_to_stderr(ctx: click.Context) -> None:
+    # Our own loggers alone: they hold no token and no customer's value, others' might.
+    logger = logging.getLogger("bc_attrvals")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+    def undo() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    ctx.find_root().call_on_close(undo)
+
+
+def connection_options(*, environment: bool = False) -> Callable[[F], F]:
+    """Add `--url --store-hash --access-token`; the environment is read before the command."""
+
+    def add(function: F) -> F:
+        for name, variable, text in (
+            ("access-token", "BIGCOMMERCE_ACCESS_TOKEN", "Better set the variable: ps shows this."),
+            ("store-hash", "BIGCOMMERCE_STORE_HASH", "The store, as in its API path."),
+            ("url", "BIGCOMMERCE_API_URL", f"Base URL [default: {DEFAULT_BASE_URL}]"),
+        ):
+            function = click.option(
+                f"--{name}",
+                envvar=variable if environment else None,
+                show_envvar=environment,
+                show_default=False,
+                expose_value=False,
+                callback=_remember,
+                metavar="TEXT",
+                help=text,
+            )(function)
+        return function
+
+    return add
+
+
+def output_options(*, json: bool = True) -> Callable[[F], F]:
+    """Add `--verbose --quiet`, and `--json` where there is a summary."""
+    names = [
+        ("quiet", "No progress, no summary; errors are still told."),
+        ("verbose", "Log every request on stderr (no token, no values)."),
+    ]
+    if json:
+        names.append(("json", "Print one JSON object as summary on stdout."))
+
+    def add(function: F) -> F:
+        for name, text in names:
+            function = click.option(
+                f"--{name}",
+                is_flag=True,
+                # Known before an error in another option is told.
+                is_eager=True,
+                expose_value=False,
+                callback=_remember,
+                help=text,
+            )(function)
+        return function
+
+    return add

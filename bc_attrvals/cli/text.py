@@ -1,0 +1,32 @@
+"""Words and numbers for people: one line each, nothing a terminal would act on."""
+
+from __future__ import annotations
+
+__all__ = ["counted", "cut", "examples", "one_line", "rate"]
+
+
+def one_line(text: str, longest: int = 1_000) -> str:
+    """Return text as one printable line; what comes from files and services may hold anything."""
+    printable = "".join(one if one.isprintable() else " " for one in text[: longest + 1])
+    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
+
+
+def cut(text: str, longest: int = 40) -> str:
+    """Return text quoted and cut, to be shown in an error."""
+    return repr(text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """`1 value`, `9,428 values`."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def rate(count: int, seconds: float) -> str:
+    """`3,041 values/s`."""
+    return f"{count / seconds:,.0f} values/s" if seconds > 0 else "-"
+
+
+def examples(*lines: str) -> str:
+    """Return the part of a help page that shows how a command is used."""
+    # The mark keeps click from filling the lines.
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
