@@ -1,0 +1,40 @@
+"""The public names, pinned: what users import does not change by accident."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import bc_attrvals
+from bc_attrvals import errors
+
+
+def test_all_errors_are_exported() -> None:
+    assert set(errors.__all__) <= set(bc_attrvals.__all__)
+
+
+def test_all_names_resolve_and_are_sorted() -> None:
+    assert bc_attrvals.__all__ == sorted(bc_attrvals.__all__)
+    assert all(hasattr(bc_attrvals, name) for name in bc_attrvals.__all__)
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in bc_attrvals.__all__:
+        public = getattr(bc_attrvals, name)
+        if not inspect.isclass(public):
+            continue
+        assert public.__doc__, name
+        for method, function in vars(public).items():
+            if not method.startswith("_") and inspect.isfunction(function):
+                assert function.__doc__, f"{name}.{method}"
+
+
+def test_a_library_import_loads_nothing_of_the_command_line_and_no_converter() -> None:
+    code = (
+        "import sys, bc_attrvals;"
+        "print(*sorted({'click', 'rich', 'cattrs', 'sqlite3', 'uvloop', 'bc_attrvals.sandbox'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
