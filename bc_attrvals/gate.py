@@ -34,6 +34,8 @@ __all__ = ["Gate", "Job", "Lease", "Priority", "Quota"]
 
 #: Of so many contested grants in a row, the last one goes to bulk.
 _BULK_SHARE: Final = 8
+#: So often the pause of a store under load doubles (0.25, 0.5, 1 s), and so often it then stays.
+_SHORT_PAUSES: Final = 3
 
 
 class Priority(IntEnum):
@@ -99,6 +101,8 @@ class _Lane:
     bearable: float
     in_flight: int = 0
     queued: int = 0
+    # Sent before and refused for quota or load: these go before all others.
+    refused: deque[_Waiter] = attrs.field(factory=deque)
     interactive: deque[_Waiter] = attrs.field(factory=deque)
     bulk: dict[Job, deque[_Waiter]] = attrs.field(factory=dict)
     # Bulk jobs that wait, the one served longest ago first; turns differ, so jobs never compare.
@@ -110,10 +114,14 @@ class _Lane:
     def free(self, now: float) -> bool:
         return self.in_flight < int(self.bearable) and now >= self.blocked_until
 
-    def next_interactive(self) -> _Waiter | None:
-        while self.interactive and self.interactive[0].future.done():
-            self.interactive.popleft()
-        return self.interactive[0] if self.interactive else None
+    def next_urgent(self) -> deque[_Waiter] | None:
+        """Return the queue whose first waiter goes before all bulk ones, if there is one."""
+        for queue in (self.refused, self.interactive):
+            while queue and queue[0].future.done():
+                queue.popleft()
+            if queue:
+                return queue
+        return None
 
     def next_job(self) -> Job | None:
         while self.turns:
@@ -150,7 +158,7 @@ class Gate:
         self._closed = False
         self._waiting = 0
         self._turn = 0
-        self._interactive_in_a_row = 0
+        self._urgent_in_a_row = 0
         # The time in which somebody waited for quota, as a clock that runs only then.
         self._blocked_s = 0.0
         self._blocked_since: float | None = None
@@ -185,7 +193,7 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         for lane in self._lanes.values():
-            queues = [lane.interactive, *lane.bulk.values()]
+            queues = [lane.refused, lane.interactive, *lane.bulk.values()]
             for waiter in [waiter for queue in queues for waiter in queue]:
                 if not waiter.future.done():
                     waiter.future.set_exception(_closed_error())
@@ -269,7 +277,11 @@ class Gate:
         lane.backoffs += 1
         lane.bearable = max(1.0, lane.bearable / 2)
         lane.backed_off_at = now
-        delay_s = backoff_s(lane.backoffs, self._retry.base_s, self._retry.cap_s, self._random)
+        # Pauses stay short for a while: after a long one, a store that has recovered in the
+        # meantime would wait for us. Only refusals without end make them long.
+        count = lane.backoffs
+        count = min(count, _SHORT_PAUSES) if count <= 2 * _SHORT_PAUSES else count - _SHORT_PAUSES
+        delay_s = backoff_s(count, self._retry.base_s, self._retry.cap_s, self._random)
         lane.blocked_until = now + delay_s
         self._pump()
 
@@ -307,19 +319,15 @@ class Gate:
     ) -> None:
         lane.queued += 1
         self._waiting += 1
-        if priority is Priority.INTERACTIVE:
-            queue = lane.interactive
-        else:
-            found = lane.bulk.get(job)
-            if found is None:
-                found = lane.bulk[job] = deque()
-                turn = -1 if front else job.turn
-                heapq.heappush(lane.turns, (turn, id(job), job))
-            queue = found
         if front:
-            queue.appendleft(waiter)
+            lane.refused.append(waiter)
+        elif priority is Priority.INTERACTIVE:
+            lane.interactive.append(waiter)
+        elif job in lane.bulk:
+            lane.bulk[job].append(waiter)
         else:
-            queue.append(waiter)
+            lane.bulk[job] = deque([waiter])
+            heapq.heappush(lane.turns, (job.turn, id(job), job))
 
     def _leave(self, lane: _Lane) -> None:
         lane.queued -= 1
@@ -342,24 +350,26 @@ class Gate:
         self._set_timer(loop, now)
 
     def _grant_one(self, now: float) -> bool:
-        interactive: _Lane | None = None
+        urgent: tuple[_Lane, deque[_Waiter]] | None = None
         bulk: tuple[_Lane, Job] | None = None
         for lane in self._lanes.values():
             if not lane.queued or not lane.free(now):
                 continue
-            if interactive is None and lane.next_interactive() is not None:
-                interactive = lane
+            queue = lane.next_urgent()
+            if queue is not None and (urgent is None or queue is lane.refused):
+                urgent = (lane, queue)
             job = lane.next_job()
             if job is not None and (bulk is None or job.turn < bulk[1].turn):
                 bulk = (lane, job)
-        if interactive is not None and bulk is not None:
-            self._interactive_in_a_row += 1
-            if self._interactive_in_a_row >= _BULK_SHARE:
-                self._interactive_in_a_row = 0
-                interactive = None
-        if interactive is not None:
-            lane, job = interactive, _NO_JOB
-            waiter = lane.interactive.popleft()
+        if urgent is not None and bulk is not None:
+            self._urgent_in_a_row += 1
+            if self._urgent_in_a_row >= _BULK_SHARE:
+                self._urgent_in_a_row = 0
+                urgent = None
+        if urgent is not None:
+            lane, queue = urgent
+            job = _NO_JOB
+            waiter = queue.popleft()
         elif bulk is not None:
             lane, job = bulk
             heapq.heappop(lane.turns)

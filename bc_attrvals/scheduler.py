@@ -66,6 +66,8 @@ class Call:
     cut_off: bool = False
     # Nobody waits any more: what is on the wire ends, nothing is sent again.
     abandoned: bool = False
+    # The job was ended by another call: what is on the wire is not sent again.
+    last_try: bool = False
     # The Store was closed underneath.
     closed: bool = False
     sent: int = 0
@@ -221,7 +223,9 @@ class Scheduler:
         """
         self._active[call] = task = asyncio.current_task()
         try:
-            return await self._send(request, decode, options, options.priority or priority, call)
+            if options.priority is not None:
+                priority = options.priority
+            return await self._send(request, decode, options, priority, call)
         except BCAttrValsError as error:
             error.attempts, error.waited_s = call.sent, call.waited_s
             raise
@@ -247,6 +251,8 @@ class Scheduler:
         failures = 0
         front = False
         while True:
+            if call.last_try and call.error is not None:
+                raise call.error
             began_at = self._loop.time()
             lease = await self._gate.acquire(request.operation, priority, call.job, front=front)
             call.waited_s += lease.sent_at - began_at
@@ -279,7 +285,7 @@ class Scheduler:
         error = call.error
         assert error is not None
         delay_s = options.retry.delay_s(error, failures, request.operation, self._random)
-        if delay_s is None:
+        if delay_s is None or call.last_try:
             raise error
         self._retries += 1
         if self._events:

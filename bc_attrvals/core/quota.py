@@ -13,6 +13,7 @@ late by no more than the quickest answer's way back.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
@@ -31,6 +32,8 @@ _LARGEST_QUOTA: Final = 10**9
 _DRIFT: Final = 0.05
 # Countdowns that differ by less than this come from one tick of the server's clock.
 _TIE_S: Final = 1e-6
+# A request given up may be counted this much later: closing its connection does not recall it.
+_ON_ITS_WAY_S: Final = 0.5
 
 
 @attrs.frozen
@@ -93,6 +96,7 @@ class QuotaState:
     """
 
     __slots__ = (
+        "_bare",
         "_believed_at",
         "_blocked_until",
         "_countdown_s",
@@ -103,7 +107,6 @@ class QuotaState:
         "_left",
         "_lost",
         "_out",
-        "_previous_end",
         "_quota",
         "_reserve",
         "_sent",
@@ -121,14 +124,16 @@ class QuotaState:
         self._end_high = -math.inf
         # When the present window was opened by our clock alone; None once an answer told of it.
         self._guessed_since: float | None = None
-        self._previous_end = -math.inf
         # Until a countdown shows otherwise, the server's clock may tick in whole seconds.
         self._granularity_s = 1.0
         self._blocked_until = -math.inf
         self._out = 0
         # Ours in this window, a bound that holds even where answers overtake one another.
         self._sent = 0
-        self._lost: list[float] = []
+        # When those died that the server may have counted and no answer has told of, in order.
+        self._lost: deque[float] = deque()
+        # Answers without headers since the last one with them.
+        self._bare = 0
 
     def take(self) -> None:
         """Count one request as out; it is about to be sent."""
@@ -163,10 +168,9 @@ class QuotaState:
         """
         self._out -= 1
         if headers is None:
-            # A gateway's 502 carries none either, so one answer proves nothing.
-            if self._quota is not None and now > self._believed_at + 2 * self._window_s:
-                self._quota = None
+            self._answered_bare(now)
             return
+        self._bare = 0
         if headers.reset_s % 1:
             self._granularity_s = 0.001
         low = sent_at + headers.reset_s - self._granularity_s
@@ -178,34 +182,35 @@ class QuotaState:
             self._guessed_since = None
             self._left = left
             self._sent = self._out + 1
-        elif self._guessed_since is not None or self._is_past(high, headers.window_s):
-            if not surely_newer or self._guessed_since is not None:
-                return
+        elif self._guessed_since is not None or (
+            not surely_newer and self._is_past(low, high, headers.window_s)
+        ):
+            # It was out when this window began, and so was taken for one of this window.
+            self._sent -= 1
+            return
+        elif self._end_low - high > headers.window_s * _DRIFT:
             # The server's clock or window was set back.
             self._end_low, self._end_high = low, high
             self._left = left
         else:
             self._end_low = max(self._end_low, low)
             self._end_high = max(self._end_low, min(self._end_high, high))
-            if surely_newer or headers.reset_s < self._countdown_s - _TIE_S:
-                self._left = left
-            elif headers.reset_s <= self._countdown_s + _TIE_S:
-                self._left = min(self._left, left)
-            else:
+            newer = surely_newer or headers.reset_s < self._countdown_s - _TIE_S
+            tied = headers.reset_s <= self._countdown_s + _TIE_S
+            if not newer and not (tied and left < self._left):
                 return
+            self._left = left
         self._countdown_s = headers.reset_s
         self._believed_at = now
         self._quota = headers.quota
         self._window_s = headers.window_s
-        # This answer was asked for after those had died, so its count holds them.
-        if self._lost:
-            self._lost = [died_at for died_at in self._lost if died_at > sent_at]
+        # This answer was asked for after those had been counted, so its count holds them.
+        self._forget_lost(sent_at)
 
     def unanswered(self, now: float) -> None:
         """Count one request as ended without an answer: it still may have cost its unit."""
         self._out -= 1
-        if self._quota is not None:
-            self._lost.append(now)
+        self._lose(now)
 
     def unsent(self) -> None:
         """Count one request as never sent: its unit is free again."""
@@ -227,31 +232,52 @@ class QuotaState:
         # A reserve of the whole quota would stop all work for good: one unit is always ours.
         return min(self._reserve, (self._quota or 1) - 1)
 
+    def _answered_bare(self, now: float) -> None:
+        self._lose(now)
+        if self._quota is None:
+            return
+        # A gateway's 502 carries no headers either, so it takes two windows of them to show that
+        # the store has no quota any more.
+        self._bare += 1
+        if self._bare > 2 * self._quota:
+            self._quota = None
+
+    def _lose(self, now: float) -> None:
+        self._lost.append(now)
+        # No window lasts longer, so these were counted in one that is over.
+        self._forget_lost(now - self._window_s)
+
+    def _forget_lost(self, since: float) -> None:
+        """Forget the lost that the server had counted by `since`, if ever."""
+        while self._lost and self._lost[0] <= since - _ON_ITS_WAY_S:
+            self._lost.popleft()
+
     def _is_new_window(self, sent_at: float, low: float, high: float, window_s: float) -> bool:
         if self._quota is None:
             return True
-        middle = (low + high) / 2
         if self._guessed_since is not None:
-            # Sent after the opening, it can only speak of the new window. Sent before, it speaks
-            # of the window whose end it is nearer to.
-            return sent_at >= self._guessed_since or middle - self._previous_end > window_s / 2
+            # Sent after the opening, or telling of a window that ends after it.
+            return max(sent_at, low) >= self._guessed_since
+        # Ends of windows lie a window apart; an answer on its way for long leaves only its middle
+        # to judge by.
         return (
             low - self._end_high > window_s * _DRIFT
-            or middle - (self._end_low + self._end_high) / 2 > window_s / 2
+            or (low + high) / 2 - (self._end_low + self._end_high) / 2 > window_s / 2
         )
 
-    def _is_past(self, high: float, window_s: float) -> bool:
-        return self._end_low - high > window_s * _DRIFT
+    def _is_past(self, low: float, high: float, window_s: float) -> bool:
+        return (
+            self._end_low - high > _EDGE_S
+            or (self._end_low + self._end_high) / 2 - (low + high) / 2 > window_s / 2
+        )
 
     def _open_window(self, now: float) -> None:
         """Begin a window that no answer has told of yet: the quota is assumed whole."""
         assert self._quota is not None
-        self._previous_end = self._end_high
+        self._forget_lost(max(self._end_low, now - self._window_s))
         self._guessed_since = now
         # Its end is a guess on the late side, which the first answer replaces.
-        self._end_low = self._end_high = now + self._window_s
+        self._end_low, self._end_high = now, now + self._window_s
         self._countdown_s = math.inf
         self._left = self._quota
         self._sent = self._out
-        # Those that died before the old window's end were counted there.
-        self._lost = [died_at for died_at in self._lost if died_at > self._previous_end - _EDGE_S]

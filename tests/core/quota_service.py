@@ -19,7 +19,7 @@ MS = 1_000
 SECOND = 1_000_000
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Window:
     """One window of the service; `ours`, `others` and `refused` count requests."""
 
@@ -79,7 +79,7 @@ class Service:
         }
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Sent:
     """One request of ours, as the simulation saw it."""
 
@@ -87,6 +87,7 @@ class Sent:
     #: Nothing was known of the quota when it was sent.
     blind: bool
     counted_us: int | None = None
+    answered_us: int | None = None
     granted: bool = False
     window: Window | None = None
 
@@ -101,6 +102,8 @@ class Client:
     reserve: int = 0
     #: The client's clock less the service's.
     clock_ahead_s: float = 0.0
+    #: How much faster it runs, in parts of a million.
+    clock_drift_ppm: float = 0.0
     #: A request that dies, on its way there or back; the client learns it up to `late_us` later.
     lost: float = 0.0
     #: It may be counted after the client gave it up, for closing a connection recalls nothing.
@@ -128,6 +131,7 @@ class Simulation:
         self.sent: list[Sent] = []
         self.now_us = 0
         self.out = 0
+        self._rate = 1 + client.clock_drift_ppm / 1_000_000
         self._paused_until_us = 0
         self._stopped = False
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -136,11 +140,17 @@ class Simulation:
 
     @property
     def refused(self) -> list[Sent]:
-        return [sent for sent in self.sent if sent.counted_us is not None and not sent.granted]
+        """What was answered 429, but for what was sent before anything was known."""
+        return [
+            sent
+            for sent in self.sent
+            if sent.counted_us is not None and not sent.granted and not sent.blind
+        ]
 
     def local(self, at_us: int | None = None) -> float:
         """The client's clock, seconds."""
-        return self.client.clock_ahead_s + (self.now_us if at_us is None else at_us) / SECOND
+        at_us = self.now_us if at_us is None else at_us
+        return self.client.clock_ahead_s + at_us / SECOND * self._rate
 
     def at(self, when_us: int, action: Callable[[], None]) -> None:
         self._count += 1
@@ -188,7 +198,7 @@ class Simulation:
         opens_at = self.state.opens_at()
         assert opens_at is not None
         assert opens_at > self.local(), "a client that waits until then would turn in circles"
-        when_us = math.ceil((opens_at - self.client.clock_ahead_s) * SECOND)
+        when_us = math.ceil((opens_at - self.client.clock_ahead_s) / self._rate * SECOND)
         if when_us != self._wake_at_us:
             self._wake_at_us = when_us
             self.at(when_us, self._send)
@@ -196,7 +206,7 @@ class Simulation:
     def _take(self, *, blind: bool) -> None:
         self.state.take()
         self.out += 1
-        sent = Sent(self.now_us, blind)
+        sent = Sent(self.now_us, blind=blind)
         chance = self.random.random()
         there_us = self.now_us + self._delay_us()
         back_us = there_us + self._delay_us()
@@ -206,7 +216,9 @@ class Simulation:
         self.sent.append(sent)
         chance -= self.client.unsent
         if chance < self.client.lost:
-            dies_us = max(self.now_us, back_us - self.random.randint(0, self.client.counted_late_us))
+            dies_us = max(
+                self.now_us, back_us - self.random.randint(0, self.client.counted_late_us)
+            )
             if self.random.random() < 0.5:
                 self.at(there_us, lambda: self._arrive(sent))
             self.at(dies_us, self._die)
@@ -228,6 +240,7 @@ class Simulation:
 
     def _answer(self, sent: Sent, headers: dict[str, str] | None) -> None:
         self.out -= 1
+        sent.answered_us = None if headers is None else self.now_us
         read = None if headers is None else read_quota_headers(headers)
         refused = headers is not None and not sent.granted
         self.state.answered(self.local(sent.sent_us), self.local(), read, refused=refused)
