@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from functools import partial
 from typing import Final, TypeAlias
@@ -115,6 +123,8 @@ class _Batch:
     # What has no outcome yet, the part that is sent now last.
     parts: list[list[AttributeValueUpsert]]
     task: asyncio.Task[None] | None = None
+    # Keys of `parts` that went out before, in a call that was refused or not confirmed.
+    tried: set[Key] = attrs.field(factory=set)
 
 
 class UpsertJob:
@@ -122,6 +132,10 @@ class UpsertJob:
 
     Cancelling `step` and then `abandon` leave the job at once: calls on the wire end by themselves
     and keep their slots and keys until then; nothing else is sent.
+
+    `before_send` is awaited with the items of each batch before any of them is sent; an error of
+    it ends the job. With `most_running`, no more batches are begun and not settled, and new ones
+    are begun in `step` alone.
     """
 
     def __init__(
@@ -134,6 +148,8 @@ class UpsertJob:
         options: Options,
         lister: Lister,
         outcomes: Outcomes,
+        before_send: Callable[[Sequence[AttributeValueUpsert]], Awaitable[None]] | None = None,
+        most_running: int | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._builder = builder
@@ -143,10 +159,10 @@ class UpsertJob:
         self._outcomes = outcomes
         self._job = Job()
         self._batcher = Batcher(registry, scheduler.limits.batch_size, self._wake)
-        self._input = _open_input(items, self._wake)
         self._running: set[_Batch] = set()
         # One more than can be on the wire, so that a slot that falls free is taken at once.
-        self._most_running = scheduler.limits.writes + 1
+        self._most_running = most_running or scheduler.limits.writes + 1
+        self._before_send = before_send
         self._budget = _LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
         self._suspects: set[int] = set()
@@ -156,11 +172,18 @@ class UpsertJob:
         self._started_at = self._loop.time()
         self.calls = 0
         self.retries = 0
+        # Last, for a loop with eager tasks begins to read at once.
+        self._input = _open_input(items, self._wake)
 
     @property
     def error(self) -> BaseException | None:
         """What ended the job early: an error of the service, or of the input itself."""
         return self._crash or self._stopped_by or self._input.error
+
+    @property
+    def appetite(self) -> int:
+        """The most items that one `step` reads of its input."""
+        return (self._most_running + 1) * _LOOK_AHEAD
 
     def report(self) -> UpsertReport:
         """Return the sum up to now."""
@@ -172,6 +195,9 @@ class UpsertJob:
         self._launch()
         if not self._running and not self._more_to_come():
             await self._input.close()
+            if self._stopped_by is not None:
+                unsent = self._input.drain()
+                self._outcomes.lost(unsent, OutcomeStatus.NOT_SENT, self._stopped_by)
             return False
         if not self._wakeup.is_set():
             await self._wakeup.wait()
@@ -233,18 +259,17 @@ class UpsertJob:
             # A fault of our own: it must not pass for a finished batch.
             self._crash = crash
         if self._stopped_by is not None:
-            for index, part in enumerate(reversed(batch.parts)):
-                cut_off = index == 0 and batch.call.sent
-                status = OutcomeStatus.FAILED if cut_off else OutcomeStatus.NOT_SENT
-                self._outcomes.lost(part, status, self._stopped_by)
+            for part in reversed(batch.parts):
+                self._give_up(part, batch, self._stopped_by)
 
     async def _send_all(self, batch: _Batch) -> None:
         """Send a batch, and the parts of it that are left when bad items are taken out."""
         parts = batch.parts
         sendings: dict[Key, int] = {}
+        if self._before_send is not None:
+            await self._before_send(batch.items)
         while parts and self._stopped_by is None:
             part = parts[-1]
-            batch.call = Call(self._job)
             if self._suspects and len(split := self._split_off_suspects(part)) > 1:
                 parts[-1:] = split
                 continue
@@ -253,17 +278,30 @@ class UpsertJob:
                 parts[-1] = self._note_stored(part, rows)
                 parts[-1:] = await self._read_back(parts[-1], batch, sendings)
             except UnprocessableError as error:
+                batch.tried.update(item.key for item in part)
                 parts[-1:] = self._without_bad(part, error)
             except PayloadTooLargeError as error:
+                batch.tried.update(item.key for item in part)
                 parts[-1:] = self._halves(part, error)
             except BCAttrValsError as error:
-                # A call closed before it was sent leaves its items as they were.
-                untouched = isinstance(error, StoreStateError) and not batch.call.sent
-                status = OutcomeStatus.NOT_SENT if untouched else OutcomeStatus.FAILED
+                if isinstance(error, StoreStateError):
+                    self._give_up(part, batch, error)
+                else:
+                    self._outcomes.lost(part, OutcomeStatus.FAILED, error)
                 parts.pop()
-                self._outcomes.lost(part, status, error)
                 if ends_job(error):
                     self._stop(error, batch)
+            batch.call = Call(self._job)
+
+    def _give_up(
+        self, part: Sequence[AttributeValueUpsert], batch: _Batch, error: BCAttrValsError
+    ) -> None:
+        """Note what is left when the job has ended: failed if it ever went out, else not sent."""
+        sent_now = batch.call.sent > 0 and part is batch.parts[-1]
+        for item in part:
+            tried = sent_now or item.key in batch.tried
+            status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
+            self._outcomes.lost([item], status, error)
 
     async def _put(self, part: Sequence[AttributeValueUpsert], call: Call) -> list[AttributeValue]:
         try:
@@ -302,16 +340,20 @@ class UpsertJob:
             attribute_id_in={item.attribute_id for item in items},
         )
         by_key: dict[Key, AttributeValue] = {}
+        calls: list[Call] = []
+        listing = self._lister.pages(wanted, self._options, self._job, calls=calls)
         try:
-            async with aclosing(self._lister.pages(wanted, self._options, self._job)) as pages:
+            async with aclosing(listing) as pages:
                 async for page in pages:
-                    self.calls += 1
                     by_key.update((row.key, row) for row in page.data)
         except BCAttrValsError as error:
             self._outcomes.lost(items, OutcomeStatus.FAILED, error)
             if ends_job(error):
                 self._stop(error, batch)
             return []
+        finally:
+            for call in calls:
+                self._count(call)
         held = [item for item in items if _is_held(item, by_key)]
         self._outcomes.stored(held, [by_key[item.key] for item in held])
         again: list[AttributeValueUpsert] = []
@@ -321,6 +363,7 @@ class UpsertJob:
             sendings[item.key] = sendings.get(item.key, 1) + 1
             if sendings[item.key] <= _MOST_SENDINGS:
                 again.append(item)
+                batch.tried.add(item.key)
                 continue
             found = "another value" if item.key in by_key else "no value"
             message = f"sent {_MOST_SENDINGS} times with success, yet the service holds {found}"
@@ -367,13 +410,18 @@ class UpsertJob:
         return [*alone, rest] if rest else alone
 
     def _stop(self, error: BCAttrValsError, batch: _Batch) -> None:
-        """End the job: what waits is not sent, what is on the wire is waited for."""
+        """End the job: what waits is not sent, what is on the wire is waited for, once."""
         if self._stopped_by is not None:
             return
         self._stopped_by = error
+        self._input.stop()
         self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
         for other in self._running:
-            if other is not batch and other.task is not None and not other.call.on_wire:
+            if other is batch or other.task is None:
+                continue
+            if other.call.on_wire:
+                other.call.last_try = True
+            else:
                 other.task.cancel()
 
 
@@ -430,6 +478,13 @@ class _SyncInput:
         self._count += 1
         return checked
 
+    def stop(self) -> None:
+        """Do nothing: no item is read unless it is asked for."""
+
+    def drain(self) -> list[AttributeValueUpsert]:
+        """Return what was read and not handed out: nothing."""
+        return []
+
     async def close(self) -> None:
         """Do nothing: an iterator is not closed by its reader."""
 
@@ -445,11 +500,12 @@ class _AsyncInput:
         self._buffer: deque[AttributeValueUpsert] = deque()
         self._space = asyncio.Event()
         self._finished = False
+        self._stopped = False
         self._linger: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._read())
         self.pausing = False
         self.error: BaseException | None = None
+        self._task = self._loop.create_task(self._read())
 
     @property
     def exhausted(self) -> bool:
@@ -466,10 +522,23 @@ class _AsyncInput:
         self._space.set()
         return item
 
+    def stop(self) -> None:
+        """Read no further; what was read stays at hand."""
+        self._stop_lingering()
+        if not self._stopped:
+            # Once: a second time would cut off the input's own clean-up.
+            self._stopped = True
+            self._task.cancel()
+
+    def drain(self) -> list[AttributeValueUpsert]:
+        """Return what was read and not handed out."""
+        items = list(self._buffer)
+        self._buffer.clear()
+        return items
+
     async def close(self) -> None:
         """Stop reading, and close the input if it is a generator."""
-        self._stop_lingering()
-        self._task.cancel()
+        self.stop()
         await asyncio.wait([self._task])
 
     def _pause(self) -> None:
@@ -484,25 +553,41 @@ class _AsyncInput:
             self._linger = None
 
     async def _read(self) -> None:
-        iterator: AsyncIterator[AttributeValueUpsert] = aiter(self._items)
+        iterator: AsyncIterator[AttributeValueUpsert] | None = None
         count = 0
         try:
+            iterator = aiter(self._items)
             async for item in iterator:
                 self._buffer.append(_checked(item, count))
                 count += 1
                 self._stop_lingering()
                 self._on_change()
-                while len(self._buffer) >= _LOOK_AHEAD:
+                while len(self._buffer) >= _LOOK_AHEAD and not self._stopped:
                     self._space.clear()
                     await self._space.wait()
+                if self._stopped:
+                    # The input swallowed its cancellation.
+                    return
+        except asyncio.CancelledError as error:
+            if not self._stopped:
+                # What the input waited for was cancelled: this is no end of the input.
+                self.error = error
+            raise
         except Exception as error:  # noqa: BLE001 - raised again by the job
             self.error = error
         finally:
             self._finished = True
             self._on_change()
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
+            await self._close(iterator)
+
+    async def _close(self, iterator: AsyncIterator[AttributeValueUpsert] | None) -> None:
+        close = getattr(iterator, "aclose", None)
+        if close is None:
+            return
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 - raised again by the job
+            self.error = self.error or error
 
 
 def _open_input(items: Items, on_change: Callable[[], None]) -> _SyncInput | _AsyncInput:

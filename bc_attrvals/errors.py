@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bc_attrvals.core.outcomes import DeleteReport, UpsertReport
+    from bc_attrvals.report import SyncReport
 
 __all__ = [
     "APIError",
@@ -56,7 +57,7 @@ class BCAttrValsError(Exception):
 
     attempts: int = 0
     waited_s: float = 0.0
-    report: UpsertReport | DeleteReport | None = None
+    report: UpsertReport | DeleteReport | SyncReport | None = None
 
     def __reduce__(
         self,

@@ -7,6 +7,7 @@ exception behind it, for that one carries the request's headers, token included.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -23,6 +24,7 @@ from bc_attrvals.errors import (
     ConnectionLostError,
     DecodeError,
     RequestTimeoutError,
+    StoreStateError,
     TransportError,
 )
 
@@ -92,6 +94,7 @@ class Session:
         session: aiohttp.ClientSession | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
+        loop = asyncio.get_running_loop()
         self._base_url = base_url
         self._max_response_bytes = max_response_bytes
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
@@ -117,6 +120,11 @@ class Session:
             )
             self._headers = self._middlewares = None
         else:
+            if session.closed:
+                raise StoreStateError("the aiohttp session given to the Store is closed")
+            if getattr(session, "_loop", loop) is not loop:
+                message = "the aiohttp session given to the Store was made in another event loop"
+                raise StoreStateError(message)
             self._headers = headers
             # Given for one request, middlewares replace the session's; the caller's stay in use.
             own: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
@@ -137,9 +145,12 @@ class Session:
         """Send one request once and read the whole answer, whatever its status.
 
         Raises `ConnectionFailedError` (never sent), `ConnectionLostError`, `RequestTimeoutError`
-        (of the whole attempt), or `DecodeError` when the answer is too long. Cancellation closes
-        the connection; a write may then have been applied.
+        (of the whole attempt), `DecodeError` when the answer is too long, or `StoreStateError` when
+        a caller has closed their session. Cancellation closes the connection; a write may then
+        have been applied.
         """
+        if self._session.closed:
+            raise StoreStateError("the aiohttp session given to the Store is closed")
         try:
             return await self._exchange(request, timeout_s)
         except (
@@ -171,6 +182,9 @@ class Session:
             allow_redirects=False,
             middlewares=self._middlewares,
             timeout=timeout,
+            # Whatever a caller's session does otherwise: answers are read here, errors mapped.
+            raise_for_status=False,
+            auto_decompress=True,
         )
         try:
             body = await self._read(response)
@@ -210,6 +224,8 @@ def _map_error(error: Exception, timeout_s: float) -> TransportError:
         return ConnectionFailedError(f"no trusted connection: {error}", retryable=False)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return ConnectionFailedError(f"no connection: {error}")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
     if isinstance(error, TimeoutError):
         return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientPayloadError):

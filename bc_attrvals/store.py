@@ -58,6 +58,7 @@ class _State:
     name: str
     events: EventBus
     runtime: _Runtime | None = None
+    is_opening: bool = False
     was_closed: bool = False
 
     def __repr__(self) -> str:
@@ -238,8 +239,16 @@ class Store(StoreView):
 
     async def __aenter__(self) -> Self:
         """Open the session in the running loop."""
-        if self._state.runtime is not None:
+        if self._state.runtime is not None or self._state.is_opening:
             raise StoreStateError("the Store is open already")
+        self._state.is_opening = True
+        try:
+            self._state.runtime = await self._open()
+        finally:
+            self._state.is_opening = False
+        return self
+
+    async def _open(self) -> _Runtime:
         session = Session(
             self._base_url,
             self._token,
@@ -261,7 +270,7 @@ class Store(StoreView):
             await session.aclose()
             raise
         builder = RequestBuilder(self._store_hash, self._base_url)
-        self._state.runtime = _Runtime(
+        return _Runtime(
             loop=asyncio.get_running_loop(),
             session=session,
             scheduler=scheduler,
@@ -269,7 +278,6 @@ class Store(StoreView):
             lister=Lister(scheduler, builder, self._state.events),
             registry=KeyRegistry(),
         )
-        return self
 
     async def __aexit__(
         self,

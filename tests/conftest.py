@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
@@ -50,3 +51,13 @@ async def no_task_left() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0)
     raise AssertionError(f"tasks left behind: {left}")
+
+
+@pytest.fixture(autouse=True)
+def no_stray_loop(request: pytest.FixtureRequest) -> None:
+    """Leave a test without event loop without one.
+
+    looptime's plugin asks for the loop of every test; asyncio would make one, and warn of that.
+    """
+    if not inspect.iscoroutinefunction(request.function):
+        asyncio.set_event_loop(None)

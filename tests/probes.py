@@ -34,13 +34,12 @@ def busy(store: Store) -> dict[str, Any]:
     assert runtime is not None
     statistics = store.statistics()
     connector = runtime.session._session.connector
-    assert connector is not None
     found: dict[str, Any] = {
         "in flight": sum(statistics.in_flight.values()),
         "queued": sum(statistics.queued.values()),
         "keys": len(runtime.registry),
         "keys waited for": len(runtime.registry._waiting),
-        "connections": len(connector._acquired),
+        "connections": 0 if connector is None else len(connector._acquired),
         "tasks of writes": len(runtime.scheduler._tasks),
         "calls": len(runtime.scheduler._active),
     }

@@ -22,7 +22,7 @@ from bc_attrvals import (
     StoreSuspendedError,
     TransportError,
 )
-from bc_attrvals.sandbox import Fault, Sandbox
+from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 
 from .conftest import QUICK, make_store
 from .probes import at_rest, check_writes, upserts
@@ -198,8 +198,6 @@ async def test_retries_are_told_as_events_and_counted(sandbox: Sandbox) -> None:
 
 async def test_calls_of_a_report_are_all_requests_the_service_saw() -> None:
     """Confirming reads and their retries included."""
-    from bc_attrvals.sandbox import Quirks
-
     quirks = Quirks(omit_unchanged=True)
     async with (
         Sandbox(quota=None, quirks=quirks, faults=faults(0.2), seed=6) as sandbox,
@@ -217,9 +215,9 @@ async def test_faults_in_a_filtered_listing_never_lose_a_part_of_it(sandbox: San
     await sandbox.seed((customer, 1, "v") for customer in range(1, 2001))
     for fault in faults(0.3):
         sandbox.faults.add(fault)
-    filter = AttributeValueFilter(customer_id_in=range(1, 4001))
+    wanted = AttributeValueFilter(customer_id_in=range(1, 4001))
     async with make_store(sandbox) as store:
-        ids = [row.customer_id async for row in store.attribute_values.stream(filter)]
+        ids = [row.customer_id async for row in store.attribute_values.stream(wanted)]
         assert sorted(ids) == list(range(1, 2001))
-        assert await store.attribute_values.count(filter) == 2000
+        assert await store.attribute_values.count(wanted) == 2000
         await at_rest(store)

@@ -35,9 +35,10 @@ class KeyRegistry:
         """Mark keys as under way."""
         self._held.update(keys)
 
-    def wait(self, key: Key, batcher: Batcher) -> None:
-        """Have `batcher` told when a key under way is released."""
-        self._waiting.setdefault(key, []).append(batcher)
+    def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
+        """Have `batcher` told when a key under way is released, before all others if `first`."""
+        batchers = self._waiting.setdefault(key, [])
+        batchers.insert(0 if first else len(batchers), batcher)
 
     def leave(self, key: Key, batcher: Batcher) -> None:
         """Take back a `wait`."""
@@ -98,9 +99,10 @@ class Batcher:
         for key in list(self._ready):
             item = self._ready.pop(key)
             if key in self._registry:
-                # Another job of the Store has taken it since.
+                # Another job of the Store has taken it since, and shall not the next time: a job
+                # whose input is one key without end would keep the others from it for good.
                 self._parked[key] = item
-                self._registry.wait(key, self)
+                self._registry.wait(key, self, first=True)
                 continue
             batch.append(item)
             if len(batch) == self._size:

@@ -90,14 +90,12 @@ class AttributeValueUpsert:
             and 0 < attribute_id <= MAX_ID
             and len(value) <= MAX_VALUE_CHARACTERS
             and value.isascii()
-            and id is None
         ):
-            check_id(customer_id, "customer_id")
-            check_id(attribute_id, "attribute_id")
-            _check_value(value)
-            if id is not None:
-                check_id(id, "id")
-        self.__attrs_init__(customer_id, attribute_id, value, id)
+            customer_id = check_id(customer_id, "customer_id")
+            attribute_id = check_id(attribute_id, "attribute_id")
+            value = _check_value(value)
+        row_id = None if id is None else check_id(id, "id")
+        self.__attrs_init__(customer_id, attribute_id, value, row_id)
 
     @property
     def key(self) -> Key:
@@ -114,10 +112,11 @@ def check_id(value: object, field: str, place: str | None = None) -> int:
     if not 0 < value <= MAX_ID:
         message = f"{field} must be from 1 to {MAX_ID}, not {value}"
         raise InvalidInputError(message, field=field, place=place)
-    return value
+    # Plain, for the JSON encoder takes no subclasses.
+    return int(value)
 
 
-def _check_value(value: object) -> None:
+def _check_value(value: object) -> str:
     if not isinstance(value, str):
         message = f"value must be a str, not {type(value).__name__}"
         raise InvalidInputError(message, field="value")
@@ -129,6 +128,8 @@ def _check_value(value: object) -> None:
     except UnicodeEncodeError as error:
         message = f"value holds a lone surrogate at character {error.start}"
         raise InvalidInputError(message, field="value") from None
+    # Plain, too; str() of an enum's member may be its name.
+    return str.__str__(value)
 
 
 @attrs.frozen

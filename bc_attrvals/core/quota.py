@@ -183,7 +183,7 @@ class QuotaState:
             self._left = left
             self._sent = self._out + 1
         elif self._guessed_since is not None or (
-            not surely_newer and self._is_past(low, high, headers.window_s)
+            not surely_newer and self._later_by_s(low, high) < -headers.window_s / 2
         ):
             # It was out when this window began, and so was taken for one of this window.
             self._sent -= 1
@@ -258,18 +258,17 @@ class QuotaState:
         if self._guessed_since is not None:
             # Sent after the opening, or telling of a window that ends after it.
             return max(sent_at, low) >= self._guessed_since
-        # Ends of windows lie a window apart; an answer on its way for long leaves only its middle
-        # to judge by.
         return (
-            low - self._end_high > window_s * _DRIFT
-            or (low + high) / 2 - (self._end_low + self._end_high) / 2 > window_s / 2
+            low - self._end_high > window_s * _DRIFT or self._later_by_s(low, high) > window_s / 2
         )
 
-    def _is_past(self, low: float, high: float, window_s: float) -> bool:
-        return (
-            self._end_low - high > _EDGE_S
-            or (self._end_low + self._end_high) / 2 - (low + high) / 2 > window_s / 2
-        )
+    def _later_by_s(self, low: float, high: float) -> float:
+        """By how much a window that ends from `low` to `high` ends after the present one.
+
+        Ends lie a window apart, so this tells windows apart even where an answer was on its way
+        for so long that its bounds overlap with those of the window after its own.
+        """
+        return (low + high) / 2 - (self._end_low + self._end_high) / 2
 
     def _open_window(self, now: float) -> None:
         """Begin a window that no answer has told of yet: the quota is assumed whole."""

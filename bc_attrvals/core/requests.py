@@ -56,7 +56,7 @@ class RequestBuilder:
         self._path = f"/stores/{quote(store_hash, safe='')}/v3/customers/attribute-values"
         used_bytes = len(base_url.encode()) + len(self._path) + 1
         self._listing_room_bytes = MAX_URL_BYTES - used_bytes - _PAGE_ROOM_BYTES
-        self._delete_room_bytes = MAX_DELETE_URL_BYTES - used_bytes - len("id:in=")
+        self._delete_room_bytes = MAX_DELETE_URL_BYTES - 1 - used_bytes - len("id:in=")
         self._encode = msgspec.json.Encoder().encode
 
     def listing_queries(

@@ -11,6 +11,7 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
@@ -87,8 +88,10 @@ async def send_cut_off(
     """Send the head of the response and half of this, its body, then close the connection."""
     cut = web.StreamResponse(status=response.status, headers=response.headers)
     cut.content_length = len(body)
-    await cut.prepare(request)
-    await cut.write(body[: len(body) // 2])
+    # The client may be gone already.
+    with suppress(ConnectionError):
+        await cut.prepare(request)
+        await cut.write(body[: len(body) // 2])
     if request.transport is not None:
         request.transport.close()
     return cut

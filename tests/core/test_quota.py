@@ -398,6 +398,69 @@ def test_an_older_answer_of_the_same_tick_does_not_bring_the_old_plan_back() -> 
     assert state.available(22.0) == 50
 
 
+def test_no_more_than_the_quota_is_sent_in_a_window_though_the_counts_told_lag_behind() -> None:
+    state = known(left=4, quota=5, reset_s=29.001)
+    sent_in_window = [1]
+    now = 0.1
+    while len(sent_in_window) < 4:
+        if not state.available(now):
+            opens_at = state.opens_at()
+            assert opens_at is not None
+            now = opens_at
+            sent_in_window.append(0)
+            continue
+        state.take()
+        sent_in_window[-1] += 1
+        # Told by a gateway that has not heard of any of them.
+        reset_s = 29.1 + 30.0 * (len(sent_in_window) - 1) - now
+        state.answered(now, now + 0.01, answer(4, reset_s, quota=5))
+        now += 0.01
+    assert sent_in_window == [5, 5, 5, 0]
+
+
+def test_units_not_used_are_no_part_of_what_was_sent() -> None:
+    state = known(left=4, quota=5)
+    for _ in range(20):
+        state.take()
+        state.unsent()
+    assert state.available(0.2) == 4
+
+
+def test_after_a_rest_the_end_of_the_running_window_is_believed() -> None:
+    state = known(reset_s=20.0)
+    assert state.available(100.0) == 150
+    state.take()
+    state.answered(100.0, 100.1, answer(3, 0.0))
+    assert state.available(100.1) == 3
+    assert state.opens_at() == pytest.approx(101.1, abs=0.01)
+
+
+@pytest.mark.parametrize("window_s", [10.0, 30.0, 60.0])
+def test_while_no_answer_tells_of_a_new_window_it_lasts_as_long_as_any(window_s: float) -> None:
+    state = QuotaState()
+    state.take()
+    state.answered(0.0, 0.1, answer(0, 5.001, quota=2, window_s=window_s))
+    assert state.available(7.0) == 2
+    state.take()
+    state.take()
+    assert state.available(8.0) == 0
+    assert state.opens_at() == pytest.approx(7.0 + window_s, abs=0.01)
+
+
+def test_an_answer_under_way_for_most_of_a_window_does_not_end_the_next_one_early() -> None:
+    state = known(left=100, reset_s=10.001)
+    state.take()
+    assert state.available(10.2) == 149
+    state.take()
+    state.answered(10.2, 25.0, answer(140, 20.001))
+    # Of the window that ended at 10, though by its bounds it might end as late as 33.5.
+    state.answered(5.0, 29.5, answer(99, 4.001))
+    opens_at = state.opens_at()
+    assert opens_at is not None
+    assert opens_at > 40.0
+    assert state.available(29.5) == 140
+
+
 def test_a_slow_answer_of_the_window_before_changes_nothing() -> None:
     state = known(left=100)
     state.take()

@@ -1,0 +1,108 @@
+"""The words of a sync's working set: how far it is, what its rows are, and the counts of them."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, TypeAlias
+
+import attrs
+
+from bc_attrvals.core.models import MAX_ID
+
+__all__ = [
+    "ID_BITS",
+    "CurrentRow",
+    "DesiredFacts",
+    "DesiredRow",
+    "Differences",
+    "Kind",
+    "Phase",
+    "State",
+    "Tally",
+    "from_key",
+    "to_key",
+]
+
+#: (key, value)
+DesiredRow: TypeAlias = tuple[int, str]
+#: (key, id, value)
+CurrentRow: TypeAlias = tuple[int, int, str]
+
+# Ids are 31 bits long, so two of them fit into SQLite's signed 64.
+ID_BITS: Final = MAX_ID.bit_length()
+
+
+class Phase(StrEnum):
+    """How far a sync has come."""
+
+    LOADING = "loading"
+    READING = "reading"
+    WRITING = "writing"
+    DELETING = "deleting"
+    FINISHED = "finished"
+
+
+class Kind(IntEnum):
+    """What an upsert of the plan is to the store."""
+
+    CREATE = 1
+    UPDATE = 2
+    #: Written without reading first.
+    WRITE = 3
+
+
+class State(IntEnum):
+    """How far one row of the plan has come."""
+
+    PENDING = 0
+    #: Sent, or about to be; a job that dies leaves it so.
+    IN_FLIGHT = 1
+    DONE = 2
+    FAILED = 3
+
+
+@attrs.frozen
+class DesiredFacts:
+    """What choosing a way to read needs to know of the desired values.
+
+    `attribute_ids` is None when there are more than a customer may hold. `last_customers` are
+    those with the largest ids, which take the most room in a URL.
+    """
+
+    values: int
+    customers: int
+    attribute_ids: tuple[int, ...] | None
+    last_customers: tuple[int, ...]
+
+
+@attrs.frozen
+class Differences:
+    """Counts of the rows of a plan."""
+
+    create: int = 0
+    update: int = 0
+    write: int = 0
+    unchanged: int = 0
+    delete: int = 0
+
+
+@attrs.frozen
+class Tally:
+    """How many rows of the plan are done and failed, and how many are not settled."""
+
+    created: int = 0
+    updated: int = 0
+    written: int = 0
+    deleted: int = 0
+    failed: int = 0
+    open: int = 0
+
+
+def to_key(customer_id: int, attribute_id: int) -> int:
+    """Return the one number that stands for a customer and an attribute."""
+    return customer_id << ID_BITS | attribute_id
+
+
+def from_key(key: int) -> tuple[int, int]:
+    """Return the customer and the attribute of a key."""
+    return key >> ID_BITS, key & MAX_ID

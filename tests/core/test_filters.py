@@ -1,0 +1,426 @@
+"""Filters: what is accepted, and that their queries list exactly what was asked for, once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from enum import IntEnum
+from itertools import combinations, pairwise
+from random import Random
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bc_attrvals.core.filters import MAX_URL_BYTES, AttributeValueFilter, join_ids, split_queries
+from bc_attrvals.core.models import MAX_ID
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.errors import InvalidInputError
+
+ROOM_BYTES = 3_900
+DATE_FIELDS = [
+    "date_created",
+    "date_created_min",
+    "date_created_max",
+    "date_modified",
+    "date_modified_min",
+    "date_modified_max",
+]
+WHEN = datetime(2024, 5, 14, 9, 34, tzinfo=UTC)
+
+
+def examples(count: int) -> settings:
+    return settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def parse(query: str) -> dict[str, str]:
+    """Take a raw query apart, leaving percent-encoding as it is."""
+    pairs = [pair.split("=") for pair in query.split("&")] if query else []
+    assert all(len(pair) == 2 for pair in pairs), query
+    parsed = dict(pairs)
+    assert len(parsed) == len(pairs), "a parameter is there twice"
+    return parsed
+
+
+def ids(text: str | None) -> set[int]:
+    return set() if text is None else {int(one) for one in text.split(",")}
+
+
+def query_of(filter: AttributeValueFilter) -> dict[str, str]:
+    """Return the parameters of a filter that needs one query."""
+    (query,) = split_queries(filter, ROOM_BYTES)
+    return parse(query)
+
+
+# --- one query -------------------------------------------------------------------------------
+
+
+def test_no_filter_lists_everything() -> None:
+    assert split_queries(None, ROOM_BYTES) == [""]
+    assert split_queries(AttributeValueFilter(), ROOM_BYTES) == [""]
+    assert AttributeValueFilter().is_empty
+
+
+def test_each_field_is_the_services_parameter() -> None:
+    whole = AttributeValueFilter(
+        customer_id_in=[7, 3],
+        attribute_id_in=(2,),
+        name="Shoe size",
+        **dict.fromkeys(DATE_FIELDS, WHEN),
+    )
+    moment = "2024-05-14T09:34:00Z"
+    assert query_of(whole) == {
+        "customer_id:in": "7,3",
+        "attribute_id:in": "2",
+        "name": "Shoe%20size",
+        "date_created": moment,
+        "date_created:min": moment,
+        "date_created:max": moment,
+        "date_modified": moment,
+        "date_modified:min": moment,
+        "date_modified:max": moment,
+    }
+    assert not whole.is_empty
+
+
+@pytest.mark.parametrize("field", [*DATE_FIELDS, "name", "customer_id_in", "attribute_id_in"])
+def test_a_field_alone_is_a_filter_and_sends_nothing_else(field: str) -> None:
+    value: object = "x" if field == "name" else [1] if field.endswith("_in") else WHEN
+    one = AttributeValueFilter(**{field: value})  # type: ignore[arg-type]
+    assert not one.is_empty
+    assert not one.matches_nothing
+    assert len(query_of(one)) == 1
+
+
+# --- ids -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
+@pytest.mark.parametrize(
+    "make_ids",
+    [
+        lambda: [3, 1, 3, 2, 1],
+        lambda: (3, 1, 2),
+        lambda: (one for one in (3, 1, 1, 2)),
+        lambda: {3: "", 1: "", 2: ""},
+        {3: "", 1: "", 2: ""}.keys,
+        lambda: map(abs, [3, -1, -3, 2]),
+    ],
+)
+def test_ids_come_from_any_iterable_once_each_and_in_order(
+    field: str, make_ids: Callable[[], Iterable[int]]
+) -> None:
+    one = AttributeValueFilter(**{field: make_ids()})  # type: ignore[arg-type]
+    assert getattr(one, field) == (3, 1, 2)
+
+
+def test_ids_of_an_enum_are_sent_as_numbers() -> None:
+    class Attribute(IntEnum):
+        SIZE = 7
+
+        def __str__(self) -> str:
+            return self.name
+
+    assert query_of(AttributeValueFilter(attribute_id_in=Attribute)) == {"attribute_id:in": "7"}
+
+
+@pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
+@pytest.mark.parametrize("empty", [[], (), set(), iter([]), {}])
+def test_an_empty_list_matches_nothing_and_sends_nothing(field: str, empty: Iterable[int]) -> None:
+    other = "attribute_id_in" if field == "customer_id_in" else "customer_id_in"
+    one = AttributeValueFilter(**{field: empty, other: [1], "name": "x"})  # type: ignore[arg-type]
+    assert one.matches_nothing
+    assert not one.is_empty
+    assert split_queries(one, ROOM_BYTES) == []
+
+
+@pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
+@pytest.mark.parametrize("bad", [0, -1, MAX_ID + 1, True, "2", 2.0, None])
+def test_a_bad_id_is_refused_with_its_place(field: str, bad: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        AttributeValueFilter(**{field: [1, bad, 3]})  # type: ignore[arg-type]
+    assert (caught.value.field, caught.value.place) == (field, f"{field}[1]")
+
+
+@pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
+@pytest.mark.parametrize("bad", [5, "12", b"12", object(), 1.5, True])
+def test_what_is_no_list_of_ids_is_refused(field: str, bad: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        AttributeValueFilter(**{field: bad})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+# --- dates -----------------------------------------------------------------------------------
+
+ZONES = st.one_of(
+    st.just(UTC),
+    st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+    st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds))),
+)
+MOMENTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=ZONES)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z")
+
+
+def sent_second(text: str) -> int:
+    """Read what was sent, as seconds since 1970."""
+    match = SENT.fullmatch(text)
+    assert match, text
+    return int((datetime(*map(int, match.groups()), tzinfo=UTC) - EPOCH).total_seconds())  # type: ignore[misc]
+
+
+def microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+@examples(300)
+@given(MOMENTS, st.sampled_from(["created", "modified"]))
+def test_fractions_of_a_second_are_rounded_inward(moment: datetime, what: str) -> None:
+    lowest = query_of(AttributeValueFilter(**{f"date_{what}_min": moment}))  # type: ignore[arg-type]
+    highest = query_of(AttributeValueFilter(**{f"date_{what}_max": moment}))  # type: ignore[arg-type]
+    exact = microseconds(moment)
+    assert sent_second(lowest[f"date_{what}:min"]) == -(-exact // 1_000_000)
+    assert sent_second(highest[f"date_{what}:max"]) == exact // 1_000_000
+
+
+@examples(100)
+@given(MOMENTS)
+def test_what_must_match_exactly_is_sent_exactly_or_refused(moment: datetime) -> None:
+    whole = moment.replace(microsecond=0)
+    for field in ("date_created", "date_modified"):
+        sent = query_of(AttributeValueFilter(**{field: whole}))[field]  # type: ignore[arg-type]
+        assert sent_second(sent) * 1_000_000 == microseconds(whole)
+        if moment.microsecond:
+            with pytest.raises(InvalidInputError) as caught:
+                AttributeValueFilter(**{field: moment})  # type: ignore[arg-type]
+            assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", DATE_FIELDS)
+def test_a_date_is_its_midnight_utc(field: str) -> None:
+    one = AttributeValueFilter(**{field: date(2024, 5, 14)})  # type: ignore[arg-type]
+    assert getattr(one, field) == datetime(2024, 5, 14, tzinfo=UTC)
+    assert list(query_of(one).values()) == ["2024-05-14T00:00:00Z"]
+
+
+class NoOffset(tzinfo):
+    """A zone that doesn't know its offset: such a datetime is naive, too."""
+
+    def utcoffset(self, moment: datetime | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize("field", DATE_FIELDS)
+@pytest.mark.parametrize("naive", [datetime(2024, 5, 14), datetime(2024, 5, 14, tzinfo=NoOffset())])
+def test_a_naive_datetime_is_refused(field: str, naive: datetime) -> None:
+    with pytest.raises(InvalidInputError, match="without time zone") as caught:
+        AttributeValueFilter(**{field: naive})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", DATE_FIELDS)
+@pytest.mark.parametrize("bad", ["2024-05-14", 1715679240, 1.5, True, (2024, 5, 14)])
+def test_what_is_no_date_is_refused(field: str, bad: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        AttributeValueFilter(**{field: bad})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "moment"),
+    [
+        ("date_created", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))),
+        ("date_created_max", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))),
+        ("date_modified", datetime(9999, 12, 31, 23, 30, tzinfo=timezone(timedelta(hours=-1)))),
+        ("date_modified_min", datetime(9999, 12, 31, 23, 59, 59, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_outside_of_the_calendar_is_refused(field: str, moment: datetime) -> None:
+    with pytest.raises(InvalidInputError, match="years 1 to 9999") as caught:
+        AttributeValueFilter(**{field: moment})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_the_ends_of_the_calendar_are_sent_with_four_digits() -> None:
+    ends = AttributeValueFilter(
+        date_created_min=datetime.min.replace(tzinfo=UTC),
+        date_created_max=datetime.max.replace(tzinfo=UTC),
+    )
+    assert query_of(ends) == {
+        "date_created:min": "0001-01-01T00:00:00Z",
+        "date_created:max": "9999-12-31T23:59:59Z",
+    }
+
+
+@pytest.mark.parametrize("what", ["date_created", "date_modified"])
+@pytest.mark.parametrize(
+    ("lowest", "highest", "nothing"),
+    [
+        (WHEN, WHEN, False),
+        (WHEN, WHEN + timedelta(seconds=1), False),
+        (WHEN + timedelta(seconds=1), WHEN, True),
+        # No whole second lies between.
+        (WHEN + timedelta(seconds=0.2), WHEN + timedelta(seconds=0.8), True),
+        (WHEN + timedelta(seconds=0.2), WHEN + timedelta(seconds=1.1), False),
+        (WHEN, WHEN.astimezone(timezone(timedelta(hours=5))), False),
+    ],
+)
+def test_a_minimum_above_the_maximum_matches_nothing(
+    what: str, lowest: datetime, highest: datetime, nothing: bool
+) -> None:
+    one = AttributeValueFilter(**{f"{what}_min": lowest, f"{what}_max": highest})  # type: ignore[arg-type]
+    assert one.matches_nothing is nothing
+    assert len(split_queries(one, ROOM_BYTES)) == (0 if nothing else 1)
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("size", "size"),
+        ("a&b=c", "a%26b%3Dc"),
+        ("1+1", "1%2B1"),
+        ("Shoe size", "Shoe%20size"),
+        ("50%", "50%25"),
+        ("a#b?c/d", "a%23b%3Fc%2Fd"),
+        ("a:b,c", "a%3Ab%2Cc"),
+        ("ø☃", "%C3%B8%E2%98%83"),
+        ("\n\x00", "%0A%00"),
+    ],
+)
+def test_a_name_is_percent_encoded(name: str, sent: str) -> None:
+    assert query_of(AttributeValueFilter(name=name)) == {"name": sent}
+
+
+@examples(200)
+@given(st.text(min_size=1, max_size=100))
+def test_any_name_can_be_read_back_from_ascii(name: str) -> None:
+    sent = query_of(AttributeValueFilter(name=name, customer_id_in=[1]))["name"]
+    assert re.fullmatch(r"(?:[A-Za-z0-9_.~-]|%[0-9A-F]{2})+", sent)
+    assert unquote_to_bytes(sent).decode() == name
+
+
+@pytest.mark.parametrize("bad", ["", "\ud800", 5, b"size", ["size"]])
+def test_a_name_that_is_empty_or_no_text_is_refused(bad: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        AttributeValueFilter(name=bad)  # type: ignore[arg-type]
+    assert caught.value.field == "name"
+
+
+def test_a_name_longer_than_a_url_is_refused_when_it_is_sent() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        split_queries(AttributeValueFilter(name="ø" * 1_000), ROOM_BYTES)
+    assert caught.value.field == "name"
+
+
+@pytest.mark.parametrize("spare_bytes", [-1, 0, 63, 64, 65, 100])
+def test_a_name_leaves_room_for_ids_or_is_refused(spare_bytes: int) -> None:
+    name = "x" * (ROOM_BYTES - spare_bytes - len("name="))
+    whole = AttributeValueFilter(range(MAX_ID - 9, MAX_ID), range(MAX_ID - 9, MAX_ID), name)
+    if spare_bytes < 64:
+        with pytest.raises(InvalidInputError, match="name is too long"):
+            split_queries(whole, ROOM_BYTES)
+    else:
+        assert max(map(len, split_queries(whole, ROOM_BYTES))) <= ROOM_BYTES
+
+
+def test_keys_dates_and_commas_are_never_percent_encoded() -> None:
+    """The service refused `20%3A00`."""
+    (query,) = split_queries(AttributeValueFilter([1, 2], [3, 4], None, *[WHEN] * 6), ROOM_BYTES)
+    assert "%" not in query
+    assert "+" not in query
+
+
+# --- splitting -------------------------------------------------------------------------------
+
+
+def draw_ids(random: Random, count: int, highest: int) -> list[int]:
+    drawn = [random.randint(1, highest) for _ in range(count)]
+    # Some twice.
+    return drawn + drawn[: count // 10]
+
+
+@examples(120)
+@given(
+    seed=st.integers(0, 2**32),
+    customers=st.none() | st.sampled_from([1, 2, 30, 400, 2_000]),
+    attributes=st.none() | st.sampled_from([1, 2, 30, 400, 1_000]),
+    highest=st.sampled_from([9, 99_999, MAX_ID]),
+    name=st.none() | st.sampled_from(["x", "ø&" * 40, "ø" * 400]),
+    dates=st.integers(0, 6),
+    base_url=st.sampled_from(["https://api.bigcommerce.com", "http://127.0.0.1:8080/" + "x" * 200]),
+)
+def test_the_queries_of_a_filter_are_disjoint_and_cover_exactly_the_ids_given(
+    seed: int,
+    customers: int | None,
+    attributes: int | None,
+    highest: int,
+    name: str | None,
+    dates: int,
+    base_url: str,
+) -> None:
+    random = Random(seed)
+    customer_ids = None if customers is None else draw_ids(random, customers, highest)
+    attribute_ids = None if attributes is None else draw_ids(random, attributes, highest)
+    fields = dict.fromkeys(random.sample(DATE_FIELDS, dates), WHEN)
+    whole = AttributeValueFilter(customer_ids, attribute_ids, name, **fields)
+    builder = RequestBuilder("abc123", base_url)
+    queries = builder.listing_queries(whole)
+    for query in queries:
+        url = base_url + builder.page(query, 1_234_567_890, 250).path
+        assert len(url.encode()) <= MAX_URL_BYTES < 4_096
+        assert url.isascii()
+    parsed = [parse(query) for query in queries]
+    fixed = {
+        tuple(sorted((key, text) for key, text in one.items() if not key.endswith("_id:in")))
+        for one in parsed
+    }
+    assert len(fixed) == 1, "the parts differ in more than their ids"
+    assert len(fixed.pop()) == dates + (name is not None)
+    parts = [(ids(one.get("customer_id:in")), ids(one.get("attribute_id:in"))) for one in parsed]
+    for (customers_1, attributes_1), (customers_2, attributes_2) in combinations(parts, 2):
+        assert (customers_1 and not customers_1 & customers_2) or (
+            attributes_1 and not attributes_1 & attributes_2
+        )
+    asked = len(set(customer_ids or [0])) * len(set(attribute_ids or [0]))
+    assert sum(len(one or [0]) * len(other or [0]) for one, other in parts) == asked
+    assert set().union(*(one for one, _ in parts)) == set(customer_ids or [])
+    assert set().union(*(other for _, other in parts)) == set(attribute_ids or [])
+
+
+@pytest.mark.parametrize("count", [350, 351, 352, 353, 354, 355, 356, 700, 5_000])
+def test_no_more_queries_are_made_than_the_room_asks_for(count: int) -> None:
+    whole = AttributeValueFilter(range(1_000_000_000, 1_000_000_000 + count), range(1, 51))
+    queries = split_queries(whole, ROOM_BYTES)
+    attributes_bytes = len("&attribute_id:in=" + ",".join(map(str, range(1, 51))))
+    room = ROOM_BYTES - attributes_bytes - len("customer_id:in=")
+    ids_a_query = room // len("1000000000,")
+    assert len(queries) == -(-count // ids_a_query)
+    assert max(map(len, queries)) <= ROOM_BYTES
+
+
+@examples(150)
+@given(
+    st.lists(st.integers(1, MAX_ID), max_size=60),
+    st.integers(10, 120),
+    st.none() | st.integers(1, 9),
+)
+def test_joined_ids_keep_their_order_the_room_and_the_most(
+    numbers: list[int], room_bytes: int, most: int | None
+) -> None:
+    parts = list(join_ids(numbers, room_bytes, most))
+    assert [int(one) for part in parts for one in part.split(",")] == numbers
+    assert all(len(part) <= room_bytes for part in parts)
+    assert all(part.count(",") < (most or 100) for part in parts)
+    for part, following in pairwise(parts):
+        longer = f"{part},{following.split(',')[0]}"
+        assert len(longer) > room_bytes or part.count(",") + 1 == most, "cut without need"

@@ -1,0 +1,61 @@
+"""Limits: what may be asked for."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.errors import InvalidInputError
+
+# The least and the most of each; None where nothing bounds it.
+BOUNDS: dict[str, tuple[int, int | None]] = {
+    "reads": (1, None),
+    "writes": (1, None),
+    "deletes": (1, None),
+    "batch_size": (1, 10),
+    "page_size": (1, 250),
+    "delete_size": (1, None),
+    "reserve": (0, None),
+    "max_response_bytes": (1024, None),
+}
+
+
+def test_every_limit_is_bounded() -> None:
+    assert set(BOUNDS) == {field.name for field in attrs.fields(Limits)}
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    documented = Limits(
+        reads=10, writes=3, deletes=3, batch_size=10, page_size=250, delete_size=50, reserve=0
+    )
+    assert Limits() == documented
+
+
+@pytest.mark.parametrize(("name", "bounds"), BOUNDS.items())
+def test_the_bounds_themselves_are_accepted(name: str, bounds: tuple[int, int | None]) -> None:
+    low, high = bounds
+    for value in (low, 10**6 if high is None else high):
+        assert getattr(Limits(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "bounds"), BOUNDS.items())
+def test_what_is_beyond_them_is_refused(name: str, bounds: tuple[int, int | None]) -> None:
+    low, high = bounds
+    for bad in (low - 1, -(10**9), *(() if high is None else (high + 1, 10**9))):
+        with pytest.raises(InvalidInputError, match=name) as caught:
+            Limits(**{name: bad})
+        assert caught.value.field == name
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("bad", [True, 5.0, "5", None])
+def test_what_is_no_whole_number_is_refused(name: str, bad: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        Limits(**{name: bad})  # type: ignore[arg-type]
+    assert caught.value.field == name
+
+
+def test_limits_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        Limits(10)  # type: ignore[misc]

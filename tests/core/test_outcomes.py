@@ -1,0 +1,84 @@
+"""Outcomes and reports: what they say, and how they go with an error."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
+from bc_attrvals.core.outcomes import (
+    DeleteReport,
+    OutcomeStatus,
+    UpsertOutcome,
+    UpsertReport,
+    attach_report,
+)
+from bc_attrvals.errors import AuthenticationError, UnprocessableError
+
+ITEM = AttributeValueUpsert(1, 2, "x")
+
+
+@pytest.mark.parametrize("status", OutcomeStatus)
+def test_an_outcome_is_ok_when_it_was_stored_and_only_then(status: OutcomeStatus) -> None:
+    assert UpsertOutcome(ITEM, status).ok is (status == "stored")
+
+
+def test_the_words_for_what_became_of_an_item_are_fixed() -> None:
+    assert [str(one) for one in OutcomeStatus] == ["stored", "failed", "superseded", "not_sent"]
+
+
+@pytest.mark.parametrize(
+    ("report", "ok"),
+    [
+        (UpsertReport(), True),
+        (UpsertReport(stored=5, superseded=2), True),
+        (UpsertReport(stored=5, failed=1), False),
+        (UpsertReport(stored=5, not_sent=1), False),
+    ],
+)
+def test_a_report_is_ok_when_every_item_was_stored_or_gave_way(
+    report: UpsertReport, ok: bool
+) -> None:
+    assert report.ok is ok
+
+
+@pytest.mark.parametrize("report", [UpsertReport(stored=3), DeleteReport(deleted=4)])
+def test_an_error_of_ours_carries_the_report_of_the_job_it_ended(
+    report: UpsertReport | DeleteReport,
+) -> None:
+    error = AuthenticationError(401, "no")
+    assert error.report is None
+    attach_report(error, report)
+    assert error.report is report
+
+
+def test_any_other_error_gets_a_note_with_the_counts() -> None:
+    error = ZeroDivisionError("of the input")
+    attach_report(error, UpsertReport(stored=3, failed=1, superseded=2, not_sent=9))
+    (note,) = error.__notes__
+    assert "3 items stored, 1 failed, 2 superseded, 9 not sent" in note
+    other = KeyboardInterrupt()
+    attach_report(other, DeleteReport(deleted=4))
+    assert "4 ids deleted" in other.__notes__[0]
+
+
+def test_a_report_with_its_failures_is_pickled_whole() -> None:
+    refused = UnprocessableError(422, "t", {"0.data": "bad"}, "r-1", "PUT", "/p")
+    report = UpsertReport(
+        stored=1,
+        failed=1,
+        failures=(
+            UpsertOutcome(ITEM, OutcomeStatus.FAILED, error=refused),
+            UpsertOutcome(ITEM, OutcomeStatus.STORED, AttributeValue(1, 1, 2, "x")),
+        ),
+        calls=2,
+        seconds=0.5,
+    )
+    other = pickle.loads(pickle.dumps(report))
+    assert (other.stored, other.failed, other.calls, other.seconds) == (1, 1, 2, 0.5)
+    assert [one.status for one in other.failures] == ["failed", "stored"]
+    assert other.failures[1] == report.failures[1]
+    assert other.failures[0].item == ITEM
+    assert str(other.failures[0].error) == str(refused)
+    assert other.failures[0].error.errors == {"0.data": "bad"}

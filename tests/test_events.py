@@ -1,0 +1,168 @@
+"""Events: delivered to all who listen, whatever one of them does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import get_args
+
+import attrs
+import pytest
+
+import bc_attrvals
+from bc_attrvals import events
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.events import (
+    Event,
+    EventBus,
+    ListingDriftSeen,
+    QuotaExhausted,
+    RequestAnswered,
+    RequestRetrying,
+    RequestSent,
+)
+
+SENT = RequestSent(Operation.READ, 1)
+ALL = [
+    SENT,
+    RequestAnswered(Operation.WRITE, 200, 0.1, 512, "r-1"),
+    RequestRetrying(Operation.DELETE, 1, 0.5, "ServerError"),
+    QuotaExhausted(150, 12.5),
+    ListingDriftSeen(3, 100, 99),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_event_loop() -> None:
+    # looptime's plugin asks for the loop of every test; asyncio would make one, and warn of that.
+    asyncio.set_event_loop(None)
+
+
+def test_events_reach_all_subscribers_in_the_order_of_things() -> None:
+    bus, heard = EventBus(), []
+    for name in ("first", "second"):
+        bus.subscribe(lambda event, name=name: heard.append((name, event)))
+    for event in ALL:
+        bus.emit(event)
+    assert heard == [(name, event) for event in ALL for name in ("first", "second")]
+
+
+def test_a_subscriber_that_raises_harms_nobody_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus, heard = EventBus(), []
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("broken subscriber")
+
+    bus.subscribe(heard.append)
+    bus.subscribe(broken)
+    bus.subscribe(heard.append)
+    with caplog.at_level(logging.ERROR, logger="bc_attrvals"):
+        bus.emit(SENT)
+        bus.emit(SENT)
+    assert heard == [SENT] * 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "a subscriber failed on RequestSent"
+    ] * 2
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_what_is_meant_to_end_the_program_is_not_swallowed(
+    ending: type[BaseException],
+) -> None:
+    bus = EventBus()
+
+    def end(event: Event) -> None:
+        raise ending
+
+    bus.subscribe(end)
+    with pytest.raises(ending):
+        bus.emit(SENT)
+
+
+def test_unsubscribing_ends_the_delivery_and_twice_is_harmless() -> None:
+    bus, one, other = EventBus(), [], []
+    unsubscribe = bus.subscribe(one.append)
+    bus.subscribe(other.append)
+    bus.emit(SENT)
+    unsubscribe()
+    unsubscribe()
+    bus.emit(SENT)
+    assert (one, other) == ([SENT], [SENT, SENT])
+
+
+def test_one_callback_subscribed_twice_is_called_twice_and_taken_out_once_at_a_time() -> None:
+    bus, heard = EventBus(), []
+    callback: Callable[[Event], object] = heard.append
+    first, second = bus.subscribe(callback), bus.subscribe(callback)
+    bus.emit(SENT)
+    assert len(heard) == 2
+    first()
+    first()
+    bus.emit(SENT)
+    assert len(heard) == 3
+    second()
+    bus.emit(SENT)
+    assert len(heard) == 3
+
+
+def test_subscribing_and_unsubscribing_while_an_event_is_delivered_counts_from_the_next() -> None:
+    bus, heard = EventBus(), []
+
+    def once(event: Event) -> None:
+        heard.append("once")
+        unsubscribe()
+        bus.subscribe(lambda event: heard.append("later"))
+
+    unsubscribe = bus.subscribe(once)
+    bus.subscribe(lambda event: heard.append("other"))
+    bus.emit(SENT)
+    assert heard == ["once", "other"]
+    bus.emit(SENT)
+    assert heard == ["once", "other", "other", "later"]
+
+
+def test_an_event_emitted_by_a_subscriber_is_delivered() -> None:
+    bus, heard = EventBus(), []
+
+    def answer(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, RequestSent):
+            bus.emit(ALL[1])
+
+    bus.subscribe(answer)
+    bus.emit(SENT)
+    assert heard == ALL[:2]
+
+
+def test_a_bus_is_true_while_anyone_listens() -> None:
+    bus = EventBus()
+    assert not bus
+    unsubscribe = bus.subscribe(lambda event: None)
+    assert bus
+    unsubscribe()
+    assert not bus
+
+
+def test_with_nobody_listening_emitting_does_nothing() -> None:
+    EventBus().emit(SENT)
+
+
+@pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
+def test_events_are_frozen_slotted_and_equal_by_their_fields(event: Event) -> None:
+    name = attrs.fields(type(event))[0].name
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(event, name, None)
+    assert not hasattr(event, "__dict__")
+    assert attrs.evolve(event) == event
+    assert hash(attrs.evolve(event)) == hash(event)
+
+
+def test_every_event_is_exported_and_part_of_the_union() -> None:
+    assert {type(event) for event in ALL} == set(get_args(Event))
+    names = {cls.__name__ for cls in get_args(Event)}
+    assert names | {"Event", "EventBus"} == set(events.__all__)
+    assert names | {"Event"} <= set(bc_attrvals.__all__)
