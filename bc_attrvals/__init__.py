@@ -1,6 +1,7 @@
 """bc_attrvals: the asyncio client for BigCommerce customer attribute values."""
 
 from bc_attrvals.attribute_values import AttributeValues
+from bc_attrvals.core.diff import Reading, SyncPlan
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination
@@ -40,6 +41,7 @@ from bc_attrvals.events import (
     RequestSent,
 )
 from bc_attrvals.gate import Priority, Quota
+from bc_attrvals.report import SyncReport
 from bc_attrvals.scheduler import Statistics
 from bc_attrvals.store import Store, StoreView
 
@@ -74,6 +76,7 @@ __all__ = [
     "QuotaExhausted",
     "QuotaSnapshot",
     "RateLimitError",
+    "Reading",
     "RequestAnswered",
     "RequestRetrying",
     "RequestSent",
@@ -85,6 +88,8 @@ __all__ = [
     "StoreStateError",
     "StoreSuspendedError",
     "StoreView",
+    "SyncPlan",
+    "SyncReport",
     "TransportError",
     "UnconfirmedError",
     "UnprocessableError",

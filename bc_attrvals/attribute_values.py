@@ -13,10 +13,11 @@ from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bc_attrvals.bulk import Items, Outcomes, UpsertJob
 from bc_attrvals.core.batching import KeyRegistry
+from bc_attrvals.core.diff import SyncPlan
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import (
@@ -31,14 +32,21 @@ from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.deletes import DeleteJob, Ids, check_ids
 from bc_attrvals.errors import (
+    BCAttrValsError,
     InvalidInputError,
     ListingDriftError,
     PartialFailureError,
+    StoreStateError,
 )
 from bc_attrvals.exact import exact_rows
 from bc_attrvals.gate import Job, Priority
-from bc_attrvals.listing import Lister
+from bc_attrvals.listing import DEFAULT_PAGE_SIZE, Lister
+from bc_attrvals.report import SyncReport
 from bc_attrvals.scheduler import Call, Options, Scheduler
+
+if TYPE_CHECKING:
+    from bc_attrvals.journal import JournalPath
+    from bc_attrvals.sync import SyncJob
 
 __all__ = ["AttributeValues"]
 
@@ -106,8 +114,10 @@ class AttributeValues:
         """Return the value a customer has for an attribute, or None, in one call."""
         check_id(customer_id, "customer_id")
         check_id(attribute_id, "attribute_id")
+        # The small page that no store refuses; a customer holds at most 50 values.
         page = await self.get_page(
-            AttributeValueFilter(customer_id_in=[customer_id], attribute_id_in=[attribute_id])
+            AttributeValueFilter(customer_id_in=[customer_id], attribute_id_in=[attribute_id]),
+            limit=DEFAULT_PAGE_SIZE,
         )
         key = (customer_id, attribute_id)
         return next((row for row in page.data if row.key == key), None)
@@ -286,18 +296,110 @@ class AttributeValues:
             message = "an empty filter matches every value; say everything=True if you mean it"
             raise InvalidInputError(message, field="filter")
         job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
-        for _ in range(_MOST_DELETE_PASSES):
-            # Listed to the end first: deleting underneath would move rows across page borders.
-            ids = array("i", [row.id async for row in self.stream(filter)])
-            if not ids:
-                return job.report()
-            await job.run(ids)
-        if await self.count(filter):
-            message = "rows that match keep coming"
-            error = ListingDriftError(message, passes=_MOST_DELETE_PASSES)
+        try:
+            for _ in range(_MOST_DELETE_PASSES):
+                # Listed to the end first: deleting underneath would move rows across page borders.
+                ids = array("q", [row.id async for row in self.stream(filter)])
+                if not ids:
+                    return job.report()
+                await job.run(ids)
+            if await self.count(filter):
+                raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
+        except BCAttrValsError as error:
             error.report = job.report()
-            raise error
+            raise
         return job.report()
+
+    async def plan_sync(
+        self,
+        desired: Items,
+        *,
+        scope: AttributeValueFilter | None,
+        prune: bool = False,
+        allow_empty: bool = False,
+    ) -> SyncPlan:
+        """Read what a `sync` of the same arguments would, and return what it would do and cost.
+
+        Nothing is written. The errors are those of `sync` up to there.
+        """
+        return await self._sync_job(scope, prune, allow_empty).plan(desired)
+
+    async def sync(
+        self,
+        desired: Items,
+        *,
+        scope: AttributeValueFilter | None = None,
+        prune: bool = False,
+        journal: JournalPath | None = None,
+        dry_run: bool = False,
+        allow_empty: bool = False,
+    ) -> SyncReport:
+        """Make the store hold the desired values, writing only what differs.
+
+        `desired` is an iterable, sync or async; it is read once to its end before anything is
+        sent, into a temporary SQLite database or the journal, so memory does not grow with its
+        length. Of equal keys the last one wins; an item's `id` plays no part. `scope` is a filter
+        of `customer_id_in` and `attribute_id_in` alone in which all desired values must lie; an
+        empty filter is the whole store. `prune=True` deletes, after the upserts, the rows in the
+        scope that are not desired; it needs a scope, and `allow_empty=True` if nothing is desired.
+
+        What the store holds is read in the fewest calls: by listing the scope (always so with
+        prune), by looking the desired customers up, or not at all where writing everything costs
+        less than twice as much as reading; those are counted as `written`. Rows that others move
+        while they are read may be missed: such a value is written without need, or pruned by the
+        next run; and rows are deleted by the ids they were read with.
+
+        `journal` is the path of one file that makes the sync resumable: run the same again after
+        it was killed, and it sends what was left, and again what was in flight (at most
+        `Limits.writes` batches, or `Limits.deletes` calls of deletes). Interrupted before its
+        first write, it reads the store anew; after that it carries out the plan it had. The input
+        is then read again only to see that it is the same. The journal of a finished sync makes a
+        rerun return the report as it was, without a call; failed values are tried again by a sync
+        with a new journal, or with none.
+
+        `dry_run=True` reads and reports what would be done; the journal is then left alone.
+
+        Values that the service refuses, or does not take after all tries, raise nothing: see
+        `SyncReport.failed` and `failures`. Raises `InvalidInputError` before anything is sent for
+        an item that is none or is outside of the scope (`place` is `desired[i]`); an error of the
+        input itself; `JournalError` for a journal that is damaged, full, held by another job, or
+        of another store, scope, prune or input. An error of a read or a delete, and 401, 403, 404,
+        a suspended or closed store at any time, end the job and have the `.report` up to there.
+
+        Cancelled, it returns at once; calls on the wire may be applied.
+        """
+        job = self._sync_job(scope, prune, allow_empty)
+        if dry_run:
+            return await job.dry_run(desired)
+        return await job.run(desired, journal)
+
+    def _sync_job(
+        self, scope: AttributeValueFilter | None, prune: bool, allow_empty: bool
+    ) -> SyncJob:
+        # Here, so that importing the package does not load SQLite.
+        from bc_attrvals.sync import SyncJob
+
+        self._ensure_open()
+        return SyncJob(
+            scheduler=self._scheduler,
+            builder=self._builder,
+            registry=self._registry,
+            options=self._options,
+            lister=self._lister,
+            is_open=self._is_open,
+            # What a journal is bound to: the path names the store, and holds no secret.
+            store=self._builder.page("", 1, 1).resource,
+            scope=scope,
+            prune=prune,
+            allow_empty=allow_empty,
+        )
+
+    def _is_open(self) -> bool:
+        try:
+            self._ensure_open()
+        except StoreStateError:
+            return False
+        return True
 
     def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
         self._ensure_open()
