@@ -67,10 +67,8 @@ class DeleteJob:
             await asyncio.wait([reader])
             raise
         error: BaseException | None = self._error
-        if error is None and reader.cancelled():
-            # What the input waited for was cancelled: this is no end of the input.
-            raise asyncio.CancelledError
         if error is None:
+            # Raises CancelledError where the input itself ended so: that is no end of the input.
             error = reader.exception()
         if error is not None:
             attach_report(error, self.report())

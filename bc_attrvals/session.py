@@ -47,9 +47,8 @@ class Answer:
 
     @property
     def request_id(self) -> str | None:
-        """The service's `X-Request-Id`, cut to a line's length."""
-        request_id = self.headers.get(_REQUEST_ID)
-        return None if request_id is None else request_id[:100]
+        """The service's `X-Request-Id`, printable and cut to a line's length."""
+        return _request_id(self.headers)
 
 
 async def _no_resend(
@@ -161,7 +160,8 @@ class Session:
         ) as error:
             mapped = _map_error(error, timeout_s)
         except TransportError as error:
-            mapped = error
+            # aiohttp's frames behind it have the headers, which reporters of crashes show.
+            mapped = error.with_traceback(None)
         mapped.method, mapped.path = request.method, request.resource
         mapped.may_have_been_applied = request.operation is not Operation.READ and not isinstance(
             mapped, ConnectionFailedError
@@ -210,12 +210,19 @@ class Session:
             size += len(piece)
             if size > self._max_response_bytes:
                 message = f"the answer is longer than {self._max_response_bytes} bytes"
-                raise DecodeError(
-                    message, status=response.status, request_id=response.headers.get(_REQUEST_ID)
-                )
+                request_id = _request_id(response.headers)
+                raise DecodeError(message, status=response.status, request_id=request_id)
             pieces.append(piece)
         response.release()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    text = headers.get(_REQUEST_ID)
+    if text is None:
+        return None
+    # It is logged and printed, and bytes that are no UTF-8 are lone surrogates here.
+    return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
 def _map_error(error: Exception, timeout_s: float) -> TransportError:

@@ -378,26 +378,30 @@ async def test_two_jobs_on_the_same_keys_take_turns(sandbox: Sandbox) -> None:
         await at_rest(store)
 
 
-async def test_an_endless_job_on_a_key_does_not_keep_another_job_from_it(sandbox: Sandbox) -> None:
+async def test_endless_jobs_on_a_key_do_not_keep_another_job_from_it(sandbox: Sandbox) -> None:
     def endless() -> Iterator[AttributeValueUpsert]:
         number = 0
         while True:
             number += 1
             yield AttributeValueUpsert(1, 1, f"{number}")
 
-    async with make_store(sandbox) as store:
+    async with asyncio.timeout(20), make_store(sandbox) as store:
         values = store.attribute_values
-        for _ in range(3):
-            hot = asyncio.create_task(values.upsert(endless()))
-            await until(lambda: sandbox.calls["upsert"] > 3)
-            async with asyncio.timeout(5):
-                report = await values.upsert([AttributeValueUpsert(1, 1, "other")])
+        hot = [asyncio.create_task(values.upsert(endless())) for _ in range(2)]
+        await until(lambda: sandbox.calls["upsert"] > 3)
+        for turns in range(12):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            begun = sandbox.calls["upsert"]
+            report = await values.upsert([AttributeValueUpsert(1, 1, "other")])
             assert report.stored == 1
-            assert not hot.done()
-            hot.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await hot
-            await at_rest(store)
+            # It took its turn, or nearly.
+            assert sandbox.calls["upsert"] <= begun + 10
+        for one in hot:
+            assert not one.done()
+            one.cancel()
+        await asyncio.gather(*hot, return_exceptions=True)
+        await at_rest(store)
     check_writes(sandbox)
 
 
@@ -459,29 +463,88 @@ async def test_a_wrong_store_hash_ends_the_job(sandbox: Sandbox) -> None:
         assert "store hash" in str(caught.value)
 
 
-async def test_a_refusal_is_not_followed_by_tries_of_calls_under_way() -> None:
+@pytest.mark.parametrize("late", [500, 429])
+async def test_a_refusal_is_not_followed_by_tries_of_calls_under_way(late: int) -> None:
     """What was on the wire when the job ended may end, and is not sent again."""
-    refused = asyncio.Event()
+    told = asyncio.Event()
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        first = len(server.requests) == 1
+        await until(lambda: len(server.requests) == 3)
+        if first:
+            await connection.say(answer(b"", 401))
+        else:
+            await told.wait()
+            await connection.say(answer(b"", late))
+
+    async with (
+        asyncio.timeout(5),
+        store_on(script, retry=RetryPolicy(base_s=30.0)) as (store, server),
+    ):
+        job = asyncio.ensure_future(store.attribute_values.upsert(upserts(200)))
+        await until(lambda: len(server.requests) == 3)
+        await until(lambda: busy(store)["in flight"] == 2)
+        told.set()
+        with pytest.raises(AuthenticationError) as caught:
+            await job
+        assert len(server.requests) == 3
+    report = caught.value.report
+    assert report is not None
+    assert (report.failed, report.not_sent) == (30, 10)  # type: ignore[union-attr]
+
+
+async def test_a_refusal_stops_the_reading_while_calls_are_under_way() -> None:
+    told, more = asyncio.Event(), asyncio.Event()
+    taken: list[AttributeValueUpsert] = []
 
     async def script(request: RawRequest, connection: Connection) -> None:
         if len(server.requests) == 1:
-            await until(lambda: len(server.requests) == 3)
-            await connection.say(answer(b"", 401))
-            refused.set()
-            return
-        await refused.wait()
-        # The client has read the refusal by then: it came on another connection, earlier.
-        await until(lambda: ended.done() or store.statistics().in_flight["write"] < 3)  # type: ignore[index]
-        await connection.say(answer(b"", 500 if len(server.requests) == 3 else 502))
+            await connection.say(answer(b"", 403))
+        else:
+            await told.wait()
+            await connection.say(answer(echo(request)))
 
-    async with store_on(script, retry=RetryPolicy(base_s=0.001)) as (store, server):
-        ended = asyncio.ensure_future(store.attribute_values.upsert(upserts(200)))
-        with pytest.raises(AuthenticationError) as caught:
-            await ended
-        assert len(server.requests) == 3
-        report = caught.value.report
+    async def items() -> AsyncIterator[AttributeValueUpsert]:
+        for item in upserts(1000):
+            if len(taken) == 20:
+                await more.wait()
+            taken.append(item)
+            yield item
+
+    async with asyncio.timeout(5), store_on(script) as (store, server):
+        job = asyncio.ensure_future(store.attribute_values.upsert(items()))
+        await until(lambda: len(server.requests) == 2 and busy(store)["in flight"] == 1)
+        more.set()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(taken) == 20
+        told.set()
+        with pytest.raises(PermissionDeniedError) as caught:
+            await job
+    report = caught.value.report
     assert report is not None
-    assert report.failed == 30  # type: ignore[union-attr]
+    assert (report.stored, report.failed, report.not_sent) == (10, 10, 0)  # type: ignore[union-attr]
+
+
+async def test_items_that_went_out_once_and_wait_to_go_again_have_failed() -> None:
+    """Sent with success and not held, they wait for the slot when the job ends."""
+    nothing = raw_page([], total=0, per_page=250, page=1, total_pages=0)
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "GET":
+            await connection.say(answer(nothing))
+        elif request.items[0]["customer_id"] == 1:
+            await connection.say(answer(rows_body([])))
+        else:
+            await until(lambda: len(server.requests) == 3 and busy(store).get("queued") == 1)
+            await connection.say(answer(b"", 401))
+
+    async with asyncio.timeout(5), store_on(script, limits=Limits(writes=1)) as (store, server):
+        outcomes: list[UpsertOutcome] = []
+        with pytest.raises(AuthenticationError):
+            await collect(store.attribute_values.upsert_stream(upserts(20)), outcomes)
+        assert [request.method for request in server.requests].count("PUT") == 2
+    assert Counter(one.status for one in outcomes) == {FAILED: 20}
 
 
 async def test_items_that_never_went_out_are_told_from_those_that_did(sandbox: Sandbox) -> None:

@@ -444,6 +444,23 @@ async def test_a_listing_emptied_from_the_front_ends(read_ahead: int) -> None:
     assert len(pager.asked) <= 26
 
 
+@AHEAD
+async def test_a_clamping_server_brings_no_row_twice_while_rows_go_in_front(
+    read_ahead: int,
+) -> None:
+    """Its last page is another one each time: what moved up to it would come again."""
+
+    def clamp(page: int, ids: list[int], total: int, pages: int) -> tuple[list[int], int, int, int]:
+        last = max(1, pages)
+        return pager.ids[(min(page, last) - 1) * 4 :][:4], min(page, last), total, pages
+
+    pager = Pager(list(range(1, 42)), change=lambda _, ids: ids.__delitem__(slice(0, 3)), lie=clamp)
+    async with listing(pager) as store:
+        found = await ids_of(store, read_ahead)
+    assert len(found) == len(set(found))
+    assert len(pager.asked) <= 15
+
+
 LIES: dict[str, Callable[[int, list[int], int, int], tuple[list[int], int, int, int]]] = {
     "the last page again, for ever one more": lambda page, ids, total, pages: (
         ids or [9, 10],
@@ -461,6 +478,12 @@ LIES: dict[str, Callable[[int, list[int], int, int], tuple[list[int], int, int, 
         ids or ([1, 2, 3, 4] if page % 2 else [5, 6, 7, 8]),
         page,
         total,
+        page + 1,
+    ),
+    "the first page again, for ever one more and as many rows": lambda page, ids, total, pages: (
+        ids or [1, 2, 3, 4],
+        page,
+        4 * page + 4,
         page + 1,
     ),
     "empty pages, for ever one more": lambda page, ids, total, pages: (ids, page, total, page + 1),
@@ -489,7 +512,8 @@ async def test_a_server_that_promises_ever_more_pages_is_left_after_a_few(
     pager = Pager(list(range(1, 11)), lie=LIES[lie])
     async with listing(pager) as store:
         assert await ids_of(store, read_ahead) == list(range(1, 11))
-    assert len(pager.asked) <= 3 + 3 + read_ahead
+    most = 13 if "as many rows" in lie else 3
+    assert len(pager.asked) <= 3 + most + read_ahead
 
 
 @AHEAD

@@ -186,6 +186,8 @@ def check_no_token(error: BaseException, records: list[logging.LogRecord]) -> No
         shown = [repr(one), str(one), repr(one.args), repr(vars(one)), repr(report)]
         shown += getattr(one, "__notes__", [])
         shown += traceback.format_exception(one)
+        # As reporters of crashes do.
+        shown += traceback.TracebackException.from_exception(one, capture_locals=True).format()
         assert not any(TOKEN in text for text in shown)
     assert TOKEN not in repr(pickle.loads(pickle.dumps(error)).__dict__)
     formatter = logging.Formatter()
@@ -461,6 +463,30 @@ async def test_the_body_of_an_error_never_hides_its_status(
         "GET",
         "/stores/hash/v3/customers/attribute-values",
     )
+
+
+@pytest.mark.parametrize("status", [200, 401])
+async def test_a_request_id_is_printable_whatever_was_sent(status: int) -> None:
+    raw = f"HTTP/1.1 {status} X\r\nX-Request-Id: a".encode() + b"\xffb\xe9" + b"r" * 3000
+    raw += b"\r\nContent-Length: 2000\r\n\r\n" + b" " * 2000
+    limits = Limits(max_response_bytes=1024 if status == 200 else 4096)
+    async with store_on(saying(raw), retry=ONCE, limits=limits) as (store, _):
+        with pytest.raises((DecodeError, AuthenticationError)) as caught:
+            await store.attribute_values.get_page()
+    request_id = caught.value.request_id
+    assert request_id is not None
+    assert len(request_id) == 100
+    assert request_id.isprintable()
+    assert f"{caught.value}{request_id}".encode()
+
+
+async def test_an_answer_that_switches_protocols_is_an_error() -> None:
+    raw = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello"
+    async with store_on(saying(raw), retry=ONCE, timeout=2.0) as (store, _):
+        with pytest.raises(APIError) as caught:
+            await store.attribute_values.get_page()
+        await at_rest(store)
+    assert caught.value.status == 101
 
 
 async def test_a_cut_error_body_is_a_lost_connection() -> None:

@@ -277,6 +277,5 @@ class QuotaState:
         self._guessed_since = now
         # Its end is a guess on the late side, which the first answer replaces.
         self._end_low, self._end_high = now, now + self._window_s
-        self._countdown_s = math.inf
         self._left = self._quota
         self._sent = self._out

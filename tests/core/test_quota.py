@@ -402,7 +402,7 @@ def test_no_more_than_the_quota_is_sent_in_a_window_though_the_counts_told_lag_b
     state = known(left=4, quota=5, reset_s=29.001)
     sent_in_window = [1]
     now = 0.1
-    while len(sent_in_window) < 4:
+    for _ in range(17):
         if not state.available(now):
             opens_at = state.opens_at()
             assert opens_at is not None
@@ -416,6 +416,18 @@ def test_no_more_than_the_quota_is_sent_in_a_window_though_the_counts_told_lag_b
         state.answered(now, now + 0.01, answer(4, reset_s, quota=5))
         now += 0.01
     assert sent_in_window == [5, 5, 5, 0]
+
+
+def test_what_died_is_remembered_for_a_window_and_no_longer() -> None:
+    """A store without a quota would fill the memory with it."""
+    state = QuotaState()
+    for tenth in range(10_000):
+        state.take()
+        if tenth % 2:
+            state.answered(tenth / 10, tenth / 10, None)
+        else:
+            state.unanswered(tenth / 10)
+    assert 300 <= len(state._lost) <= 310
 
 
 def test_units_not_used_are_no_part_of_what_was_sent() -> None:

@@ -776,7 +776,7 @@ def test_which_items_the_keys_of_a_refusal_name(keys: list[str], indexes: list[i
     assert indexes_named(dict.fromkeys(keys, "bad"), 10) == indexes
 
 
-@examples(200)
+@examples(100)
 @given(
     st.dictionaries(st.text(max_size=8) | st.from_regex(r"\A[0-9]{1,4}\.?"), st.just("")),
     st.integers(0, 12),
