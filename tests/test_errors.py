@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import pickle
@@ -37,12 +36,6 @@ from bc_attrvals.errors import (
     UnconfirmedError,
     UnprocessableError,
 )
-
-
-@pytest.fixture(autouse=True)
-def no_event_loop() -> None:
-    # looptime's plugin asks for the loop of every test; asyncio would make one, and warn of that.
-    asyncio.set_event_loop(None)
 
 
 def defined() -> dict[str, type[BCAttrValsError]]:

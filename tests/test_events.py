@@ -33,12 +33,6 @@ ALL = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_event_loop() -> None:
-    # looptime's plugin asks for the loop of every test; asyncio would make one, and warn of that.
-    asyncio.set_event_loop(None)
-
-
 def test_events_reach_all_subscribers_in_the_order_of_things() -> None:
     bus, heard = EventBus(), []
     for name in ("first", "second"):

@@ -88,12 +88,6 @@ class Served:
         )
 
 
-@pytest.fixture(autouse=True)
-def no_loop_of_its_own() -> None:
-    # looptime's plugin asks for the loop of every test, and asyncio would make one nobody closes.
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture
 def served() -> Iterator[Served]:
     with Served() as one:
