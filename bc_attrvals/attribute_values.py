@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from bc_attrvals.bulk import Items, Outcomes, UpsertJob
+from bc_attrvals.bulk import Outcomes, UpsertJob
 from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.diff import SyncPlan
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -40,6 +40,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.exact import exact_rows
 from bc_attrvals.gate import Job, Priority
+from bc_attrvals.inputs import Items
 from bc_attrvals.listing import DEFAULT_PAGE_SIZE, Lister
 from bc_attrvals.report import SyncReport
 from bc_attrvals.scheduler import Call, Options, Scheduler

@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Sequence,
 )
 from contextlib import aclosing
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
@@ -32,26 +29,18 @@ from bc_attrvals.core.responses import decode_rows, indexes_named
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import (
     BCAttrValsError,
-    InvalidInputError,
     PayloadTooLargeError,
     StoreStateError,
     UnconfirmedError,
     UnprocessableError,
 )
 from bc_attrvals.gate import Job, Priority
+from bc_attrvals.inputs import LOOK_AHEAD, Items, open_input
 from bc_attrvals.listing import Lister
 from bc_attrvals.scheduler import Call, Options, Scheduler
 
-__all__ = ["Items", "Outcomes", "UpsertJob"]
+__all__ = ["Outcomes", "UpsertJob"]
 
-#: What bulk writes read: any iterable of upserts, sync or async.
-Items: TypeAlias = Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert]
-
-#: Items read for a batch before it is sent as it is: with few keys, most items only replace
-#: one another, and an endless input of one key would be read for ever.
-_LOOK_AHEAD: Final = 200
-#: An asynchronous input that pauses this long has its unfilled batch sent.
-_LINGER_S: Final = 0.05
 #: How often an item is sent whose value the service then does not hold.
 _MOST_SENDINGS: Final = 2
 #: Customers remembered as refused; one more is simply not remembered.
@@ -163,7 +152,7 @@ class UpsertJob:
         # One more than can be on the wire, so that a slot that falls free is taken at once.
         self._most_running = most_running or scheduler.limits.writes + 1
         self._before_send = before_send
-        self._budget = _LOOK_AHEAD
+        self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
         self._suspects: set[int] = set()
         self._stopped_by: BCAttrValsError | None = None
@@ -173,7 +162,7 @@ class UpsertJob:
         self.calls = 0
         self.retries = 0
         # Last, for a loop with eager tasks begins to read at once.
-        self._input = _open_input(items, self._wake)
+        self._input = open_input(items, self._wake)
 
     @property
     def error(self) -> BaseException | None:
@@ -183,7 +172,7 @@ class UpsertJob:
     @property
     def appetite(self) -> int:
         """The most items that one `step` reads of its input."""
-        return (self._most_running + 1) * _LOOK_AHEAD
+        return (self._most_running + 1) * LOOK_AHEAD
 
     def report(self) -> UpsertReport:
         """Return the sum up to now."""
@@ -228,7 +217,7 @@ class UpsertJob:
             ):
                 return
             items = self._batcher.take()
-            self._budget = _LOOK_AHEAD
+            self._budget = LOOK_AHEAD
             if not items:
                 continue
             batch = _Batch(items, Call(self._job), [items])
@@ -436,164 +425,3 @@ def _is_echo(item: AttributeValueUpsert, row: AttributeValue) -> bool:
 def _is_held(item: AttributeValueUpsert, by_key: dict[Key, AttributeValue]) -> bool:
     row = by_key.get(item.key)
     return row is not None and row.attribute_value == item.value
-
-
-def _checked(item: object, index: int) -> AttributeValueUpsert:
-    if not isinstance(item, AttributeValueUpsert):
-        message = f"expected AttributeValueUpsert, got {type(item).__name__}"
-        raise InvalidInputError(message, field="items", place=f"items[{index}]")
-    return item
-
-
-class _SyncInput:
-    """Items of an ordinary iterable, pulled when they are needed."""
-
-    pausing = False
-
-    def __init__(self, items: Iterable[AttributeValueUpsert]) -> None:
-        if isinstance(items, list | tuple):
-            # All at hand, so a bad one is found before anything is sent.
-            for index, item in enumerate(items):
-                _checked(item, index)
-        self._items: Iterator[AttributeValueUpsert] = iter(items)
-        self._count = 0
-        self.exhausted = False
-        self.error: BaseException | None = None
-
-    def next(self) -> AttributeValueUpsert | None:
-        """Return the next item; None at the end, or when the input failed."""
-        if self.exhausted:
-            return None
-        try:
-            item = next(self._items)
-            checked = _checked(item, self._count)
-        except StopIteration:
-            self.exhausted = True
-            return None
-        except Exception as error:  # noqa: BLE001 - raised again by the job
-            # What was read before is still sent; then the job ends with this error.
-            self.exhausted = True
-            self.error = error
-            return None
-        self._count += 1
-        return checked
-
-    def stop(self) -> None:
-        """Do nothing: no item is read unless it is asked for."""
-
-    def drain(self) -> list[AttributeValueUpsert]:
-        """Return what was read and not handed out: nothing."""
-        return []
-
-    async def close(self) -> None:
-        """Do nothing: an iterator is not closed by its reader."""
-
-
-class _AsyncInput:
-    """Items of an asynchronous iterable, read by a task of its own into a short buffer."""
-
-    def __init__(
-        self, items: AsyncIterable[AttributeValueUpsert], on_change: Callable[[], None]
-    ) -> None:
-        self._items = items
-        self._on_change = on_change
-        self._buffer: deque[AttributeValueUpsert] = deque()
-        self._space = asyncio.Event()
-        self._finished = False
-        self._stopped = False
-        self._linger: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self.pausing = False
-        self.error: BaseException | None = None
-        self._task = self._loop.create_task(self._read())
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether all items were handed out."""
-        return self._finished and not self._buffer
-
-    def next(self) -> AttributeValueUpsert | None:
-        """Return the next item, or None when none is at hand."""
-        if not self._buffer:
-            if not self._finished and self._linger is None and not self.pausing:
-                self._linger = self._loop.call_later(_LINGER_S, self._pause)
-            return None
-        item = self._buffer.popleft()
-        self._space.set()
-        return item
-
-    def stop(self) -> None:
-        """Read no further; what was read stays at hand."""
-        self._stop_lingering()
-        if not self._stopped:
-            # Once: a second time would cut off the input's own clean-up.
-            self._stopped = True
-            self._task.cancel()
-
-    def drain(self) -> list[AttributeValueUpsert]:
-        """Return what was read and not handed out."""
-        items = list(self._buffer)
-        self._buffer.clear()
-        return items
-
-    async def close(self) -> None:
-        """Stop reading, and close the input if it is a generator."""
-        self.stop()
-        await asyncio.wait([self._task])
-
-    def _pause(self) -> None:
-        self._linger = None
-        self.pausing = True
-        self._on_change()
-
-    def _stop_lingering(self) -> None:
-        self.pausing = False
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-
-    async def _read(self) -> None:
-        iterator: AsyncIterator[AttributeValueUpsert] | None = None
-        count = 0
-        try:
-            iterator = aiter(self._items)
-            async for item in iterator:
-                self._buffer.append(_checked(item, count))
-                count += 1
-                self._stop_lingering()
-                self._on_change()
-                while len(self._buffer) >= _LOOK_AHEAD and not self._stopped:
-                    self._space.clear()
-                    await self._space.wait()
-                if self._stopped:
-                    # The input swallowed its cancellation.
-                    return
-        except asyncio.CancelledError as error:
-            if not self._stopped:
-                # What the input waited for was cancelled: this is no end of the input.
-                self.error = error
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again by the job
-            self.error = error
-        finally:
-            self._finished = True
-            self._on_change()
-            await self._close(iterator)
-
-    async def _close(self, iterator: AsyncIterator[AttributeValueUpsert] | None) -> None:
-        close = getattr(iterator, "aclose", None)
-        if close is None:
-            return
-        try:
-            await close()
-        except Exception as error:  # noqa: BLE001 - raised again by the job
-            self.error = self.error or error
-
-
-def _open_input(items: Items, on_change: Callable[[], None]) -> _SyncInput | _AsyncInput:
-    if isinstance(items, AsyncIterable):
-        return _AsyncInput(items, on_change)
-    if isinstance(items, Iterable) and not isinstance(items, str | bytes):
-        return _SyncInput(items)
-    message = f"items must be an iterable, sync or async, not {type(items).__name__}"
-    raise InvalidInputError(message, field="items")

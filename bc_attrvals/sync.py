@@ -24,7 +24,6 @@ from typing import Final
 import attrs
 import msgspec
 
-from bc_attrvals.bulk import Items
 from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.diff import Reading, SyncPlan, calls_for, estimate_seconds
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -34,6 +33,7 @@ from bc_attrvals.core.scope import Scope
 from bc_attrvals.core.work import DesiredRow, Differences, Phase, to_key
 from bc_attrvals.delivery import Delivery
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError
+from bc_attrvals.inputs import Items
 from bc_attrvals.journal import Desk, Identity, JournalPath, finish
 from bc_attrvals.listing import Lister
 from bc_attrvals.report import SyncReport, report_of

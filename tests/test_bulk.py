@@ -869,9 +869,9 @@ async def conserve(
 
     async def slowly() -> AsyncIterator[AttributeValueUpsert]:
         for number, item in enumerate(noting()):
+            yield item
             if source == "slow" and number % 17 == 0:
                 await asyncio.sleep(0.002)
-            yield item
 
     given: Any = {
         "list": items,
