@@ -46,6 +46,8 @@ _SAMPLE_PAGES: Final = 16
 _FILL: Final = 0.65
 #: How often a part that can't be cut is read before the listing is given up.
 _MOST_PASSES: Final = 10
+#: How often the newest row is looked for. Each probe halves what is newer, by chance at least.
+_MOST_PROBES: Final = 50
 #: How long after its end a second is taken for past.
 _MARGIN_S: Final = 0.01
 #: The two date parameters that a range adds to a query.
@@ -223,27 +225,32 @@ class _ExactListing:
         Rows beyond a moment for which an answer shows none are new, and need not be listed: so the
         tail is cut there, and read as a range of the past when that moment is over.
         """
-        as_given = attrs.evolve(self._bounds, min_inclusive=True, max_inclusive=True)
-        for _ in range(_MOST_PASSES):
-            page = await self._page(tail, 1)
-            if _is_snapshot(page):
-                yield _clip(tail, page.data)
-                return
-            last = await self._page(tail, page.pagination.total_pages)
-            dates = _dates((*page.data, *last.data))
-            end = max(dates).replace(microsecond=0) + ONE_SECOND
-            if self._bounds.most is None or end <= self._bounds.most:
-                beyond = await self._page(CreatedRange(end, None), 1, as_given)
-                if any(moment > end for moment in _dates(beyond.data)):
-                    continue
-            await self._until_past(end)
-            closed = CreatedRange(tail.first, end, page.pagination.total)
-            async with aclosing(self._closed(closed)) as parts:
-                async for rows in parts:
-                    yield rows
+        page = await self._page(tail, 1)
+        if _is_snapshot(page):
+            yield _clip(tail, page.data)
             return
+        last = await self._page(tail, page.pagination.total_pages)
+        end = await self._end_of_old_rows(max(_dates((*page.data, *last.data))))
+        await self._until_past(end)
+        closed = CreatedRange(tail.first, end, page.pagination.total)
+        async with aclosing(self._closed(closed)) as parts:
+            async for rows in parts:
+                yield rows
+
+    async def _end_of_old_rows(self, newest: datetime) -> datetime:
+        """Return a second beyond which no answer shows a row: those that come there are new."""
+        as_given = attrs.evolve(self._bounds, min_inclusive=True, max_inclusive=True)
+        for _ in range(_MOST_PROBES):
+            end = newest.replace(microsecond=0) + ONE_SECOND
+            if self._bounds.most is not None and end > self._bounds.most:
+                return end
+            beyond = await self._page(CreatedRange(end, None), 1, as_given)
+            # In whatever order rows come, each probe shows some that are newer than all before.
+            newest = max((one for one in _dates(beyond.data) if one > end), default=newest)
+            if newest <= end:
+                return end
         message = "the newest rows kept growing while they were listed"
-        raise ListingDriftError(message, passes=_MOST_PASSES)
+        raise ListingDriftError(message, passes=_MOST_PROBES)
 
     async def _without_dates(self) -> list[AttributeValue]:
         """Return all rows once two passes over them were the same."""

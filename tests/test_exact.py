@@ -12,7 +12,7 @@ from random import Random
 import aiohttp
 import pytest
 
-from bc_attrvals import AttributeValueFilter, ListingDriftError, Store
+from bc_attrvals import AttributeValueFilter, Limits, ListingDriftError, Store
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.conftest import make_store
 
@@ -89,6 +89,19 @@ async def test_rows_of_the_last_seconds_are_listed_while_more_are_added() -> Non
             ids = await listed(store)
         assert len(ids) == len(set(ids))
         assert before & {row.id for row in await sandbox.rows()} <= set(ids)
+
+
+@pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
+async def test_the_newest_rows_are_found_wherever_they_stand(order: str) -> None:
+    # Of the tail's many pages, neither the first nor the last one need hold the newest row.
+    quirks = Quirks(order=order)  # type: ignore[arg-type]
+    async with (
+        Sandbox(quota=None, quirks=quirks) as sandbox,
+        make_store(sandbox, limits=Limits(page_size=5)) as store,
+    ):
+        now = int(time.time())
+        await sandbox.seed((c, 1, "v", now - c) for c in range(1, 1_001))
+        assert sorted(await listed(store)) == [row.id for row in await sandbox.rows()]
 
 
 async def test_a_quiet_listing_costs_few_calls_more_than_a_plain_one() -> None:
