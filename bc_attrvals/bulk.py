@@ -149,8 +149,9 @@ class UpsertJob:
         self._job = Job()
         self._batcher = Batcher(registry, scheduler.limits.batch_size, self._wake)
         self._running: set[_Batch] = set()
-        # One more than can be on the wire, so that a slot that falls free is taken at once.
-        self._most_running = most_running or scheduler.limits.writes + 1
+        # Twice what can be on the wire: a slot that falls free is taken at once, and batches that
+        # wait for their next try leave none idle.
+        self._most_running = most_running or 2 * scheduler.limits.writes
         self._before_send = before_send
         self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()

@@ -90,7 +90,7 @@ class Desk:
     """A working set, and the thread in which all work on it is done, one job after the other."""
 
     def __init__(self, path: JournalPath | None) -> None:
-        self._path = path
+        self._path = None if path is None else _plain(path)
         #: What error messages call it.
         self.name = "the working set" if path is None else _name(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bc-attrvals-sync")
@@ -142,7 +142,7 @@ class Desk:
             _run_all(connection, _SCRATCH_PRAGMAS)
             workset.create()
             return
-        full = os.path.abspath(os.fspath(self._path))  # noqa: PTH100 - must not follow links
+        full = os.path.abspath(self._path)  # noqa: PTH100 - must not follow links
         _make_file(full, self.name)
         before = os.lstat(full)
         connection = sqlite3.connect(full, timeout=0, isolation_level=None)
@@ -178,8 +178,8 @@ class Desk:
 def reading_finished(path: JournalPath) -> Iterator[WorkSet]:
     """Open the journal of a finished sync, only to read it; see `SyncReport.from_journal`."""
     name = _name(path)
+    full = os.path.abspath(_plain(path))  # noqa: PTH100 - must not follow links
     with _as_journal_errors(name):
-        full = os.path.abspath(os.fspath(path))  # noqa: PTH100 - must not follow links
         if not _is_there(full, name):
             raise JournalError(f"{name} does not exist")
         with closing(sqlite3.connect(full, timeout=0, isolation_level=None)) as connection:
@@ -201,8 +201,16 @@ def finish(workset: WorkSet, seconds: float) -> None:
         workset.connection.execute("PRAGMA journal_mode = DELETE")
 
 
+def _plain(path: JournalPath) -> str:
+    plain = os.fsdecode(path)
+    if not plain or "\0" in plain:
+        message = f"journal must be the path of a file, not {plain!r}"
+        raise InvalidInputError(message, field="journal")
+    return plain
+
+
 def _name(path: JournalPath) -> str:
-    return f"the journal {os.fspath(path)!r}"
+    return f"the journal {os.fsdecode(path)!r}"
 
 
 @contextmanager

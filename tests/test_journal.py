@@ -488,3 +488,18 @@ def test_an_error_of_a_class_nobody_knows_is_a_plain_one() -> None:
     assert type(load_error(stored)) is BCAttrValsError
     with pytest.raises(JournalError):
         load_error("{}")
+
+
+@pytest.mark.parametrize("bad", ["", "a\0b", b"a\0b"])
+async def test_what_is_no_path_is_refused(store: Store, bad: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        await store.attribute_values.sync(upserts(3), journal=bad)
+    assert caught.value.field == "journal"
+    with pytest.raises(InvalidInputError):
+        SyncReport.from_journal(bad)
+
+
+async def test_a_path_may_be_bytes(sandbox: Sandbox, store: Store, path: Path) -> None:
+    report = await store.attribute_values.sync(upserts(3), journal=os.fsencode(path))
+    assert report.failed == 0
+    assert SyncReport.from_journal(os.fsencode(path)) == report
