@@ -6,8 +6,9 @@ already taken. It is the in-process implementation of the `Quota` protocol, and 
 quota shared between processes is put in.
 
 Order: interactive requests before bulk ones, though of eight grants that both could have, one goes
-to bulk, so that it still moves. Among bulk jobs the one served longest ago is next, however
-much each has queued. A request refused for quota goes back to the front.
+to bulk, so that it still moves. While interactive reads are slow, fewer bulk reads are out at once,
+for the service has no priorities of its own. Among bulk jobs the one served longest ago is next,
+however much each has queued. A request that was refused goes back to the front.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ __all__ = ["Gate", "Job", "Lease", "Priority", "Quota"]
 
 #: Of so many contested grants in a row, the last one goes to bulk.
 _BULK_SHARE: Final = 8
+#: An interactive read is slow that takes so many times the quickest; the quickest of long ago
+#: counts less with each one.
+_SLOW: Final = 2.0
+_FORGET_QUICKEST: Final = 1.01
+#: So long after the last interactive read bulk reads have all slots again.
+_GIVE_WAY_S: Final = 1.0
 #: So often the pause of a store under load doubles (0.25, 0.5, 1 s), and so often it then stays.
 _SHORT_PAUSES: Final = 3
 
@@ -82,11 +89,13 @@ class Lease:
 
     operation: Operation
     sent_at: float
+    is_bulk: bool
 
 
 @attrs.define(eq=False)
 class _Waiter:
     future: asyncio.Future[Lease]
+    is_bulk: bool
     queued_at: float
     blocked_before_s: float
 
@@ -100,6 +109,7 @@ class _Lane:
     # What the store bears at present; a float, for it is won back in fractions.
     bearable: float
     in_flight: int = 0
+    bulk_in_flight: int = 0
     queued: int = 0
     # Sent before and refused for quota or load: these go before all others.
     refused: deque[_Waiter] = attrs.field(factory=deque)
@@ -113,6 +123,10 @@ class _Lane:
 
     def free(self, now: float) -> bool:
         return self.in_flight < int(self.bearable) and now >= self.blocked_until
+
+    def leave(self, lease: Lease) -> None:
+        self.in_flight -= 1
+        self.bulk_in_flight -= lease.is_bulk
 
     def next_urgent(self) -> deque[_Waiter] | None:
         """Return the queue whose first waiter goes before all bulk ones, if there is one."""
@@ -159,6 +173,10 @@ class Gate:
         self._waiting = 0
         self._turn = 0
         self._urgent_in_a_row = 0
+        # Interactive reads: the quickest, and until when they are looked after.
+        self._quickest_s = math.inf
+        self._interactive_until = -math.inf
+        self._bulk_reads = 1.0
         # The time in which somebody waited for quota, as a clock that runs only then.
         self._blocked_s = 0.0
         self._blocked_since: float | None = None
@@ -182,6 +200,7 @@ class Gate:
             Operation.WRITE: limits.writes,
             Operation.DELETE: limits.deletes,
         }
+        self._bulk_reads = float(limits.reads)
         self._lanes = {
             operation: _Lane(operation, count, float(count)) for operation, count in most.items()
         }
@@ -216,9 +235,15 @@ class Gate:
         now = self._loop.time()
         lane = self._lanes[operation]
         job = job or _NO_JOB
-        if not lane.queued and lane.free(now) and self._state.available(now) != 0:
-            return self._take(lane, now, job)
-        waiter = _Waiter(self._loop.create_future(), now, self._blocked_time_s(now))
+        is_bulk = priority is Priority.BULK
+        if (
+            not lane.queued
+            and lane.free(now)
+            and self._state.available(now) != 0
+            and not (is_bulk and self._gives_way(lane, now))
+        ):
+            return self._take(lane, now, job, is_bulk=is_bulk)
+        waiter = _Waiter(self._loop.create_future(), is_bulk, now, self._blocked_time_s(now))
         self._enqueue(lane, waiter, priority, job, front)
         self._pump()
         try:
@@ -244,7 +269,9 @@ class Gate:
         assert self._loop is not None
         now = self._loop.time()
         lane = self._lanes[lease.operation]
-        lane.in_flight -= 1
+        lane.leave(lease)
+        if not lease.is_bulk and lane.operation is Operation.READ:
+            self._watch_interactive(now, now - lease.sent_at, status)
         if headers is None:
             self._state.unanswered(now)
         else:
@@ -254,7 +281,7 @@ class Gate:
 
     def cancel(self, lease: Lease) -> None:
         """Give slot and unit back unused: nothing was sent."""
-        self._lanes[lease.operation].in_flight -= 1
+        self._lanes[lease.operation].leave(lease)
         self._state.unsent()
         self._pump()
 
@@ -307,12 +334,36 @@ class Gate:
             return QuotaSnapshot()
         return self._state.snapshot(self._loop.time())
 
-    def _take(self, lane: _Lane, now: float, job: Job) -> Lease:
+    def _watch_interactive(self, now: float, took_s: float, status: int | None) -> None:
+        """Have bulk reads give way while they make interactive ones slow, and come back after.
+
+        A service has no priorities: pages that are worked on there hold a single call up. So
+        fewer are asked for at once as long as interactive reads take more than twice the quickest.
+        """
+        self._interactive_until = now + _GIVE_WAY_S
+        if status != 200:
+            return
+        most = self._lanes[Operation.READ].most
+        self._quickest_s = min(self._quickest_s * _FORGET_QUICKEST, took_s)
+        if took_s > _SLOW * self._quickest_s:
+            self._bulk_reads = max(min(2.0, most), self._bulk_reads * 0.7)
+        else:
+            self._bulk_reads = min(float(most), self._bulk_reads + 0.25)
+
+    def _gives_way(self, lane: _Lane, now: float) -> bool:
+        return (
+            lane.operation is Operation.READ
+            and now < self._interactive_until
+            and lane.bulk_in_flight >= int(self._bulk_reads)
+        )
+
+    def _take(self, lane: _Lane, now: float, job: Job, *, is_bulk: bool) -> Lease:
         lane.in_flight += 1
+        lane.bulk_in_flight += is_bulk
         self._turn += 1
         job.turn = self._turn
         self._state.take()
-        return Lease(lane.operation, now)
+        return Lease(lane.operation, now, is_bulk)
 
     def _enqueue(
         self, lane: _Lane, waiter: _Waiter, priority: Priority, job: Job, front: bool
@@ -358,7 +409,7 @@ class Gate:
             queue = lane.next_urgent()
             if queue is not None and (urgent is None or queue is lane.refused):
                 urgent = (lane, queue)
-            job = lane.next_job()
+            job = None if self._gives_way(lane, now) else lane.next_job()
             if job is not None and (bulk is None or job.turn < bulk[1].turn):
                 bulk = (lane, job)
         if urgent is not None and bulk is not None:
@@ -382,7 +433,7 @@ class Gate:
         else:
             return False
         self._leave(lane)
-        waiter.future.set_result(self._take(lane, now, job))
+        waiter.future.set_result(self._take(lane, now, job, is_bulk=waiter.is_bulk))
         return True
 
     def _waits_for_quota(self, now: float) -> bool:

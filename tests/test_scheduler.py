@@ -239,6 +239,38 @@ async def test_an_interactive_request_goes_before_queued_bulk() -> None:
         await bulk
 
 
+async def test_bulk_reads_give_way_while_they_make_interactive_ones_slow() -> None:
+    class OneAtATime(FakeService):
+        """Works on one request after the other, 5 ms each."""
+
+        turn = asyncio.Lock()
+
+        async def _travel(self) -> None:
+            async with self.turn:
+                await asyncio.sleep(0.005)
+
+    service = OneAtATime()
+    service.turn = asyncio.Lock()
+    async with open_scheduler(service) as scheduler:
+
+        async def keep_busy() -> None:
+            job = Job()
+            while True:
+                await send(scheduler, job=job)
+
+        await send(scheduler, priority=Priority.INTERACTIVE)
+        busy = [asyncio.create_task(keep_busy()) for _ in range(20)]
+        await asyncio.sleep(1)
+        assert scheduler.statistics().in_flight[Operation.READ] == 10
+        for _ in range(10):
+            await send(scheduler, priority=Priority.INTERACTIVE)
+        assert scheduler.statistics().in_flight[Operation.READ] <= 3
+        await asyncio.sleep(1.2)
+        assert scheduler.statistics().in_flight[Operation.READ] == 10
+        for task in busy:
+            task.cancel()
+
+
 async def test_bulk_moves_under_a_flood_of_interactive_requests() -> None:
     service = FakeService()
     async with open_scheduler(service, limits=Limits(reads=2)) as scheduler:
