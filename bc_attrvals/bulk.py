@@ -149,9 +149,10 @@ class UpsertJob:
         self._job = Job()
         self._batcher = Batcher(registry, scheduler.limits.batch_size, self._wake)
         self._running: set[_Batch] = set()
-        # Twice what can be on the wire: a slot that falls free is taken at once, and batches that
-        # wait for their next try leave none idle.
-        self._most_running = most_running or 2 * scheduler.limits.writes
+        # One more than can be on the wire, so that a slot that falls free is taken at once; and as
+        # many again while others wait for their next try.
+        self._most_running = most_running or scheduler.limits.writes + 1
+        self._most_waiting = 0 if most_running else scheduler.limits.writes
         self._before_send = before_send
         self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
@@ -210,7 +211,7 @@ class UpsertJob:
         return bool(self._batcher) or not self._input.exhausted
 
     def _launch(self) -> None:
-        while self._more_to_come() and len(self._running) < self._most_running:
+        while self._more_to_come() and self._has_room():
             self._read()
             ready = self._batcher.ready
             if not ready or (
@@ -225,6 +226,13 @@ class UpsertJob:
             self._running.add(batch)
             batch.task = self._scheduler.start(self._send_all(batch))
             batch.task.add_done_callback(partial(self._settle, batch))
+
+    def _has_room(self) -> bool:
+        waiting = 0
+        if len(self._running) >= self._most_running and self._most_waiting:
+            calls = [batch.call for batch in self._running]
+            waiting = sum(call.error is not None and not call.on_wire for call in calls)
+        return len(self._running) < self._most_running + min(waiting, self._most_waiting)
 
     def _send_partial(self) -> bool:
         return self._input.exhausted or self._input.pausing or self._budget <= 0
