@@ -275,10 +275,16 @@ class AttributeValues:
         `deleted` counts the ids the service confirmed; it does not say which of them existed.
         The first error ends the job: it is raised with `.report`, after calls under way have
         ended. Cancelled, it returns at once; calls on the wire may be applied.
+
+        Raises `InvalidInputError` when there is no id at all, as a sibling of the service takes a
+        DELETE without ids in silence, and for an entry that is no id.
         """
         self._ensure_open()
         job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
-        return await job.run(ids)
+        report = await job.run(ids)
+        if not report.calls:
+            raise InvalidInputError("ids must name at least one row", field="ids")
+        return report
 
     async def delete_where(
         self, filter: AttributeValueFilter | None, *, everything: bool = False

@@ -19,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
 from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.core.responses import is_success
 from bc_attrvals.errors import (
     ConnectionFailedError,
     ConnectionLostError,
@@ -188,6 +189,18 @@ class Session:
         )
         try:
             body = await self._read(response)
+        except (
+            aiohttp.ClientError,
+            http_exceptions.HttpProcessingError,
+            DecodeError,
+            TimeoutError,
+            OSError,
+        ):
+            response.close()
+            if is_success(response.status):
+                raise
+            # The status of a refusal is worth more than its words: it decides what happens next.
+            body = b""
         except BaseException:
             response.close()
             raise

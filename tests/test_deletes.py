@@ -77,10 +77,11 @@ async def test_ids_that_do_not_exist_are_confirmed_too(sandbox: Sandbox, store: 
     assert await sandbox.count() == 0
 
 
-async def test_no_ids_are_no_call(sandbox: Sandbox, store: Store) -> None:
+async def test_no_ids_are_refused_without_a_call(sandbox: Sandbox, store: Store) -> None:
     for nothing in ([], iter(()), one_by_one(())):
-        report = await store.attribute_values.delete(nothing)
-        assert (report.deleted, report.calls) == (0, 0)
+        with pytest.raises(InvalidInputError) as caught:
+            await store.attribute_values.delete(nothing)
+        assert caught.value.field == "ids"
     assert len(sandbox.requests) == 0
 
 

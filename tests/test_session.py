@@ -489,11 +489,12 @@ async def test_an_answer_that_switches_protocols_is_an_error() -> None:
     assert caught.value.status == 101
 
 
-async def test_a_cut_error_body_is_a_lost_connection() -> None:
+async def test_a_cut_error_body_does_not_hide_the_status() -> None:
     raw = answer(b'{"status": 401, "title": "Unauthorized"}', 401)[:-10]
     async with store_on(saying(raw), retry=ONCE) as (store, _):
-        with pytest.raises(ConnectionLostError):
+        with pytest.raises(AuthenticationError) as caught:
             await store.attribute_values.get_page()
+    assert caught.value.status == 401
 
 
 async def test_the_token_is_in_no_log_and_no_error_of_a_whole_job(

@@ -28,8 +28,7 @@ from bc_attrvals.store import Store
 
 __all__ = ["demo"]
 
-#: As many customers as a known public data set of shop customers has, four values each.
-_VALUES: Final = 9_428
+_VALUES: Final = 10_000
 _UPDATES: Final = 300
 
 
@@ -122,6 +121,7 @@ class _Result:
     allowed: str
     steps: list[_Step] = attrs.field(factory=list)
     too_many_requests: int = 0
+    retries: int = 0
 
     @property
     def equal(self) -> bool:
@@ -138,7 +138,7 @@ class _Result:
         ]
         calls = sum(step.calls for step in self.steps)
         seconds = sum(step.seconds for step in self.steps)
-        lines.append(f"Calls: {calls:,}, seconds: {seconds:.1f}")
+        lines.append(f"Calls: {calls:,}, retries: {self.retries:,}, seconds: {seconds:.1f}")
         lines.append(f"429s seen: {self.too_many_requests}")
         lines.append(f"Equal, value by value: {'yes' if self.equal else 'NO'}")
         return "\n".join(lines)
@@ -152,6 +152,7 @@ class _Result:
             "calls": sum(step.calls for step in self.steps),
             "seconds": round(sum(step.seconds for step in self.steps), 3),
             "rate_limited": self.too_many_requests,
+            "retries": self.retries,
             "steps": [attrs.asdict(step) for step in self.steps],
         }
 
@@ -189,6 +190,7 @@ class _Demo:
             await self._store(store, result, "updated", list(self._updates()))
             await self._delete(store, result)
             await self._compare(store, result)
+            result.retries = store.statistics().retries
             result.too_many_requests = max(sandbox.count_429, store.statistics().rate_limited)
         return result
 
@@ -215,7 +217,8 @@ class _Demo:
         wrong = 0
         seen: set[Key] = set()
         with Progress(self._settings, store, "Comparing", len(self._expected)) as progress:
-            async for value in store.attribute_values.stream():
+            wanted = AttributeValueFilter(attribute_id_in={key[1] for key in self._expected})
+            async for value in store.attribute_values.stream(wanted):
                 wrong += value.key in seen or self._expected.get(value.key) != value.value
                 seen.add(value.key)
                 progress.advance()
