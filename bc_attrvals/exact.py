@@ -29,7 +29,7 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.core.ranges import ONE_SECOND, Bounds, CreatedRange, cut
-from bc_attrvals.errors import ListingDriftError
+from bc_attrvals.errors import ListingDriftError, PayloadTooLargeError
 from bc_attrvals.gate import Job, Priority
 from bc_attrvals.listing import Lister
 from bc_attrvals.scheduler import Options
@@ -111,7 +111,12 @@ class _ExactListing:
 
     async def rows(self) -> AsyncGenerator[list[AttributeValue]]:
         """Yield the rows, range by range."""
-        first = await self._page(self._whole, 1)
+        try:
+            first = await self._page(self._whole, 1)
+        except PayloadTooLargeError:
+            # Too large a `limit` is answered 413; raised again if the default is refused, too.
+            self._lister.lower_page_size()
+            first = await self._page(self._whole, 1)
         if _is_snapshot(first):
             yield first.data
             return

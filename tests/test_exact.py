@@ -117,6 +117,13 @@ async def test_a_listing_of_one_page_costs_one_call(sandbox: Sandbox, store: Sto
     assert store.statistics().requests == 1
 
 
+async def test_a_store_that_refuses_large_pages_is_asked_for_smaller_ones() -> None:
+    quirks = Quirks(max_limit=50)
+    async with Sandbox(quota=None, quirks=quirks) as sandbox, make_store(sandbox) as store:
+        await sandbox.seed((c, 1, "v", int(time.time()) - c) for c in range(1, 301))
+        assert sorted(await listed(store)) == list(range(1, 301))
+
+
 async def test_a_filter_that_matches_nothing_costs_no_call(store: Store) -> None:
     assert await listed(store, AttributeValueFilter(customer_id_in=[])) == []
     assert store.statistics().requests == 0
