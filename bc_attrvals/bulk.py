@@ -21,6 +21,7 @@ from typing import Final
 import attrs
 
 from bc_attrvals.core.batching import Batcher, KeyRegistry
+from bc_attrvals.core.bisection import Bisection, Suspects
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
@@ -43,8 +44,6 @@ __all__ = ["Outcomes", "UpsertJob"]
 
 #: How often an item is sent whose value the service then does not hold.
 _MOST_SENDINGS: Final = 2
-#: Customers remembered as refused; one more is simply not remembered.
-_MOST_SUSPECTS: Final = 10_000
 
 
 class Outcomes:
@@ -109,10 +108,11 @@ class _Batch:
 
     items: list[AttributeValueUpsert]
     call: Call
-    # What has no outcome yet, the part that is sent now last.
-    parts: list[list[AttributeValueUpsert]]
+    # What has no outcome yet, and the part of it that is sent now.
+    open: Bisection
+    part: list[AttributeValueUpsert] = attrs.field(factory=list)
     task: asyncio.Task[None] | None = None
-    # Keys of `parts` that went out before, in a call that was refused or not confirmed.
+    # Keys that went out before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
 
 
@@ -156,7 +156,7 @@ class UpsertJob:
         self._before_send = before_send
         self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
-        self._suspects: set[int] = set()
+        self._suspects = Suspects()
         self._stopped_by: BCAttrValsError | None = None
         self._crash: BaseException | None = None
         self._loop = asyncio.get_running_loop()
@@ -222,7 +222,7 @@ class UpsertJob:
             self._budget = LOOK_AHEAD
             if not items:
                 continue
-            batch = _Batch(items, Call(self._job), [items])
+            batch = _Batch(items, Call(self._job), Bisection(items, self._suspects))
             self._running.add(batch)
             batch.task = self._scheduler.start(self._send_all(batch))
             batch.task.add_done_callback(partial(self._settle, batch))
@@ -257,47 +257,48 @@ class UpsertJob:
             # A fault of our own: it must not pass for a finished batch.
             self._crash = crash
         if self._stopped_by is not None:
-            for part in reversed(batch.parts):
-                self._give_up(part, batch, self._stopped_by)
+            self._give_up(batch.open.items(), batch, self._stopped_by)
 
     async def _send_all(self, batch: _Batch) -> None:
         """Send a batch, and the parts of it that are left when bad items are taken out."""
-        parts = batch.parts
+        left = batch.open
         sendings: dict[Key, int] = {}
         if self._before_send is not None:
             await self._before_send(batch.items)
-        while parts and self._stopped_by is None:
-            part = parts[-1]
-            if self._suspects and len(split := self._split_off_suspects(part)) > 1:
-                parts[-1:] = split
-                continue
+        while self._stopped_by is None and (part := left.take()):
+            batch.part = part
             try:
                 rows = await self._put(part, batch.call)
-                parts[-1] = self._note_stored(part, rows)
-                parts[-1:] = await self._read_back(parts[-1], batch, sendings)
+                unconfirmed = self._note_stored(part, rows)
+                left.settle(part)
+                left.again(unconfirmed)
+                await self._read_back(unconfirmed, batch, sendings)
             except UnprocessableError as error:
+                bad = left.refused(part, indexes_named(error.errors, len(part)))
+                self._outcomes.lost(bad, OutcomeStatus.FAILED, error)
                 batch.tried.update(item.key for item in part)
-                parts[-1:] = self._without_bad(part, error)
             except PayloadTooLargeError as error:
+                bad = left.too_large(part)
+                self._outcomes.lost(bad, OutcomeStatus.FAILED, error)
                 batch.tried.update(item.key for item in part)
-                parts[-1:] = self._halves(part, error)
             except BCAttrValsError as error:
                 if isinstance(error, StoreStateError):
                     self._give_up(part, batch, error)
                 else:
                     self._outcomes.lost(part, OutcomeStatus.FAILED, error)
-                parts.pop()
+                left.lost(part)
                 if ends_job(error):
                     self._stop(error, batch)
             batch.call = Call(self._job)
 
     def _give_up(
-        self, part: Sequence[AttributeValueUpsert], batch: _Batch, error: BCAttrValsError
+        self, items: Sequence[AttributeValueUpsert], batch: _Batch, error: BCAttrValsError
     ) -> None:
         """Note what is left when the job has ended: failed if it ever went out, else not sent."""
-        sent_now = batch.call.sent > 0 and part is batch.parts[-1]
-        for item in part:
-            tried = sent_now or item.key in batch.tried
+        if batch.call.sent:
+            batch.tried.update(item.key for item in batch.part)
+        for item in items:
+            tried = item.key in batch.tried
             status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
             self._outcomes.lost([item], status, error)
 
@@ -320,7 +321,7 @@ class UpsertJob:
         if len(rows) == len(part) and all(map(_is_echo, part, rows)):
             self._outcomes.stored(part, rows)
             if self._suspects:
-                self._suspects.difference_update(item.customer_id for item in part)
+                self._suspects.clear(part)
             return []
         by_key = {row.key: row for row in rows}
         confirmed = [item for item in part if _is_held(item, by_key)]
@@ -329,10 +330,10 @@ class UpsertJob:
 
     async def _read_back(
         self, items: Sequence[AttributeValueUpsert], batch: _Batch, sendings: dict[Key, int]
-    ) -> list[list[AttributeValueUpsert]]:
-        """Read unconfirmed items; return those to send again, in one part."""
+    ) -> None:
+        """Read unconfirmed items, and settle those that are not to be sent again."""
         if not items:
-            return []
+            return
         wanted = AttributeValueFilter(
             customer_id_in={item.customer_id for item in items},
             attribute_id_in={item.attribute_id for item in items},
@@ -346,66 +347,27 @@ class UpsertJob:
                     by_key.update((row.key, row) for row in page.data)
         except BCAttrValsError as error:
             self._outcomes.lost(items, OutcomeStatus.FAILED, error)
+            batch.open.settle(items)
             if ends_job(error):
                 self._stop(error, batch)
-            return []
+            return
         finally:
             for call in calls:
                 self._count(call)
         held = [item for item in items if _is_held(item, by_key)]
         self._outcomes.stored(held, [by_key[item.key] for item in held])
-        again: list[AttributeValueUpsert] = []
+        batch.open.settle(held)
         for item in items:
             if _is_held(item, by_key):
                 continue
             sendings[item.key] = sendings.get(item.key, 1) + 1
             if sendings[item.key] <= _MOST_SENDINGS:
-                again.append(item)
                 batch.tried.add(item.key)
                 continue
             found = "another value" if item.key in by_key else "no value"
             message = f"sent {_MOST_SENDINGS} times with success, yet the service holds {found}"
             self._outcomes.lost([item], OutcomeStatus.FAILED, UnconfirmedError(message))
-        return [again] if again else []
-
-    def _without_bad(
-        self, part: list[AttributeValueUpsert], error: UnprocessableError
-    ) -> list[list[AttributeValueUpsert]]:
-        """Fail the item a 422 names and return the rest; where it names none, halves.
-
-        The service reports the first bad item alone, so the rest may hold more.
-        """
-        named = indexes_named(error.errors, len(part))
-        if not named:
-            return self._halves(part, error)
-        self._outcomes.lost([part[index] for index in named], OutcomeStatus.FAILED, error)
-        rest = [item for index, item in enumerate(part) if index not in named]
-        return [rest] if rest else []
-
-    def _halves(
-        self, part: list[AttributeValueUpsert], error: BCAttrValsError
-    ) -> list[list[AttributeValueUpsert]]:
-        if len(part) == 1:
-            self._outcomes.lost(part, OutcomeStatus.FAILED, error)
-            if len(self._suspects) < _MOST_SUSPECTS:
-                self._suspects.add(part[0].customer_id)
-            return []
-        middle = len(part) // 2
-        return [part[middle:], part[:middle]]
-
-    def _split_off_suspects(
-        self, items: list[AttributeValueUpsert]
-    ) -> list[list[AttributeValueUpsert]]:
-        """Return the items in parts, those of customers refused before one by one.
-
-        Most refusals are of a customer (deleted since), who has several values: looking for
-        each of them by halves again would cost several calls a value.
-        """
-        if not self._suspects:
-            return [items]
-        rest = [item for item in items if item.customer_id not in self._suspects]
-        alone = [[item] for item in items if item.customer_id in self._suspects]
-        return [*alone, rest] if rest else alone
+            batch.open.settle([item])
 
     def _stop(self, error: BCAttrValsError, batch: _Batch) -> None:
         """End the job: what waits is not sent, what is on the wire is waited for, once."""
