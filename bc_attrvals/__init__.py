@@ -39,6 +39,7 @@ from bc_attrvals.events import (
     RequestAnswered,
     RequestRetrying,
     RequestSent,
+    SyncProgressed,
 )
 from bc_attrvals.gate import Priority, Quota
 from bc_attrvals.report import SyncReport
@@ -89,6 +90,7 @@ __all__ = [
     "StoreSuspendedError",
     "StoreView",
     "SyncPlan",
+    "SyncProgressed",
     "SyncReport",
     "TransportError",
     "UnconfirmedError",

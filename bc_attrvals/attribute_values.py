@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +38,7 @@ from bc_attrvals.errors import (
     PartialFailureError,
     StoreStateError,
 )
+from bc_attrvals.events import EventBus
 from bc_attrvals.exact import exact_rows
 from bc_attrvals.gate import Job, Priority
 from bc_attrvals.inputs import Items
@@ -62,7 +63,15 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues:
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_builder", "_ensure_open", "_lister", "_options", "_registry", "_scheduler")
+    __slots__ = (
+        "_builder",
+        "_ensure_open",
+        "_events",
+        "_lister",
+        "_options",
+        "_registry",
+        "_scheduler",
+    )
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class AttributeValues:
         lister: Lister,
         registry: KeyRegistry,
         options: Options,
+        events: EventBus,
         ensure_open: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
@@ -79,6 +89,7 @@ class AttributeValues:
         self._lister = lister
         self._registry = registry
         self._options = options
+        self._events = events
         self._ensure_open = ensure_open
 
     def __repr__(self) -> str:
@@ -340,6 +351,8 @@ class AttributeValues:
         journal: JournalPath | None = None,
         dry_run: bool = False,
         allow_empty: bool = False,
+        confirm: Callable[[SyncPlan], Awaitable[bool]] | None = None,
+        max_failures: int = _MOST_FAILURES,
     ) -> SyncReport:
         """Make the store hold the desired values, writing only what differs.
 
@@ -358,11 +371,18 @@ class AttributeValues:
 
         `journal` is the path of one file that makes the sync resumable: run the same again after
         it was killed, and it sends what was left, and again what was in flight (at most
-        `Limits.writes` batches, or `Limits.deletes` calls of deletes). Interrupted before its
+        `Limits.writes` batches, or `Limits.deletes` calls of deletes), and what had failed for want
+        of an answer. Interrupted before its
         first write, it reads the store anew; after that it carries out the plan it had. The input
         is then read again only to see that it is the same. The journal of a finished sync makes a
         rerun return the report as it was, without a call; failed values are tried again by a sync
         with a new journal, or with none.
+
+        `max_failures` bounds the failures that the report holds.
+
+        `confirm` is awaited with the plan when all is read and nothing is written, and with what
+        is left of it when a journal is taken up; if it returns False, the sync ends there, with
+        the report so far (`not_sent` counts the changes), and its journal can be taken up again.
 
         `dry_run=True` reads and reports what would be done; the journal is then left alone.
 
@@ -375,13 +395,17 @@ class AttributeValues:
 
         Cancelled, it returns at once; calls on the wire may be applied.
         """
-        job = self._sync_job(scope, prune, allow_empty)
+        job = self._sync_job(scope, prune, allow_empty, max_failures)
         if dry_run:
             return await job.dry_run(desired)
-        return await job.run(desired, journal)
+        return await job.run(desired, journal, confirm)
 
     def _sync_job(
-        self, scope: AttributeValueFilter | None, prune: bool, allow_empty: bool
+        self,
+        scope: AttributeValueFilter | None,
+        prune: bool,
+        allow_empty: bool,
+        max_failures: int = _MOST_FAILURES,
     ) -> SyncJob:
         # Here, so that importing the package does not load SQLite.
         from bc_attrvals.sync import SyncJob
@@ -399,6 +423,8 @@ class AttributeValues:
             scope=scope,
             prune=prune,
             allow_empty=allow_empty,
+            max_failures=max_failures,
+            events=self._events,
         )
 
     def _is_open(self) -> bool:

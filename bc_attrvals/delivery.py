@@ -11,15 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Self
 
+import attrs
+
 from bc_attrvals.bulk import Outcomes, UpsertJob
 from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.retry import ends_job
-from bc_attrvals.core.work import State, to_key
+from bc_attrvals.core.work import Phase, State, Tally, to_key
 from bc_attrvals.deletes import DeleteJob
-from bc_attrvals.errors import BCAttrValsError, TransportError
+from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
+from bc_attrvals.events import EventBus, SyncProgressed
 from bc_attrvals.journal import Desk
 from bc_attrvals.listing import Lister
 from bc_attrvals.report import dump_error
@@ -30,8 +33,8 @@ __all__ = ["Delivery"]
 
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
-#: Failures kept for the report.
-_MOST_FAILURES: Final = 1_000
+#: Errors that say nothing of the item, after all tries.
+UNANSWERED: Final = (TransportError, ServerError, RateLimitError)
 #: Where nothing need survive, outcomes are noted so many at once, and deletes so many calls.
 _OUTCOMES_AT_ONCE: Final = 500
 _DELETE_CALLS_AT_ONCE: Final = 60
@@ -50,6 +53,8 @@ class Delivery:
         lister: Lister,
         desk: Desk,
         is_open: Callable[[], bool],
+        max_failures: int,
+        events: EventBus,
     ) -> None:
         self._scheduler = scheduler
         self._builder = builder
@@ -58,6 +63,9 @@ class Delivery:
         self._lister = lister
         self._desk = desk
         self._is_open = is_open
+        self._max_failures = max_failures
+        self._events = events
+        self._progress = SyncProgressed(Phase.WRITING, 0)
         #: Ids confirmed by the service that an error kept from being noted.
         self.deleted_unnoted = 0
 
@@ -67,6 +75,7 @@ class Delivery:
         Cancelled, it returns at once: what is on the wire may be applied, and is in flight by the
         journal.
         """
+        self._begin(Phase.WRITING, await self._desk.run(WorkSet.tally))
         durable = self._desk.is_journal
         feed = _Feed(self._desk)
         ready: deque[UpsertOutcome] = deque()
@@ -101,6 +110,7 @@ class Delivery:
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
+        self._begin(Phase.DELETING, await self._desk.run(WorkSet.tally))
         limits = self._scheduler.limits
         calls_at_once = limits.deletes if self._desk.is_journal else _DELETE_CALLS_AT_ONCE
         job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
@@ -116,6 +126,7 @@ class Delivery:
                 raise
             noted = job.report().deleted
             await self._desk.run(_end_deletes, ids, *meter.take(job.report()))
+            self._advance(len(ids))
 
     async def _mark_in_flight(self, items: Sequence[AttributeValueUpsert]) -> None:
         await self._desk.run(WorkSet.mark_upserts, _keys(items), State.IN_FLIGHT)
@@ -127,7 +138,25 @@ class Delivery:
         failed = [one for one in outcomes if one.status is OutcomeStatus.FAILED]
         settled = [one for one in failed if self._is_settled(one)]
         not_sent = _keys(one.item for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
-        await self._desk.run(_note_outcomes, done, settled, not_sent, *amounts)
+        await self._desk.run(_note_outcomes, done, settled, not_sent, *amounts, self._max_failures)
+        self._advance(len(done), len(settled))
+
+    def _begin(self, phase: Phase, tally: Tally) -> None:
+        """Begin to count: what earlier runs of a journal did is done."""
+        deleting = phase is Phase.DELETING
+        done = tally.deleted if deleting else tally.created + tally.updated + tally.written
+        failed = 0 if deleting else tally.failed
+        left = tally.open_deletes if deleting else tally.open - tally.open_deletes
+        self._progress = SyncProgressed(phase, done, failed, done + failed + left)
+        self._advance(0)
+
+    def _advance(self, done: int, failed: int = 0) -> None:
+        before = self._progress
+        self._progress = attrs.evolve(
+            before, done=before.done + done, failed=before.failed + failed
+        )
+        if self._events and before.total:
+            self._events.emit(self._progress)
 
     def _is_settled(self, failed: UpsertOutcome) -> bool:
         """Return whether a failed item is over with; else it stays in flight, and is sent again.
@@ -198,6 +227,7 @@ def _note_outcomes(
     not_sent: list[int],
     calls: int,
     retries: int,
+    most_failures: int,
 ) -> None:
     with workset.transaction():
         workset.mark_upserts(done, State.DONE)
@@ -205,7 +235,9 @@ def _note_outcomes(
         if failed:
             keys = _keys(one.item for one in failed)
             workset.mark_upserts(keys, State.FAILED)
-            workset.add_failures(zip(keys, _dumped(failed), strict=True), _MOST_FAILURES)
+            unanswered = (one.item for one in failed if isinstance(one.error, UNANSWERED))
+            workset.mark_upserts(_keys(unanswered), State.UNANSWERED)
+            workset.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         workset.add(calls=calls, retries=retries)
 
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from bc_attrvals.core.requests import Operation
+from bc_attrvals.core.work import Phase
 
 __all__ = [
     "Event",
@@ -22,6 +23,7 @@ __all__ = [
     "RequestAnswered",
     "RequestRetrying",
     "RequestSent",
+    "SyncProgressed",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -73,8 +75,28 @@ class ListingDriftSeen:
     new_total: int
 
 
+@attrs.frozen
+class SyncProgressed:
+    """A sync has come further.
+
+    `phase` is "loading" (desired values read), "reading" (rows of the store read), "writing" or
+    "deleting". `done` and `failed` count values since the phase began, those of earlier runs of a
+    journal included; `total` is how many there are in all, None where nobody knows yet.
+    """
+
+    phase: Phase
+    done: int
+    failed: int = 0
+    total: int | None = None
+
+
 Event: TypeAlias = (
-    RequestSent | RequestAnswered | RequestRetrying | QuotaExhausted | ListingDriftSeen
+    RequestSent
+    | RequestAnswered
+    | RequestRetrying
+    | QuotaExhausted
+    | ListingDriftSeen
+    | SyncProgressed
 )
 
 

@@ -88,6 +88,7 @@ class _State:
             lister=runtime.lister,
             registry=runtime.registry,
             options=options,
+            events=self.events,
             ensure_open=ensure_open,
         )
 

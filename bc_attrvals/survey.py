@@ -22,7 +22,8 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import MAX_ID, AttributeValue
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.scope import Scope
-from bc_attrvals.core.work import DesiredFacts, to_key
+from bc_attrvals.core.work import DesiredFacts, Phase, to_key
+from bc_attrvals.events import EventBus, SyncProgressed
 from bc_attrvals.journal import Desk
 from bc_attrvals.scheduler import Options, Scheduler
 from bc_attrvals.sweep import Listing, Sweep
@@ -47,13 +48,16 @@ class Survey:
         options: Options,
         scope: Scope,
         desk: Desk,
+        events: EventBus,
     ) -> None:
         self._limits = scheduler.limits
         self._builder = builder
         self._scope = scope
         self._desk = desk
         self._sweep = Sweep(scheduler, builder, options)
+        self._events = events
         self._noted = (0, 0)
+        self._rows = 0
 
     @property
     def calls(self) -> int:
@@ -154,6 +158,9 @@ class Survey:
             if self._scope.holds(row.customer_id, row.attribute_id) and 0 < row.id <= MAX_ID
         ]
         await self._desk.run(WorkSet.add_current, current, calls, retries)
+        self._rows += len(rows)
+        if self._events:
+            self._events.emit(SyncProgressed(Phase.READING, self._rows))
 
 
 async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:

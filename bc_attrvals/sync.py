@@ -14,6 +14,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Sequence,
@@ -33,6 +34,7 @@ from bc_attrvals.core.scope import Scope
 from bc_attrvals.core.work import DesiredRow, Differences, Phase, to_key
 from bc_attrvals.delivery import Delivery
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError
+from bc_attrvals.events import EventBus, SyncProgressed
 from bc_attrvals.inputs import Items
 from bc_attrvals.journal import Desk, Identity, JournalPath, finish
 from bc_attrvals.listing import Lister
@@ -69,6 +71,8 @@ class SyncJob:
         scope: AttributeValueFilter | None,
         prune: bool,
         allow_empty: bool,
+        max_failures: int,
+        events: EventBus,
     ) -> None:
         self._scope = Scope.of(scope)
         if prune and scope is None:
@@ -85,6 +89,8 @@ class SyncJob:
         self._is_open = is_open
         self._prune = prune
         self._allow_empty = allow_empty
+        self._max_failures = max_failures
+        self._events = events
         self._identity = Identity(store, self._scope.digest(), prune)
         self._loop = asyncio.get_running_loop()
         self._noted_at = self._loop.time()
@@ -109,8 +115,13 @@ class SyncJob:
                 not_sent=0,
             )
 
-    async def run(self, desired: Items, journal: JournalPath | None) -> SyncReport:
-        """Do it all, or what a journal has left to do."""
+    async def run(
+        self,
+        desired: Items,
+        journal: JournalPath | None,
+        confirm: Callable[[SyncPlan], Awaitable[bool]] | None = None,
+    ) -> SyncReport:
+        """Do it all, or what a journal has left to do, once `confirm` has said yes to it."""
         async with _open(journal) as desk:
             if await desk.run(_phase) is Phase.LOADING:
                 await self._load(desk, desired)
@@ -124,9 +135,11 @@ class SyncJob:
                 lister=self._lister,
                 desk=desk,
                 is_open=self._is_open,
+                max_failures=self._max_failures,
+                events=self._events,
             )
             try:
-                await self._carry_out(desk, delivery)
+                await self._carry_out(desk, delivery, confirm)
             except BCAttrValsError as error:
                 with suppress(JournalError):
                     report = await desk.run(_sum_up, self._lap_s())
@@ -137,14 +150,30 @@ class SyncJob:
                         not_sent=report.not_sent - unnoted,
                     )
                 raise
-            return await desk.run(report_of)
+            if await desk.run(_phase) is Phase.FINISHED:
+                return await desk.run(report_of)
+            return await desk.run(_sum_up, self._lap_s())
 
-    async def _carry_out(self, desk: Desk, delivery: Delivery) -> None:
+    async def _carry_out(
+        self,
+        desk: Desk,
+        delivery: Delivery,
+        confirm: Callable[[SyncPlan], Awaitable[bool]] | None,
+    ) -> None:
         phase = await desk.run(_phase)
+        if phase is Phase.FINISHED:
+            return
+        plan: SyncPlan | None = None
         if phase is Phase.READING:
             await desk.run(WorkSet.forget_current)
-            await self._make_plan(desk)
+            plan = await self._make_plan(desk)
             phase = Phase.WRITING
+        if confirm is not None:
+            if plan is None:
+                reading = Reading(await desk.run(WorkSet.text, "reading") or Reading.LIST)
+                plan = self._costed(reading, 0, await desk.run(WorkSet.left))
+            if not await confirm(plan):
+                return
         if phase is Phase.WRITING:
             await delivery.write()
             await desk.run(WorkSet.put, phase=Phase.DELETING)
@@ -160,12 +189,14 @@ class SyncJob:
             options=self._options,
             scope=self._scope,
             desk=desk,
+            events=self._events,
         )
         reading = await survey.read(prune=self._prune)
         if reading is Reading.NOTHING:
             differences = await desk.run(WorkSet.plan_all)
         else:
             differences = await desk.run(WorkSet.compare, prune=self._prune)
+        await desk.run(WorkSet.put, reading=reading)
         return self._costed(reading, survey.calls, differences)
 
     def _costed(self, reading: Reading, read_calls: int, differences: Differences) -> SyncPlan:
@@ -212,6 +243,7 @@ class SyncJob:
     async def _read_input(self, desk: Desk, desired: Items, *, keep: bool) -> str:
         """Read the input to its end and return its digest."""
         digest = hashlib.blake2b(digest_size=16)
+        count = 0
 
         def take(workset: WorkSet, rows: Sequence[DesiredRow]) -> None:
             if desk.is_journal:
@@ -222,6 +254,9 @@ class SyncJob:
         async with aclosing(_chunks(desired, self._scope)) as chunks:
             async for rows in chunks:
                 await desk.run(take, rows)
+                count += len(rows)
+                if self._events:
+                    self._events.emit(SyncProgressed(Phase.LOADING, count))
         return digest.hexdigest()
 
     def _lap_s(self) -> float:

@@ -240,6 +240,21 @@ class WorkSet:
         self.put(phase=Phase.WRITING, unchanged=differences.unchanged)
         return differences
 
+    def left(self) -> Differences:
+        """Return what is left of the plan to carry out."""
+        kinds = dict(
+            self._connection.execute(
+                "SELECT kind, count(*) FROM upserts WHERE state = ? GROUP BY kind", (State.PENDING,)
+            )
+        )
+        return Differences(
+            create=kinds.get(Kind.CREATE, 0),
+            update=kinds.get(Kind.UPDATE, 0),
+            write=kinds.get(Kind.WRITE, 0),
+            unchanged=int(self.number("unchanged")),
+            delete=self.tally().open_deletes,
+        )
+
     # Carrying it out.
 
     def pending_upserts(self, after: int, most: int) -> list[tuple[int, AttributeValueUpsert]]:
@@ -290,8 +305,18 @@ class WorkSet:
         return [(AttributeValueUpsert(*from_key(key), value), error) for key, value, error in rows]
 
     def reclaim(self) -> int:
-        """Make pending what was in flight when the job died; return how many rows that were."""
+        """Make pending what was in flight when the job died; return how many rows that were.
+
+        What nobody answered is made pending, too, and is no failure any more.
+        """
         with self.transaction():
+            self._connection.execute(
+                "DELETE FROM failures WHERE key IN (SELECT key FROM upserts WHERE state = ?)",
+                (State.UNANSWERED,),
+            )
+            self._connection.execute(
+                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.UNANSWERED)
+            )
             return sum(
                 self._connection.execute(
                     f"UPDATE {table} SET state = ? WHERE state = ?",  # noqa: S608
@@ -312,6 +337,7 @@ class WorkSet:
             self._connection.execute("SELECT state, count(*) FROM deletes GROUP BY state")
         )
         deleted = deletes.get(State.DONE, 0)
+        open_deletes = sum(deletes.values()) - deleted
         of_state = {
             state: sum(count for (_, found), count in done.items() if found == state)
             for state in State
@@ -321,11 +347,9 @@ class WorkSet:
             updated=done.get((Kind.UPDATE, State.DONE), 0),
             written=done.get((Kind.WRITE, State.DONE), 0),
             deleted=deleted,
-            failed=of_state[State.FAILED],
-            open=of_state[State.PENDING]
-            + of_state[State.IN_FLIGHT]
-            + sum(deletes.values())
-            - deleted,
+            failed=of_state[State.FAILED] + of_state[State.UNANSWERED],
+            open=of_state[State.PENDING] + of_state[State.IN_FLIGHT] + open_deletes,
+            open_deletes=open_deletes,
         )
 
     def _one(self, statement: str) -> int:

@@ -31,7 +31,6 @@ from bc_attrvals import (
     SyncReport,
     UnconfirmedError,
     UnprocessableError,
-    delivery,
     journal,
 )
 from bc_attrvals.report import dump_error, load_error
@@ -235,11 +234,10 @@ class TestFinished:
         assert sandbox.access_token.encode() not in content(path)
 
     async def test_failures_are_kept_up_to_a_bound(
-        self, sandbox: Sandbox, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, sandbox: Sandbox, store: Store, path: Path
     ) -> None:
-        monkeypatch.setattr(delivery, "_MOST_FAILURES", 15)
         sandbox.reject_customers(range(1, 41))
-        report = await store.attribute_values.sync(upserts(60), journal=path)
+        report = await store.attribute_values.sync(upserts(60), journal=path, max_failures=15)
         assert (report.created, report.failed) == (20, 40)
         assert len(report.failures) == len(SyncReport.from_journal(path).failures) == 15
 

@@ -59,6 +59,8 @@ class State(IntEnum):
     IN_FLIGHT = 1
     DONE = 2
     FAILED = 3
+    #: Not answered after all tries; counts as failed, and is sent again when a journal is taken up.
+    UNANSWERED = 4
 
 
 @attrs.frozen
@@ -88,7 +90,10 @@ class Differences:
 
 @attrs.frozen
 class Tally:
-    """How many rows of the plan are done and failed, and how many are not settled."""
+    """How many rows of the plan are done and failed, and how many are not settled.
+
+    `open` counts them all, `open_deletes` the deletes of them.
+    """
 
     created: int = 0
     updated: int = 0
@@ -96,6 +101,7 @@ class Tally:
     deleted: int = 0
     failed: int = 0
     open: int = 0
+    open_deletes: int = 0
 
 
 def to_key(customer_id: int, attribute_id: int) -> int:
