@@ -34,7 +34,7 @@ __all__ = ["Delivery"]
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
 #: Errors that say nothing of the item, after all tries.
-UNANSWERED: Final = (TransportError, ServerError, RateLimitError)
+_UNANSWERED: Final = (TransportError, ServerError, RateLimitError)
 #: Where nothing need survive, outcomes are noted so many at once, and deletes so many calls.
 _OUTCOMES_AT_ONCE: Final = 500
 _DELETE_CALLS_AT_ONCE: Final = 60
@@ -139,7 +139,7 @@ class Delivery:
         settled = [one for one in failed if self._is_settled(one)]
         not_sent = _keys(one.item for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
         await self._desk.run(_note_outcomes, done, settled, not_sent, *amounts, self._max_failures)
-        self._advance(len(done), len(settled))
+        self._advance(len(done), settled)
 
     def _begin(self, phase: Phase, tally: Tally) -> None:
         """Begin to count: what earlier runs of a journal did is done."""
@@ -147,13 +147,17 @@ class Delivery:
         done = tally.deleted if deleting else tally.created + tally.updated + tally.written
         failed = 0 if deleting else tally.failed
         left = tally.open_deletes if deleting else tally.open - tally.open_deletes
-        self._progress = SyncProgressed(phase, done, failed, done + failed + left)
+        self._progress = SyncProgressed(phase, done, failed, total=done + failed + left)
         self._advance(0)
 
-    def _advance(self, done: int, failed: int = 0) -> None:
+    def _advance(self, done: int, failed: Sequence[UpsertOutcome] = ()) -> None:
         before = self._progress
+        unanswered = sum(isinstance(one.error, _UNANSWERED) for one in failed)
         self._progress = attrs.evolve(
-            before, done=before.done + done, failed=before.failed + failed
+            before,
+            done=before.done + done,
+            failed=before.failed + len(failed),
+            unanswered=before.unanswered + unanswered,
         )
         if self._events and before.total:
             self._events.emit(self._progress)
@@ -235,7 +239,7 @@ def _note_outcomes(
         if failed:
             keys = _keys(one.item for one in failed)
             workset.mark_upserts(keys, State.FAILED)
-            unanswered = (one.item for one in failed if isinstance(one.error, UNANSWERED))
+            unanswered = (one.item for one in failed if isinstance(one.error, _UNANSWERED))
             workset.mark_upserts(_keys(unanswered), State.UNANSWERED)
             workset.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         workset.add(calls=calls, retries=retries)

@@ -82,11 +82,14 @@ class SyncProgressed:
     `phase` is "loading" (desired values read), "reading" (rows of the store read), "writing" or
     "deleting". `done` and `failed` count values since the phase began, those of earlier runs of a
     journal included; `total` is how many there are in all, None where nobody knows yet.
+    `unanswered` counts those of the failed ones, by this run, that no answer came for after all
+    tries.
     """
 
     phase: Phase
     done: int
     failed: int = 0
+    unanswered: int = 0
     total: int | None = None
 
 

@@ -17,11 +17,17 @@ from bc_attrvals.cli.commands.delete import delete
 from bc_attrvals.cli.commands.demo import demo
 from bc_attrvals.cli.commands.export import export
 from bc_attrvals.cli.commands.sandbox import sandbox
+from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
 from bc_attrvals.cli.interrupts import Interrupted
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
 from bc_attrvals.cli.text import examples, one_line
-from bc_attrvals.errors import BCAttrValsError, InvalidInputError, PartialFailureError
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    InvalidInputError,
+    JournalError,
+    PartialFailureError,
+)
 
 __all__ = ["cli"]
 
@@ -95,7 +101,7 @@ class Commands(click.Group):
 def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickException:
     """Return one line for stderr, with the exit status."""
     message = one_line(str(error) or type(error).__name__)
-    if isinstance(error, InvalidInputError):
+    if isinstance(error, InvalidInputError | JournalError):
         return _BadInput(message)
     if isinstance(error, PartialFailureError):
         return _SomeFailed(message)
@@ -136,6 +142,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         "bc-attrvals count",
         "bc-attrvals export --attribute-id 1,2 --output values.csv",
         "bc-attrvals upsert values.csv --failures failed.csv",
+        "bc-attrvals sync values.csv --journal values.db",
     ),
 )
 @connection_options(environment=True)
@@ -156,5 +163,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, sandbox, export, count, upsert, delete):
+for _command in (demo, sandbox, export, count, upsert, sync, delete):
     cli.add_command(_command)

@@ -14,7 +14,7 @@ from bc_attrvals.cli.text import cut
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 
-__all__ = ["filter_options"]
+__all__ = ["filter_options", "scope_options"]
 
 _DATES = (
     ("created_min", "Created at or after this moment."),
@@ -92,15 +92,37 @@ def filter_options(function: Callable[..., None]) -> Callable[..., None]:
     command = click.option("--name", metavar="TEXT", help="Of the attribute with this name.")(
         command
     )
-    for option, text in (
-        ("attribute-id", "Of these attributes."),
-        ("customer-id", "Of these customers."),
-    ):
+    return _id_options(command, "Of")
+
+
+def _id_options(command: Callable[..., None], of: str) -> Callable[..., None]:
+    for name in ("attribute", "customer"):
         command = click.option(
-            f"--{option}",
+            f"--{name}-id",
             multiple=True,
             callback=_ids,
             metavar="ID[,ID…]",
-            help=f"{text} Repeatable.",
+            help=f"{of} these {name}s. Repeatable.",
         )(command)
     return command
+
+
+def scope_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add what says the scope of a sync; the command gets it as `scope`, None if none is given."""
+
+    @wraps(function)
+    def scoped(
+        *args: Any,  # noqa: ANN401 - handed on
+        customer_id: list[int] | None,
+        attribute_id: list[int] | None,
+        whole_store: bool,
+        **kwargs: Any,  # noqa: ANN401 - handed on
+    ) -> None:
+        given = customer_id is not None or attribute_id is not None
+        if whole_store and given:
+            raise click.UsageError("--whole-store goes with no other scope")
+        scope = AttributeValueFilter(customer_id_in=customer_id, attribute_id_in=attribute_id)
+        function(*args, scope=scope if given or whole_store else None, **kwargs)
+
+    command = click.option("--whole-store", is_flag=True, help="Scope: everything.")(scoped)
+    return _id_options(command, "Scope:")

@@ -10,8 +10,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from bc_attrvals.cli.files import discard_unfinished
@@ -65,6 +65,17 @@ class Stopper:
             # Windows has none of it, and only the main thread may; Ctrl-C then raises as ever.
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 self._loop.add_signal_handler(number, self._hear, number)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let Ctrl-C raise as ever while somebody is asked something, which blocks the loop."""
+        for number in _SIGNALS:
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                self._loop.remove_signal_handler(number)
+        try:
+            yield
+        finally:
+            self.listen()
 
     def _hear(self, number: int) -> None:
         if self.signal_number is not None:

@@ -106,11 +106,13 @@ def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    def wait(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    def wait(
+        condition: Callable[[], object], timeout_s: float = 15.0, pause_s: float = 0.01
+    ) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.01)
+            time.sleep(pause_s)
 
     return wait
 

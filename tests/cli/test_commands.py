@@ -236,7 +236,7 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
 
 
 def test_help_shows_examples_and_no_secret(served) -> None:
-    for command in ("demo", "sandbox", "export", "count", "upsert", "delete"):
+    for command in ("demo", "sandbox", "export", "count", "upsert", "sync", "delete"):
         result = served.run(command, "--help")
         assert result.exit_code == 0
         assert f"bc-attrvals {command}" in result.stdout.partition("Examples:")[2]

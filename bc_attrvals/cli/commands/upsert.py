@@ -16,7 +16,7 @@ from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.reading import read_values
 from bc_attrvals.cli.sending import Sender, Totals
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.text import counted, examples, one_line, rate
+from bc_attrvals.cli.text import counted, examples, one_line, rate, table
 from bc_attrvals.cli.writing import FailureWriter
 from bc_attrvals.scheduler import Statistics
 
@@ -133,10 +133,11 @@ def _exit_status(totals: Totals, signal_number: int | None) -> int:
 
 
 def _told(totals: Totals, statistics: Statistics, seconds: float) -> str:
-    parts = [f"Stored {counted(totals.stored, 'value')}"]
-    parts += [
-        f"{count:,} {word}"
+    head = f"Stored {counted(totals.stored, 'value')}"
+    rows = [
+        (word, f"{count:,}")
         for count, word in (
+            (totals.stored, "stored"),
             (totals.failed, "failed"),
             (totals.superseded, "superseded by later rows"),
             (totals.not_sent, "not sent"),
@@ -145,5 +146,5 @@ def _told(totals: Totals, statistics: Statistics, seconds: float) -> str:
         )
         if count
     ]
-    calls = counted(statistics.requests, "call")
-    return f"{', '.join(parts)}; {calls}, {seconds:.1f} s ({rate(totals.stored, seconds)})."
+    rows += [("calls", f"{statistics.requests:,}"), ("429s", f"{statistics.rate_limited:,}")]
+    return f"{head}; {seconds:.1f} s ({rate(totals.stored, seconds)}).\n{table(rows)}"

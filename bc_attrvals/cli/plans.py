@@ -1,0 +1,63 @@
+"""Shows the plan of a sync: as a table on a terminal, else as plain lines."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import counted, duration
+from bc_attrvals.core.diff import Reading, SyncPlan
+
+__all__ = ["show_plan"]
+
+_READ: Final = {
+    Reading.LIST: "list the scope",
+    Reading.LOOK_UP: "look customers up",
+    Reading.NOTHING: "nothing: writing all costs less",
+}
+
+
+def show_plan(
+    plan: SyncPlan, settings: Settings, *, summary: dict[str, object] | None = None
+) -> None:
+    """Show a plan on stderr, or with a `summary` as the command's result on stdout."""
+    if summary is not None and settings.json:
+        settings.summarize("", summary)
+    elif not settings.quiet and not settings.json:
+        stream = sys.stderr if summary is None else sys.stdout
+        if stream.isatty():
+            _draw(plan, stderr=summary is None)
+        else:
+            click.echo(str(plan), err=summary is None)
+
+
+def _draw(plan: SyncPlan, *, stderr: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title="Plan",
+        title_justify="left",
+        title_style="bold",
+        caption=f"{counted(plan.calls, 'call')} in all, about {duration(plan.seconds)}",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("step")
+    table.add_column("values", justify="right")
+    table.add_column("calls", justify="right")
+    table.add_row(f"read ({_READ[plan.reading]})", "", f"{plan.read_calls:,}")
+    if plan.reading is Reading.NOTHING:
+        table.add_row("write", f"{plan.write:,}", f"{plan.write_calls:,}")
+    else:
+        table.add_row("create", f"{plan.create:,}", "", style="green" if plan.create else None)
+        table.add_row("update", f"{plan.update:,}", f"{plan.write_calls:,}")
+        table.add_row("leave unchanged", f"{plan.unchanged:,}", "", style="dim")
+    style = "bold red" if plan.delete else None
+    table.add_row("delete", f"{plan.delete:,}", f"{plan.delete_calls:,}", style=style)
+    Console(stderr=stderr).print(table)

@@ -1,0 +1,91 @@
+"""Progress: the time to go under a quota, and lines where no bar can be drawn."""
+
+from __future__ import annotations
+
+import pytest
+
+from bc_attrvals import QuotaSnapshot, Store
+from bc_attrvals.cli import progress as progress_module
+from bc_attrvals.cli.progress import Progress, seconds_to_go
+from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import duration, table
+
+UNKNOWN = QuotaSnapshot()
+
+
+def to_go(done: int, total: int, elapsed_s: float, quota: QuotaSnapshot = UNKNOWN) -> float | None:
+    return seconds_to_go(done=done, total=total, elapsed_s=elapsed_s, calls=done // 10, quota=quota)
+
+
+def test_without_a_quota_the_rate_tells() -> None:
+    assert to_go(0, 1000, 5.0) is None
+    assert to_go(250, 1000, 5.0) == pytest.approx(15.0)
+    assert to_go(1000, 1000, 5.0) == 0
+
+
+def test_what_the_window_still_has_room_for_takes_its_rate() -> None:
+    quota = QuotaSnapshot(quota=150, left=100, resets_in_s=20.0)
+    assert to_go(500, 1000, 5.0, quota) == pytest.approx(5.0)
+
+
+def test_calls_beyond_the_window_wait_for_the_windows_to_come() -> None:
+    quota = QuotaSnapshot(quota=150, left=0, resets_in_s=20.0)
+    # 1,500 values in a burst of 10 s; 13,500 more are nine windows of 150 calls.
+    assert to_go(1500, 15_000, 10.0, quota) == pytest.approx(20 + 8 * 30)
+    # Over several windows the rate holds the waits already.
+    assert to_go(3000, 4500, 60.0, quota) == pytest.approx(30.0)
+
+
+def test_off_a_terminal_a_line_comes_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    with Progress(Settings(), _IDLE, "Storing", 1000) as progress:
+        for _ in range(200):
+            now += 0.125
+            progress.advance()
+        progress.begin("Deleting", 20, done=10)
+        now += 11
+        progress.reach(15)
+    assert capsys.readouterr().err.splitlines() == [
+        "Storing 80 of 1,000, 8/s, 1 min 55 s to go",
+        "Storing 160 of 1,000, 8/s, 1 min 45 s to go",
+        "Deleting 15 of 20, 0/s, 11 s to go",
+    ]
+
+
+@pytest.mark.parametrize("settings", [Settings(quiet=True), Settings(json=True)])
+def test_quiet_and_json_show_no_progress(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    with Progress(settings, _IDLE, "Storing", 10) as progress:
+        now += 60
+        progress.advance(5)
+    assert capsys.readouterr() == ("", "")
+
+
+class _Idle:
+    class _Nothing:
+        requests = 0
+        quota = UNKNOWN
+
+    def statistics(self) -> _Nothing:
+        return self._Nothing()
+
+
+_IDLE: Store = _Idle()  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (11.2, "12 s"), (59.1, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_rounded_up(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_table_is_aligned() -> None:
+    assert table([("a", "1,000"), ("long name", "7")]) == "  a          1,000\n  long name      7"

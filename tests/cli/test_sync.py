@@ -1,0 +1,257 @@
+"""`sync`: the plan first, then what differs and nothing else, through interruptions and outages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import signal
+import sys
+
+import pytest
+
+HEAD = "customer_id,attribute_id,value\n"
+WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
+
+
+def table(count: int, *, first: int = 1, value: str = "v") -> str:
+    return HEAD + "".join(f"{n},1,{value}{n}\n" for n in range(first, first + count))
+
+
+def test_only_what_differs_is_written_and_a_second_run_writes_nothing(served, summary) -> None:
+    served.seed(*((n, 1, f"v{n}") for n in range(1, 401)), (7, 2, "kept"))
+    text = table(400).replace("v7\n", "new\n") + "900,1,v900\n"
+    found = summary(served.run("sync", "-", "--json", input=text))
+    assert (found["created"], found["updated"], found["unchanged"]) == (1, 1, 399)
+    assert (found["deleted"], found["failed"], found["not_sent"]) == (0, 0, 0)
+    assert found["plan"]["create"] == 1
+    puts = served.sandbox.calls["upsert"]
+    again = summary(served.run("sync", "-", "--json", input=text))
+    assert again["unchanged"] == 401
+    assert served.sandbox.calls["upsert"] == puts == 1
+    assert served.values()[7, 2] == "kept"
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) -> None:
+    served.seed((1, 1, "old"), (2, 1, "v2"), (5, 1, "gone"))
+    args = ["sync", "-", "--dry-run", "--prune", "--attribute-id", "1"]
+    args += ["--journal", tmp_path / "s.db"]
+    told = served.run(*args, input=table(3))
+    assert told.exit_code == 0
+    assert [line.split()[:2] for line in told.stdout.splitlines()[1:5]] == [
+        ["create", "1"],
+        ["update", "1"],
+        ["unchanged", "1"],
+        ["delete", "1"],
+    ]
+    found = summary(served.run(*args, "--json", input=table(3)))
+    assert found["dry_run"] is True
+    assert (found["created"], found["plan"]["delete"]) == (None, 1)
+    assert served.values() == {(1, 1): "old", (2, 1): "v2", (5, 1): "gone"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_is_shown_before_the_first_write(served) -> None:
+    told = served.run("sync", "-", input=table(30))
+    assert "create" in told.stderr
+    assert "3 calls" in told.stderr
+    assert told.stdout.startswith("Synced 30 values, 30 changed")
+    quiet = served.run("sync", "-", "--quiet", input=table(30, value="w"))
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None:
+    served.seed((1, 1, "a"), (1, 2, "b"), (2, 1, "c"), (2, 3, "other"))
+    text = "ID,x,y\n1,a,\n3,,z\n"
+    found = summary(served.run("sync", "-", *WIDE, "--prune", "--yes", "--json", input=text))
+    assert (found["created"], found["deleted"], found["unchanged"]) == (1, 2, 1)
+    assert served.values() == {(1, 1): "a", (3, 2): "z", (2, 3): "other"}
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--prune", "--yes"], "needs a scope"),
+        (["--prune", "--attribute-id", "1"], "nobody can be asked"),
+        (["--prune", "--yes", "--attribute-id", "1", "--skip-invalid"], "what bad rows stand for"),
+        (["--allow-empty"], "goes with --prune"),
+        (["--whole-store", "--attribute-id", "1"], "no other scope"),
+        (["--attribute-id", "2"], "outside of the scope"),
+        (["--attribute-id", "x"], "not an integer"),
+        (["--json", "--failures", "-"], "share stdout"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_before_anything_is_sent(served, args, told) -> None:
+    result = served.run("sync", "-", *args, input=table(3))
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert served.sandbox.requests.seen == 0
+
+
+def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
+    served.seed((1, 1, "a"))
+    args = ["sync", "-", "--prune", "--whole-store", "--yes"]
+    result = served.run(*args, input=HEAD)
+    assert result.exit_code == 2
+    assert len(served.values()) == 1
+    assert served.run(*args, "--allow-empty", input=HEAD).exit_code == 0
+    assert served.values() == {}
+
+
+def test_a_finished_journal_sends_nothing_and_another_input_is_refused(served, tmp_path) -> None:
+    journal = tmp_path / "s.db"
+    assert served.run("sync", "-", "--journal", journal, input=table(50)).exit_code == 0
+    seen = served.sandbox.requests.seen
+    told = served.run("sync", "-", "--journal", journal, input=table(50))
+    assert (told.exit_code, served.sandbox.requests.seen) == (0, seen)
+    assert "it is finished: nothing was sent" in told.stdout
+    other = served.run("sync", "-", "--journal", journal, input=table(51))
+    assert other.exit_code == 2
+    assert other.stderr.count("\n") == 1
+    assert "other desired values" in other.stderr
+    (tmp_path / "bad.db").write_bytes(b"no database" * 100)
+    bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=table(50))
+    assert (bad.exit_code, bad.stderr.count("\n")) == (2, 1)
+
+
+def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, parse) -> None:
+    served.sandbox.reject_customers([3, 5])
+    failed = tmp_path / "failed.csv"
+    text = table(40) + "x,1,bad\n"
+    result = served.run("sync", "-", "--failures", failed, "--skip-invalid", "--json", input=text)
+    assert result.exit_code == 1
+    found = summary(result)
+    assert (found["failed"], found["skipped"]) == (2, 1)
+    rows = parse(failed.read_text())
+    assert sorted(row[:3] for row in rows[1:]) == [
+        ["3", "1", "v3"],
+        ["5", "1", "v5"],
+        ["x", "1", "bad"],
+    ]
+    served.sandbox._service.unknown_customers = frozenset()
+    lines = failed.read_text().splitlines(keepends=True)
+    failed.write_text("".join(line for line in lines if not line.startswith("x")))
+    assert served.run("sync", failed, "--failures", failed).exit_code == 0
+    assert len(served.values()) == 40
+
+
+def test_a_job_that_is_refused_exits_3_with_the_report(served, tmp_path, summary) -> None:
+    served.sandbox.faults.script([None] * 4 + ["403"] * 10)
+    args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
+    result = served.run(*args, input=table(500))
+    assert result.exit_code == 3
+    found = summary(result)
+    assert "403" in found["error"]
+    assert 0 < found["created"] < found["not_sent"]
+    served.sandbox.faults.clear()
+    found = summary(served.run(*args, input=table(500)))
+    assert (found["created"], found["resumed"]) == (500, True)
+    assert len(served.values()) == 500
+
+
+@pytest.mark.usefixtures("one_try")
+def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path, summary) -> None:
+    args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
+    served.sandbox.faults.script([None] * 10 + ["503"] * 490)
+    result = served.run(*args, input=table(2000))
+    assert result.exit_code == 3
+    assert "no answer for 30 values in a row" in summary(result)["error"]
+    assert served.sandbox.requests.seen < 30
+    served.sandbox.faults.clear()
+    found = summary(served.run(*args, input=table(2000)))
+    assert (found["created"], found["failed"]) == (2000, 0)
+    assert len(served.values()) == 2000
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
+
+
+@posix
+def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(table(800))
+    args = ["sync", source, "--journal", tmp_path / "s.db"]
+    with serve(latency_ms=30) as served:
+        process = served.start(*args)
+        until(lambda: served.sandbox.calls["upsert"] > 20)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130, stderr
+        assert b"Stopped while writing" in stdout
+        assert b"Run the same again with the same journal" in stdout
+        assert stderr.endswith(b"Interrupted.\n")
+        served.sandbox.latency_ms = 0
+        process = served.start(*args, "--json")
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        found = json.loads(stdout)
+        assert (found["created"], found["resumed"]) == (800, True)
+        assert found["resent"] <= 30
+        assert len(served.values()) == 800
+        sent = sum(one.item_count or 0 for one in served.sandbox.requests.of("upsert"))
+        assert sent <= 800 + 30
+
+
+@posix
+@pytest.mark.parametrize(("answer", "status", "left"), [("n", 2, 3), ("y", 0, 2), (None, 130, 3)])
+def test_pruning_asks_on_a_terminal(serve, tmp_path, until, answer, status, left) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(table(2))
+    with serve() as served:
+        served.seed((1, 1, "v1"), (3, 1, "b"), (4, 1, "c"))
+        ours, theirs = pty.openpty()
+        process = served.start("sync", source, "--prune", "--attribute-id", "1", stdin=theirs)
+        if answer is None:
+            shown = b""
+            while b"[y/N]" not in shown:
+                shown += os.read(process.stderr.fileno(), 1024)
+            # One that comes between the words and the reading of the answer waits for the latter.
+            until(
+                lambda: process.poll() is not None or process.send_signal(signal.SIGINT),
+                pause_s=2.0,
+            )
+        else:
+            os.write(ours, f"{answer}\n".encode())
+        stderr = process.communicate(timeout=30)[1]
+        os.close(ours)
+        os.close(theirs)
+        assert process.returncode == status
+        assert b"Traceback" not in stderr
+        assert len(served.values()) == left
+
+
+@posix
+def test_the_plan_is_a_table_on_a_terminal(serve, tmp_path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(table(20))
+    with serve() as served:
+        served.seed((1, 1, "old"), (2, 1, "v2"))
+        ours, theirs = pty.openpty()
+        process = served.start(
+            "sync", source, "--dry-run", stdout=theirs, variables={"TERM": "xterm", "NO_COLOR": "1"}
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:
+                break
+        process.communicate(timeout=30)
+        os.close(ours)
+        text = shown.decode()
+        assert process.returncode == 0
+        assert "Plan" in text
+        assert "look customers up" in text or "list the scope" in text or "nothing" in text
+        assert "calls in all" in text
+
+
+def test_what_was_synced_is_exported_again(served, tmp_path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [[str(n), str(n % 7), f"{n / 3:.2f}"] for n in range(1, 600)]
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([["ID", "x", "y"], *rows])
+    assert served.run("sync", source, *WIDE, "--journal", tmp_path / "s.db").exit_code == 0
+    assert served.run("export", *WIDE, "--output", out).exit_code == 0
+    assert out.read_bytes() == source.read_bytes()
