@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 import bc_attrvals
 from bc_attrvals.cli.app import cli
@@ -21,32 +23,106 @@ def section(heading: str) -> str:
     return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-async def test_the_first_example_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with Sandbox(quota=None) as sandbox:
-        monkeypatch.setenv("BIGCOMMERCE_STORE_HASH", sandbox.store_hash)
-        monkeypatch.setenv("BIGCOMMERCE_ACCESS_TOKEN", sandbox.access_token)
-        monkeypatch.setenv("BIGCOMMERCE_API_URL", sandbox.url)
-        # The example starts a loop of its own, and the sandbox serves in this one.
-        await asyncio.to_thread(exec, compile(PYTHON_BLOCKS[0], "README.md", "exec"), {})
-        assert await sandbox.values() == {(1, 1): "0.93", (2, 1): "0.12"}
+async def test_the_first_example_runs(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    # The example starts a loop of its own, and the sandbox serves in this one.
+    await asyncio.to_thread(exec, compile(PYTHON_BLOCKS[0], "README.md", "exec"), {})
+    assert await sandbox.values() == {(1, 1): "0.93", (2, 1): "0.12"}
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "2 stored in 1 calls"
     assert [line.split()[:2] for line in out[1:]] == [["1", "0.93"], ["2", "0.12"]]
 
 
-@pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_every_example_is_python_and_names_what_there_is(block: str) -> None:
-    wrapped = "async def example():\n" + "".join(f"    {line}\n" for line in block.splitlines())
-    names = {
-        node.attr
-        for node in ast.walk(ast.parse(wrapped))
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "values"
-    }
-    assert all(hasattr(bc_attrvals.AttributeValues, name) for name in names)
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sandbox]:
+    async with Sandbox(quota=None) as sandbox:
+        monkeypatch.setenv("BIGCOMMERCE_STORE_HASH", sandbox.store_hash)
+        monkeypatch.setenv("BIGCOMMERCE_ACCESS_TOKEN", sandbox.access_token)
+        monkeypatch.setenv("BIGCOMMERCE_API_URL", sandbox.url)
+        yield sandbox
+
+
+def blocks(heading: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", section(heading), re.DOTALL)
+
+
+async def run(block: str, **names: object) -> dict[str, Any]:
+    """Run an example as the body of a coroutine; return its names."""
+    body = "".join(f"    {line}\n" for line in block.splitlines())
+    code = f"async def example():\n{body}    return locals()\n"
+    namespace = {name: getattr(bc_attrvals, name) for name in bc_attrvals.__all__} | names
+    exec(compile(code, "README.md", "exec"), namespace)
+    found: dict[str, Any] = await namespace["example"]()  # type: ignore[operator]
+    return found
+
+
+async def test_the_examples_of_reading_run(sandbox: Sandbox) -> None:
+    await sandbox.seed((customer, 1, f"v{customer}") for customer in range(1, 601))
+    async with bc_attrvals.Store.from_env() as store:
+        found = await run(blocks("Streaming")[0], values=store.attribute_values)
+    assert found["total"] == 600
+    assert isinstance(found["value"], bc_attrvals.AttributeValue)
+
+
+async def test_the_examples_of_writing_run(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await sandbox.seed([(1, 7, "a"), (2, 7, "b"), (3, 8, "c")])
+    sandbox.reject_customers([5])
+    items = [bc_attrvals.AttributeValueUpsert(one, 1, "v") for one in range(1, 31)]
+    async with bc_attrvals.Store.from_env() as store:
+        ids = [row.id for row in await sandbox.rows() if row.attribute_id == 8]
+        await run(blocks("Bulk writes")[0], values=store.attribute_values, items=items, ids=ids)
+    assert {attribute for _, attribute in await sandbox.values()} == {1}
+    assert len(await sandbox.values()) == 29
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+async def test_the_examples_of_syncing_run(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await sandbox.seed([(1, 1, "old"), (2, 2, "gone"), (3, 9, "kept")])
+    desired = [bc_attrvals.AttributeValueUpsert(one, 1, "new") for one in range(1, 31)]
+    async with bc_attrvals.Store.from_env() as store:
+        await run(blocks("Sync")[0], values=store.attribute_values, desired=desired)
+    assert capsys.readouterr().out.splitlines()[-1] == "29 1 1 0"
+    assert (tmp_path / "scores.db").exists()
+    assert len(await sandbox.values()) == 31
+
+
+async def test_the_web_app_serves(sandbox: Sandbox) -> None:
+    await sandbox.seed([(7, 1, "gold")])
+    names: dict[str, Any] = {"__name__": "app"}
+    exec(compile(blocks("In a web app")[0], "README.md", "exec"), names)
+    async with TestClient(TestServer(names["app"])) as client:
+        for customer, tier in ((7, "gold"), (8, None)):
+            async with client.get(f"/customers/{customer}/tier") as answer:
+                assert await answer.json() == {"tier": tier}
+
+
+async def test_the_script_runs(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scores.csv").write_text("customer,score\n1,0.5\n2,0.7\n3,0.1\n")
+    sandbox.reject_customers([2])
+    code = compile(blocks("In a script")[0], "README.md", "exec")
+    await asyncio.to_thread(exec, code, {"__name__": "__main__"})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("not stored: (2, 1) ")
+    assert out[1].startswith("2 stored in ")
+
+
+def test_every_example_is_run() -> None:
+    """An example added to the README has its test above, and its section here."""
+    run_above = ["Streaming", "Bulk writes", "Sync", "In a web app", "In a script"]
+    assert PYTHON_BLOCKS[1:] == [block for heading in run_above for block in blocks(heading)]
 
 
 def test_the_commands_are_those_there_are() -> None:

@@ -76,7 +76,7 @@ class Progress:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(
-                self._what, total=self._total, rate="", quota="", to_go=""
+                self._what, total=self._total, count="", rate="", quota="", to_go=""
             )
         return self
 
@@ -95,7 +95,7 @@ class Progress:
         self._restart(what, total, done)
         self._calls_before = self._store.statistics().requests
         if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, description=what, total=total, rate="", quota="", to_go="")
+            self._bar.reset(self._task, description=what, total=total)
             self._draw(self._began_at)
 
     def pause(self) -> None:
@@ -144,16 +144,19 @@ class Progress:
             self._task,
             completed=self._done,
             total=self._known_total,
+            count=self._count(),
             rate=rate,
             quota=quota,
             to_go=to_go,
         )
 
     def _line(self, now: float) -> str:
-        total = self._known_total
-        of = "" if total is None else f" of {total:,}"
         words = [word for word in self._words(now) if word]
-        return ", ".join([f"{self._what} {self._done:,}{of}", *words])
+        return ", ".join([f"{self._what} {self._count()}", *words])
+
+    def _count(self) -> str:
+        total = self._known_total
+        return f"{self._done:,}" if total is None else f"{self._done:,} of {total:,}"
 
     def _words(self, now: float) -> tuple[str, str, str]:
         """Return rate, quota and time to go, each empty when it is not known."""
@@ -180,12 +183,12 @@ class Progress:
 
 def _bar() -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False, style="cyan"),
         TextColumn("{task.fields[quota]}", markup=False, style="yellow"),
         TextColumn("{task.fields[to_go]}", markup=False),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
+import click
 import pytest
+
+from bc_attrvals.cli.app import cli
 
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "zbar=4"]
 TABLE = 'ID,x,zbar,note\r\n7,2,22.35,a\r\n8,,"say ""hi"", you",b\r\n9,"two\nlines",,c\r\n'
@@ -235,9 +239,25 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     assert "pip install 'bc_attrvals[cli]'" in done.stderr
 
 
-def test_help_shows_examples_and_no_secret(served) -> None:
-    for command in ("demo", "sandbox", "export", "count", "upsert", "sync", "delete"):
-        result = served.run(command, "--help")
-        assert result.exit_code == 0
-        assert f"bc-attrvals {command}" in result.stdout.partition("Examples:")[2]
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_help_says_what_every_option_does_and_shows_examples(served, name) -> None:
+    command = cli.commands[name]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+        else:
+            # What an argument is stands in the text.
+            assert parameter.make_metavar(click.Context(command)) in (command.help or "")
+    result = served.run(name, "--help")
+    assert result.exit_code == 0
+    examples = result.stdout.partition("Examples:")[2]
+    assert f"bc-attrvals {name}" in examples
+    own = [line for line in examples.splitlines() if f"bc-attrvals {name}" in line]
+    options = result.stdout.partition("Options:")[2].partition("Examples:")[0]
+    for line in own:
+        for option in re.findall(r"(?<= )--[a-z-]+", line.partition(f"bc-attrvals {name}")[2]):
+            assert option in options
+
+
+def test_the_version_is_told(served) -> None:
     assert served.run("--version").stdout.startswith("bc-attrvals ")
