@@ -92,7 +92,8 @@ def _check(index: int, item: object) -> UpsertItem | BadItem:
             return BadItem(index, field, "must be a positive 32-bit integer")
         ids[field] = number
     if "value" not in item:
-        return BadItem(index, "value", "missing attribute value")
+        # "data", as the recorded refusal has it.
+        return BadItem(index, "data", "missing attribute value")
     value = item["value"]
     if not isinstance(value, str) or len(value) > MAX_VALUE_CHARACTERS:
         message = f"must be a string of 0 to {MAX_VALUE_CHARACTERS} characters"

@@ -52,7 +52,7 @@ async def test_an_id_finds_its_row_and_must_fit_it() -> None:
 
 
 BAD_ITEMS: list[tuple[Any, str]] = [
-    ({"customer_id": 1, "attribute_id": 1}, "value"),
+    ({"customer_id": 1, "attribute_id": 1}, "data"),
     ({"customer_id": 1, "value": "v"}, "attribute_id"),
     ({"attribute_id": 1, "value": "v"}, "customer_id"),
     (item(1, value="x" * 256), "value"),
@@ -138,7 +138,7 @@ async def test_a_customer_holds_at_most_fifty_values() -> None:
 @pytest.mark.parametrize(
     ("style", "errors"),
     [
-        ("indexed", {"1.value": "missing attribute value"}),
+        ("indexed", {"1.data": "missing attribute value"}),
         ("field", {".customer_create": "missing attribute value"}),
         ("empty", {}),
     ],
