@@ -1,50 +1,58 @@
-"""bc_attrvals: the asyncio client for BigCommerce customer attribute values."""
+"""bc_attrvals: the asyncio client for BigCommerce customer attribute values.
 
-from bc_attrvals.attribute_values import AttributeValues
-from bc_attrvals.core.diff import Reading, SyncPlan
-from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination
-from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome, UpsertReport
-from bc_attrvals.core.quota import QuotaSnapshot
-from bc_attrvals.core.requests import Operation
-from bc_attrvals.core.retry import RetryPolicy
-from bc_attrvals.errors import (
-    APIError,
-    AuthenticationError,
-    BCAttrValsError,
-    ConnectionFailedError,
-    ConnectionLostError,
-    DecodeError,
-    InvalidInputError,
-    JournalError,
-    ListingDriftError,
-    NotFoundError,
-    PartialFailureError,
-    PayloadTooLargeError,
-    PermissionDeniedError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    StoreStateError,
-    StoreSuspendedError,
-    TransportError,
-    UnconfirmedError,
-    UnprocessableError,
-)
-from bc_attrvals.events import (
-    Event,
-    ListingDriftSeen,
-    QuotaExhausted,
-    RequestAnswered,
-    RequestRetrying,
-    RequestSent,
-    SyncProgressed,
-)
-from bc_attrvals.gate import Priority, Quota
-from bc_attrvals.report import SyncReport
-from bc_attrvals.scheduler import Statistics
-from bc_attrvals.store import Store, StoreView
+The names are imported on first use: pytest loads this package's plugin in every project where the
+package is installed, and must not pay for the client, nor stumble over it, where no test uses it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bc_attrvals.attribute_values import AttributeValues
+    from bc_attrvals.core.diff import Reading, SyncPlan
+    from bc_attrvals.core.filters import AttributeValueFilter
+    from bc_attrvals.core.limits import Limits
+    from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination
+    from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome, UpsertReport
+    from bc_attrvals.core.quota import QuotaSnapshot
+    from bc_attrvals.core.requests import Operation
+    from bc_attrvals.core.retry import RetryPolicy
+    from bc_attrvals.errors import (
+        APIError,
+        AuthenticationError,
+        BCAttrValsError,
+        ConnectionFailedError,
+        ConnectionLostError,
+        DecodeError,
+        InvalidInputError,
+        JournalError,
+        ListingDriftError,
+        NotFoundError,
+        PartialFailureError,
+        PayloadTooLargeError,
+        PermissionDeniedError,
+        RateLimitError,
+        RequestTimeoutError,
+        ServerError,
+        StoreStateError,
+        StoreSuspendedError,
+        TransportError,
+        UnconfirmedError,
+        UnprocessableError,
+    )
+    from bc_attrvals.events import (
+        Event,
+        ListingDriftSeen,
+        QuotaExhausted,
+        RequestAnswered,
+        RequestRetrying,
+        RequestSent,
+        SyncProgressed,
+    )
+    from bc_attrvals.gate import Priority, Quota
+    from bc_attrvals.report import SyncReport
+    from bc_attrvals.scheduler import Statistics
+    from bc_attrvals.store import Store, StoreView
 
 __all__ = [
     "APIError",
@@ -98,3 +106,71 @@ __all__ = [
     "UpsertOutcome",
     "UpsertReport",
 ]
+
+_NAMES_OF_MODULE = {
+    "attribute_values": ("AttributeValues",),
+    "core.diff": ("Reading", "SyncPlan"),
+    "core.filters": ("AttributeValueFilter",),
+    "core.limits": ("Limits",),
+    "core.models": ("AttributeValue", "AttributeValueUpsert", "Page", "Pagination"),
+    "core.outcomes": ("DeleteReport", "OutcomeStatus", "UpsertOutcome", "UpsertReport"),
+    "core.quota": ("QuotaSnapshot",),
+    "core.requests": ("Operation",),
+    "core.retry": ("RetryPolicy",),
+    "errors": (
+        "APIError",
+        "AuthenticationError",
+        "BCAttrValsError",
+        "ConnectionFailedError",
+        "ConnectionLostError",
+        "DecodeError",
+        "InvalidInputError",
+        "JournalError",
+        "ListingDriftError",
+        "NotFoundError",
+        "PartialFailureError",
+        "PayloadTooLargeError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "RequestTimeoutError",
+        "ServerError",
+        "StoreStateError",
+        "StoreSuspendedError",
+        "TransportError",
+        "UnconfirmedError",
+        "UnprocessableError",
+    ),
+    "events": (
+        "Event",
+        "ListingDriftSeen",
+        "QuotaExhausted",
+        "RequestAnswered",
+        "RequestRetrying",
+        "RequestSent",
+        "SyncProgressed",
+    ),
+    "gate": ("Priority", "Quota"),
+    "report": ("SyncReport",),
+    "scheduler": ("Statistics",),
+    "store": ("Store", "StoreView"),
+}
+_MODULE_OF_NAME = {
+    name: f"{__name__}.{module}" for module, names in _NAMES_OF_MODULE.items() for name in names
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name, or one of the modules they come from, when it is first asked for."""
+    if name in _MODULE_OF_NAME:
+        found: object = getattr(import_module(_MODULE_OF_NAME[name]), name)
+    elif name == "core" or name in _NAMES_OF_MODULE:
+        found = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names whether they are imported yet or not."""
+    return sorted({*globals(), *__all__})
