@@ -6,11 +6,13 @@ dropped request costs its unit as it does at the service.
 
 from __future__ import annotations
 
+import difflib
+import math
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
@@ -57,20 +59,41 @@ ERROR_ANSWER_KINDS: Final = frozenset(
 )
 
 
+#: The longest a fault or the latency may hold an answer up.
+MAX_DELAY_S: Final = 3_600
+_MOST_DIGITS: Final = 9
+# What may stand in a line after the kind, with an example of each.
+_SPEC_FIELDS: Final = {
+    "operation": "upsert",
+    "times": "3",
+    "after": "10",
+    "retry_after_s": "2",
+    "delay_s": "0.5",
+    "applied": "yes",
+}
+
+
 def _to_kind(kind: FaultKind | str) -> FaultKind:
     try:
         return FaultKind(kind)
     except ValueError:
-        known = ", ".join(FaultKind)
-        raise ValueError(f"unknown fault kind {kind!r}; one of {known}") from None
+        raise ValueError(_unknown("fault kind", kind, FaultKind)) from None
 
 
 def _to_operation(operation: Operation | str | None) -> Operation | None:
     try:
         return None if operation is None else Operation(operation)
     except ValueError:
-        known = ", ".join(Operation)
-        raise ValueError(f"unknown operation {operation!r}; one of {known}") from None
+        raise ValueError(_unknown("operation", operation, Operation)) from None
+
+
+def _unknown(what: str, given: object, names: Iterable[str]) -> str:
+    """Say what there is, and what was likely meant."""
+    known = list(names)
+    # A status is no slip of the pen for another one.
+    close = [] if str(given).isdigit() else difflib.get_close_matches(str(given), known, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown {what} {given!r}{meant}; one of {', '.join(known)}"
 
 
 @attrs.frozen
@@ -101,8 +124,9 @@ class Fault:
             raise ValueError(f"times must be at least 1 or None, not {self.times!r}")
         if self.after < 0:
             raise ValueError(f"after must not be negative, got {self.after!r}")
-        if self.delay_s < 0:
-            raise ValueError(f"delay_s must not be negative, got {self.delay_s!r}")
+        if not 0 <= self.delay_s <= MAX_DELAY_S:
+            message = f"delay_s must be from 0 to {MAX_DELAY_S:,} seconds, not {self.delay_s!r}"
+            raise ValueError(message)
         if self.retry_after_s is not None and self.retry_after_s < 0:
             raise ValueError(f"retry_after_s must not be negative, got {self.retry_after_s!r}")
         only_answers = self.kind not in ERROR_ANSWER_KINDS
@@ -111,15 +135,85 @@ class Fault:
         if only_answers and self.applied:
             raise ValueError(f"applied is already decided by {self.kind.value!r}")
 
+    @classmethod
+    def parse(cls, spec: str) -> Self:
+        """Read one line: `KIND[=PROBABILITY][,FIELD=VALUE]…`, such as `503=5%,operation=list`.
+
+        KIND is a FaultKind, PROBABILITY a number from 0 to 1 or a percentage, FIELD one of
+        operation, times, after, retry_after_s, delay_s and applied (yes or no). Raises ValueError
+        that says what is wrong, and which name was likely meant.
+        """
+        head, *rest = [part.strip() for part in spec.split(",")]
+        kind, equals, probability = (part.strip() for part in head.partition("="))
+        checked_kind = _to_kind(kind)
+        fields: dict[str, str] = {}
+        for part in rest:
+            name, has_value, text = (piece.strip() for piece in part.partition("="))
+            if name not in _SPEC_FIELDS:
+                raise ValueError(_unknown("field of a fault", name, _SPEC_FIELDS))
+            if name in fields:
+                raise ValueError(f"{name} is given twice")
+            if not has_value or not text:
+                raise ValueError(f"{name} needs a value, as in {name}={_SPEC_FIELDS[name]}")
+            fields[name] = text
+        return cls(
+            checked_kind,
+            probability=_share(probability) if equals else 1.0,
+            operation=fields.get("operation"),
+            times=_whole("times", fields["times"]) if "times" in fields else None,
+            after=_whole("after", fields.get("after", "0")),
+            retry_after_s=(
+                _whole("retry_after_s", fields["retry_after_s"])
+                if "retry_after_s" in fields
+                else None
+            ),
+            delay_s=_number("delay_s", fields.get("delay_s", "0")),
+            applied=_yes("applied", fields.get("applied", "no")),
+        )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, not {text!r}")
+    return number
+
+
+def _share(text: str) -> float:
+    if text.endswith("%"):
+        return _number("probability", text[:-1]) / 100
+    return _number("probability", text)
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise ValueError(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _yes(name: str, text: str) -> bool:
+    if text.lower() in ("yes", "true", "1"):
+        return True
+    if text.lower() in ("no", "false", "0"):
+        return False
+    raise ValueError(f"{name} must be yes or no, not {text!r}")
+
 
 @attrs.define
-class _Active:
+class ActiveFault:
+    """A fault in force: its `number`, the requests it `seen` and those it has `hits`."""
+
+    number: int
     fault: Fault
     seen: int = 0
     hits: int = 0
 
     @property
     def is_spent(self) -> bool:
+        """Whether it has hit as often as it may."""
         return self.fault.times is not None and self.hits >= self.fault.times
 
 
@@ -132,7 +226,8 @@ class Faults:
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         """Begin with these faults active."""
-        self._active: list[_Active] = []
+        self._active: list[ActiveFault] = []
+        self._added = 0
         self._scripts: dict[Operation | None, deque[Fault | None]] = {}
         for fault in faults:
             self.add(fault)
@@ -154,9 +249,26 @@ class Faults:
         """How many requests the scripts still speak for."""
         return sum(map(len, self._scripts.values()))
 
-    def add(self, fault: Fault | FaultKind | str) -> None:
-        """Put a fault in force; a bare kind hits every request."""
-        self._active.append(_Active(fault if isinstance(fault, Fault) else Fault(fault)))
+    @property
+    def active(self) -> list[ActiveFault]:
+        """The faults that can still hit, with their numbers and counts, as a copy."""
+        return [attrs.evolve(active) for active in self._active if not active.is_spent]
+
+    def add(self, fault: Fault | FaultKind | str) -> int:
+        """Put a fault in force, a line as `Fault.parse` reads it or a kind; returns its number."""
+        checked = to_fault(fault)
+        self._added += 1
+        self._active = [active for active in self._active if not active.is_spent]
+        self._active.append(ActiveFault(self._added, checked))
+        return self._added
+
+    def remove(self, number: int) -> bool:
+        """End the fault that `add` gave this number; False if there is none (any more)."""
+        before = len(self)
+        self._active = [
+            active for active in self._active if active.number != number and not active.is_spent
+        ]
+        return len(self) < before
 
     def clear(self) -> None:
         """End all faults and scripts."""
@@ -173,7 +285,7 @@ class Faults:
         A script for an operation goes before one for all. A Fault's own `probability`, `times`,
         `after` and `operation` do not matter here.
         """
-        steps = [one if one is None or isinstance(one, Fault) else Fault(one) for one in kinds]
+        steps = [None if one is None else to_fault(one) for one in kinds]
         self._scripts.setdefault(_to_operation(operation), deque()).extend(steps)
 
     def next_for(self, operation: Operation, rng: random.Random) -> Fault | None:
@@ -194,3 +306,10 @@ class Faults:
                 active.hits += 1
                 return fault
         return None
+
+
+def to_fault(given: Fault | FaultKind | str) -> Fault:
+    """Return the fault itself, or the one its kind or line stands for."""
+    if isinstance(given, Fault):
+        return given
+    return Fault(given) if isinstance(given, FaultKind) else Fault.parse(given)

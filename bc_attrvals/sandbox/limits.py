@@ -82,6 +82,16 @@ class QuotaWindow:
         return None if self._quota is None else max(0, self._quota - counts.used)
 
     @property
+    def window_s(self) -> float:
+        """Seconds a window lasts."""
+        return self._window_s
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the next window."""
+        return self._remaining_s(self._clock())
+
+    @property
     def windows(self) -> list[Window]:
         """The windows with requests in them, oldest first; the newest 10,000 are kept."""
         return [

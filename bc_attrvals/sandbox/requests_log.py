@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, overload
 
 import attrs
@@ -133,6 +134,16 @@ class RequestLog(Sequence[RecordedRequest]):
         """Return the kept records of one operation."""
         wanted = Operation(operation)
         return [entry.freeze() for entry in self._entries if entry.operation is wanted]
+
+    def newest(
+        self, limit: int, *, after: int = 0, operation: Operation | None = None
+    ) -> list[RecordedRequest]:
+        """Return the newest `limit` records after a sequence number, oldest first."""
+        kept = len(self._entries)
+        # Sequences have no gaps, so the number of records after one is known.
+        wanted = islice(reversed(self._entries), max(0, min(kept, self._sequence - after)))
+        matching = (entry for entry in wanted if operation in (None, entry.operation))
+        return [entry.freeze() for entry in islice(matching, limit)][::-1]
 
     def clear(self) -> None:
         """Forget the records; the sequence goes on."""

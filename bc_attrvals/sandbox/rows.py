@@ -167,10 +167,10 @@ class RowStore:
         self.connection.execute("DELETE FROM sqlite_sequence")
         self._bump(1)
 
-    def seed(self, rows: Iterable[SeedRow]) -> int:
+    def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
         """Put rows straight in, in one transaction; returns how many were read.
 
-        Of the limits only the length of a value is checked.
+        `replace` deletes all others before. Of the limits only the length of a value is checked.
         """
         read = 0
 
@@ -187,6 +187,8 @@ class RowStore:
                 yield customer_id, attribute_id, value, created_s, modified_s
 
         with _transaction(self.connection):
+            if replace:
+                self.connection.execute("DELETE FROM attribute_values")
             self.connection.executemany(_SEED, counted())
         self._bump(1)
         return read

@@ -8,6 +8,7 @@ waits for a disk.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -18,8 +19,10 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from aiohttp import web
 
+from bc_attrvals.sandbox.browsing import RowPage, RowQuery, browse
+from bc_attrvals.sandbox.control import Control, is_control
 from bc_attrvals.sandbox.endpoint import Endpoint
-from bc_attrvals.sandbox.faults import Fault, Faults
+from bc_attrvals.sandbox.faults import MAX_DELAY_S, Fault, Faults
 from bc_attrvals.sandbox.limits import QuotaWindow, Window
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
@@ -35,6 +38,8 @@ T = TypeVar("T")
 _HOST: Final = "127.0.0.1"
 _SHUTDOWN_S: Final = 0.1
 _HEAD_MARGIN_BYTES: Final = 8190
+#: The parts of a sandbox that `reset` can return to their beginning.
+RESET_PARTS: Final = ("rows", "log", "faults", "quota", "customers")
 _DEFAULT_QUIRKS: Final = Quirks()
 _NO_NAMES: Final[Mapping[int, str]] = MappingProxyType({})
 
@@ -72,8 +77,7 @@ class Sandbox:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare; nothing is opened before the start."""
-        if latency_ms < 0:
-            raise ValueError(f"latency_ms must not be negative, got {latency_ms}")
+        _check_latency(latency_ms)
         if max_concurrent_puts is not None and max_concurrent_puts < 1:
             raise ValueError(f"max_concurrent_puts must be at least 1, got {max_concurrent_puts}")
         self._database = os.fspath(database)
@@ -89,6 +93,7 @@ class Sandbox:
             clock=clock,
         )
         granularity_ms = quirks.reset_granularity_ms
+        self._control = Control(self)
         self._service = Service(
             self._options,
             faults=faults if isinstance(faults, Faults) else Faults(faults),
@@ -143,7 +148,7 @@ class Sandbox:
                 wall_clock=self._wall_clock,
             )
             self._server = ConnectionServer(
-                self._service.serve,
+                self._serve,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
             self._service.backend = Backend(self._worker, self._endpoint, self._server)
@@ -197,12 +202,22 @@ class Sandbox:
         return self._port
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point `Store.from_env()` and the command line here, token included."""
+        return {
+            "BIGCOMMERCE_API_URL": self.url,
+            "BIGCOMMERCE_STORE_HASH": self.store_hash,
+            "BIGCOMMERCE_ACCESS_TOKEN": self.access_token,
+        }
+
+    @property
     def latency_ms(self) -> float:
         """Milliseconds between arrival and application; may be set at any time."""
         return self._service.latency_ms
 
     @latency_ms.setter
     def latency_ms(self, latency_ms: float) -> None:
+        _check_latency(latency_ms)
         self._service.latency_ms = latency_ms
 
     @property
@@ -241,6 +256,36 @@ class Sandbox:
         return self._service.statuses[429]
 
     @property
+    def quota(self) -> int | None:
+        """Units of a window, or None without a limit."""
+        return self._service.quota.quota
+
+    @property
+    def window_s(self) -> float:
+        """Seconds a window lasts."""
+        return self._service.quota.window_s
+
+    @property
+    def quota_reset_s(self) -> float:
+        """Seconds until the next window."""
+        return self._service.quota.remaining_s
+
+    @property
+    def max_concurrent_puts(self) -> int | None:
+        """How many PUTs are let in at once; None for any number."""
+        return self._options.max_concurrent_puts
+
+    @property
+    def quirks(self) -> Quirks:
+        """The unverified behaviours chosen."""
+        return self._options.quirks
+
+    @property
+    def rejected_customers(self) -> frozenset[int]:
+        """The customers that an upsert must not name."""
+        return self._service.unknown_customers
+
+    @property
     def windows(self) -> list[Window]:
         """What each quota window granted and refused, oldest first."""
         return self._service.quota.windows
@@ -273,19 +318,33 @@ class Sandbox:
         """
         self._service.unknown_customers |= frozenset(customer_ids)
 
-    async def seed(self, rows: Iterable[SeedRow]) -> int:
+    def accept_customers(self, customer_ids: Iterable[int] | None = None) -> None:
+        """Let rejected customers exist again, by default all of them."""
+        rejected = self._service.unknown_customers
+        gone = rejected if customer_ids is None else frozenset(customer_ids)
+        self._service.unknown_customers = rejected - gone
+
+    def when(self, clock_s: float) -> float:
+        """Return the UNIX seconds of a time in the log, which the monotonic clock gave."""
+        return self._wall_clock() - (self._options.clock() - clock_s)
+
+    async def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
         """Put rows straight into the database, past the endpoint and its limits.
 
         A row is (customer_id, attribute_id, value[, date_created[, date_modified]]). Dates are UNIX
-        seconds or aware datetimes, now by default. Existing keys are overwritten. `rows` is read in
-        the database thread. Returns how many were read; if one is bad nothing is stored and
-        ValueError is raised.
+        seconds or aware datetimes, now by default. Existing keys are overwritten; with `replace`
+        all other rows go. `rows` is read in the database thread. Returns how many were read; if one
+        is bad nothing is stored and ValueError is raised.
         """
-        return await self._with_rows(RowStore.seed, rows)
+        return await self._with_rows(RowStore.seed, rows, replace=replace)
 
     async def rows(self) -> list[StoredRow]:
         """Return all stored rows by ascending id."""
         return await self._with_rows(RowStore.rows)
+
+    async def browse(self, query: RowQuery) -> RowPage:
+        """Return one page of the rows that a query selects."""
+        return await self._with_rows(browse, query)
 
     async def values(self) -> dict[tuple[int, int], str]:
         """Return all stored values by (customer_id, attribute_id)."""
@@ -299,20 +358,37 @@ class Sandbox:
         """Delete rows past the endpoint; returns how many there were."""
         return await self._with_rows(RowStore.delete, list(ids))
 
-    async def reset(self) -> None:
-        """Return to an empty, healthy store.
+    async def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
+        """Return to an empty, healthy store, or `only` parts of it.
 
-        No rows, log, counts, faults or unknown customers are left, and a new window begins.
+        By default no rows, log, counts, faults or rejected customers are left, and a new window
+        begins. Parts are `rows`, `log` (and the counts), `faults` (and the scripts), `quota` (a new
+        window; its size stays) and `customers`; ValueError for another.
         """
-        await self._with_rows(RowStore.clear)
+        parts = frozenset(only)
+        if not parts <= frozenset(RESET_PARTS):
+            unknown = ", ".join(sorted(parts - frozenset(RESET_PARTS)))
+            raise ValueError(f"unknown part {unknown!r}; one of {', '.join(RESET_PARTS)}")
         service = self._service
-        service.faults.clear()
-        service.log.clear()
-        service.calls.clear()
-        service.statuses.clear()
-        service.unknown_customers = frozenset()
-        service.in_flight.forget_peaks()
-        service.quota.restart()
+        if "rows" in parts:
+            await self._with_rows(RowStore.clear)
+        if "faults" in parts:
+            service.faults.clear()
+        if "log" in parts:
+            service.log.clear()
+            service.calls.clear()
+            service.statuses.clear()
+            service.in_flight.forget_peaks()
+        if "customers" in parts:
+            service.unknown_customers = frozenset()
+        if "quota" in parts:
+            service.quota.restart()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Tell the store's requests from those about the sandbox itself."""
+        if is_control(request):
+            return await self._control.serve(request)
+        return await self._service.serve(request)
 
     async def _with_rows(
         self, job: Callable[Concatenate[RowStore, P], T], *args: P.args, **kwargs: P.kwargs
@@ -320,3 +396,9 @@ class Sandbox:
         if self._worker is None or self._endpoint is None:
             raise RuntimeError("the sandbox is not running")
         return await self._worker.run(job, self._endpoint.rows, *args, **kwargs)
+
+
+def _check_latency(latency_ms: float) -> None:
+    longest_ms = MAX_DELAY_S * 1000
+    if not (math.isfinite(latency_ms) and 0 <= latency_ms <= longest_ms):
+        raise ValueError(f"latency_ms must be from 0 to {longest_ms:,}, not {latency_ms!r}")

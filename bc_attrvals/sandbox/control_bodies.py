@@ -1,0 +1,231 @@
+"""The bodies and queries that the control routes take, checked, and the errors that name a field.
+
+Everything unknown is refused, so that a slip of the pen in another language's test suite shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bc_attrvals.sandbox.browsing import RowQuery
+from bc_attrvals.sandbox.faults import Fault
+from bc_attrvals.sandbox.filters import MAX_ID
+from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.upserts import MAX_VALUE_CHARACTERS
+
+T = TypeVar("T")
+
+MOST_ROWS_PAGE: Final = 1_000
+MOST_LOGGED: Final = 1_000
+_PLACE: Final = re.compile(r"(?s)(?P<message>.*?)(?: - at `(?P<place>[^`]*)`)?")
+_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
+_LONGEST_PAGE_NUMBER: Final = 9
+
+Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Ids = Annotated[list[Id], Meta(max_length=100_000)]
+Moment = Annotated[int, Meta(ge=0, le=253_402_300_799)] | Annotated[datetime, Meta(tz=True)]
+Units = Annotated[int, Meta(ge=0, le=999_999_999)]
+
+
+class BadControlError(Exception):
+    """A control request can't be carried out; `field` says what of it is wrong."""
+
+    def __init__(self, field: str, message: str, status: int = 400) -> None:
+        """Keep what the answer shall say."""
+        super().__init__(field, message)
+        self.field = field
+        self.message = message
+        self.status = status
+
+
+class RowBody(Struct, forbid_unknown_fields=True):
+    """A row to put in; dates are UNIX seconds or ISO 8601 with a zone."""
+
+    customer_id: Id
+    attribute_id: Id
+    value: Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS)]
+    date_created: Moment | None = None
+    date_modified: Moment | None = None
+
+    def seed_row(
+        self,
+    ) -> tuple[int, int, str] | tuple[int, int, str, int | datetime, int | datetime]:
+        """Return the row as `Sandbox.seed` takes it."""
+        created = self.date_modified if self.date_created is None else self.date_created
+        if created is None:
+            return self.customer_id, self.attribute_id, self.value
+        modified = created if self.date_modified is None else self.date_modified
+        return self.customer_id, self.attribute_id, self.value, created, modified
+
+
+class RowsBody(Struct, forbid_unknown_fields=True):
+    """The rows to put in."""
+
+    rows: list[RowBody]
+
+
+class ResetBody(Struct, forbid_unknown_fields=True):
+    """What to reset; everything by default."""
+
+    only: list[str] | None = None
+
+
+class FaultBody(Struct, forbid_unknown_fields=True):
+    """A fault, field by field as `Fault` has them."""
+
+    kind: str
+    probability: float = 1.0
+    operation: str | None = None
+    times: int | None = None
+    after: int = 0
+    retry_after_s: int | None = None
+    delay_s: float = 0.0
+    applied: bool = False
+
+    def fault(self) -> Fault:
+        """Return the checked fault; raises ValueError."""
+        return Fault(
+            self.kind,
+            probability=self.probability,
+            operation=self.operation,
+            times=self.times,
+            after=self.after,
+            retry_after_s=self.retry_after_s,
+            delay_s=self.delay_s,
+            applied=self.applied,
+        )
+
+
+class ScriptBody(Struct, forbid_unknown_fields=True):
+    """What shall happen to the next requests, null for a healthy one."""
+
+    faults: list[str | FaultBody | None]
+    operation: str | None = None
+
+
+class LatencyBody(Struct, forbid_unknown_fields=True):
+    """The latency of all calls from now on."""
+
+    latency_ms: float
+
+
+class QuotaBody(Struct, forbid_unknown_fields=True):
+    """The units of a window, null for no limit; and units that another app spends now."""
+
+    quota: Units | UnsetType | None = UNSET
+    spend: Units = 0
+
+
+class CustomersBody(Struct, forbid_unknown_fields=True):
+    """Customers, by id."""
+
+    customer_ids: Ids
+
+
+def read_body(body: bytes, kind: type[T]) -> T:
+    """Decode a body, an empty one as `{}`; raises BadControlError that names the field."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise _told(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadControlError("", f"the body is not JSON: {error}") from None
+
+
+def _told(text: str) -> BadControlError:
+    match = _PLACE.fullmatch(text)
+    message, place = (match["message"], match["place"] or "") if match else (text, "")
+    field = place.removeprefix("$").removeprefix(".")
+    for pattern in (_UNKNOWN_FIELD, _MISSING_FIELD):
+        named = pattern.fullmatch(message)
+        if named:
+            field = f"{field}.{named['field']}".removeprefix(".")
+            message = "unknown field" if pattern is _UNKNOWN_FIELD else "missing"
+    return BadControlError(field, message)
+
+
+def read_fault(given: str | FaultBody, field: str) -> Fault:
+    """Return the fault of a line or of an object."""
+    try:
+        return Fault.parse(given) if isinstance(given, str) else given.fault()
+    except ValueError as error:
+        raise BadControlError(_field_of(field, str(error)), str(error)) from None
+
+
+def _field_of(field: str, message: str) -> str:
+    """Return the field that a fault's error begins with, under the one given."""
+    name = message.partition(" ")[0]
+    if message.startswith("unknown fault kind"):
+        name = "kind"
+    elif message.startswith("unknown operation"):
+        name = "operation"
+    inner = name if name in FaultBody.__struct_fields__ else ""
+    return f"{field}.{inner}".strip(".")
+
+
+def read_query(raw: str, known: tuple[str, ...]) -> dict[str, str]:
+    """Return the query's parameters; refuses unknown ones and repeated ones."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(raw, keep_blank_values=True):
+        if name not in known:
+            raise BadControlError(name, f"unknown parameter; one of {', '.join(known) or 'none'}")
+        if name in found:
+            raise BadControlError(name, "given twice")
+        found[name] = value
+    return found
+
+
+def read_row_query(raw: str) -> RowQuery:
+    """Return which rows are asked for."""
+    query = read_query(raw, ("customer_id", "attribute_id", "value", "page", "limit"))
+    return RowQuery(
+        customer_ids=read_ids(query, "customer_id"),
+        attribute_ids=read_ids(query, "attribute_id"),
+        value=query.get("value", ""),
+        page=read_number(query, "page", 1, least=1, most=10**_LONGEST_PAGE_NUMBER),
+        limit=read_number(query, "limit", 50, least=1, most=MOST_ROWS_PAGE),
+    )
+
+
+def read_operation(given: str | None, field: str = "operation") -> Operation | None:
+    """Return the operation of this name."""
+    try:
+        return None if given in (None, "") else Operation(given)
+    except ValueError:
+        raise BadControlError(field, f"one of {', '.join(Operation)}") from None
+
+
+def read_ids(query: Mapping[str, str], name: str) -> tuple[int, ...] | None:
+    """Return the ids of a parameter, such as `5` or `5,6`; None if it is missing or empty."""
+    text = query.get(name, "").strip()
+    if not text:
+        return None
+    ids = []
+    for part in text.split(","):
+        number = _number(part.strip())
+        if number is None or not 1 <= number <= MAX_ID:
+            raise BadControlError(name, "must be positive 32-bit integers with commas between")
+        ids.append(number)
+    return tuple(ids)
+
+
+def read_number(query: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
+    """Return a whole number of the query."""
+    if name not in query:
+        return default
+    number = _number(query[name])
+    if number is None or not least <= number <= most:
+        raise BadControlError(name, f"must be a whole number from {least:,} to {most:,}")
+    return number
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

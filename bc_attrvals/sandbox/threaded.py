@@ -1,0 +1,249 @@
+"""A sandbox that serves from a thread of its own, for tests that have no event loop to lend it.
+
+Every method may be called from any thread, in a coroutine too: it is carried out in the sandbox's
+loop and returns when it is done, in a millisecond or so. What it returns are copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from bc_attrvals.sandbox.faults import Fault, FaultKind
+from bc_attrvals.sandbox.limits import Window
+from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.requests_log import RecordedRequest
+from bc_attrvals.sandbox.rows import SeedRow, StoredRow
+from bc_attrvals.sandbox.server import RESET_PARTS, Sandbox
+
+T = TypeVar("T")
+
+_PATIENCE_S: Final = 60.0
+
+
+class ThreadedSandbox:
+    """A `Sandbox`, made with the same options, that serves between `start()` and `close()`.
+
+    A context manager. `with ThreadedSandbox() as sandbox:` is all a test needs, with any HTTP
+    client, sync or async, in any event loop.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - Sandbox checks them
+        """Prepare a sandbox with `Sandbox`'s options; nothing is opened before the start."""
+        self._sandbox = Sandbox(**options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        """Show the address and counts, never the token."""
+        return f"<Threaded{repr(self._sandbox)[1:]}"
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def start(self) -> None:
+        """Serve. Raises RuntimeError if it already does, OSError if the port is taken."""
+        if self._loop is not None:
+            raise RuntimeError("the sandbox is already running")
+        loop = self._loop = asyncio.new_event_loop()
+        # A daemon, so that a sandbox nobody closed does not keep the process alive.
+        self._thread = threading.Thread(
+            target=loop.run_forever, name="bc-attrvals-sandbox-loop", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._do(self._sandbox.start())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def close(self) -> None:
+        """Stop serving at once; open requests get no answer. A second call does nothing."""
+        if self._loop is None:
+            return
+        try:
+            self._do(self._sandbox.aclose())
+        finally:
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        thread, self._thread = self._thread, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None or threading.current_thread() is self._thread:
+            work.close()
+            where = "is not running" if self._loop is None else "can't wait for itself"
+            raise RuntimeError(f"the sandbox {where}")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_S)
+
+    def call(self, function: Callable[[Sandbox], T]) -> T:
+        """Return what a function finds or does to the `Sandbox`, carried out in its loop."""
+
+        async def calling() -> T:
+            return function(self._sandbox)
+
+        return self._do(calling())
+
+    @property
+    def url(self) -> str:
+        """The base URL, `http://127.0.0.1:PORT`; raises RuntimeError unless running."""
+        return self._sandbox.url
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; raises RuntimeError unless running."""
+        return self._sandbox.port
+
+    @property
+    def store_hash(self) -> str:
+        """The one store there is."""
+        return self._sandbox.store_hash
+
+    @property
+    def access_token(self) -> str:
+        """The token that is let in."""
+        return self._sandbox.access_token
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point `Store.from_env()` here, token included."""
+        return self._sandbox.environment
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The requests it has seen, oldest first."""
+        return self.call(lambda sandbox: list(sandbox.requests))
+
+    def requests_of(self, operation: Operation | str) -> list[RecordedRequest]:
+        """Return the requests of one operation: `list`, `upsert` or `delete`."""
+        return self.call(lambda sandbox: sandbox.requests.of(operation))
+
+    @property
+    def calls(self) -> Counter[Operation]:
+        """How many requests arrived, per operation; refused and dropped ones included."""
+        return self.call(lambda sandbox: sandbox.calls)
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How many answers were given, per status."""
+        return self.call(lambda sandbox: sandbox.statuses)
+
+    @property
+    def count_429(self) -> int:
+        """How many requests were answered 429, for whatever reason."""
+        return self.call(lambda sandbox: sandbox.count_429)
+
+    def in_flight(self, operation: Operation | str | None = None) -> int:
+        """Return how many requests are open now, of one operation or of all."""
+        return self.call(lambda sandbox: sandbox.in_flight(operation))
+
+    def peak_in_flight(self, operation: Operation | str) -> int:
+        """Return the most requests of an operation there were at once."""
+        return self.call(lambda sandbox: sandbox.peak_in_flight(operation))
+
+    def fail_next(
+        self,
+        *faults: Fault | FaultKind | str | None,
+        operation: Operation | str | None = None,
+        times: int = 1,
+    ) -> None:
+        """Give the next requests these faults in order, `times` over; None for a healthy one.
+
+        `fail_next("503", "drop_after", operation="upsert")`. A line such as `slow,delay_s=0.2`
+        works, too. Requests after them are healthy. Raises ValueError for an unknown fault.
+        """
+        if times < 1 or not faults:
+            raise ValueError("give at least one fault, and times of at least 1")
+        self.call(lambda sandbox: sandbox.faults.script(faults * times, operation))
+
+    def add_fault(self, fault: Fault | FaultKind | str) -> int:
+        """Put a fault in force, such as `503=5%,operation=list`; returns its number."""
+        return self.call(lambda sandbox: sandbox.faults.add(fault))
+
+    def remove_fault(self, number: int) -> bool:
+        """End the fault of this number; False if there is none any more."""
+        return self.call(lambda sandbox: sandbox.faults.remove(number))
+
+    def clear_faults(self) -> None:
+        """End all faults, those of `fail_next` too."""
+        self.call(lambda sandbox: sandbox.faults.clear())
+
+    def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
+        """Put rows straight in; see `Sandbox.seed`."""
+        return self._do(self._sandbox.seed(rows, replace=replace))
+
+    def rows(self) -> list[StoredRow]:
+        """Return all stored rows by ascending id."""
+        return self._do(self._sandbox.rows())
+
+    def values(self) -> dict[tuple[int, int], str]:
+        """Return all stored values by (customer_id, attribute_id)."""
+        return self._do(self._sandbox.values())
+
+    def count(self) -> int:
+        """Return the number of stored rows."""
+        return self._do(self._sandbox.count())
+
+    def delete_rows(self, ids: Iterable[int]) -> int:
+        """Delete rows past the endpoint; returns how many there were."""
+        return self._do(self._sandbox.delete_rows(ids))
+
+    def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
+        """Return to an empty, healthy store, or `only` parts of it; see `Sandbox.reset`."""
+        self._do(self._sandbox.reset(only))
+
+    def reject_customers(self, customer_ids: Iterable[int]) -> None:
+        """Let customers not exist (any more): an upsert that names one is refused."""
+        self.call(lambda sandbox: sandbox.reject_customers(customer_ids))
+
+    def accept_customers(self, customer_ids: Iterable[int] | None = None) -> None:
+        """Let rejected customers exist again, by default all of them."""
+        self.call(lambda sandbox: sandbox.accept_customers(customer_ids))
+
+    @property
+    def quota_left(self) -> int | None:
+        """Units left in the current window, or None without a quota."""
+        return self.call(lambda sandbox: sandbox.quota_left)
+
+    @property
+    def windows(self) -> list[Window]:
+        """What each quota window granted and refused, oldest first."""
+        return self.call(lambda sandbox: sandbox.windows)
+
+    def set_quota(self, quota: int | None) -> None:
+        """Change the store's plan, in the middle of the window."""
+        self.call(lambda sandbox: sandbox.set_quota(quota))
+
+    def spend(self, units: int) -> None:
+        """Let another app of the store spend units of the current window."""
+        self.call(lambda sandbox: sandbox.spend(units))
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds between arrival and application; may be set at any time."""
+        return self._sandbox.latency_ms
+
+    @latency_ms.setter
+    def latency_ms(self, latency_ms: float) -> None:
+        self.call(lambda sandbox: setattr(sandbox, "latency_ms", latency_ms))
