@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import math
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
 from bc_attrvals.cli.text import counted, examples
-from bc_attrvals.sandbox import Fault, Sandbox
+from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
+from bc_attrvals.sandbox.faults import MAX_DELAY_S
 
 __all__ = ["quota_option", "sandbox"]
 
@@ -19,15 +23,28 @@ __all__ = ["quota_option", "sandbox"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _quota(ctx: click.Context, param: click.Parameter, text: str) -> int | None:
-    if text.lower() == "none":
+#: Calls per 30 s that the plans allow: documented, but for Enterprise, whose contracts say.
+PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
+_MOST_SEEDED: Final = 10_000_000
+_LONGEST_WINDOW_S: Final = 86_400.0
+
+
+_ON_THE_LINE: Final = ParameterSource.COMMANDLINE
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: somebody wanted it
+    """Ctrl-C came while the values were made."""
+
+
+def _quota(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    if text is None or text.lower() == "none":
         return None
     if text.isascii() and text.isdigit() and 0 < len(text) < 10:
         return int(text)
     raise click.BadParameter(f"{text!r} is neither a number nor none", ctx=ctx, param=param)
 
 
-def quota_option(default: str) -> Callable[[F], F]:
+def quota_option(default: str | None) -> Callable[[F], F]:
     """Add `--quota N|none`."""
     return click.option(
         "--quota",
@@ -42,60 +59,142 @@ def quota_option(default: str) -> Callable[[F], F]:
 def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> list[Fault]:
     faults = []
     for text in given:
-        kind, equals, probability = text.partition("=")
         try:
-            faults.append(Fault(kind, probability=float(probability) if equals else 1.0))
+            faults.append(Fault.parse(text))
         except ValueError as error:
             raise click.BadParameter(f"{text!r}: {error}", ctx=ctx, param=param) from None
     return faults
 
 
+def _within(least: float, most: float, *, open_start: bool = False) -> Callable[..., float | None]:
+    """Return a callback that lets finite numbers of a range through."""
+
+    def check(ctx: click.Context, param: click.Parameter, number: float | None) -> float | None:
+        if number is None:
+            return None
+        # click's own range lets NaN pass.
+        if (
+            math.isfinite(number)
+            and least <= number <= most
+            and not (open_start and number == least)
+        ):
+            return number
+        start = f"above {least:g} and up" if open_start else f"from {least:g}"
+        message = f"{number:g} is not a number {start} to {most:,.0f}"
+        raise click.BadParameter(message, ctx=ctx, param=param)
+
+    return check
+
+
+def _fault_help() -> str:
+    return "\n".join(
+        (
+            "\b",
+            "Faults are KIND[=SHARE][,FIELD=VALUE]...:",
+            *(f"  {line}" for line in _in_lines("kinds: ", [kind.value for kind in FaultKind])),
+            "  SHARE of the calls, 0.05 or 5% [default: all]",
+            "  operation=list|upsert|delete   only GET, PUT or DELETE",
+            "  times=N after=N                so often, and not before N calls",
+            "  delay_s=S retry_after_s=S      how late; what the answer asks for",
+            "  applied=yes                    the call is carried out all the same",
+        )
+    )
+
+
+def _in_lines(label: str, words: Sequence[str], width: int = 76) -> Iterator[str]:
+    line = label + words[0]
+    for word in words[1:]:
+        if len(line) + len(word) + 2 > width:
+            yield line + ","
+            line = " " * len(label) + word
+        else:
+            line += f", {word}"
+    yield line
+
+
 @click.command(
-    epilog=examples(
+    epilog=_fault_help()
+    + "\n\n"
+    + examples(
         "bc-attrvals sandbox --port 8080 --seed-values 10000",
-        "bc-attrvals sandbox --quota none --latency-ms 80 --fault 503=0.05 --fault drop_after=0.01",
+        "bc-attrvals sandbox --plan pro --latency-ms 80 --fault 503=5% --fault drop_after=0.01",
+        "bc-attrvals sandbox --fault 429,operation=upsert,times=3 --fault slow=0.1,delay_s=2",
+        "bc-attrvals sandbox --json      (one line for another program to read)",
+        "curl http://127.0.0.1:8080/sandbox/state",
     )
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
 @click.option(
-    "--database", default=":memory:", metavar="FILE", help="Keeps the values for the next time."
+    "--plan",
+    type=click.Choice(list(PLANS), case_sensitive=False),
+    help="The store's plan: 150 calls in 30 s, pro 450, unlimited none. [default: standard]",
 )
-@quota_option("150")
-@click.option("--window-s", type=float, default=30.0, show_default=True, help="Of the quota.")
-@click.option("--latency-ms", type=float, default=0.0, help="Before each call is applied.")
+@quota_option(None)
+@click.option(
+    "--window-s",
+    type=float,
+    callback=_within(0, _LONGEST_WINDOW_S, open_start=True),
+    help="How long a window of the quota lasts. [default: 30]",
+)
+@click.option(
+    "--latency-ms",
+    type=float,
+    default=0.0,
+    callback=_within(0, MAX_DELAY_S * 1000),
+    help="Before each call is applied.",
+)
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     callback=_faults,
-    metavar="KIND=PROBABILITY",
-    help="Calls that go wrong, such as 503=0.05, drop_after=0.01 or hang=0.001. Repeatable.",
+    metavar="SPEC",
+    help="Calls that go wrong, such as 503=5%; see below. Repeatable.",
 )
 @click.option(
-    "--seed-values", type=click.IntRange(0), default=0, metavar="N", help="Begin with N values."
+    "--seed-values",
+    type=click.IntRange(0, _MOST_SEEDED),
+    default=0,
+    metavar="N",
+    help="Begin with N values.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
+@click.option(
+    "--database", default=":memory:", metavar="FILE", help="Keeps the values for the next time."
 )
 @output_options()
 @pass_settings
 def sandbox(
     settings: Settings,
     *,
-    port: int,
-    database: str,
+    plan: str | None,
     quota: int | None,
-    window_s: float,
+    window_s: float | None,
     latency_ms: float,
     faults: list[Fault],
     seed_values: int,
+    port: int,
+    database: str,
 ) -> None:
     """Serve an emulated store on 127.0.0.1 until Ctrl-C, and print how to reach it.
 
-    It has the service's rules: the quota, ten values a call, three calls at once.
+    It has the service's rules: the quota, ten values a call, three PUTs at once. Its address is
+    also a page for the browser, with rows, requests, quota and faults; the same is there as JSON
+    under /sandbox (GET /sandbox lists it) for the test suites of other languages.
+
+    Exit status: 0 when stopped by Ctrl-C or SIGTERM, 2 usage, or a port or file that can't be had.
     """
+    quota_given = click.get_current_context().get_parameter_source("quota") is _ON_THE_LINE
+    if plan is not None and quota_given:
+        raise click.UsageError("give --plan or --quota, not both")
+    if not quota_given:
+        quota = PLANS[plan or "standard"]
+    if quota is None and window_s is not None:
+        raise click.UsageError("--window-s has no meaning without a quota")
     try:
         emulated = Sandbox(
             database,
             quota=quota,
-            window_s=window_s,
+            window_s=30.0 if window_s is None else window_s,
             latency_ms=latency_ms,
             faults=faults,
             port=port,
@@ -111,9 +210,11 @@ async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_v
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
-        await emulated.seed(
-            (item.customer_id, item.attribute_id, item.value) for item in sample_values(seed_values)
-        )
+        try:
+            await emulated.seed(_seeds(stopper, seed_values))
+        except _Stopped:
+            settings.note("Stopped before it served.")
+            return
         _announce(settings, emulated)
         await stopper.wait()
         told = f"{counted(emulated.requests.seen, 'call')}, {emulated.count_429:,} answered 429"
@@ -122,16 +223,32 @@ async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_v
     settings.note(f"Stopped after {told}.")
 
 
+def _seeds(stopper: Stopper, count: int) -> Iterator[tuple[int, int, str]]:
+    for item in sample_values(count):
+        if stopper.stopped:
+            raise _Stopped
+        yield item.customer_id, item.attribute_id, item.value
+
+
 def _announce(settings: Settings, emulated: Sandbox) -> None:
-    variables = {
-        "BIGCOMMERCE_API_URL": emulated.url,
-        "BIGCOMMERCE_STORE_HASH": emulated.store_hash,
-        # It opens nothing but this emulation.
-        "BIGCOMMERCE_ACCESS_TOKEN": emulated.access_token,
-    }
-    settings.note("Serving until Ctrl-C; in another shell:")
+    variables = emulated.environment
     if settings.json:
-        settings.summarize("", {"command": "sandbox", "port": emulated.port, **variables})
+        connection = {
+            "command": "sandbox",
+            "url": emulated.url,
+            "port": emulated.port,
+            "page": f"{emulated.url}/",
+            "control": f"{emulated.url}/sandbox",
+            "store_hash": emulated.store_hash,
+            # It opens nothing but this emulation.
+            "access_token": emulated.access_token,
+            **variables,
+        }
+        settings.summarize("", connection)
+    settings.note(f"Serving {emulated.url} until Ctrl-C.")
+    settings.note(f"In the browser: {emulated.url}/")
+    if settings.json:
         return
+    settings.note("In another shell:")
     for name, value in variables.items():
-        click.echo(f"export {name}={value}")
+        click.echo(f"export {name}={shlex.quote(value)}")
