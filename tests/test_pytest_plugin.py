@@ -1,0 +1,191 @@
+"""The fixtures in a user's own project: pytest in another process, under each plugin and mode."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+Run = Callable[..., str]
+ANYIO = "anyio.pytest_plugin"
+BOTH = (ANYIO, "pytest_asyncio.plugin")
+
+SESSION_LOOP = """asyncio_mode = auto
+asyncio_default_test_loop_scope = session
+asyncio_default_fixture_loop_scope = session"""
+
+ON_ANYIO = """
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+pytestmark = pytest.mark.anyio
+"""
+
+ASYNC_TESTS = """
+import pytest, pytest_asyncio
+from bc_attrvals import AttributeValueUpsert
+
+{mark}
+
+@{fixture}
+async def filled(bc_store):
+    await bc_store.attribute_values.upsert([AttributeValueUpsert(1, 1, "a")])
+    return bc_store
+
+async def test_a_store_open_in_the_loop_of_the_test(bc_store, bc_sandbox):
+    bc_sandbox.fail_next("503", "drop_after", operation="upsert")
+    report = await bc_store.attribute_values.upsert([AttributeValueUpsert(5, 1, "v")])
+    assert (report.stored, report.retries) == (1, 2)
+    assert bc_sandbox.values() == {{(5, 1): "v"}}
+    assert [one.status for one in bc_sandbox.requests] == [503, None, 200]
+
+async def test_each_test_has_its_own(bc_store, bc_sandbox):
+    assert bc_sandbox.requests == []
+    assert await bc_store.attribute_values.count() == 0
+
+async def test_async_fixtures_may_use_it(filled):
+    assert await filled.attribute_values.count() == 1
+
+@pytest.mark.bc_sandbox(quota=7)
+@pytest.mark.bc_store(user_agent="mine")
+async def test_marks_give_options(bc_store, bc_sandbox):
+    await bc_store.attribute_values.count()
+    assert bc_sandbox.quota_left == 6
+    assert "mine" in bc_sandbox.requests[0].headers["User-Agent"]
+"""
+
+SYNC_TESTS = """
+import json, urllib.request
+
+def call(bc_sandbox, method, body=None):
+    path = f"/stores/{bc_sandbox.store_hash}/v3/customers/attribute-values"
+    request = urllib.request.Request(bc_sandbox.url + path, body, method=method)
+    request.add_header("X-Auth-Token", bc_sandbox.access_token)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["data"]
+
+def test_any_client_will_do(bc_sandbox):
+    bc_sandbox.seed([(1, 1, "a")])
+    assert [row["attribute_value"] for row in call(bc_sandbox, "GET")] == ["a"]
+    item = {"customer_id": 2, "attribute_id": 1, "value": "b"}
+    call(bc_sandbox, "PUT", json.dumps([item]).encode())
+    assert [row.value for row in bc_sandbox.rows()] == ["a", "b"]
+    assert [one.method for one in bc_sandbox.requests] == ["GET", "PUT"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Run:
+    """Run pytest on a file in a project elsewhere; returns what it said."""
+
+    def run(text: str, *plugins: str, ini: str = "", status: int = 0) -> str:
+        # Those named and no others: each costs time, and may hide what another one lacks.
+        plugins = [f"-p{name}" for name in ("bc_attrvals.pytest_plugin", *plugins)]
+        strict = ["--strict-markers", "-W", "error", "-p", "no:cacheprovider"]
+        if "pytest_asyncio.plugin" in str(plugins) and "fixture_loop_scope" not in ini:
+            ini += "\nasyncio_default_fixture_loop_scope = function"
+        (tmp_path / "test_it.py").write_text(text)
+        (tmp_path / "pytest.ini").write_text(f"[pytest]\n{ini}")
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "pytest", *plugins, *strict],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("mark", "fixture", "ini"),
+    [
+        ("pytestmark = pytest.mark.asyncio", "pytest_asyncio.fixture", ""),
+        ("", "pytest.fixture", "asyncio_mode = auto"),
+        (
+            'pytestmark = pytest.mark.asyncio(loop_scope="module")',
+            'pytest_asyncio.fixture(loop_scope="module")',
+            "",
+        ),
+        (
+            "",
+            "pytest.fixture",
+            SESSION_LOOP,
+        ),
+        (
+            ON_ANYIO,
+            "pytest.fixture",
+            "",
+        ),
+    ],
+    ids=["strict", "auto", "module loop", "session loop", "anyio"],
+)
+def test_under_each_plugin(project: Run, mark: str, fixture: str, ini: str) -> None:
+    said = project(ASYNC_TESTS.format(mark=mark, fixture=fixture), *BOTH, ini=ini)
+    assert "4 passed" in said
+
+
+def test_anyio_alone_and_sync_tests_need_no_pytest_asyncio(project: Run) -> None:
+    text = ASYNC_TESTS.format(mark=ON_ANYIO, fixture="pytest.fixture")
+    text = text.replace(", pytest_asyncio", "")
+    assert "5 passed" in project(text + SYNC_TESTS, ANYIO)
+
+
+def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:
+    text = """
+        import pytest
+        @pytest.fixture
+        def anyio_backend_name(): return "trio"
+        def test_sync(bc_store): pass
+        @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+        def test_other(bc_store, anyio_backend): pass
+        @pytest.mark.bc_sandbox(150)
+        def test_marks(bc_sandbox): pass
+        """
+    said = project(re.sub("^        ", "", text, flags=re.MULTILINE), ANYIO, status=1)
+    assert "a sync test may use bc_sandbox" in said
+    assert "bc_store needs asyncio, and this test runs on trio" in said
+    assert "@pytest.mark.bc_sandbox takes options by name alone" in said
+    assert "3 errors" in said
+
+
+def test_the_example_of_the_readme_passes(project: Run) -> None:
+    section = README.split("\n## Testing your own code\n")[1].split("\n## ")[0]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert example is not None
+    said = project(example[1], *BOTH)
+    assert f"{example[1].count('def test_')} passed" in said
+
+
+def test_pytest_starts_without_the_client(project: Run) -> None:
+    modules = ("aiohttp", "attrs", "msgspec", "sqlite3", "bc_attrvals.store", "bc_attrvals.sandbox")
+    said = project(
+        f"import sys\ndef test_it():\n    assert not set({modules}) & set(sys.modules)\n",
+        *BOTH,
+    )
+    assert "1 passed" in said
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = settings["project"]["entry-points"]["pytest11"]
+    assert found == {"bc_attrvals": "bc_attrvals.pytest_plugin"}
+    assert not any("pytest" in name for name in settings["project"]["dependencies"])
