@@ -68,6 +68,12 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     mark = node.get_closest_marker("asyncio")
     # pytest-asyncio puts its mark on what it takes over in auto mode.
     if mark is not None and request.config.pluginmanager.hasplugin("bc_attrvals_asyncio"):
+        if "anyio_backend" in request.fixturenames:
+            pytest.fail(
+                "pytest-asyncio runs this test and anyio its async fixtures, in another loop: "
+                "leave @pytest.mark.anyio out, or set asyncio_mode = strict",
+                pytrace=False,
+            )
         scope = mark.kwargs.get("loop_scope") or mark.kwargs.get("scope")
         if scope is None:
             scope = _default_loop_scope(request.config)

@@ -167,6 +167,16 @@ def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:
     assert "3 errors" in said
 
 
+def test_two_plugins_at_once_are_told_of(project: Run) -> None:
+    said = project(
+        "import pytest\n" + ON_ANYIO + "\nasync def test_it(bc_store): pass\n",
+        *BOTH,
+        ini="asyncio_mode = auto",
+        status=1,
+    )
+    assert "set asyncio_mode = strict" in said
+
+
 def test_the_example_of_the_readme_passes(project: Run) -> None:
     section = README.split("\n## Testing your own code\n")[1].split("\n## ")[0]
     example = re.search(r"```python\n(.*?)```", section, re.DOTALL)

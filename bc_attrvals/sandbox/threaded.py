@@ -85,9 +85,10 @@ class ThreadedSandbox:
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
         if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            # In its own thread, for the caller's may have a loop running.
+            ending = asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop)
+            ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             thread.join()
-            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:

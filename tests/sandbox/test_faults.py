@@ -182,6 +182,8 @@ async def test_a_caller_may_bring_the_control_itself() -> None:
         ({"kind": "500", "times": 0}, "times"),
         ({"kind": "500", "after": -1}, "after"),
         ({"kind": "500", "delay_s": -1}, "delay_s"),
+        ({"kind": "500", "delay_s": float("nan")}, "delay_s"),
+        ({"kind": "drop_befor"}, "did you mean drop_before"),
         ({"kind": "500", "retry_after_s": -1}, "retry_after_s"),
         ({"kind": "500", "operation": "get"}, "unknown operation 'get'; one of list"),
         ({"kind": "hang", "retry_after_s": 1}, "retry_after_s"),
@@ -191,3 +193,28 @@ async def test_a_caller_may_bring_the_control_itself() -> None:
 def test_faults_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Fault(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("503", Fault("503")),
+        ("503=0.05", Fault("503", probability=0.05)),
+        (" 503 = 5% , operation = list ", Fault("503", probability=0.05, operation="list")),
+        ("429,retry_after_s=2,times=3", Fault("429", retry_after_s=2, times=3)),
+        ("504,applied=yes,after=10", Fault("504", applied=True, after=10)),
+        ("slow=1e-1,delay_s=.5", Fault("slow", probability=0.1, delay_s=0.5)),
+    ],
+)
+def test_a_fault_is_told_in_one_line(line: str, fault: Fault) -> None:
+    assert Fault.parse(line) == fault
+
+
+def test_faults_have_numbers_to_end_them_by() -> None:
+    faults = Faults()
+    numbers = [faults.add("503,times=1"), faults.add("500=5%"), faults.add(FaultKind.HANG)]
+    assert len(set(numbers)) == 3
+    assert [active.number for active in faults.active] == numbers
+    assert faults.remove(numbers[1])
+    assert not faults.remove(numbers[1])
+    assert [active.fault.kind for active in faults.active] == ["503", "hang"]

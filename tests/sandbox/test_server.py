@@ -221,6 +221,11 @@ def test_quirks_and_options_are_checked() -> None:
         Quirks(order="random")  # type: ignore[arg-type] # the point of the test
     with pytest.raises(ValueError, match="latency_ms"):
         Sandbox(latency_ms=-1)
+    for latency_ms in (float("nan"), float("inf"), 1e12):
+        with pytest.raises(ValueError, match="latency_ms"):
+            Sandbox(latency_ms=latency_ms)
+        with pytest.raises(ValueError, match="latency_ms"):
+            Sandbox().latency_ms = latency_ms
     with pytest.raises(ValueError, match="max_concurrent_puts"):
         Sandbox(max_concurrent_puts=0)
 
