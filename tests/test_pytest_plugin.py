@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 Run = Callable[..., str]
 ANYIO = "anyio.pytest_plugin"
 BOTH = (ANYIO, "pytest_asyncio.plugin")
-
-SESSION_LOOP = """asyncio_mode = auto
-asyncio_default_test_loop_scope = session
-asyncio_default_fixture_loop_scope = session"""
 
 ON_ANYIO = """
 @pytest.fixture(scope="module")
@@ -86,18 +83,19 @@ def test_any_client_will_do(bc_sandbox):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Run:
-    """Run pytest on a file in a project elsewhere; returns what it said."""
+    """Run pytest on files in a project elsewhere; returns what it said."""
 
-    def run(text: str, *plugins: str, ini: str = "", status: int = 0) -> str:
+    def run(*files: str, plugins: tuple[str, ...] = BOTH, ini: str = "", status: int = 0) -> str:
         # Those named and no others: each costs time, and may hide what another one lacks.
-        plugins = [f"-p{name}" for name in ("bc_attrvals.pytest_plugin", *plugins)]
+        loaded = [f"-p{name}" for name in ("bc_attrvals.pytest_plugin", *plugins)]
         strict = ["--strict-markers", "-W", "error", "-p", "no:cacheprovider"]
-        if "pytest_asyncio.plugin" in str(plugins) and "fixture_loop_scope" not in ini:
+        if plugins == BOTH and "fixture_loop_scope" not in ini:
             ini += "\nasyncio_default_fixture_loop_scope = function"
-        (tmp_path / "test_it.py").write_text(text)
+        for number, text in enumerate(files):
+            (tmp_path / f"test_{number}.py").write_text(text)
         (tmp_path / "pytest.ini").write_text(f"[pytest]\n{ini}")
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "pytest", *plugins, *strict],
+            [sys.executable, "-W", "error", "-m", "pytest", *loaded, *strict],
             cwd=tmp_path,
             env={
                 **os.environ,
@@ -115,38 +113,47 @@ def project(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize(
-    ("mark", "fixture", "ini"),
-    [
-        ("pytestmark = pytest.mark.asyncio", "pytest_asyncio.fixture", ""),
-        ("", "pytest.fixture", "asyncio_mode = auto"),
-        (
+def async_tests(mark: str, fixture: str) -> str:
+    return ASYNC_TESTS.format(mark=mark, fixture=fixture)
+
+
+def test_under_pytest_asyncio_in_strict_mode_and_anyio_side_by_side(project: Run) -> None:
+    section = README.split("\n## Testing your own code\n")[1].split("\n## ")[0]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert example is not None
+    assert example[1].count("def test_") == 3
+    said = project(
+        async_tests("pytestmark = pytest.mark.asyncio", "pytest_asyncio.fixture"),
+        async_tests(
             'pytestmark = pytest.mark.asyncio(loop_scope="module")',
             'pytest_asyncio.fixture(loop_scope="module")',
-            "",
         ),
-        (
-            "",
-            "pytest.fixture",
-            SESSION_LOOP,
+        async_tests(ON_ANYIO, "pytest.fixture"),
+        example[1],
+    )
+    assert "15 passed" in said
+
+
+def test_under_pytest_asyncio_in_auto_mode(project: Run) -> None:
+    said = project(
+        async_tests("", "pytest.fixture"),
+        async_tests(
+            'pytestmark = pytest.mark.asyncio(loop_scope="function")',
+            'pytest_asyncio.fixture(loop_scope="function")',
         ),
-        (
-            ON_ANYIO,
-            "pytest.fixture",
-            "",
-        ),
-    ],
-    ids=["strict", "auto", "module loop", "session loop", "anyio"],
-)
-def test_under_each_plugin(project: Run, mark: str, fixture: str, ini: str) -> None:
-    said = project(ASYNC_TESTS.format(mark=mark, fixture=fixture), *BOTH, ini=ini)
-    assert "4 passed" in said
+        "import pytest\n" + ON_ANYIO + "\nasync def test_two_plugins_at_once(bc_store): pass\n",
+        ini="""asyncio_mode = auto
+asyncio_default_test_loop_scope = session
+asyncio_default_fixture_loop_scope = session""",
+        status=1,
+    )
+    assert "8 passed, 1 error" in said
+    assert "set asyncio_mode = strict" in said
 
 
 def test_anyio_alone_and_sync_tests_need_no_pytest_asyncio(project: Run) -> None:
-    text = ASYNC_TESTS.format(mark=ON_ANYIO, fixture="pytest.fixture")
-    text = text.replace(", pytest_asyncio", "")
-    assert "5 passed" in project(text + SYNC_TESTS, ANYIO)
+    text = async_tests(ON_ANYIO, "pytest.fixture").replace(", pytest_asyncio", "")
+    assert "5 passed" in project(text, SYNC_TESTS, plugins=(ANYIO,))
 
 
 def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:
@@ -160,36 +167,17 @@ def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:
         @pytest.mark.bc_sandbox(150)
         def test_marks(bc_sandbox): pass
         """
-    said = project(re.sub("^        ", "", text, flags=re.MULTILINE), ANYIO, status=1)
+    said = project(textwrap.dedent(text), plugins=(ANYIO,), status=1)
     assert "a sync test may use bc_sandbox" in said
     assert "bc_store needs asyncio, and this test runs on trio" in said
     assert "@pytest.mark.bc_sandbox takes options by name alone" in said
     assert "3 errors" in said
 
 
-def test_two_plugins_at_once_are_told_of(project: Run) -> None:
-    said = project(
-        "import pytest\n" + ON_ANYIO + "\nasync def test_it(bc_store): pass\n",
-        *BOTH,
-        ini="asyncio_mode = auto",
-        status=1,
-    )
-    assert "set asyncio_mode = strict" in said
-
-
-def test_the_example_of_the_readme_passes(project: Run) -> None:
-    section = README.split("\n## Testing your own code\n")[1].split("\n## ")[0]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert example is not None
-    said = project(example[1], *BOTH)
-    assert f"{example[1].count('def test_')} passed" in said
-
-
 def test_pytest_starts_without_the_client(project: Run) -> None:
     modules = ("aiohttp", "attrs", "msgspec", "sqlite3", "bc_attrvals.store", "bc_attrvals.sandbox")
     said = project(
-        f"import sys\ndef test_it():\n    assert not set({modules}) & set(sys.modules)\n",
-        *BOTH,
+        f"import sys\ndef test_it():\n    assert not set({modules}) & set(sys.modules)\n"
     )
     assert "1 passed" in said
 
