@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Final
 
@@ -27,8 +28,10 @@ _NEVER_RETRIED: Final = frozenset({501, 505})
 
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
     del instance
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        message = f"{attribute.name} must be a number above 0, not {value!r}"
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    # Without end, a wait is for ever: full jitter draws from 0 to the bound.
+    if not good or not 0 < value < math.inf:
+        message = f"{attribute.name} must be a finite number above 0, not {value!r}"
         raise InvalidInputError(message, field=attribute.name)
 
 
@@ -88,8 +91,11 @@ def is_retryable(error: BCAttrValsError) -> bool:
 def ends_job(error: BCAttrValsError) -> bool:
     """Return whether an error ends a whole job, for nothing sent after it could succeed.
 
-    401 (wrong token), 403 (missing scope), 404 (wrong store), a suspended store, a closed Store.
+    401 (wrong token), 403 (missing scope), 404 (wrong store), a suspended store, a closed Store,
+    and a redirect: what stands there is not the service, and the token is not sent on.
     """
     if isinstance(error, StoreSuspendedError | StoreStateError):
         return True
-    return isinstance(error, APIError) and error.status in {401, 403, 404}
+    if not isinstance(error, APIError):
+        return False
+    return error.status in {401, 403, 404} or 300 <= error.status < 400
