@@ -517,6 +517,15 @@ async def test_a_server_that_promises_ever_more_pages_is_left_after_a_few(
 
 
 @AHEAD
+async def test_a_count_of_no_pages_hides_no_rows(read_ahead: int) -> None:
+    def lie(page: int, ids: list[int], total: int, pages: int) -> tuple[list[int], int, int, int]:
+        return ids, page, total, 0
+
+    async with listing(Pager(list(range(1, 11)), lie=lie)) as store:
+        assert await ids_of(store, read_ahead) == list(range(1, 11))
+
+
+@AHEAD
 async def test_an_empty_page_in_the_middle_is_no_end(read_ahead: int) -> None:
     pager = Pager(
         list(range(1, 25)),

@@ -15,7 +15,7 @@ import cattrs
 import msgspec
 from cattrs.gen import make_dict_structure_fn
 
-from bc_attrvals.core.models import AttributeValue, Page, Pagination
+from bc_attrvals.core.models import AttributeValue, Page, Pagination, page_of
 from bc_attrvals.errors import DecodeError
 
 __all__ = ["convert_page", "convert_rows"]
@@ -82,7 +82,7 @@ def convert_page(body: bytes) -> Page:
     data = _structure(envelope.get("data"), list[AttributeValue], "$.data")
     meta = envelope.get("meta")
     pagination = meta.get("pagination") if isinstance(meta, dict) else None
-    return Page(data, _structure(pagination, Pagination, "$.meta.pagination"))
+    return page_of(data, _structure(pagination, Pagination, "$.meta.pagination"))
 
 
 def convert_rows(body: bytes) -> list[AttributeValue]:

@@ -7,13 +7,14 @@ answers (older reference pages say `value` in both); the one Python name is `val
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
 import attrs
 import msgspec
 
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import DecodeError, InvalidInputError
 
 __all__ = [
     "MAX_ID",
@@ -152,3 +153,19 @@ class Page:
 
     data: list[AttributeValue]
     pagination: Pagination
+
+
+def page_of(data: list[AttributeValue], pagination: Pagination) -> Page:
+    """Return a page whose counts can be followed.
+
+    Rows under a count of no pages are pages all the same: their number is that of the total.
+    Raises `DecodeError` for a negative count, for nothing true could be made of it.
+    """
+    if pagination.total < 0 or pagination.total_pages < 0:
+        field = "total" if pagination.total < 0 else "total_pages"
+        raise DecodeError("negative", place=f"$.meta.pagination.{field}")
+    if data and not pagination.total_pages:
+        per_page = pagination.per_page if pagination.per_page > 0 else len(data)
+        pages = max(1, math.ceil(pagination.total / per_page))
+        pagination = attrs.evolve(pagination, total_pages=pages)
+    return Page(data, pagination)

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 import msgspec
 
-from bc_attrvals.core.models import AttributeValue, Page, Pagination
+from bc_attrvals.core.models import AttributeValue, Page, Pagination, page_of
 from bc_attrvals.errors import (
     APIError,
     AuthenticationError,
@@ -64,7 +64,7 @@ def decode_page(body: bytes) -> Page:
     """Read the answer of a GET. Raises `DecodeError` with the place of what it can't read."""
     try:
         envelope = _PAGE_DECODER.decode(body)
-        return Page(_in_utc(envelope.data), envelope.meta.pagination)
+        return page_of(_in_utc(envelope.data), envelope.meta.pagination)
     except _REFUSALS:
         from bc_attrvals.core.convert import convert_page
 

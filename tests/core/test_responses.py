@@ -261,6 +261,28 @@ def test_a_page_without_pagination_says_where_it_is_missing(body: bytes, place: 
     assert caught.value.place == place
 
 
+@pytest.mark.parametrize("field", ["total", "total_pages"])
+@pytest.mark.parametrize("rows", [(), (row(),)])
+def test_a_negative_count_is_refused_with_its_place(field: str, rows: tuple[object, ...]) -> None:
+    check_agreement(page_body(*rows, **{field: -1}))
+    with pytest.raises(DecodeError) as caught:
+        decode_page(page_body(*rows, **{field: -1}))
+    assert caught.value.place == f"$.meta.pagination.{field}"
+
+
+@pytest.mark.parametrize(
+    ("total", "per_page", "pages"), [(3, 50, 1), (51, 50, 2), (100, 50, 2), (7, 0, 4), (0, 50, 1)]
+)
+def test_rows_under_a_count_of_no_pages_are_pages_all_the_same(
+    total: int, per_page: int, pages: int
+) -> None:
+    body = page_body(row(), row(), total=total, per_page=per_page, total_pages=0)
+    check_agreement(body)
+    assert decode_page(body).pagination.total_pages == pages
+    # An empty listing has none.
+    assert decode_page(page_body(total=0, total_pages=0)).pagination.total_pages == 0
+
+
 def test_a_decode_error_holds_no_value_of_a_customer() -> None:
     secret = "4111 1111 1111 1111"
     for bad in (row(attribute_value=secret, id=secret), row(date_created=secret), secret):
