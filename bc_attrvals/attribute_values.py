@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bc_attrvals.bulk import Outcomes, UpsertJob
 from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.diff import SyncPlan
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import (
     AttributeValue,
@@ -177,6 +177,7 @@ class AttributeValues:
         """
         if exactly_once:
             self._ensure_open()
+            check_filter(filter)
             parts = exact_rows(self._lister, filter, self._options, Job())
             async with aclosing(parts):
                 async for rows in parts:
@@ -199,7 +200,7 @@ class AttributeValues:
         a call on the wire keeps its slot until it is answered, and may be applied.
         """
         self._ensure_open()
-        items = list(items)
+        items = _listed("items", items)
         if not 0 < len(items) <= MAX_BATCH_SIZE:
             message = f"a call takes 1 to {MAX_BATCH_SIZE} items, not {len(items)}"
             raise InvalidInputError(message, field="items")
@@ -216,7 +217,7 @@ class AttributeValues:
         into a URL of 2,000 bytes. On cancellation see `put_batch`.
         """
         self._ensure_open()
-        ids = list(ids)
+        ids = _listed("ids", ids)
         check_ids(ids)
         requests = list(self._builder.deletes(ids, self._scheduler.limits.delete_size))
         if len(requests) != 1:
@@ -310,6 +311,7 @@ class AttributeValues:
         error of a call, `.report` says what was deleted.
         """
         self._ensure_open()
+        check_filter(filter)
         if (filter is None or filter.is_empty) and not everything:
             message = "an empty filter matches every value; say everything=True if you mean it"
             raise InvalidInputError(message, field="filter")
@@ -471,6 +473,13 @@ def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:
             message += f"; the first: {report.failures[0].error}"
         raise PartialFailureError(message, report)
     return report
+
+
+def _listed(field: str, values: Iterable[T]) -> list[T]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        message = f"{field} must be an iterable, not {type(values).__name__}"
+        raise InvalidInputError(message, field=field)
+    return list(values)
 
 
 def _check_range(field: str, value: int, low: int, high: int | None) -> None:

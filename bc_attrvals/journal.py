@@ -202,6 +202,9 @@ def finish(workset: WorkSet, seconds: float) -> None:
 
 
 def _plain(path: JournalPath) -> str:
+    if not isinstance(path, str | bytes | os.PathLike):
+        message = f"journal must be the path of a file, not {type(path).__name__}"
+        raise InvalidInputError(message, field="journal")
     plain = os.fsdecode(path)
     if not plain or "\0" in plain:
         message = f"journal must be the path of a file, not {plain!r}"

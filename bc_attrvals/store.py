@@ -7,7 +7,7 @@ import ipaddress
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, Self
@@ -122,14 +122,16 @@ class StoreView:
     ) -> StoreView:
         """Return a light view with other options; None keeps what this one has.
 
-        `priority` is for all its requests, `timeout` in seconds for each try.
+        `priority` is for all its requests, `timeout` in seconds for each try. Raises
+        `InvalidInputError`, whose `field` names the argument.
         """
         options = self._options
         if priority is not None:
-            options = attrs.evolve(options, priority=Priority(priority))
+            options = attrs.evolve(options, priority=_checked_priority(priority))
         if timeout is not None:
             options = attrs.evolve(options, timeout_s=_checked_timeout(timeout))
         if retry is not None:
+            _check_type("retry", retry, RetryPolicy)
             options = attrs.evolve(options, retry=retry)
         return StoreView(self._state, options)
 
@@ -192,6 +194,11 @@ class Store(StoreView):
         _check_pattern("access_token", access_token, _TOKEN, "visible ASCII characters")
         if user_agent is not None:
             _check_pattern("user_agent", user_agent, _USER_AGENT, "printable ASCII characters")
+        _check_type("limits", limits, Limits)
+        _check_type("retry", retry, RetryPolicy)
+        if session is not None:
+            _check_type("session", session, aiohttp.ClientSession)
+        trace_configs = _checked_traces(trace_configs)
         if session is not None and trace_configs:
             message = "trace_configs go with a session of our own; give them to yours"
             raise InvalidInputError(message, field="trace_configs")
@@ -201,7 +208,7 @@ class Store(StoreView):
         self._limits = limits
         self._caller_session = session
         self._quota = quota
-        self._trace_configs = tuple(trace_configs)
+        self._trace_configs = trace_configs
         self._user_agent = _full_user_agent(user_agent)
         super().__init__(
             _State(f"{store_hash!r} at {self._base_url}", EventBus()),
@@ -319,6 +326,30 @@ def _check_pattern(field: str, value: str, pattern: re.Pattern[str], what: str) 
     if not isinstance(value, str) or not pattern.fullmatch(value):
         message = f"{field} must be a string of {what}, not empty and not endless"
         raise InvalidInputError(message, field=field)
+
+
+def _check_type(field: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        message = f"{field} must be a {expected.__name__}, not {type(value).__name__}"
+        raise InvalidInputError(message, field=field)
+
+
+def _checked_traces(traces: object) -> tuple[aiohttp.TraceConfig, ...]:
+    if not isinstance(traces, Iterable):
+        message = f"trace_configs must be a sequence, not {type(traces).__name__}"
+        raise InvalidInputError(message, field="trace_configs")
+    checked = tuple(traces)
+    for one in checked:
+        _check_type("trace_configs", one, aiohttp.TraceConfig)
+    return checked
+
+
+def _checked_priority(value: Priority) -> Priority:
+    try:
+        return Priority(value)
+    except ValueError:
+        message = f"priority must be a Priority, not {value!r}"
+        raise InvalidInputError(message, field="priority") from None
 
 
 def _checked_timeout(value: float) -> float:

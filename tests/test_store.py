@@ -79,6 +79,12 @@ TOKEN = "t0ken-nobody-may-see"
         ({"base_url": TOKEN}, "base_url"),
         ({"base_url": None}, "base_url"),
         ({"base_url": b"https://host"}, "base_url"),
+        ({"limits": 5}, "limits"),
+        ({"limits": None}, "limits"),
+        ({"retry": 5}, "retry"),
+        ({"session": 5}, "session"),
+        ({"trace_configs": 5}, "trace_configs"),
+        ({"trace_configs": [5]}, "trace_configs"),
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ import attrs
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["MAX_URL_BYTES", "AttributeValueFilter", "When", "split_queries"]
+__all__ = ["MAX_URL_BYTES", "AttributeValueFilter", "When", "check_filter", "split_queries"]
 
 #: A moment: an aware datetime, or a date, which means its midnight UTC.
 When: TypeAlias = datetime | date
@@ -166,6 +166,14 @@ class AttributeValueFilter:
 
 _EVERYTHING: Final = AttributeValueFilter()
 
+
+def check_filter(filter: object) -> None:
+    """Raise `InvalidInputError` for what is neither a filter nor None."""
+    if filter is not None and not isinstance(filter, AttributeValueFilter):
+        message = f"filter must be an AttributeValueFilter or None, not {type(filter).__name__}"
+        raise InvalidInputError(message, field="filter")
+
+
 # The service's name for each field that holds a moment.
 _DATE_PARAMETERS: Final = (
     ("date_created", "date_created"),
@@ -192,8 +200,9 @@ def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[
     Their results do not overlap. An empty list means that nothing can match; `[""]` asks for
     everything. Colons and commas stand raw, for the service refused `20%3A00`.
 
-    Raises `InvalidInputError` when the name alone is longer than the room.
+    Raises `InvalidInputError` when the name alone is longer than the room, and for no filter.
     """
+    check_filter(filter)
     if filter is None:
         return [""]
     if filter.matches_nothing:
