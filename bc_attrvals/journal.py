@@ -253,7 +253,7 @@ def _is_there(path: str, name: str) -> bool:
     """Return whether the file is there; raise `JournalError` if it is no regular one."""
     found = False
     # SQLite opens its companions by name.
-    for suffix in ("-wal", "-journal", ""):
+    for suffix in ("-wal", "-journal", "-shm", ""):
         try:
             mode = os.lstat(path + suffix).st_mode
         except FileNotFoundError:
