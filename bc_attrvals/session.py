@@ -98,7 +98,7 @@ class Session:
         self._base_url = base_url
         self._max_response_bytes = max_response_bytes
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
-        headers = CIMultiDict(
+        self._headers: Mapping[str, str] | None = CIMultiDict(
             {
                 _AUTH_TOKEN: access_token,
                 hdrs.ACCEPT: _JSON,
@@ -106,15 +106,16 @@ class Session:
                 hdrs.USER_AGENT: user_agent,
             }
         )
+        # What raises below has this frame in its traceback, and reporters of crashes show locals.
+        del access_token
         self._owned = session is None
-        self._headers: Mapping[str, str] | None
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=headers,
+                headers=self._headers,
                 middlewares=(_no_resend,),
                 trace_configs=list(trace_configs),
             )
@@ -125,7 +126,6 @@ class Session:
             if getattr(session, "_loop", loop) is not loop:
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
-            self._headers = headers
             # Given for one request, middlewares replace the session's; the caller's stay in use.
             own: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
             self._middlewares = (_no_resend, *own)
@@ -160,6 +160,10 @@ class Session:
             OSError,
         ) as error:
             mapped = _map_error(error, timeout_s)
+        except asyncio.CancelledError as cancelled:
+            # It becomes the cause of a caller's TimeoutError, with aiohttp's frames and the headers
+            # in them.
+            raise cancelled.with_traceback(None) from None
         except TransportError as error:
             # aiohttp's frames behind it have the headers, which reporters of crashes show.
             mapped = error.with_traceback(None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self, SupportsIndex
 
 import aiohttp
 import attrs
@@ -105,6 +105,11 @@ class StoreView:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state!r}>"
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # A pickle would hold the access token in the clear, and a copy share half of its state.
+        message = f"a {type(self).__name__} can't be pickled or copied; make another one"
+        raise TypeError(message)
+
     @property
     def attribute_values(self) -> AttributeValues:
         """The resource, with the options of this view.
@@ -159,7 +164,7 @@ class Store(StoreView):
     session of our own. `user_agent` is put before the library's name.
 
     Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
-    or error.
+    or error, and a Store can't be pickled.
 
     Enter it in the event loop it is used in. Each entering makes new state; one Store can be
     entered again after it was closed.
@@ -190,8 +195,13 @@ class Store(StoreView):
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         user_agent: str | None = None,
     ) -> None:
+        self._token = access_token
+        # What raises below has this frame in its traceback, and reporters of crashes show locals.
+        del access_token
         _check_pattern("store_hash", store_hash, _STORE_HASH, "letters, digits, '-', '_', '.', '~'")
-        _check_pattern("access_token", access_token, _TOKEN, "visible ASCII characters")
+        if not isinstance(self._token, str) or not _TOKEN.fullmatch(self._token):
+            message = "access_token must be a string of visible ASCII characters, at most 1,000"
+            raise InvalidInputError(message, field="access_token")
         if user_agent is not None:
             _check_pattern("user_agent", user_agent, _USER_AGENT, "printable ASCII characters")
         _check_type("limits", limits, Limits)
@@ -203,7 +213,6 @@ class Store(StoreView):
             message = "trace_configs go with a session of our own; give them to yours"
             raise InvalidInputError(message, field="trace_configs")
         self._store_hash = store_hash
-        self._token = access_token
         self._base_url = _checked_base_url(base_url)
         self._limits = limits
         self._caller_session = session
@@ -322,7 +331,7 @@ def _from_env(name: str) -> str:
 
 
 def _check_pattern(field: str, value: str, pattern: re.Pattern[str], what: str) -> None:
-    # The value is never quoted: it may be the token.
+    # The value is never quoted: arguments may have been mixed up, and it be the token.
     if not isinstance(value, str) or not pattern.fullmatch(value):
         message = f"{field} must be a string of {what}, not empty and not endless"
         raise InvalidInputError(message, field=field)

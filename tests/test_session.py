@@ -416,14 +416,6 @@ async def test_a_redirect_is_an_error_and_the_token_goes_no_further(status: int)
     assert "redirect" in caught.value.title
 
 
-async def test_no_cookie_is_kept() -> None:
-    raw = answer(EMPTY_PAGE, headers={"Set-Cookie": "session=1; Path=/"})
-    async with store_on(saying(raw, close=False)) as (store, server):
-        await store.attribute_values.get_page()
-        await store.attribute_values.get_page()
-    assert all("cookie" not in request.headers for request in server.requests)
-
-
 async def test_a_delete_is_done_when_answered_2xx_whatever_the_body() -> None:
     raws = [
         b"HTTP/1.1 204 No Content\r\n\r\n",
