@@ -1,0 +1,191 @@
+"""Prebuilt pages over loopback, from a process of its own, so that the client is what is measured.
+
+An asyncio `Protocol` and no framework: it costs a fraction of what any client does. The store's
+hash says what the store holds, so that one server serves them all: `hash_of(rows, latency_ms)`.
+Row n belongs to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own
+rows, as the service does, and forgotten.
+
+`PageServer` starts `python -m benchmarks.page_server`, which ends when its input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+_ROOT = Path(__file__).resolve().parent.parent
+_DATES = b'"date_created":"2024-10-24T04:32:20Z","date_modified":"2025-02-03T17:05:41Z"'
+_EXTRA = (
+    b"X-Rate-Limit-Time-Window-Ms: 30000\r\n"
+    b"X-Rate-Limit-Time-Reset-Ms: 15000\r\n"
+    b"X-Rate-Limit-Requests-Quota: 100000000\r\n"
+    b"X-Rate-Limit-Requests-Left: 90000000\r\n"
+)
+
+
+def hash_of(rows: int, latency_ms: int = 0) -> str:
+    """Return the hash of the store that holds so many rows and answers so slowly."""
+    return f"r{rows}l{latency_ms}"
+
+
+def value_of(number: int) -> str:
+    """Return the value of a row."""
+    return f"value {number}"
+
+
+def _answer(body: bytes) -> bytes:
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        b"X-Request-Id: 8a1f0f2f6d7b4c0f9d0e6a3b5c7d9e1f\r\n" + _EXTRA
+    )
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+# All pages of 200,000 rows, some 30 MB: what is timed is served from here.
+@lru_cache(maxsize=800)
+def _page(rows: int, page: int, limit: int) -> bytes:
+    first = (page - 1) * limit + 1
+    data = b",".join(
+        b'{"id":%d,"attribute_id":1,"attribute_value":"value %d","customer_id":%d,%s}'
+        % (n, n, n, _DATES)
+        for n in range(first, min(first + limit, rows + 1))
+    )
+    count = max(0, min(limit, rows + 1 - first))
+    meta = b'"total":%d,"count":%d,"per_page":%d,"current_page":%d,"total_pages":%d' % (
+        rows,
+        count,
+        limit,
+        page,
+        -(-rows // limit),
+    )
+    links = b'"links":{"previous":"?page=%d","current":"?page=%d","next":"?page=%d"}' % (
+        page - 1,
+        page,
+        page + 1,
+    )
+    return _answer(b'{"data":[%s],"meta":{"pagination":{%s,%s}}}' % (data, meta, links))
+
+
+class _Row(msgspec.Struct):
+    attribute_id: int
+    value: str
+    customer_id: int
+
+
+_ROWS = msgspec.json.Decoder(list[_Row])
+_ENCODE = msgspec.json.encode
+
+
+def _echo(body: bytes) -> bytes:
+    data = b",".join(
+        b'{"id":%d,"attribute_id":%d,"attribute_value":%s,"customer_id":%d,%s}'
+        % (row.customer_id, row.attribute_id, _ENCODE(row.value), row.customer_id, _DATES)
+        for row in _ROWS.decode(body)
+    )
+    return _answer(b'{"data":[%s],"meta":{}}' % data)
+
+
+class _Connection(asyncio.Protocol):
+    """Answers one request after the other; bodies need a Content-Length."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received = received = self._received + data if self._received else data
+        end = received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        method, path, _ = received[: received.index(b"\r\n")].split(b" ")
+        size = 0
+        if method == b"PUT":
+            # Clients write the name as they like.
+            at = received[:end].lower().index(b"content-length:") + len(b"content-length:")
+            size = int(received[at : received.index(b"\r\n", at)])
+        if len(received) < end + 4 + size:
+            return
+        self._received = b""
+        store = path.split(b"/", 3)[2]
+        rows, latency_ms = map(int, store[1:].split(b"l"))
+        if method == b"PUT":
+            answer = _echo(received[end + 4 :])
+        else:
+            query = dict(part.split(b"=") for part in path.partition(b"?")[2].split(b"&"))
+            answer = _page(rows, int(query[b"page"]), int(query[b"limit"]))
+        if latency_ms:
+            self._loop.call_later(latency_ms / 1000, self._write, answer)
+        else:
+            self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+class PageServer:
+    """`with PageServer() as server:`; then `server.url`."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        """Start the process and wait until it serves."""
+        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.page_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        if not self.url:
+            raise RuntimeError("the page server did not start; see its error above")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()
+            process.wait()
+            process.stdout.close()
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sys.stdout.write(f"http://127.0.0.1:{port}\n")
+    sys.stdout.flush()
+    # Until whoever started this process closes its input, or is gone.
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
