@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, NoReturn, Self, SupportsIndex
 
@@ -395,6 +394,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _full_user_agent(own: str | None) -> str:
+    # Here, for it loads the readers of CSV, e-mail and zip files.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         number = version("bc_attrvals")
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""What one would use instead of this library: forty lines of aiohttp, httpx, `bigc`, `bigcommerce`.
+"""What one would use instead of this library: aiohttp by hand, httpx, `bigc`, `bigcommerce`.
 
-Fair rivals: pages and bodies are the same size, connections are kept alive, orjson reads and writes,
-and none pays for being careful elsewhere. `put_all`, which is measured under a quota, does what the
+Fair rivals: pages and bodies are the same size, connections are kept alive, orjson reads and
+writes where one has the choice, and none pays for being careful elsewhere. `put_all`, which is measured under a quota, does what the
 service's guide says about a 429; the others would raise.
 
 Listings hand each row out, untyped, as `stream` does each value; the return is how many came.

@@ -1,6 +1,6 @@
 """What does reading cost? Client CPU for a page of 250, typed values against untyped dicts.
 
-    python -m benchmarks.stream [--quick] [--json FILE]
+python -m benchmarks.stream [--quick] [--json FILE]
 """
 
 from __future__ import annotations
