@@ -20,6 +20,7 @@ from yarl import URL
 
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import is_success
+from bc_attrvals.deadlines import Deadline, Deadlines
 from bc_attrvals.errors import (
     ConnectionFailedError,
     ConnectionLostError,
@@ -36,6 +37,8 @@ _logger = logging.getLogger(__name__)
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
 _REQUEST_ID: Final = istr("X-Request-Id")
 _JSON: Final = "application/json"
+# Deadlines are kept by `Deadlines`, to the connection's making as well.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 
 
 @attrs.frozen
@@ -76,12 +79,13 @@ class Session:
 
     __slots__ = (
         "_base_url",
+        "_deadlines",
         "_headers",
         "_max_response_bytes",
         "_middlewares",
         "_owned",
         "_session",
-        "_timeouts",
+        "_urls",
     )
 
     def __init__(
@@ -97,7 +101,9 @@ class Session:
         loop = asyncio.get_running_loop()
         self._base_url = base_url
         self._max_response_bytes = max_response_bytes
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._deadlines = Deadlines()
+        # Writes all go to one place; pages are asked for once.
+        self._urls: dict[str, URL] = {}
         self._headers: Mapping[str, str] | None = CIMultiDict(
             {
                 _AUTH_TOKEN: access_token,
@@ -120,6 +126,10 @@ class Session:
                 trace_configs=list(trace_configs),
             )
             self._headers = self._middlewares = None
+            if getattr(session, "_retry_connection", None) is True:
+                # The private switch of what `_no_resend` is there for, which costs less.
+                session._retry_connection = False  # noqa: SLF001
+                self._middlewares = ()
         else:
             if session.closed:
                 raise StoreStateError("the aiohttp session given to the Store is closed")
@@ -138,6 +148,7 @@ class Session:
 
     async def aclose(self) -> None:
         """Close the aiohttp session if it is our own."""
+        self._deadlines.close()
         if self._owned:
             await self._session.close()
 
@@ -151,8 +162,14 @@ class Session:
         """
         if self._session.closed:
             raise StoreStateError("the aiohttp session given to the Store is closed")
+        deadline = self._deadlines.begin(timeout_s)
+        mapped: TransportError
         try:
-            return await self._exchange(request, timeout_s)
+            return await self._exchange(request, deadline)
+        except asyncio.CancelledError:
+            if not deadline.was_missed():
+                raise
+            mapped = _timeout_error(timeout_s)
         except (
             aiohttp.ClientError,
             http_exceptions.HttpProcessingError,
@@ -167,26 +184,23 @@ class Session:
         except TransportError as error:
             # aiohttp's frames behind it have the headers, which reporters of crashes show.
             mapped = error.with_traceback(None)
+        finally:
+            self._deadlines.end(deadline)
         mapped.method, mapped.path = request.method, request.resource
         mapped.may_have_been_applied = request.operation is not Operation.READ and not isinstance(
             mapped, ConnectionFailedError
         )
         raise mapped
 
-    async def _exchange(self, request: Request, timeout_s: float) -> Answer:
-        timeout = self._timeouts.get(timeout_s)
-        if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=timeout_s)
-            self._timeouts = {timeout_s: timeout}
+    async def _exchange(self, request: Request, deadline: Deadline) -> Answer:
         response = await self._session.request(
             request.method,
-            # Encoded already: yarl would quote what the service wants raw.
-            URL(self._base_url + request.path, encoded=True),
+            self._url(request),
             data=request.body,
             headers=self._headers,
             allow_redirects=False,
             middlewares=self._middlewares,
-            timeout=timeout,
+            timeout=_NO_TIMEOUT,
             # Whatever a caller's session does otherwise: answers are read here, errors mapped.
             raise_for_status=False,
             auto_decompress=True,
@@ -205,25 +219,44 @@ class Session:
                 raise
             # The status of a refusal is worth more than its words: it decides what happens next.
             body = b""
+        except asyncio.CancelledError:
+            response.close()
+            if not deadline.was_missed():
+                raise
+            if is_success(response.status):
+                raise TimeoutError from None
+            body = b""
         except BaseException:
             response.close()
             raise
         answer = Answer(response.status, response.headers, body)
-        _logger.debug(
-            "%s %s: %d, %d bytes, request id %s",
-            request.method,
-            request.resource,
-            answer.status,
-            len(body),
-            answer.request_id,
-        )
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug(
+                "%s %s: %d, %d bytes, request id %s",
+                request.method,
+                request.resource,
+                answer.status,
+                len(body),
+                answer.request_id,
+            )
         return answer
+
+    def _url(self, request: Request) -> URL:
+        url = self._urls.get(request.path)
+        if url is None:
+            # Encoded already: yarl would quote what the service wants raw.
+            url = URL(self._base_url + request.path, encoded=True)
+            if request.operation is Operation.WRITE:
+                self._urls = {request.path: url}
+        return url
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the body in pieces, so that a decompressed flood stops at the cap."""
         pieces: list[bytes] = []
         size = 0
-        while piece := await response.content.readany():
+        content = response.content
+        # What has all arrived is at hand, and waited for no more.
+        while piece := content.read_nowait() if content.is_eof() else await content.readany():
             size += len(piece)
             if size > self._max_response_bytes:
                 message = f"the answer is longer than {self._max_response_bytes} bytes"
@@ -238,8 +271,15 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
     text = headers.get(_REQUEST_ID)
     if text is None:
         return None
+    text = text[:100]
+    if text.isprintable():
+        return text
     # It is logged and printed, and bytes that are no UTF-8 are lone surrogates here.
-    return "".join(c if c.isprintable() else "?" for c in text[:100])
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _timeout_error(timeout_s: float) -> RequestTimeoutError:
+    return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
 
 
 def _map_error(error: Exception, timeout_s: float) -> TransportError:
@@ -251,7 +291,7 @@ def _map_error(error: Exception, timeout_s: float) -> TransportError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
     if isinstance(error, TimeoutError):
-        return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
+        return _timeout_error(timeout_s)
     if isinstance(error, aiohttp.ClientPayloadError):
         reason = "the answer was cut off or can't be unpacked"
     elif isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):

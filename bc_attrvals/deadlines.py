@@ -1,0 +1,85 @@
+"""The deadlines of requests under way: one timer for all of them, and none a request.
+
+Below the session. A timer made and cancelled for each request is what asyncio does best and still
+costs more than all the rest of a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+
+__all__ = ["Deadline", "Deadlines"]
+
+
+@attrs.define(eq=False)
+class Deadline:
+    """When a task is cancelled, on the event loop's clock."""
+
+    task: asyncio.Task[object]
+    when: float
+    # Of the task, before: what a cancellation by somebody else is told by.
+    cancelling: int
+    has_passed: bool = False
+
+    def was_missed(self) -> bool:
+        """Return whether a cancellation was this deadline's alone, and take it back if so.
+
+        To be asked once, where `CancelledError` arrives; as `asyncio.timeout` does.
+        """
+        if not self.has_passed:
+            return False
+        self.has_passed = False
+        return self.task.uncancel() <= self.cancelling
+
+
+class Deadlines:
+    """Cancels tasks whose deadlines pass. Bound to the running event loop."""
+
+    __slots__ = ("_loop", "_open", "_timer")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, timeout_s: float) -> Deadline:
+        """Cancel the current task after so many seconds, unless `end` is called before."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        deadline = Deadline(task, self._loop.time() + timeout_s, task.cancelling())
+        self._open.add(deadline)
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline.when, self._sweep)
+        elif deadline.when < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(deadline.when, self._sweep)
+        return deadline
+
+    def end(self, deadline: Deadline) -> None:
+        """Forget a deadline; the timer is left to find that out."""
+        self._open.discard(deadline)
+        if deadline.has_passed:
+            # The task ended by something else in the same moment.
+            deadline.was_missed()
+
+    def close(self) -> None:
+        """Forget all."""
+        self._open.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        # A timer may come a tick of the clock early.
+        passed = [one for one in self._open if one.when <= now]
+        for one in passed:
+            self._open.discard(one)
+            one.has_passed = True
+            one.task.cancel()
+        if self._open:
+            next_at = min(one.when for one in self._open)
+            self._timer = self._loop.call_at(next_at, self._sweep)
