@@ -238,20 +238,24 @@ class UpsertJob:
         return self._input.exhausted or self._input.pausing or self._budget <= 0
 
     def _read(self) -> None:
+        # Runs once for each item.
         size = self._scheduler.limits.batch_size
-        while self._budget > 0 and self._batcher.ready < size:
-            item = self._input.next()
-            if item is None:
-                return
-            self._budget -= 1
-            superseded = self._batcher.feed(item)
-            if superseded is not None:
-                self._outcomes.superseded(superseded)
+        next_item, batcher = self._input.next, self._batcher
+        # An item adds one to what is ready at most, so that many are read before looking again.
+        while (most := min(self._budget, size - batcher.ready)) > 0:
+            for _ in range(most):
+                item = next_item()
+                if item is None:
+                    return
+                self._budget -= 1
+                superseded = batcher.feed(item)
+                if superseded is not None:
+                    self._outcomes.superseded(superseded)
 
     def _settle(self, batch: _Batch, task: asyncio.Task[None]) -> None:
         """Close the books on a batch; called even when its task was cancelled before it began."""
         self._running.discard(batch)
-        self._registry.release(item.key for item in batch.items)
+        self._registry.release([(item.customer_id, item.attribute_id) for item in batch.items])
         self._wake()
         if not task.cancelled() and (crash := task.exception()) is not None:
             # A fault of our own: it must not pass for a finished batch.
@@ -272,7 +276,8 @@ class UpsertJob:
                 unconfirmed = self._note_stored(part, rows)
                 left.settle(part)
                 left.again(unconfirmed)
-                await self._read_back(unconfirmed, batch, sendings)
+                if unconfirmed:
+                    await self._read_back(unconfirmed, batch, sendings)
             except UnprocessableError as error:
                 bad = left.refused(part, indexes_named(error.errors, len(part)))
                 self._outcomes.lost(bad, OutcomeStatus.FAILED, error)
@@ -318,7 +323,7 @@ class UpsertJob:
         self, part: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]
     ) -> list[AttributeValueUpsert]:
         """Pair the answer with what was sent; return the items it does not confirm."""
-        if len(rows) == len(part) and all(map(_is_echo, part, rows)):
+        if _are_echoes(part, rows):
             self._outcomes.stored(part, rows)
             if self._suspects:
                 self._suspects.clear(part)
@@ -385,12 +390,17 @@ class UpsertJob:
                 other.task.cancel()
 
 
-def _is_echo(item: AttributeValueUpsert, row: AttributeValue) -> bool:
-    return (
-        item.value == row.attribute_value
-        and item.customer_id == row.customer_id
-        and item.attribute_id == row.attribute_id
-    )
+def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]) -> bool:
+    if len(items) != len(rows):
+        return False
+    for item, row in zip(items, rows, strict=True):
+        if (
+            item.value != row.attribute_value
+            or item.customer_id != row.customer_id
+            or item.attribute_id != row.attribute_id
+        ):
+            return False
+    return True
 
 
 def _is_held(item: AttributeValueUpsert, by_key: dict[Key, AttributeValue]) -> bool:

@@ -54,7 +54,8 @@ class _SyncInput:
             return None
         try:
             item = next(self._items)
-            checked = _checked(item, self._count)
+            if type(item) is not AttributeValueUpsert:
+                item = _checked(item, self._count)
         except StopIteration:
             self.exhausted = True
             return None
@@ -64,7 +65,7 @@ class _SyncInput:
             self.error = error
             return None
         self._count += 1
-        return checked
+        return item
 
     def stop(self) -> None:
         """Do nothing: no item is read unless it is asked for."""

@@ -189,7 +189,7 @@ class _Listing:
         if self._total is not None and pagination.total != self._total:
             self._lister.note_drift(number, self._total, pagination.total)
         self._total = pagination.total
-        seen = hash(tuple(row.id for row in page.data))
+        seen = hash(tuple([row.id for row in page.data]))
         clamped = pagination.current_page < number
         stale = not page.data or clamped or seen in self._seen
         self._seen.add(seen)

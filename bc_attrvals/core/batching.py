@@ -17,23 +17,24 @@ __all__ = ["Batcher", "KeyRegistry"]
 class KeyRegistry:
     """The keys under way in one Store, and who waits for them."""
 
-    __slots__ = ("_held", "_waiting")
+    __slots__ = ("_waiting", "held")
 
     def __init__(self) -> None:
-        self._held: set[Key] = set()
+        #: The keys under way, to be looked at alone.
+        self.held: set[Key] = set()
         self._waiting: dict[Key, list[Batcher]] = {}
 
     def __len__(self) -> int:
         """Return how many keys are under way."""
-        return len(self._held)
+        return len(self.held)
 
     def __contains__(self, key: Key) -> bool:
         """Return whether a key is under way."""
-        return key in self._held
+        return key in self.held
 
     def hold(self, keys: Iterable[Key]) -> None:
         """Mark keys as under way."""
-        self._held.update(keys)
+        self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
         """Have `batcher` told when a key under way is released, before all others if `first`."""
@@ -50,22 +51,25 @@ class KeyRegistry:
 
     def release(self, keys: Iterable[Key]) -> None:
         """Mark keys as free again, and tell those that wait for them."""
+        if not self._waiting:
+            self.held.difference_update(keys)
+            return
         for key in keys:
-            self._held.discard(key)
-            if self._waiting:
-                for batcher in self._waiting.pop(key, ()):
-                    batcher.unpark(key)
+            self.held.discard(key)
+            for batcher in self._waiting.pop(key, ()):
+                batcher.unpark(key)
 
 
 class Batcher:
     """The items of one job that were read and not sent yet."""
 
-    __slots__ = ("_on_unpark", "_parked", "_ready", "_registry", "_size")
+    __slots__ = ("_held", "_on_unpark", "_parked", "_ready", "_registry", "_size")
 
     def __init__(
         self, registry: KeyRegistry, size: int, on_unpark: Callable[[], object] = lambda: None
     ) -> None:
         self._registry = registry
+        self._held = registry.held
         self._size = size
         self._on_unpark = on_unpark
         self._ready: dict[Key, AttributeValueUpsert] = {}
@@ -82,23 +86,30 @@ class Batcher:
 
     def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
         """Take in an item; return the one of the same key that it supersedes, if any."""
-        key = item.key
-        if key in self._registry:
+        key = (item.customer_id, item.attribute_id)
+        if key in self._held:
             superseded = self._ready.pop(key, None) or self._parked.get(key)
             if key not in self._parked:
                 self._registry.wait(key, self)
             self._parked[key] = item
             return superseded
-        superseded = self._ready.get(key)
-        self._ready[key] = item
+        ready = self._ready
+        superseded = ready.get(key)
+        ready[key] = item
         return superseded
 
     def take(self) -> list[AttributeValueUpsert]:
         """Return up to `size` items, in the order they came, and hold their keys."""
+        if len(self._ready) <= self._size and self._held.isdisjoint(self._ready):
+            # One batch and nothing in its way, as nearly always.
+            whole = list(self._ready.values())
+            self._registry.hold(self._ready)
+            self._ready.clear()
+            return whole
         batch: list[AttributeValueUpsert] = []
         for key in list(self._ready):
             item = self._ready.pop(key)
-            if key in self._registry:
+            if key in self._held:
                 # Another job of the Store has taken it since, and shall not the next time: a job
                 # whose input is one key without end would keep the others from it for good.
                 self._parked[key] = item

@@ -15,9 +15,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import attrs
+from multidict import istr
 
 __all__ = ["QuotaHeaders", "QuotaSnapshot", "QuotaState", "read_quota_headers"]
 
@@ -28,6 +30,10 @@ _EDGE_S: Final = 0.001
 #: Headers beyond these are not believed.
 _LONGEST_WINDOW_S: Final = 86_400.0
 _LARGEST_QUOTA: Final = 10**9
+_LEFT: Final = istr("X-Rate-Limit-Requests-Left")
+_RESET: Final = istr("X-Rate-Limit-Time-Reset-Ms")
+_QUOTA: Final = istr("X-Rate-Limit-Requests-Quota")
+_WINDOW: Final = istr("X-Rate-Limit-Time-Window-Ms")
 # Two ends that differ by less than this share of a window are one end and two drifting clocks.
 _DRIFT: Final = 0.05
 # Countdowns that differ by less than this come from one tick of the server's clock.
@@ -46,8 +52,9 @@ class QuotaHeaders:
     left: int
 
 
-def _number(headers: Mapping[str, str], name: str) -> int | None:
-    text = headers.get(name)
+# Three of four are the same in every answer of a window.
+@lru_cache(maxsize=1_024)
+def _number(text: str | None) -> int | None:
     # ASCII digits only: no sign, no fraction, no exponent, no bytes of a flood.
     if text is None or not 0 < len(text) < 16 or not (text.isascii() and text.isdigit()):
         return None
@@ -59,12 +66,14 @@ def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
 
     `headers` must ignore the case of names, as aiohttp's do.
     """
-    left = _number(headers, "X-Rate-Limit-Requests-Left")
-    reset_ms = _number(headers, "X-Rate-Limit-Time-Reset-Ms")
-    quota = _number(headers, "X-Rate-Limit-Requests-Quota")
-    if left is None or reset_ms is None or quota is None:
+    left = _number(headers.get(_LEFT))
+    if left is None:
         return None
-    window_ms = _number(headers, "X-Rate-Limit-Time-Window-Ms")
+    reset_ms = _number(headers.get(_RESET))
+    quota = _number(headers.get(_QUOTA))
+    if reset_ms is None or quota is None:
+        return None
+    window_ms = _number(headers.get(_WINDOW))
     window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
     reset_s = reset_ms / 1000
     if not (

@@ -76,16 +76,21 @@ class RequestBuilder:
 
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""
-        rows: list[dict[str, int | str]] = []
-        for item in items:
-            row: dict[str, int | str] = {
+        rows: list[dict[str, int | str]] = [
+            {
                 "attribute_id": item.attribute_id,
                 "value": item.value,
                 "customer_id": item.customer_id,
             }
-            if item.id is not None:
-                row["id"] = item.id
-            rows.append(row)
+            if item.id is None
+            else {
+                "attribute_id": item.attribute_id,
+                "value": item.value,
+                "customer_id": item.customer_id,
+                "id": item.id,
+            }
+            for item in items
+        ]
         return Request(Operation.WRITE, "PUT", self._path, self._encode(rows))
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
