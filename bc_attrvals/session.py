@@ -166,9 +166,11 @@ class Session:
         mapped: TransportError
         try:
             return await self._exchange(request, deadline)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if not deadline.was_missed():
-                raise
+                # It becomes the cause of a caller's TimeoutError, with aiohttp's frames and the
+                # headers in them.
+                raise cancelled.with_traceback(None) from None
             mapped = _timeout_error(timeout_s)
         except (
             aiohttp.ClientError,
@@ -177,10 +179,6 @@ class Session:
             OSError,
         ) as error:
             mapped = _map_error(error, timeout_s)
-        except asyncio.CancelledError as cancelled:
-            # It becomes the cause of a caller's TimeoutError, with aiohttp's frames and the headers
-            # in them.
-            raise cancelled.with_traceback(None) from None
         except TransportError as error:
             # aiohttp's frames behind it have the headers, which reporters of crashes show.
             mapped = error.with_traceback(None)
