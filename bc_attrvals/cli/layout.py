@@ -51,11 +51,14 @@ class Layout:
         return self.customer_column is not None
 
     @property
-    def needed(self) -> list[str]:
-        """The columns a file must have, each once."""
+    def needed(self) -> tuple[str, ...]:
+        """The column of each cell that is read from a row: of `FIELDS`, or the id's and the rest.
+
+        One may stand for several cells.
+        """
         if self.customer_column is not None:
-            return list(dict.fromkeys([self.customer_column, *self.attributes]))
-        return list(dict.fromkeys(self.columns.values()))
+            return (self.customer_column, *self.attributes)
+        return tuple(self.columns[field] for field in FIELDS)
 
 
 def file_format(name: str, given: str | None) -> str:

@@ -29,7 +29,7 @@ class RowWriter:
         if self._csv is not None:
             self._csv.writerow(self._columns)
 
-    def write(self, rows: Iterable[Sequence[int | str | None]]) -> None:
+    def write(self, rows: Iterable[Sequence[int | float | str | None]]) -> None:
         """Write rows; None is an empty cell, or a field left out."""
         if self._csv is not None:
             self._csv.writerows(rows)
@@ -126,10 +126,7 @@ class FailureWriter:
     def bad_row(self, row: BadRow) -> None:
         """Write what is there of a row that was skipped."""
         self.count += 1
-        cells: list[str | int] = [row.cells.get(field, "") for field in FIELDS]
-        if self._format != CSV:
-            # Ids are numbers there.
-            for place, cell in enumerate(cells[:2]):
-                if isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
-                    cells[place] = int(cell)
+        cells: list[str | int | float | None] = [row.cells.get(field) for field in FIELDS]
+        if self._format == CSV:
+            cells = ["" if cell is None else cell for cell in cells]
         self._rows.write([(*cells, str(row))])
