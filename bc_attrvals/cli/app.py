@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import click
+from click.shell_completion import get_completion_class
 
 from bc_attrvals.cli.commands.count import count
 from bc_attrvals.cli.commands.delete import delete
@@ -31,6 +32,9 @@ from bc_attrvals.errors import (
 
 __all__ = ["cli"]
 
+_PROGRAM: Final = "bc-attrvals"
+#: What click's completion scripts call the program with.
+_COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
 #: 128 and SIGPIPE, as a shell gives it for any program whose reader went away.
 _BROKEN_PIPE: Final = 141
@@ -58,7 +62,12 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which was meant."""
         name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
+        if (
+            self.get_command(ctx, name) is None
+            and not name.startswith("-")
+            # Completion asks about lines that are not right yet.
+            and not ctx.resilient_parsing
+        ):
             message = f"No such command {name!r}."
             guesses = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             if guesses:
@@ -133,6 +142,16 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     ctx.exit()
 
 
+def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
+    del param
+    if shell is None or ctx.resilient_parsing:
+        return
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(ctx.command, {}, _PROGRAM, _COMPLETE_VARIABLE).source())
+    ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -154,6 +173,14 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     expose_value=False,
     callback=_version,
     help="Show the version and exit.",
+)
+@click.option(
+    "--completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_completion,
+    help='Print the shell\'s completion script, as for: eval "$(bc-attrvals --completion bash)"',
 )
 def cli() -> None:
     """Read and write BigCommerce customer attribute values in bulk.
