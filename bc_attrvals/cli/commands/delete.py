@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from itertools import islice
 import anyio.to_thread
 import click
 
+from bc_attrvals.cli.asking import confirm, need_somebody
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.files import STANDARD, InputFile, open_input
 from bc_attrvals.cli.filtering import filter_options
@@ -46,7 +46,8 @@ _GRACE_S = 3.0
 @click.option(
     "--ids",
     metavar="FILE",
-    help="The ids of the values: one a line, or CSV with a column id; - is standard input.",
+    help="The ids of the values: one a line, or CSV or Parquet with a column id; - is standard"
+    " input.",
 )
 @click.option("--everything", is_flag=True, help="Delete every value of the store.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -70,8 +71,7 @@ def delete(
     if sum(given) != 1:
         message = "say what to delete: by filter options, --ids or --everything, one of them"
         raise click.UsageError(message)
-    if not yes and (ids == STANDARD or not sys.stdin.isatty()):
-        raise click.UsageError("nobody can be asked here; --yes deletes without asking")
+    need_somebody(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
     store = settings.store()
     with ExitStack() as stack:
         source = None if ids is None else stack.enter_context(open_input(ids))
@@ -83,16 +83,11 @@ def delete(
             total = run(lambda _: _count(store, filter))
         if not yes and total:
             of = " - every value of the store" if everything else ""
-            if not click.confirm(f"Delete {counted(total, 'value')}{of}?", err=True):
-                raise _Declined("nothing was deleted")
+            confirm(f"Delete {counted(total, 'value')}{of}?", "nothing was deleted")
         job = _Delete(settings, store, filter, source, total)
         # Ids are simply read no further; a listing is left at once.
         run(job.run, grace_s=0.0 if source is None else _GRACE_S)
     job.conclude()
-
-
-class _Declined(click.ClickException):
-    exit_code = 2
 
 
 async def _count(store: Store, filter: AttributeValueFilter) -> int:
