@@ -126,8 +126,8 @@ def _sniffed(lines: Lines, needed: Sequence[str]) -> _Dialect:
         del sample[0]
     head = next((text for text in sample if text.strip("\r\n")), "")
     delimiters = hint["delimiter"] if hint is not None else _delimiters(head, needed)
-    # Quotes that stand in the sample are believed to quote.
-    quotes = '"' if any('"' in text for text in sample) else "\"'"
+    # Double quotes in the sample are believed to quote, unless the header has single ones.
+    quotes = '"' if "'" not in head and any('"' in text for text in sample) else "\"'"
     best = _Dialect(delimiters[0], hint_lines=hint is not None)
     best_score = (-1, False, -1)
     for quote in quotes:
@@ -164,7 +164,7 @@ def _score(dialect: _Dialect, sample: list[str], needed: Sequence[str]) -> tuple
         for row in dialect.reader(lines):
             if not header:
                 header = row
-                if not set(needed) <= set(header):
+                if row and not set(needed).issubset(row):
                     break
             elif row and len(row) != len(header):
                 clean = False

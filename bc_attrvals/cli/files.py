@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final, Self, cast
+from typing import IO, Final, Protocol, Self, cast
 
 import click
+
+from bc_attrvals.cli.text import one_line
 
 __all__ = ["FileError", "InputFile", "OutputFile", "discard_unfinished", "open_input"]
 
@@ -29,8 +31,23 @@ class FileError(click.ClickException):
     exit_code = 2
 
 
-def _os_error(name: str, error: OSError) -> FileError:
-    return FileError(f"{name}: {error.strerror or error}")
+def _os_error(name: str, error: OSError | ValueError) -> FileError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return FileError(one_line(f"{name}: {reason or error}"))
+
+
+#: First bytes of what people take for a table.
+_OTHER_KINDS: Final = (
+    (b"\x1f\x8b", "is compressed (gzip); unpack it first"),
+    (b"BZh", "is compressed (bzip2); unpack it first"),
+    (b"\xfd7zXZ\0", "is compressed (xz); unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd); unpack it first"),
+    (b"PK\x03\x04", "is a ZIP archive or a workbook; save it as CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "is a workbook or document; save it as CSV (UTF-8)"),
+    (b"PAR1", "is a Parquet file; say --format parquet"),
+    (b"%PDF-", "is a PDF document"),
+    (b"SQLite format 3\0", "is an SQLite database"),
+)
 
 
 class InputFile:
@@ -44,14 +61,22 @@ class InputFile:
         self._handle = handle
 
     def text(self, encoding: str) -> io.TextIOWrapper:
-        """Begin a reading. Line ends stay as they are."""
+        """Begin a reading. Line ends stay as they are.
+
+        Raises `FileError` for an unknown encoding, and for what is no text by its first bytes.
+        """
+        self._handle.seek(0)
+        head = self._handle.read(16)
+        for begin, problem in _OTHER_KINDS:
+            if head.startswith(begin):
+                raise FileError(f"{self.name}: {problem}")
         self._handle.seek(0)
         try:
             layer = cast(IO[bytes], _Undivided(self._handle))
             # utf-8-sig takes UTF-8 with a byte order mark and without.
             return io.TextIOWrapper(layer, encoding=encoding, newline="")
         except LookupError:
-            raise FileError(f"unknown text encoding {encoding!r}") from None
+            raise FileError(f"{self.name}: unknown text encoding {encoding!r}") from None
 
     def binary(self) -> IO[bytes]:
         """Begin a reading of bytes."""
@@ -81,17 +106,21 @@ def open_input(name: str) -> Iterator[InputFile]:
 
     Raises `FileError` for a directory, a device, and what can't be opened.
     """
+    shown = "standard input" if name == STANDARD else one_line(name)
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(_opened(name))
-        except OSError as error:
-            raise _os_error(name, error) from None
-        yield InputFile("standard input" if name == STANDARD else name, handle)
+        except (OSError, ValueError) as error:
+            # ValueError: a NUL byte in the name.
+            raise _os_error(shown, error) from None
+        yield InputFile(shown, handle)
 
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == STANDARD:
+        if sys.stdin is None:
+            raise FileError("standard input: is closed")
         with _spooled(sys.stdin.buffer) as handle:
             yield handle
         return
@@ -113,20 +142,39 @@ def _spooled(stream: IO[bytes]) -> Iterator[IO[bytes]]:
         yield copy
 
 
+class Part(Protocol):
+    """A writer with something to write at the end of its file."""
+
+    def finish(self) -> None:
+        """Write what is left; the file is about to be put in its place."""
+
+    def drop(self) -> None:
+        """Write nothing any more; the file is given up."""
+
+
 class OutputFile:
-    """A text file (UTF-8) that appears, readable by its owner only, when it is `commit`ted.
+    """A file that appears, readable by its owner only, when it is `commit`ted.
 
     It is written beside its place and renamed into it: never through a link that stands there.
-    `-` is standard output, written as it comes.
+    `-` is standard output, written as it comes. Written through `text` or `binary`, one of them
+    alone.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, encoding: str = "utf-8") -> None:
         """Begin. Raises `FileError` where the file could not be put in the end."""
         self.name = name
         self.is_standard = name == STANDARD
         self._temporary: str | None = None
         binary = _buffered_stdout() if self.is_standard else self._begin(Path(name))
-        self.text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        self.binary = binary
+        self.text = io.TextIOWrapper(
+            binary, encoding=encoding, errors="backslashreplace", newline=""
+        )
+        self._parts: list[Part] = []
+
+    def attach(self, part: Part) -> None:
+        """Let a writer finish before the file is put in its place."""
+        self._parts.append(part)
 
     def _begin(self, path: Path) -> IO[bytes]:
         _check_target(path)
@@ -142,6 +190,9 @@ class OutputFile:
 
     def commit(self) -> None:
         """Put the file in its place."""
+        for part in self._parts:
+            part.finish()
+        self._parts.clear()
         self.text.flush()
         if self._temporary is None:
             return
@@ -155,6 +206,8 @@ class OutputFile:
 
     def close(self) -> None:
         """Drop what was not committed."""
+        while self._parts:
+            self._parts.pop().drop()
         if self.is_standard:
             with suppress(ValueError, BrokenPipeError):
                 # Standard output itself stays open.

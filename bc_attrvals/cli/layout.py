@@ -1,4 +1,4 @@
-"""How rows of a file map to values: long form or wide form, CSV or JSON Lines; and its options."""
+"""How rows of a file map to values: long form or wide form, in any format; and its options."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
-from bc_attrvals.cli.files import STANDARD
+from bc_attrvals.cli.files import STANDARD, FileError
+from bc_attrvals.cli.text import one_line
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["FIELDS", "Layout", "file_format", "format_option", "input_options", "wide_options"]
+__all__ = [
+    "FIELDS",
+    "Layout",
+    "empty_option",
+    "file_format",
+    "format_option",
+    "input_options",
+    "layout",
+    "wide_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +31,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 FIELDS: Final = ("customer_id", "attribute_id", "value")
 CSV: Final = "csv"
 JSON_LINES: Final = "jsonl"
+PARQUET: Final = "parquet"
+#: What empty cells of the wide form come to.
+SKIP: Final = "skip"
+DELETE: Final = "delete"
 
 _BY_EXTENSION: Final = {
     ".csv": CSV,
@@ -29,6 +43,18 @@ _BY_EXTENSION: Final = {
     ".txt": CSV,
     ".jsonl": JSON_LINES,
     ".ndjson": JSON_LINES,
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+}
+_OTHER_KINDS: Final = {
+    ".gz": "is compressed; unpack it first",
+    ".bz2": "is compressed; unpack it first",
+    ".xz": "is compressed; unpack it first",
+    ".zst": "is compressed; unpack it first",
+    ".zip": "is an archive; unpack it first",
+    ".xlsx": "is an Excel workbook; save it as CSV (UTF-8)",
+    ".xls": "is an Excel workbook; save it as CSV (UTF-8)",
+    ".ods": "is a spreadsheet; save it as CSV (UTF-8)",
 }
 
 
@@ -61,20 +87,26 @@ class Layout:
         return tuple(self.columns[field] for field in FIELDS)
 
 
-def file_format(name: str, given: str | None) -> str:
-    """Return `csv` or `jsonl`: as given, or by the extension; standard streams are CSV."""
+def file_format(name: str, given: str | None, default: str = CSV) -> str:
+    """Return `csv`, `jsonl` or `parquet`: as given, or by the extension, or the default.
+
+    Raises `FileError` for an extension of none of them.
+    """
     if given is not None:
         return given
     if name == STANDARD:
-        return CSV
+        return default
     path = PurePath(name)
     found = _BY_EXTENSION.get(path.suffix.lower())
     if found is not None:
         return found
     if not path.suffix or str(path).startswith(("/dev/", "/proc/")):
-        return CSV
-    message = f"{name}: unknown extension {path.suffix!r}; say --format csv or --format jsonl"
-    raise click.UsageError(message)
+        return default
+    problem = _OTHER_KINDS.get(
+        path.suffix.lower(),
+        f"unknown extension {path.suffix!r}; say --format csv, jsonl or parquet",
+    )
+    raise FileError(one_line(f"{name}: {problem}"))
 
 
 def layout(
@@ -95,7 +127,7 @@ def layout(
     if not customer_column or not attribute:
         raise click.UsageError("--wide needs --customer-column and at least one --attribute")
     attributes = _attributes(attribute)
-    if format == JSON_LINES and customer_column in attributes:
+    if format != CSV and customer_column in attributes:
         raise click.UsageError(f"column {customer_column!r} can't be both id and value")
     return Layout(format=format, customer_column=customer_column, attributes=attributes)
 
@@ -137,7 +169,7 @@ def format_option(function: F) -> F:
     """Add `--format`."""
     return click.option(
         "--format",
-        type=click.Choice([CSV, JSON_LINES]),
+        type=click.Choice([CSV, JSON_LINES, PARQUET]),
         help="Of the file; by default as its extension says, else csv.",
     )(function)
 
@@ -158,6 +190,17 @@ def wide_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def empty_option(function: F) -> F:
+    """Add `--empty`."""
+    return click.option(
+        "--empty",
+        type=click.Choice([SKIP, DELETE]),
+        default=SKIP,
+        show_default=True,
+        help="Wide form: leave empty cells alone, or delete what is stored for them.",
+    )(function)
 
 
 def input_options(function: F) -> F:

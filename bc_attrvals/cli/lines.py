@@ -69,5 +69,10 @@ class Lines:
                 break
             if not block:
                 break
+        if "16" not in name and self._source.binary().read(2) in {
+            codecs.BOM_UTF16_LE,
+            codecs.BOM_UTF16_BE,
+        }:
+            return self.file_error(f"is not {name}, but UTF-16 as it seems; say --encoding utf-16")
         byte = error.object[error.start]
         return self.error(f"is not {name} (byte 0x{byte:02x}); give its --encoding", line)

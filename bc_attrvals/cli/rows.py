@@ -16,7 +16,18 @@ from bc_attrvals.cli.text import cut, one_line
 from bc_attrvals.core.models import AttributeValueUpsert, check_id
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["MISSING", "BadRow", "Entry", "Row", "Rules", "long_entries", "parse_id", "wide_entries"]
+__all__ = [
+    "MISSING",
+    "Absent",
+    "BadRow",
+    "Cell",
+    "Entry",
+    "Row",
+    "Rules",
+    "long_entries",
+    "parse_id",
+    "wide_entries",
+]
 
 
 @attrs.frozen
@@ -38,8 +49,18 @@ class BadRow:
         return one_line(f"{self.unit} {self.line:,}{column}: {self.message}", 300)
 
 
+@attrs.frozen
+class Absent:
+    """An empty cell of the wide form: the customer shall have no value for the attribute."""
+
+    customer_id: int
+    attribute_id: int
+
+
 #: What reading gives for each value of the file.
 Entry: TypeAlias = AttributeValueUpsert | BadRow
+#: What it gives where empty cells mean something.
+Cell: TypeAlias = Entry | Absent
 #: (line, cells in the order of `Layout.needed`, or what spoils the row).
 Row: TypeAlias = tuple[int, Sequence[object] | BadRow]
 
@@ -58,6 +79,7 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
     type(None): "null",
     list: "an array",
     dict: "an object",
+    bytes: "bytes that are not UTF-8",
 }
 
 
@@ -98,11 +120,14 @@ def long_entries(rows: Iterator[Row], layout: Layout, rules: Rules) -> Iterator[
         yield entry
 
 
-def wide_entries(rows: Iterator[Row], layout: Layout, rules: Rules) -> Iterator[Entry]:
+def wide_entries(
+    rows: Iterator[Row], layout: Layout, rules: Rules, *, absent: bool
+) -> Iterator[Cell]:
     """Yield the values of each row; cells are the customer's id and then one an attribute.
 
-    Empty cells, None and `MISSING` are missing values. A bad id spoils each value of its row, and
-    is told even where there is none: a shifted column is found so.
+    A cell that is empty or None is `Absent` if asked for; one that is `MISSING` is nothing. A bad
+    id spoils each value of its row, and is told even where there is none: a shifted column is found
+    so.
     """
     assert layout.customer_column is not None
     customer_names = {"customer_id": layout.customer_column}
@@ -116,13 +141,15 @@ def wide_entries(rows: Iterator[Row], layout: Layout, rules: Rules) -> Iterator[
             continue
         customer = row[0]
         try:
-            customer_id: object = _customer_id(customer, rules)
+            customer_id: int | None = _customer_id(customer, rules)
         except ValueError:
             customer_id = None
         some = False
         for place, (attribute_id, names) in enumerate(attributes, 1):
             value = row[place]
             if value is None or value == "" or value is MISSING:
+                if absent and customer_id is not None and value is not MISSING:
+                    yield Absent(customer_id, attribute_id)
                 continue
             some = True
             entry: Entry
@@ -132,7 +159,8 @@ def wide_entries(rows: Iterator[Row], layout: Layout, rules: Rules) -> Iterator[
                 entry = _refusal(line, (customer, attribute_id, value), names, rules)
             yield entry
         if not some and customer_id is None:
-            yield attrs.evolve(_refusal(line, (customer, 1, ""), customer_names, rules), cells={})
+            bad = _refusal(line, (customer, 1, ""), customer_names, rules)
+            yield attrs.evolve(bad, cells={})
 
 
 def _customer_id(cell: object, rules: Rules) -> int:

@@ -16,10 +16,10 @@ from typing import Final
 import anyio.to_thread
 import attrs
 
+from bc_attrvals.cli.failures import FailureWriter
 from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.reading import BadRow, Entry
-from bc_attrvals.cli.writing import FailureWriter
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError

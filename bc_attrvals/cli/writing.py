@@ -1,65 +1,131 @@
-"""Writes values as CSV (RFC 4180) and JSON Lines: rows as they come, or one row a customer."""
+"""Writes rows as CSV (RFC 4180), JSON Lines, Parquet: values as they come, or one row a customer.
+
+The last step of `export`, and of `--failures`.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import IO
+from typing import IO, Final, Protocol, TypeAlias
 
-from bc_attrvals.cli.layout import CSV, FIELDS, Layout
-from bc_attrvals.cli.reading import BadRow
-from bc_attrvals.cli.text import one_line
-from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
+from bc_attrvals.cli.files import OutputFile
+from bc_attrvals.cli.layout import CSV, FIELDS, PARQUET, Layout
+from bc_attrvals.cli.parquet_writing import ParquetRows
+from bc_attrvals.core.models import AttributeValue
 
-__all__ = ["ALL_COLUMNS", "FailureWriter", "RowWriter", "WideTable"]
+__all__ = [
+    "ALL_COLUMNS",
+    "IDS",
+    "MOMENTS",
+    "Cell",
+    "RowWriter",
+    "WideTable",
+    "long_rows",
+    "row_writer",
+]
 
-ALL_COLUMNS = (*FIELDS, "id", "date_created", "date_modified")
+MOMENTS: Final = ("date_created", "date_modified")
+ALL_COLUMNS: Final = (*FIELDS, "id", *MOMENTS)
+#: Columns of the long form that hold integers.
+IDS: Final = ("customer_id", "attribute_id", "id")
+
+#: None is an empty cell, or a field left out.
+Cell: TypeAlias = int | float | str | datetime | None
+
+# What makes a spreadsheet run a cell (OWASP, "CSV Injection"), with the full-width forms.
+_FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-class RowWriter:
-    """Writes rows under fixed columns; a CSV header comes first. Blocks."""
+class RowWriter(Protocol):
+    """Writes rows under fixed columns. Blocks."""
 
-    def __init__(self, text: IO[str], format: str, columns: Sequence[str]) -> None:
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Write rows; each has a cell a column."""
+
+
+def row_writer(
+    file: OutputFile,
+    format: str,
+    columns: Sequence[str],
+    *,
+    ids: Sequence[str],
+    moments: Sequence[str] = (),
+    spreadsheet_safe: bool = False,
+) -> RowWriter:
+    """Return the writer of a format, with its header written.
+
+    `ids` are the columns of integers, `moments` those of datetimes, for formats that have types.
+    With `spreadsheet_safe` (CSV alone) no cell begins as a formula does. Raises `FileError` where
+    Parquet's extra is not installed.
+    """
+    if format == PARQUET:
+        return ParquetRows(file, columns, ids=ids, moments=moments)
+    if format == CSV:
+        return CSVRows(file.text, columns, spreadsheet_safe=spreadsheet_safe)
+    return JSONRows(file.text, columns)
+
+
+class CSVRows:
+    """Rows of CSV below a header."""
+
+    def __init__(
+        self, text: IO[str], columns: Sequence[str], *, spreadsheet_safe: bool = False
+    ) -> None:
+        self._writer = csv.writer(text)
+        self._safe = spreadsheet_safe
+        self.write([columns])
+
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Write rows; None is an empty cell."""
+        if self._safe:
+            rows = ([_harmless(cell) for cell in row] for row in rows)
+        self._writer.writerows([_plain(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: Cell) -> Cell:
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return "'" + cell
+    return cell
+
+
+class JSONRows:
+    """Rows of JSON Lines."""
+
+    def __init__(self, text: IO[str], columns: Sequence[str]) -> None:
         self._text = text
         self._columns = tuple(columns)
-        self._csv = csv.writer(text) if format == CSV else None
-        if self._csv is not None:
-            self._csv.writerow(self._columns)
 
-    def write(self, rows: Iterable[Sequence[int | float | str | None]]) -> None:
-        """Write rows; None is an empty cell, or a field left out."""
-        if self._csv is not None:
-            self._csv.writerows(rows)
-            return
+    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Write rows; None is a field left out."""
         for row in rows:
             fields = {
-                name: cell
+                name: _plain(cell)
                 for name, cell in zip(self._columns, row, strict=True)
                 if cell is not None
             }
             self._text.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-def long_rows(
-    values: Iterable[AttributeValue], *, all_columns: bool
-) -> Iterator[Sequence[int | str | None]]:
+def _plain(cell: Cell) -> int | float | str | None:
+    if isinstance(cell, datetime):
+        return cell.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    return cell
+
+
+def long_rows(values: Iterable[AttributeValue], *, all_columns: bool) -> Iterator[Sequence[Cell]]:
     """Yield the rows of the long form."""
     for value in values:
         row = (value.customer_id, value.attribute_id, value.attribute_value)
         if all_columns:
-            dates = (_moment(value.date_created), _moment(value.date_modified))
-            yield (*row, value.id, *dates)
+            yield (*row, value.id, value.date_created, value.date_modified)
         else:
             yield row
-
-
-def _moment(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 class WideTable:
@@ -94,7 +160,7 @@ class WideTable:
             ),
         )
 
-    def rows(self) -> Iterator[Sequence[int | str | None]]:
+    def rows(self) -> Iterator[Sequence[Cell]]:
         """Yield one row a customer, by ascending id: the id and a cell an attribute."""
         cells: list[str | None] = []
         present: int | None = None
@@ -107,26 +173,3 @@ class WideTable:
             cells[slot] = value
         if present is not None:
             yield (present, *cells)
-
-
-class FailureWriter:
-    """Writes what was not stored in long form with a `reason`, fit to be read in again."""
-
-    def __init__(self, text: IO[str], format: str) -> None:
-        self._rows = RowWriter(text, format, (*FIELDS, "reason"))
-        self._format = format
-        self.count = 0
-
-    def item(self, item: AttributeValueUpsert, reason: str) -> None:
-        """Write a value that was not stored."""
-        self.count += 1
-        row = (item.customer_id, item.attribute_id, item.value, one_line(reason, 500))
-        self._rows.write([row])
-
-    def bad_row(self, row: BadRow) -> None:
-        """Write what is there of a row that was skipped."""
-        self.count += 1
-        cells: list[str | int | float | None] = [row.cells.get(field) for field in FIELDS]
-        if self._format == CSV:
-            cells = ["" if cell is None else cell for cell in cells]
-        self._rows.write([(*cells, str(row))])

@@ -13,7 +13,7 @@ from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.cli.files import InputFile
 from bc_attrvals.cli.layout import Layout
 from bc_attrvals.cli.reading import read_values
-from bc_attrvals.cli.writing import RowWriter
+from bc_attrvals.cli.writing import CSVRows, JSONRows
 
 HEAD = "customer_id,attribute_id,value\n"
 
@@ -27,7 +27,7 @@ HEAD = "customer_id,attribute_id,value\n"
         (HEAD + "1,2,a\n" + "1,2,\xfc\n", None),
         (HEAD.encode() + b"1,2,a\n1,2,\xfc\n", "line 3: is not utf-8 (byte 0xfc)"),
         (HEAD.encode("utf-16"), "is not utf-8"),
-        (b"PK\x03\x04\0\0" * 500, "a NUL byte"),
+        (b"MZ\x03\x04\0\0" * 500, "a NUL byte"),
         (HEAD + "1,2,a\0b\n", "line 2: a NUL byte"),
         ("customer_id,value\n1,2\n", "column missing: attribute_id"),
         ("customer_id,attribute_id,value,value\n1,2,a,b\n", "column doubled: value"),
@@ -55,7 +55,7 @@ def test_bad_csv_is_refused_before_anything_is_sent(served, tmp_path, content, t
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in result.stderr
     assert str(path) in result.stderr
-    assert len(result.stderr.splitlines()) <= 2
+    assert len(result.stderr.splitlines()) == 1
     assert served.sandbox.requests.seen == 0
 
 
@@ -205,9 +205,8 @@ def test_of_equal_keys_the_last_row_wins(served, summary) -> None:
 def test_what_is_written_is_read_again(items, format) -> None:
     text = io.StringIO(newline="")
     fields = ("customer_id", "attribute_id", "value")
-    RowWriter(text, format, fields).write(
-        (item.customer_id, item.attribute_id, item.value) for item in items
-    )
+    writer = CSVRows(text, fields) if format == "csv" else JSONRows(text, fields)
+    writer.write((item.customer_id, item.attribute_id, item.value) for item in items)
     source = InputFile("memory", io.BytesIO(text.getvalue().encode()))
     if items:
         assert list(read_values(source, Layout(format=format), "utf-8-sig")) == items

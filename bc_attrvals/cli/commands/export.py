@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, closing
@@ -13,11 +14,28 @@ import click
 from bc_attrvals.cli.files import STANDARD, OutputFile
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.layout import FIELDS, Layout, file_format, format_option, layout, wide_options
+from bc_attrvals.cli.layout import (
+    CSV,
+    FIELDS,
+    PARQUET,
+    Layout,
+    file_format,
+    format_option,
+    layout,
+    wide_options,
+)
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import counted, examples, rate
-from bc_attrvals.cli.writing import ALL_COLUMNS, RowWriter, WideTable, long_rows
+from bc_attrvals.cli.writing import (
+    ALL_COLUMNS,
+    IDS,
+    MOMENTS,
+    RowWriter,
+    WideTable,
+    long_rows,
+    row_writer,
+)
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.store import Store
@@ -29,18 +47,27 @@ __all__ = ["export"]
     epilog=examples(
         "bc-attrvals export --output values.csv",
         "bc-attrvals export --attribute-id 1 --format jsonl | jq .value",
+        "bc-attrvals export --all-columns --output values.parquet",
+        "bc-attrvals export --spreadsheet-safe --output for-sales.csv",
         "bc-attrvals export --wide --customer-column ID --attribute x=1 --attribute zbar=4",
     )
 )
 @click.option(
     "-o",
     "--output",
+    type=click.Path(allow_dash=True),
     default=STANDARD,
     metavar="FILE",
     help="Appears whole or not at all; - is standard output [default: -]",
 )
 @format_option
 @click.option("--all-columns", is_flag=True, help="Long form: id and dates, too.")
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="CSV: an apostrophe before what a spreadsheet would run. For people to open, not to be"
+    " given in again.",
+)
 @wide_options
 @filter_options
 @connection_options()
@@ -53,6 +80,7 @@ def export(
     output: str,
     format: str | None,
     all_columns: bool,
+    spreadsheet_safe: bool,
     wide: bool,
     customer_column: str | None,
     attribute: Sequence[str],
@@ -63,6 +91,10 @@ def export(
     them. With --wide there is one row a customer, by ascending id; a customer without any of the
     attributes has none, and an empty cell is an empty value or none at all. Rows are grouped in a
     temporary database on disk, so memory stays bounded in either form.
+
+    Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
+    a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
+    the file then differs from what is stored: it is for people, and not to be given in again.
     """
     if settings.json and output == STANDARD:
         raise click.UsageError("--json and the values can't share stdout; give --output FILE")
@@ -74,10 +106,22 @@ def export(
         customer_column=customer_column,
         attribute=attribute,
     )
+    if spreadsheet_safe and shape.format != CSV:
+        raise click.UsageError("--spreadsheet-safe is for CSV")
+    if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
+        raise click.UsageError("Parquet is nothing for a terminal; give --output FILE")
     store = settings.store()
     began_at = time.monotonic()
     with OutputFile(output) as file:
-        job = _Export(settings, store, _narrowed(filter, shape), shape, file, all_columns)
+        job = _Export(
+            settings,
+            store,
+            _narrowed(filter, shape),
+            shape,
+            file,
+            all_columns=all_columns,
+            spreadsheet_safe=spreadsheet_safe,
+        )
         values, rows = run(job.run)
         file.commit()
     seconds = time.monotonic() - began_at
@@ -115,7 +159,9 @@ class _Export:
         filter: AttributeValueFilter,
         shape: Layout,
         file: OutputFile,
+        *,
         all_columns: bool,
+        spreadsheet_safe: bool,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -123,6 +169,7 @@ class _Export:
         self._shape = shape
         self._file = file
         self._all_columns = all_columns
+        self._spreadsheet_safe = spreadsheet_safe
         self.calls = 0
 
     async def run(self, stopper: Stopper) -> tuple[int, int]:
@@ -131,7 +178,7 @@ class _Export:
         async with self._store:
             if self._shape.customer_column is not None:
                 return await self._wide(self._shape.customer_column)
-            writer = self._writer(ALL_COLUMNS if self._all_columns else FIELDS)
+            writer = self._writer(ALL_COLUMNS if self._all_columns else FIELDS, IDS, MOMENTS)
 
             def write(values: list[AttributeValue]) -> None:
                 writer.write(long_rows(values, all_columns=self._all_columns))
@@ -140,7 +187,7 @@ class _Export:
             return count, count
 
     async def _wide(self, customer_column: str) -> tuple[int, int]:
-        writer = self._writer((customer_column, *self._shape.attributes))
+        writer = self._writer((customer_column, *self._shape.attributes), (customer_column,))
         with closing(WideTable(self._shape)) as table:
             count = await self._read(table.add)
 
@@ -153,8 +200,17 @@ class _Export:
 
             return count, await anyio.to_thread.run_sync(write)
 
-    def _writer(self, columns: Sequence[str]) -> RowWriter:
-        return RowWriter(self._file.text, self._shape.format, columns)
+    def _writer(
+        self, columns: Sequence[str], ids: Sequence[str], moments: Sequence[str] = ()
+    ) -> RowWriter:
+        return row_writer(
+            self._file,
+            self._shape.format,
+            columns,
+            ids=ids,
+            moments=moments,
+            spreadsheet_safe=self._spreadsheet_safe,
+        )
 
     async def _read(self, take: Callable[[list[AttributeValue]], None]) -> int:
         count = 0

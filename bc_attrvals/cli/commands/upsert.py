@@ -9,15 +9,19 @@ from contextlib import ExitStack
 import click
 
 from bc_attrvals.cli.checking import check
-from bc_attrvals.cli.files import STANDARD, OutputFile, open_input
+from bc_attrvals.cli.failures import open_failures
+from bc_attrvals.cli.files import STANDARD, open_input
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.layout import file_format, input_options, layout
+from bc_attrvals.cli.layout import (
+    file_format,
+    input_options,
+    layout,
+)
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.reading import read_values
 from bc_attrvals.cli.sending import Sender, Totals
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import counted, examples, one_line, rate, table
-from bc_attrvals.cli.writing import FailureWriter
 from bc_attrvals.scheduler import Statistics
 
 __all__ = ["upsert"]
@@ -31,13 +35,15 @@ _GRACE_S = 3.0
         "bc-attrvals upsert values.csv --failures failed.csv",
         "bc-attrvals upsert - --format jsonl < values.jsonl",
         "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
+        "bc-attrvals upsert scores.parquet --failures failed.parquet",
         "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
     )
 )
-@click.argument("file")
+@click.argument("file", type=click.Path(allow_dash=True))
 @input_options
 @click.option(
     "--failures",
+    type=click.Path(allow_dash=True),
     metavar="FILE",
     help="Gets all values that were not stored, with the reason; fit to be given in again.",
 )
@@ -62,11 +68,12 @@ def upsert(
 
     The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
     customer's values, and empty cells are left alone. Other columns are ignored. CSV may be
-    delimited by comma, semicolon, tab or bar. Values go out as the strings that stand in the file.
+    delimited by comma, semicolon, tab, bar or whatever the header shows. Values go out as the
+    strings that stand in the file.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
     last one wins. An upsert may be repeated without harm, so after an interruption simply run it
-    again, or give it the --failures file.
+    again, or give it the --failures file with the same options.
     """
     shape = layout(
         file_format(file, format),
@@ -77,17 +84,16 @@ def upsert(
     )
     if failures == STANDARD and settings.json:
         raise click.UsageError("--json and the failures can't share stdout")
-    failures_format = None if failures is None else file_format(failures, None)
+    if failures is not None:
+        # A name that can't be is told before the file is read.
+        file_format(failures, None)
     store = settings.store()
     with ExitStack() as stack:
         source = stack.enter_context(open_input(file))
         checked = check(
             read_values(source, shape, encoding), source.name, settings, skip_invalid=skip_invalid
         )
-        output = None if failures is None else stack.enter_context(OutputFile(failures))
-        writer = None
-        if output is not None and failures_format is not None:
-            writer = FailureWriter(output.text, failures_format)
+        output, writer = open_failures(failures, encoding, shape, stack)
 
         async def send(stopper: Stopper) -> tuple[Totals, Statistics, int | None]:
             sender = Sender(read_values(source, shape, encoding), writer)
@@ -113,15 +119,22 @@ def upsert(
     }
     text = _told(totals, statistics, seconds)
     if writer is not None and writer.count:
-        text += f"\n{counted(writer.count, 'row')} in {failures}."
+        text += (
+            f"\n{counted(writer.count, 'row')} in {failures}, to be given in again with the same"
+        )
+        text += " options."
     settings.summarize(text, summary, err=failures == STANDARD)
+    _tell_why(totals, signal_number)
+    click.get_current_context().exit(status)
+
+
+def _tell_why(totals: Totals, signal_number: int | None) -> None:
     if totals.error is not None:
         click.echo(f"Error: {one_line(str(totals.error))}", err=True)
     elif totals.first_reason is not None:
         click.echo(f"The first failure: {one_line(totals.first_reason)}", err=True)
     if signal_number is not None:
         click.echo("Interrupted.", err=True)
-    click.get_current_context().exit(status)
 
 
 def _exit_status(totals: Totals, signal_number: int | None) -> int:
