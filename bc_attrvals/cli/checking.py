@@ -8,11 +8,14 @@ from typing import Final
 import attrs
 import click
 
-from bc_attrvals.cli.reading import BadRow
+from bc_attrvals.cli.emptying import EmptyCells
+from bc_attrvals.cli.files import InputFile
+from bc_attrvals.cli.layout import Layout
+from bc_attrvals.cli.reading import BadRow, read_cells, read_values
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import counted
 
-__all__ = ["Checked", "check"]
+__all__ = ["Checked", "check", "check_values"]
 
 _MOST_SHOWN: Final = 20
 
@@ -34,26 +37,56 @@ class Checked:
 def check(
     entries: Iterable[object], name: str, settings: Settings, *, skip_invalid: bool = False
 ) -> Checked:
-    """Read a file to its end; tell the first bad rows on stderr.
+    """Read a file to its end; tell the first bad rows on stderr, a line each.
 
     Raises `BadInput` if there are any, unless they shall be skipped.
     """
-    good = bad = shown = 0
+    good = bad = told = 0
     previous = ""
+    # The first is kept back: if it stays alone, it is the whole message.
+    alone: str | None = None
+    silent = skip_invalid and settings.quiet
     for entry in entries:
         if not isinstance(entry, BadRow):
             good += 1
             continue
         bad += 1
-        text = str(entry)
+        text = f"{name}: {entry}"
         # A bad customer id spoils every cell of its row, and is told once.
-        if text != previous and shown < _MOST_SHOWN:
-            shown += 1
-            if not (skip_invalid and settings.quiet):
-                click.echo(f"{name}: {text}", err=True)
+        if text == previous:
+            continue
         previous = text
+        told += 1
+        if told == 1:
+            alone = text
+        elif told <= _MOST_SHOWN and not silent:
+            if alone is not None:
+                click.echo(alone, err=True)
+                alone = None
+            click.echo(text, err=True)
     if bad and not skip_invalid:
-        more = f", the first {_MOST_SHOWN} are shown" if bad > _MOST_SHOWN else ""
+        if alone is not None:
+            raise BadInput(f"{alone}; nothing was sent")
+        more = f", the first {_MOST_SHOWN} are shown" if told > _MOST_SHOWN else ""
         message = f"{name}: {counted(bad, 'bad value')}{more}; nothing was sent"
         raise BadInput(message)
+    if alone is not None and not silent:
+        click.echo(alone, err=True)
     return Checked(good, bad)
+
+
+def check_values(
+    source: InputFile,
+    shape: Layout,
+    encoding: str,
+    settings: Settings,
+    *,
+    skip_invalid: bool = False,
+    empty_cells: EmptyCells | None = None,
+) -> Checked:
+    """Read the values of a file to its end, as `check` does; `empty_cells` gets the empty ones."""
+    if empty_cells is None:
+        entries = read_values(source, shape, encoding)
+    else:
+        entries = empty_cells.watch(read_cells(source, shape, encoding))
+    return check(entries, source.name, settings, skip_invalid=skip_invalid)

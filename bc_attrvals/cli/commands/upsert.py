@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import attrs
 import click
 
-from bc_attrvals.cli.checking import check
+from bc_attrvals.cli.asking import confirm, need_somebody
+from bc_attrvals.cli.checking import check_values
+from bc_attrvals.cli.emptying import EmptyCells, told_of_empty_cells
 from bc_attrvals.cli.failures import open_failures
 from bc_attrvals.cli.files import STANDARD, open_input
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.layout import (
+    DELETE,
+    Layout,
+    empty_option,
     file_format,
     input_options,
     layout,
@@ -22,7 +29,9 @@ from bc_attrvals.cli.reading import read_values
 from bc_attrvals.cli.sending import Sender, Totals
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import counted, examples, one_line, rate, table
+from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.scheduler import Statistics
+from bc_attrvals.store import Store
 
 __all__ = ["upsert"]
 
@@ -37,10 +46,13 @@ _GRACE_S = 3.0
         "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
         "bc-attrvals upsert scores.parquet --failures failed.parquet",
         "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
+        "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --empty delete",
     )
 )
 @click.argument("file", type=click.Path(allow_dash=True))
 @input_options
+@empty_option
+@click.option("--yes", is_flag=True, help="With --empty delete: do not ask.")
 @click.option(
     "--failures",
     type=click.Path(allow_dash=True),
@@ -61,19 +73,25 @@ def upsert(
     attribute: Sequence[str],
     column: Sequence[str],
     encoding: str,
+    empty: str,
+    yes: bool,
     failures: str | None,
     skip_invalid: bool,
 ) -> None:
     """Store the values of FILE (- is standard input); create them or replace what is there.
 
     The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
-    customer's values, and empty cells are left alone. Other columns are ignored. CSV may be
-    delimited by comma, semicolon, tab, bar or whatever the header shows. Values go out as the
-    strings that stand in the file.
+    customer's values. Other columns are ignored. CSV may be delimited by comma, semicolon, tab, bar
+    or whatever the header shows. Values go out as the strings that stand in the file.
+
+    In wide form empty cells are left alone; with --empty delete they are values that shall not
+    exist: after all values are sent, those that are stored nevertheless are looked up and deleted.
+    A field that an object of JSON Lines does not have is left alone even then.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
     last one wins. An upsert may be repeated without harm, so after an interruption simply run it
-    again, or give it the --failures file with the same options.
+    again, or give it the --failures file with the same options. After --empty delete that file is
+    in long form.
     """
     shape = layout(
         file_format(file, format),
@@ -84,22 +102,34 @@ def upsert(
     )
     if failures == STANDARD and settings.json:
         raise click.UsageError("--json and the failures can't share stdout")
+    emptying = empty == DELETE
+    if emptying:
+        if not wide:
+            raise click.UsageError("--empty delete goes with --wide")
+        need_somebody(yes=yes, stdin_taken=file == STANDARD, what="deletes")
     if failures is not None:
         # A name that can't be is told before the file is read.
         file_format(failures, None)
     store = settings.store()
     with ExitStack() as stack:
         source = stack.enter_context(open_input(file))
-        checked = check(
-            read_values(source, shape, encoding), source.name, settings, skip_invalid=skip_invalid
+        cells = stack.enter_context(EmptyCells()) if emptying else None
+        checked = check_values(
+            source, shape, encoding, settings, skip_invalid=skip_invalid, empty_cells=cells
         )
-        output, writer = open_failures(failures, encoding, shape, stack)
+        if not yes:
+            _ask(cells)
+        # A row of the wide form would have other cells empty, too.
+        form = attrs.evolve(Layout(), format=shape.format) if emptying else shape
+        output, writer = open_failures(failures, encoding, form, stack)
 
         async def send(stopper: Stopper) -> tuple[Totals, Statistics, int | None]:
             sender = Sender(read_values(source, shape, encoding), writer)
             async with store:
                 with Progress(settings, store, "Storing", checked.good) as progress:
                     totals = await sender.run(store, stopper, progress)
+                if cells is not None and totals.error is None and not stopper.stopped:
+                    totals.error = await _empty(cells, settings, store, stopper)
                 return totals, store.statistics(), stopper.signal_number
 
         began_at = time.monotonic()
@@ -112,20 +142,25 @@ def upsert(
         "command": "upsert",
         "exit_status": status,
         **totals.as_dict(),
+        "deleted": None if cells is None else cells.deleted,
         "calls": statistics.requests,
         "retries": statistics.retries,
         "rate_limited": statistics.rate_limited,
         "seconds": round(seconds, 3),
     }
-    text = _told(totals, statistics, seconds)
+    text = _told(totals, statistics, seconds, cells)
     if writer is not None and writer.count:
-        text += (
-            f"\n{counted(writer.count, 'row')} in {failures}, to be given in again with the same"
-        )
-        text += " options."
+        how = "in long form" if emptying else "with the same options"
+        text += f"\n{counted(writer.count, 'row')} in {failures}, to be given in again {how}."
     settings.summarize(text, summary, err=failures == STANDARD)
     _tell_why(totals, signal_number)
     click.get_current_context().exit(status)
+
+
+def _ask(cells: EmptyCells | None) -> None:
+    if cells is not None and cells.count:
+        what = f"the stored values of {counted(cells.count, 'empty cell')}"
+        confirm(f"Delete {what} after the upsert?", "nothing was sent")
 
 
 def _tell_why(totals: Totals, signal_number: int | None) -> None:
@@ -137,6 +172,22 @@ def _tell_why(totals: Totals, signal_number: int | None) -> None:
         click.echo("Interrupted.", err=True)
 
 
+async def _empty(
+    cells: EmptyCells, settings: Settings, store: Store, stopper: Stopper
+) -> BCAttrValsError | None:
+    """Delete what is stored for empty cells; return the error that ended it early, if any."""
+    try:
+        found = await cells.find(store, stopper)
+        with Progress(settings, store, "Deleting", found) as progress:
+            await cells.delete(store, stopper, progress)
+    except BCAttrValsError as error:
+        return error
+    except asyncio.CancelledError:
+        if not stopper.stopped:
+            raise
+    return None
+
+
 def _exit_status(totals: Totals, signal_number: int | None) -> int:
     if signal_number is not None:
         return 128 + signal_number
@@ -145,7 +196,7 @@ def _exit_status(totals: Totals, signal_number: int | None) -> int:
     return 0 if totals.complete else 1
 
 
-def _told(totals: Totals, statistics: Statistics, seconds: float) -> str:
+def _told(totals: Totals, statistics: Statistics, seconds: float, cells: EmptyCells | None) -> str:
     head = f"Stored {counted(totals.stored, 'value')}"
     rows = [
         (word, f"{count:,}")
@@ -159,5 +210,7 @@ def _told(totals: Totals, statistics: Statistics, seconds: float) -> str:
         )
         if count
     ]
+    if cells is not None:
+        rows += told_of_empty_cells(cells)
     rows += [("calls", f"{statistics.requests:,}"), ("429s", f"{statistics.rate_limited:,}")]
     return f"{head}; {seconds:.1f} s ({rate(totals.stored, seconds)}).\n{table(rows)}"
