@@ -21,20 +21,32 @@ _READ: Final = {
 
 
 def show_plan(
-    plan: SyncPlan, settings: Settings, *, summary: dict[str, object] | None = None
+    plan: SyncPlan,
+    settings: Settings,
+    *,
+    empty_cells: int | None = None,
+    summary: dict[str, object] | None = None,
 ) -> None:
-    """Show a plan on stderr, or with a `summary` as the command's result on stdout."""
+    """Show a plan on stderr, or with a `summary` as the command's result on stdout.
+
+    `empty_cells` is how many values are to be deleted besides, for empty cells.
+    """
     if summary is not None and settings.json:
         settings.summarize("", summary)
     elif not settings.quiet and not settings.json:
         stream = sys.stderr if summary is None else sys.stdout
         if stream.isatty():
-            _draw(plan, stderr=summary is None)
+            _draw(plan, empty_cells, stderr=summary is None)
         else:
             click.echo(str(plan), err=summary is None)
+            if empty_cells is not None:
+                click.echo(
+                    f"{'besides, for empty cells, delete':<10}{empty_cells:>11,}",
+                    err=summary is None,
+                )
 
 
-def _draw(plan: SyncPlan, *, stderr: bool) -> None:
+def _draw(plan: SyncPlan, empty_cells: int | None, *, stderr: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -60,4 +72,7 @@ def _draw(plan: SyncPlan, *, stderr: bool) -> None:
         table.add_row("leave unchanged", f"{plan.unchanged:,}", "", style="dim")
     style = "bold red" if plan.delete else None
     table.add_row("delete", f"{plan.delete:,}", f"{plan.delete_calls:,}", style=style)
+    if empty_cells is not None:
+        style = "bold red" if empty_cells else None
+        table.add_row("delete for empty cells", f"{empty_cells:,}", "", style=style)
     Console(stderr=stderr).print(table)

@@ -89,6 +89,24 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_sent(served, args, 
     assert served.sandbox.requests.seen == 0
 
 
+def test_empty_cells_are_deleted_where_asked(served, summary) -> None:
+    served.seed((1, 1, "a"), (1, 2, "b"), (2, 1, "c"), (3, 2, "kept"))
+    text = "ID,x,y\n1,a,\n2,,z\n4,,\n"
+    args = ["sync", "-", *WIDE, "--empty", "delete"]
+    plan = served.run(*args, "--dry-run", input=text)
+    assert plan.exit_code == 0
+    assert plan.stdout.splitlines()[-1].split()[-2:] == ["delete", "2"]
+    assert len(served.values()) == 4
+    found = summary(served.run(*args, "--yes", "--json", input=text))
+    assert found["written"] == 2
+    assert (found["stored_for_empty_cells"], found["deleted_for_empty_cells"]) == (2, 2)
+    assert served.values() == {(1, 1): "a", (2, 2): "z", (3, 2): "kept"}
+    for refused in (["--prune"], ["--yes", "--prune"], []):
+        assert served.run(*args, *refused, input=text).exit_code == 2
+    long = served.run("sync", "-", "--empty", "delete", "--yes", input=table(1))
+    assert long.exit_code == 2
+
+
 def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
     served.seed((1, 1, "a"))
     args = ["sync", "-", "--prune", "--whole-store", "--yes"]
