@@ -13,18 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from bc_attrvals import AttributeValueUpsert, Store
+from benchmarks.harness import environment
 from benchmarks.rivals import Target, aiolimiter_rate, put_all
 from benchmarks.sandbox_process import SandboxProcess
 
@@ -132,35 +129,6 @@ async def measure(
         full_windows=full,
         stored=facts["rows"],
     )
-
-
-def environment() -> dict[str, Any]:
-    """Return what the figures depend on: machine and versions."""
-    return {
-        "machine": _processor(),
-        "processors": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(terse=True),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("bc_attrvals", "aiohttp", "aiolimiter")},
-    }
-
-
-def _processor() -> str:
-    # platform.processor() is empty or just the architecture on Linux.
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def show(result: Result, baseline: Result) -> None:

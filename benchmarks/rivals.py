@@ -1,8 +1,8 @@
 """What one would use instead of this library: aiohttp by hand, httpx, `bigc`, `bigcommerce`.
 
 Fair rivals: pages and bodies are the same size, connections are kept alive, orjson reads and
-writes where one has the choice, and none pays for being careful elsewhere. `put_all`, which is measured under a quota, does what the
-service's guide says about a 429; the others would raise.
+writes where one has the choice, and none pays for being careful elsewhere. `put_all`, which is
+measured under a quota, does what the service's guide says about a 429; the others would raise.
 
 Listings hand each row out, untyped, as `stream` does each value; the return is how many came.
 """

@@ -1,0 +1,44 @@
+"""Run all benchmarks (but `quota`, whose clock is the store's) and keep the figures.
+
+    python -m benchmarks [--quick] [--keep]
+
+With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and draws
+`benchmarks/speed.svg` of all such files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import memory, plot, scaling, stream, upsert, waiting
+from benchmarks.harness import environment
+
+_HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quick", action="store_true", help="tiny, to see that all run")
+    parser.add_argument("--keep", action="store_true", help="write results and plot")
+    given = parser.parse_args()
+    began_at = time.perf_counter()
+    surroundings = environment()
+    print(", ".join(f"{name} {value}" for name, value in surroundings.items() if value), "\n")
+    results: dict[str, object] = {"environment": surroundings}
+    for module in (stream, upsert, memory, waiting, scaling):
+        results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick)
+        print(flush=True)
+    print(f"took {time.perf_counter() - began_at:.0f} s")
+    if given.keep:
+        name = f"results-{sys.version_info.major}.{sys.version_info.minor}.json"
+        (_HERE / name).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        plot.draw(sorted(_HERE.glob("results-*.json")), _HERE / "speed.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Do ten times the values cost ten times the time? CPU of stream, upsert and sync.
+
+The sync lists what the store holds and writes every tenth value. By default the long jobs are of
+100,000 values (a million for stream); with `--million` all are of a million, which takes minutes.
+
+    python -m benchmarks.scaling [--million] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Store
+from benchmarks import stream, upsert
+from benchmarks.harness import cpu_s, run_alone
+from benchmarks.page_server import PageServer, hash_of, value_of
+from benchmarks.rivals import Target
+
+
+def _desired(count: int) -> Iterator[AttributeValueUpsert]:
+    for number in range(1, count + 1):
+        value = value_of(number) if number % 10 else "another"
+        yield AttributeValueUpsert(number, 1, value)
+
+
+async def _sync(url: str, count: int) -> int:
+    async with Store(hash_of(count), "token", base_url=url) as store:
+        report = await store.attribute_values.sync(
+            _desired(count), scope=AttributeValueFilter(attribute_id_in=[1])
+        )
+    # A short one is written without reading.
+    return report.updated + report.unchanged + report.written
+
+
+def measure(*, quick: bool = False, million: bool = False) -> dict[str, Any]:
+    """Measure; see the module."""
+    result: dict[str, Any] = {}
+    with PageServer() as server:
+        url = server.url
+        jobs: dict[str, Callable[[int], Coroutine[Any, Any, int]]] = {
+            "stream": lambda count: stream._ours(Target(url, hash_of(count), "token")),
+            "upsert": lambda count: upsert._ours(Target(url, hash_of(0), "token"), count),
+            "sync": lambda count: _sync(url, count),
+        }
+        for name, job in jobs.items():
+            most = 1_000_000 if million or name == "stream" else 100_000
+            most = most // 500 if quick else most
+
+            def timed(count: int, job: Callable[[int], Coroutine[Any, Any, int]] = job) -> float:
+                def run() -> None:
+                    if asyncio.run(job(count)) != count:
+                        raise RuntimeError("values are missing")
+
+                gc.collect()
+                return cpu_s(run)
+
+            timed(most // 20)
+            # The short job on both sides of the long one, for the machine drifts.
+            short = [timed(most // 10), timed(most // 10)]
+            long = timed(most)
+            short += [timed(most // 10), timed(most // 10)]
+            factor = long / statistics.median(short) / 10
+            result[name] = {
+                "values": most,
+                "seconds": round(long, 3),
+                "of_ten_times_the_tenth": round(factor, 3),
+            }
+            print(f"{name:8} {most:9,} values {long:7.2f} s CPU, {factor:.2f} of ten times a tenth")
+    return result
+
+
+if __name__ == "__main__":
+    if "--million" in sys.argv:
+        sys.argv.remove("--million")
+        run_alone("scaling", lambda *, quick: measure(quick=quick, million=True), __doc__)
+    else:
+        run_alone("scaling", measure, __doc__)
