@@ -119,11 +119,13 @@ class QuotaState:
         "_quota",
         "_reserve",
         "_sent",
+        "_share",
         "_window_s",
     )
 
     def __init__(self, reserve: int = 0) -> None:
         self._reserve = reserve
+        self._share = 1.0
         self._quota: int | None = None
         self._window_s = DEFAULT_WINDOW_S
         self._left = 0
@@ -144,6 +146,11 @@ class QuotaState:
         # Answers without headers since the last one with them.
         self._bare = 0
 
+    def confine(self, share: float, reserve: int) -> None:
+        """Take at most this share of each window, at least one unit, and leave `reserve` units."""
+        self._share = share
+        self._reserve = reserve
+
     def take(self) -> None:
         """Count one request as out; it is about to be sent."""
         self._out += 1
@@ -159,7 +166,8 @@ class QuotaState:
             self._open_window(now)
         # Ours that are out may not be in the server's count yet: take them off (safe side).
         left = min(self._left - self._out - len(self._lost), self._quota - self._sent)
-        return max(0, left - self._kept())
+        most = max(1, int(self._quota * self._share))
+        return max(0, min(left - self._kept(), most - self._sent))
 
     def opens_at(self) -> float | None:
         """Return when to look again if nothing is available; None when nothing is in the way."""

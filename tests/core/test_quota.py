@@ -792,3 +792,17 @@ def test_a_smaller_plan_is_kept_to_from_the_first_answer_that_tells_of_it(
     )
     if told_us is not None:
         assert [sent for sent in simulation.refused if sent.sent_us > told_us] == []
+
+
+def test_a_confined_state_keeps_to_its_share_of_each_window_and_leaves_a_reserve() -> None:
+    state = QuotaState()
+    state.confine(0.3, reserve=2)
+    state.take()
+    state.answered(0.0, 0.1, QuotaHeaders(30.0, 20.0, 20, 19))
+    # Six of twenty, of which the first was one; the reserve is of the whole.
+    assert state.available(0.1) == 5
+    state.confine(0.3, reserve=17)
+    assert state.available(0.1) == 2
+    state.confine(0.01, reserve=3)
+    assert state.available(0.1) == 0
+    assert state.available(40.0) == 1
