@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         RequestAnswered,
         RequestRetrying,
         RequestSent,
+        SharedQuotaLost,
+        SharedQuotaRegained,
         SyncProgressed,
     )
     from bc_attrvals.gate import Priority, Quota
@@ -92,6 +94,8 @@ __all__ = [
     "RequestTimeoutError",
     "RetryPolicy",
     "ServerError",
+    "SharedQuotaLost",
+    "SharedQuotaRegained",
     "Statistics",
     "Store",
     "StoreStateError",
@@ -147,6 +151,8 @@ _NAMES_OF_MODULE = {
         "RequestAnswered",
         "RequestRetrying",
         "RequestSent",
+        "SharedQuotaLost",
+        "SharedQuotaRegained",
         "SyncProgressed",
     ),
     "gate": ("Priority", "Quota"),

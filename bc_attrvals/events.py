@@ -23,6 +23,8 @@ __all__ = [
     "RequestAnswered",
     "RequestRetrying",
     "RequestSent",
+    "SharedQuotaLost",
+    "SharedQuotaRegained",
     "SyncProgressed",
 ]
 
@@ -76,6 +78,25 @@ class ListingDriftSeen:
 
 
 @attrs.frozen
+class SharedQuotaLost:
+    """The server of the shared quota is out of reach; this process goes on with a share.
+
+    `share` is the part of each window it keeps to, `reason` the class of what went wrong.
+    """
+
+    share: float
+    reason: str
+
+
+@attrs.frozen
+class SharedQuotaRegained:
+    """The shared quota is back, after `lost_s` without; `forgotten` if the server knew nothing."""
+
+    lost_s: float
+    forgotten: bool
+
+
+@attrs.frozen
 class SyncProgressed:
     """A sync has come further.
 
@@ -99,6 +120,8 @@ Event: TypeAlias = (
     | RequestRetrying
     | QuotaExhausted
     | ListingDriftSeen
+    | SharedQuotaLost
+    | SharedQuotaRegained
     | SyncProgressed
 )
 

@@ -21,6 +21,8 @@ from bc_attrvals.events import (
     RequestAnswered,
     RequestRetrying,
     RequestSent,
+    SharedQuotaLost,
+    SharedQuotaRegained,
 )
 
 SENT = RequestSent(Operation.READ, 1)
@@ -30,6 +32,8 @@ ALL = [
     RequestRetrying(Operation.DELETE, 1, 0.5, "ServerError"),
     QuotaExhausted(150, 12.5),
     ListingDriftSeen(3, 100, 99),
+    SharedQuotaLost(0.25, "ConnectionError"),
+    SharedQuotaRegained(1.5, forgotten=True),
 ]
 
 
