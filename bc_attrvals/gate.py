@@ -59,6 +59,9 @@ class Quota(Protocol):
     for a slot and a unit and returns a lease, which is given back to `release` exactly once, with
     the headers of the answer, or None when none came (the unit may still be spent).
     A cancelled `acquire` must leave nothing taken.
+
+    A quota may also have `report_to(emit)`, called before `open` with where its events go, and
+    `snapshot()`, which returns what it knows as a `QuotaSnapshot`.
     """
 
     async def open(self, store_hash: str, limits: Limits) -> None:
@@ -121,8 +124,10 @@ class _Lane:
     backed_off_at: float = -math.inf
     blocked_until: float = -math.inf
 
-    def free(self, now: float) -> bool:
-        return self.in_flight < int(self.bearable) and now >= self.blocked_until
+    def free(self, now: float, *, overtaking: bool = False) -> bool:
+        """Return whether one more may go; `overtaking` leaves those of bulk out of account."""
+        taken = self.in_flight - self.bulk_in_flight if overtaking else self.in_flight
+        return taken < int(self.bearable) and now >= self.blocked_until
 
     def leave(self, lease: Lease) -> None:
         self.in_flight -= 1
@@ -165,6 +170,8 @@ class Gate:
         self._retry = retry
         self._random = random
         self._count_units = count_units
+        # A shared quota has the slots: bulk requests that wait there must hold up no others here.
+        self._overtakes = not count_units
         self._state = QuotaState()
         self._lanes: dict[Operation, _Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -238,7 +245,7 @@ class Gate:
         is_bulk = priority is Priority.BULK
         if (
             not lane.queued
-            and lane.free(now)
+            and lane.free(now, overtaking=self._overtakes and not is_bulk)
             and self._state.available(now) != 0
             and not (is_bulk and self._gives_way(lane, now))
         ):
@@ -261,6 +268,14 @@ class Gate:
         self.quota_wait_s += for_quota_s
         self.slot_wait_s += waited_s - for_quota_s
         return lease
+
+    def begin(self, lease: Lease) -> float:
+        """Note that a lease was held up by another quota until now; return for how long."""
+        assert self._loop is not None
+        now = self._loop.time()
+        waited_s, lease.sent_at = now - lease.sent_at, now
+        self.quota_wait_s += waited_s
+        return waited_s
 
     def release(
         self, lease: Lease, headers: Mapping[str, str] | None, *, status: int | None = None
@@ -351,6 +366,8 @@ class Gate:
             self._bulk_reads = min(float(most), self._bulk_reads + 0.25)
 
     def _gives_way(self, lane: _Lane, now: float) -> bool:
+        if self._overtakes and not lane.free(now):
+            return True
         return (
             lane.operation is Operation.READ
             and now < self._interactive_until
@@ -404,7 +421,7 @@ class Gate:
         urgent: tuple[_Lane, deque[_Waiter]] | None = None
         bulk: tuple[_Lane, Job] | None = None
         for lane in self._lanes.values():
-            if not lane.queued or not lane.free(now):
+            if not lane.queued or not lane.free(now, overtaking=self._overtakes):
                 continue
             queue = lane.next_urgent()
             if queue is not None and (urgent is None or queue is lane.refused):

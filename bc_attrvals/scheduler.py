@@ -152,6 +152,9 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         await self._gate.open(store_hash, self._limits)
         if self._shared is not None:
+            report_to = getattr(self._shared, "report_to", None)
+            if report_to is not None:
+                report_to(self._events.emit)
             await self._shared.open(store_hash, self._limits)
 
     async def close(self) -> None:
@@ -174,7 +177,7 @@ class Scheduler:
         return Statistics(
             in_flight=self._gate.in_flight(),
             queued=self._gate.queued(),
-            quota=self._gate.quota(),
+            quota=self._quota(),
             requests=self._requests,
             retries=self._retries,
             rate_limited=self._rate_limited,
@@ -183,6 +186,10 @@ class Scheduler:
             slot_wait_s=self._gate.slot_wait_s,
             quota_wait_s=self._gate.quota_wait_s,
         )
+
+    def _quota(self) -> QuotaSnapshot:
+        snapshot = getattr(self._shared, "snapshot", None)
+        return self._gate.quota() if snapshot is None else snapshot()
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a write in a task of its own, which `abandon` may leave to end by itself."""
@@ -321,6 +328,7 @@ class Scheduler:
         try:
             if self._shared is not None:
                 shared_lease = await self._shared.acquire(request.operation, priority)
+                call.waited_s += self._gate.begin(lease)
             sent = True
             call.sent += 1
             call.on_wire = True
