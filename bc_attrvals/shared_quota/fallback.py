@@ -1,0 +1,103 @@
+"""What a process may send while the server of the shared quota is out of reach.
+
+Beside `link.py`, under `quota.py`. A process alone can't see the others, so it keeps to a share:
+of each window's units the stated one, or an even one among all processes that were last known
+where that is smaller, and leaves one unit to each of the others; one write and one delete at once,
+and of the reads the same share. More processes than may write at once take turns by the server's
+clock, as it was last read. The quota's state is kept up while the server is there, so that it is
+known when it goes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.quota import QuotaSnapshot, QuotaState
+from bc_attrvals.core.requests import Operation
+
+__all__ = ["Fleetmates", "LocalShare"]
+
+#: Before the first write alone: those of others that are on their way have time to end.
+_QUIET_S: Final = 1.0
+#: The length of a turn to write, and the end of it in which no write is begun.
+_TURN_S: Final = 2.0
+_TURN_END_S: Final = 0.5
+
+
+@attrs.frozen
+class Fleetmates:
+    """What was last heard of the processes of this store.
+
+    `rank` is ours of `count`, from 0; `clock_s` added to the loop's time is the server's clock.
+    """
+
+    count: int = 1
+    rank: int = 0
+    clock_s: float = 0.0
+
+
+class LocalShare:
+    """Slots and units of one process without the others. Times are the event loop's seconds."""
+
+    def __init__(self, limits: Limits, share: float) -> None:
+        self._limits = limits
+        self._most_share = share
+        self.share = share
+        self.state = QuotaState(limits.reserve)
+        self._most = {
+            Operation.READ: max(1, int(limits.reads * share)),
+            Operation.WRITE: 1,
+            Operation.DELETE: 1,
+        }
+        self._heard = False
+        self._mates = Fleetmates()
+        self._writes_from = -math.inf
+
+    def begin(self, now: float, mates: Fleetmates) -> None:
+        """Be on our own from now on."""
+        self._mates = mates
+        self.share = min(self._most_share, 1 / mates.count)
+        self.state.confine(self.share, self._limits.reserve + mates.count - 1)
+        self._writes_from = now + _QUIET_S if mates.count > 1 else now
+
+    def answered(self) -> None:
+        """Note that some answer came: whether there is a quota is known."""
+        self._heard = True
+
+    def may_send(self, operation: Operation, now: float, in_flight: dict[Operation, int]) -> bool:
+        """Return whether a request may go out now, beside those of this process."""
+        if in_flight[operation] >= self._most[operation]:
+            return False
+        available = self.state.available(now)
+        if available is None:
+            # Nothing known: one request finds out.
+            if not self._heard and any(in_flight.values()):
+                return False
+        elif available <= 0:
+            return False
+        return operation is not Operation.WRITE or self._writes_at(now) <= now
+
+    def look_again_at(self, now: float) -> float:
+        """Return when something may go that may not now, if no answer comes before."""
+        moments = [self.state.opens_at() or math.inf, self._writes_at(now)]
+        return min((one for one in moments if one > now), default=now + _TURN_S)
+
+    def snapshot(self, now: float) -> QuotaSnapshot:
+        """Return what this process knows of the quota."""
+        return self.state.snapshot(now)
+
+    def _writes_at(self, now: float) -> float:
+        """Return the first moment from now on at which a write may be begun."""
+        mates = self._mates
+        at = max(now, self._writes_from)
+        groups = math.ceil(mates.count / self._limits.writes)
+        if groups == 1:
+            return at
+        clock = at + mates.clock_s
+        round_s = groups * _TURN_S
+        into = (clock - mates.rank % groups * _TURN_S) % round_s
+        return at if into < _TURN_S - _TURN_END_S else at + round_s - into

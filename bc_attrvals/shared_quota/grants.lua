@@ -1,0 +1,320 @@
+-- One store's slots and quota units, decided in one place: the state machine of core/quota.py and
+-- the order of gate.py, over all processes of the store.
+--
+-- KEYS[1] the state; ARGV[1] what a process asks and tells (MessagePack), see `Ask` in link.py.
+-- Returns a `Reply` (MessagePack). All times are this server's, in milliseconds; what a process
+-- tells of the past comes as an age. A call that is made twice changes nothing the second time:
+-- a process says which leases it holds, and grants are numbered.
+
+local VERSION = 1
+local EDGE = 1              -- the next window is opened this much after the last possible end
+local DRIFT = 0.05          -- ends that differ by less than this share of a window are one
+local TIE = 0.001           -- countdowns that differ by less come from one tick
+local ON_ITS_WAY = 500      -- a request given up may be counted this much later
+local PROBE = 2000          -- nothing known: one request at once, and one more every so often
+local BULK_SHARE = 8        -- of so many contested grants in a row the last one goes to bulk
+local STAGGER = 4           -- those that wait for a moment come one after the other
+local AWAY = 400            -- so long without a call, and all processes may have been away
+local GATHER = 1000         -- so long all that come back have time to tell what they hold
+local KEEP = 60000          -- the state outlives its last call by this at least
+local MANY = 1000000000
+local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
+
+local ask = cmsgpack.unpack(ARGV[1])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + clock[2] / 1000
+local raw = redis.call('GET', KEYS[1])
+local st = raw and cmsgpack.unpack(raw)
+local fresh = not st or st.v ~= VERSION
+if fresh then
+  st = {v = VERSION, now = now, gather = 0, turn = 0, urgent = 0, p = {}, q = {
+    window = 30000, left = 0, countdown = MANY, believed = 0, low = 0, high = 0, guessed = 0,
+    grain = 1000, blocked = 0, sent = 0, lost = {}, bare = 0, none = false, probed = now}}
+end
+local q, processes = st.q, st.p
+
+-- This server's clock was set back, or another server with an earlier clock took over.
+if now < st.now - 5 then
+  local by = now - st.now
+  for _, name in ipairs({'believed', 'low', 'high', 'guessed', 'blocked', 'probed'}) do
+    if q[name] > 0 then q[name] = q[name] + by end
+  end
+  for i = 1, #q.lost do q.lost[i] = q.lost[i] + by end
+  for _, one in pairs(processes) do one.ends = one.ends + by end
+  st.gather = st.gather + by
+end
+local silent = now - st.now > AWAY
+st.now = now
+
+local out = 0               -- leases of all processes
+local busy = {0, 0, 0}      -- those of reads, writes, deletes
+for _, one in pairs(processes) do
+  for _, lease in ipairs(one.held) do
+    out = out + 1
+    busy[lease[2]] = busy[lease[2]] + 1
+  end
+end
+
+local function forget_lost(since)
+  local kept = {}
+  for _, at in ipairs(q.lost) do
+    if at > since - ON_ITS_WAY then kept[#kept + 1] = at end
+  end
+  q.lost = kept
+end
+
+local function lose(at)
+  q.lost[#q.lost + 1] = at
+  forget_lost(now - q.window)
+end
+
+local function drop(one, index)
+  local lease = table.remove(one.held, index)
+  out = out - 1
+  busy[lease[2]] = busy[lease[2]] - 1
+end
+
+local function later_by(low, high)
+  return (low + high) / 2 - (q.low + q.high) / 2
+end
+
+local function is_new_window(sent_at, low, high, window)
+  if not q.quota then return true end
+  if q.guessed > 0 then return math.max(sent_at, low) >= q.guessed end
+  return low - q.high > window * DRIFT or later_by(low, high) > window / 2
+end
+
+-- `QuotaState.answered`, after its lease was taken off. `slack` is what `sent_at` may be late by.
+local function believe(sent_at, received_at, slack, window, reset, quota, left, ours)
+  q.bare = 0
+  if reset % 1000 ~= 0 then q.grain = 1 end
+  local low = sent_at - slack + reset - q.grain
+  local high = received_at + reset + q.grain
+  local surely_newer = sent_at - slack >= q.believed
+  if is_new_window(sent_at - slack, low, high, window) then
+    q.low, q.high, q.guessed, q.left, q.sent = low, high, 0, left, out + (ours and 1 or 0)
+  elseif q.guessed > 0
+    or (not surely_newer and later_by(low, high) < -window / 2) then
+    -- It was out when this window began, and so was taken for one of this window.
+    if ours then q.sent = q.sent - 1 end
+    return
+  elseif q.low - high > window * DRIFT then
+    q.low, q.high, q.left = low, high, left
+  else
+    q.low = math.max(q.low, low)
+    q.high = math.max(q.low, math.min(q.high, high))
+    local newer = surely_newer or reset < q.countdown - TIE
+    local tied = reset <= q.countdown + TIE
+    if not newer and not (tied and left < q.left) then return end
+    q.left = left
+  end
+  q.countdown, q.believed, q.quota, q.window = reset, received_at, quota, window
+  forget_lost(sent_at - slack)
+end
+
+local forgotten = not processes[ask.id] or processes[ask.id].ends <= now
+
+local function settle(one, entry)
+  local seq, kind, sent_age, age, window, reset, quota, left = unpack(entry)
+  -- Sent while the server did not know of it.
+  local ours, unheard = false, forgotten or seq < 0
+  for index, lease in ipairs(one.held) do
+    if lease[1] == seq then
+      drop(one, index)
+      ours = true
+      break
+    end
+  end
+  if kind == ANSWERED then
+    q.none = false
+    believe(now - sent_age, now - age, ask.slack, window, reset, quota, left, ours)
+  elseif kind == BARE then
+    if ours or unheard then lose(now - age) end
+    if reset > 0 then q.blocked = math.max(q.blocked, now - age + reset) end
+    if not q.quota then
+      q.none = true
+    elseif ours then
+      q.bare = q.bare + 1
+      if q.bare > 2 * q.quota then
+        q.quota, q.none = nil, true
+      end
+    end
+  elseif kind == UNANSWERED then
+    if ours or unheard then lose(now - age) end
+  elseif ours then
+    q.sent = q.sent - 1
+  end
+end
+
+-- Processes whose time ran out are dead: their slots are free, their units may be spent.
+for id, one in pairs(processes) do
+  if one.ends <= now then
+    for index = #one.held, 1, -1 do
+      drop(one, index)
+      lose(now)
+    end
+    processes[id] = nil
+  end
+end
+
+local me = processes[ask.id]
+if not me then
+  me = {seq = ask.seen, turn = 0, held = {}, want = {0, 0, 0, 0, 0, 0}}
+  processes[ask.id] = me
+end
+me.seq = math.max(me.seq, ask.seen)
+me.ends, me.limits = now + ask.ttl, ask.limits
+if (fresh and ask.back) or (silent and ask.lost) then
+  st.gather = math.max(st.gather, now + GATHER)
+end
+
+-- What it holds is what it says, and what it was granted and has not heard of yet.
+local known = {}
+for _, lease in ipairs(me.held) do known[lease[1]] = true end
+for _, lease in ipairs(ask.held) do
+  if not known[lease[1]] then
+    me.held[#me.held + 1] = {lease[1], lease[2], lease[3]}
+    out = out + 1
+    busy[lease[2]] = busy[lease[2]] + 1
+    q.sent = q.sent + 1
+  end
+end
+for _, entry in ipairs(ask.done) do settle(me, entry) end
+local said = {}
+for _, lease in ipairs(ask.held) do said[lease[1]] = true end
+for index = #me.held, 1, -1 do
+  local seq = me.held[index][1]
+  if seq <= ask.seen and not said[seq] then
+    drop(me, index)
+    lose(now)
+  end
+end
+me.want = ask.want
+for _, lease in ipairs(me.held) do
+  if lease[1] > ask.seen then
+    local kind = (lease[3] - 1) * 3 + lease[2]
+    me.want[kind] = math.max(0, me.want[kind] - 1)
+  end
+end
+if ask.leave then
+  for index = #me.held, 1, -1 do
+    drop(me, index)
+    lose(now)
+  end
+  processes[ask.id] = nil
+end
+
+local most, reserve = {0, 0, 0}, 0
+for _, one in pairs(processes) do
+  for op = 1, 3 do most[op] = math.max(most[op], one.limits[op]) end
+  reserve = math.max(reserve, one.limits[4])
+end
+
+local function available()
+  if now < q.blocked or now < st.gather then return 0 end
+  if not q.quota then
+    if q.none then return MANY end
+    if out == 0 then q.probed = now end
+    return math.max(0, 1 + math.floor((now - q.probed) / PROBE) - out)
+  end
+  if now > q.high + EDGE then
+    forget_lost(math.max(q.low, now - q.window))
+    q.guessed, q.low, q.high = now, now, now + q.window
+    q.left, q.sent = q.quota, out
+  end
+  local left = math.min(q.left - out - #q.lost, q.quota - q.sent)
+  return math.max(0, left - math.min(reserve, q.quota - 1))
+end
+
+-- Of all that wait with this priority and could go, the process served longest ago.
+local function next_waiting(priority)
+  local best_id, best, best_op
+  for id, one in pairs(processes) do
+    if not best or one.turn < best.turn or (one.turn == best.turn and id < best_id) then
+      for op = 1, 3 do
+        if one.want[(priority - 1) * 3 + op] > 0 and busy[op] < most[op] then
+          best_id, best, best_op = id, one, op
+          break
+        end
+      end
+    end
+  end
+  return best_id, best, best_op
+end
+
+local function grant_one()
+  local priority = 1
+  local id, one, op = next_waiting(1)
+  local bulk_id, bulk, bulk_op = next_waiting(2)
+  if one and bulk then
+    st.urgent = st.urgent + 1
+    if st.urgent >= BULK_SHARE then
+      st.urgent, one = 0, nil
+    end
+  end
+  if not one then
+    priority, id, one, op = 2, bulk_id, bulk, bulk_op
+  end
+  if not one then return false end
+  local kind = (priority - 1) * 3 + op
+  if id ~= ask.id then
+    local told = redis.call(
+      'PUBLISH', KEYS[1] .. ':' .. id, cmsgpack.pack({one.seq + 1, op, priority}))
+    if told == 0 then
+      -- Nobody listens: it is dead, or on its way back and will ask again.
+      one.want = {0, 0, 0, 0, 0, 0}
+      return true
+    end
+  end
+  one.want[kind] = one.want[kind] - 1
+  one.seq = one.seq + 1
+  st.turn = st.turn + 1
+  -- Of two operations of one process the one that was served is not the first next time.
+  one.turn = st.turn
+  one.held[#one.held + 1] = {one.seq, op, priority}
+  out = out + 1
+  busy[op] = busy[op] + 1
+  q.sent = q.sent + 1
+  return true
+end
+
+while available() > 0 and grant_one() do end
+
+local grants = {}
+for _, lease in ipairs(me.held) do
+  if lease[1] > ask.seen then grants[#grants + 1] = lease end
+end
+table.sort(grants, function(a, b) return a[1] < b[1] end)
+
+local count, rank, contended, first_end = 0, 0, false, now + ask.ttl
+for id, one in pairs(processes) do
+  count = count + 1
+  if id < ask.id then rank = rank + 1 end
+  if id ~= ask.id then
+    for kind = 1, 6 do contended = contended or one.want[kind] > 0 end
+    first_end = math.min(first_end, one.ends)
+  end
+end
+
+local left = available()
+local wait = first_end - now + 1
+if left == 0 then
+  local opens = now + PROBE
+  if now < st.gather then
+    opens = st.gather
+  elseif q.quota then
+    opens = math.max(q.high + 1.5 * EDGE, q.blocked)
+  elseif q.blocked > now then
+    opens = q.blocked
+  end
+  wait = math.min(wait, opens - now)
+end
+
+if next(processes) or q.quota then
+  local keep = math.max(KEEP, 2 * q.window, 2 * ask.ttl)
+  redis.call('SET', KEYS[1], cmsgpack.pack(st), 'PX', math.floor(keep))
+end
+
+return cmsgpack.pack({
+  now, grants, math.max(1, wait + rank * STAGGER), count, rank, contended, forgotten,
+  q.quota or -1, left, math.max(0, q.high + EDGE - now)})

@@ -1,0 +1,550 @@
+"""`RedisQuota`: the quota of one store, shared by all processes that name the same server.
+
+In place of the in-process quota, behind `gate.py`. Requests queue here; one task per process makes
+all calls: what ended, what is held and what waits go out together in one, and grants come back in
+its answer or, given by another process's call, over a channel. So nobody polls: a process calls
+when it has something to say, and else when the server has named a time. While the server is out of
+reach, `fallback.py` grants instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.errors import InvalidInputError, StoreStateError
+from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
+from bc_attrvals.gate import Priority
+from bc_attrvals.shared_quota.fallback import Fleetmates, LocalShare
+from bc_attrvals.shared_quota.link import Ask, Grant, Link, LinkError, Reply, checked_url, place_of
+
+__all__ = ["RedisQuota"]
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
+# The numbers that `grants.lua` has for them.
+_OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
+_PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)
+_NUMBER: Final = {operation: index + 1 for index, operation in enumerate(_OPERATIONS)}
+_ANSWERED, _BARE, _UNANSWERED, _UNSENT = range(4)
+
+#: The server ends a lease so much before it is due, and it is renewed three times until then.
+_TTL_SHARE: Final = 0.9
+_RENEWALS: Final = 3
+#: What ended waits so long for company, if no other process waits for anything.
+_LINGER_S: Final = 0.02
+#: So often the server is tried while it is out of reach.
+_RETRY_S: Final = 0.5
+_LONGEST_RETRY_AFTER_S: Final = 120.0
+
+
+@attrs.define(eq=False)
+class _Lease:
+    number: int
+    operation: Operation
+    priority: Priority
+    sent_at: float
+
+
+@attrs.define(eq=False)
+class _Done:
+    number: int
+    kind: int
+    sent_at: float
+    ended_at: float
+    headers: QuotaHeaders | None = None
+    retry_after_s: float = 0.0
+
+    def told(self, now: float) -> tuple[float, ...]:
+        sent_age_ms, age_ms = (now - self.sent_at) * 1000, (now - self.ended_at) * 1000
+        headers = self.headers
+        if headers is None:
+            return (self.number, self.kind, sent_age_ms, age_ms, 0, self.retry_after_s * 1000, 0, 0)
+        window_ms, reset_ms = round(headers.window_s * 1000), round(headers.reset_s * 1000)
+        numbers = (window_ms, reset_ms, headers.quota, headers.left)
+        return (self.number, self.kind, sent_age_ms, age_ms, *numbers)
+
+
+_Waiters = deque[asyncio.Future[_Lease]]
+
+
+class RedisQuota:
+    """Slots and quota units of one store, shared through a Redis or Valkey server.
+
+    Give one to each process's `Store(quota=...)`, with the same `url` and `namespace`; one object
+    serves one Store at a time. Requests at once and units of each window are counted over all of
+    them; `Limits` bound each process, and the largest of all the sum. Interactive requests go
+    before bulk ones across processes, and of those that wait equally the process served longest
+    ago is next, however much it has to do.
+
+    A slot is a lease: when its process dies, the others have it back within `lease_s` seconds, and
+    its unit counts as spent. While the server is out of reach for `timeout_s`, each process goes on
+    with `fallback_share` of each window's units, or with an even share among the processes last
+    known, if smaller, at least one unit; with one write, one delete and that share of the reads at
+    once. Up to three processes can't have more than three PUTs at once so; more take turns. A
+    process that started without ever reaching the server knows of no others: choose the share so
+    that all together fit, and expect that more than three such processes write at once. Events
+    `SharedQuotaLost` and `SharedQuotaRegained` say when; it returns by itself.
+
+    The namespace's keys hold counts and times, no token and no value. Nothing shows the URL's
+    password. Raises `InvalidInputError` for arguments that can't be, and on opening when the
+    server refuses the credentials.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "bc_attrvals",
+        lease_s: float = 10.0,
+        fallback_share: float = 0.25,
+        timeout_s: float = 2.0,
+    ) -> None:
+        self._url = checked_url(url)
+        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+            message = "namespace must be 1 to 100 letters, digits, '_', '.', ':' or '-'"
+            raise InvalidInputError(message, field="namespace")
+        self._namespace = namespace
+        self._lease_s = _checked("lease_s", lease_s, 0.2, 3600)
+        self._timeout_s = _checked("timeout_s", timeout_s, 0.05, 60)
+        self._fallback_share = _checked("fallback_share", fallback_share, 0.0001, 1)
+        self._ttl_s = self._lease_s * _TTL_SHARE
+        self._report: Callable[[Event], object] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reset(Limits())
+
+    def _reset(self, limits: Limits) -> None:
+        self._limits = limits
+        self._process = os.urandom(8).hex()
+        self._local = LocalShare(limits, self._fallback_share)
+        self._waiters: dict[tuple[Operation, Priority], _Waiters] = {
+            (operation, priority): deque() for priority in _PRIORITIES for operation in _OPERATIONS
+        }
+        self._held: dict[int, _Lease] = {}
+        self._in_flight = dict.fromkeys(_OPERATIONS, 0)
+        self._done: list[_Done] = []
+        self._newest: _Done | None = None
+        self._was_forgotten = False
+        self._link: Link | None = None
+        self._seen = 0
+        self._alone = 0
+        self._mates = Fleetmates()
+        self._reply: Reply | None = None
+        self._replied_at = -math.inf
+        self._confirmed_at = -math.inf
+        self._slack_s = 0.0
+        self._lost_since: float | None = None
+        self._exhausted = False
+        self._urgent = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        waiting = sum(map(len, self._waiters.values()))
+        state = "not open" if self._task is None else "alone" if self._is_lost else "connected"
+        return (
+            f"<RedisQuota {place_of(self._url)} {self._namespace!r} {state}, "
+            f"{len(self._held)} held, {waiting} waiting>"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A pickle would carry the password to wherever it goes.
+        raise TypeError("a RedisQuota is not pickled; make one in each process")
+
+    @property
+    def connected(self) -> bool:
+        """Whether it shares now; False while it is on its own or not open."""
+        return self._task is not None and not self._is_lost
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._lost_since is not None
+
+    def report_to(self, emit: Callable[[Event], object]) -> None:
+        """Have its events delivered there; the Store does so."""
+        self._report = emit
+
+    def snapshot(self) -> QuotaSnapshot:
+        """Return what is known of the quota now, all processes taken together."""
+        if self._task is None:
+            return QuotaSnapshot()
+        now = self._loop.time()
+        reply = self._reply
+        if reply is None or self._is_lost:
+            return self._local.snapshot(now)
+        resets_in_s = reply.reset_ms / 1000 - (now - self._replied_at)
+        if reply.quota < 0 or resets_in_s < 0:
+            return self._local.snapshot(now)
+        return QuotaSnapshot(reply.quota, reply.left, resets_in_s)
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Bind to the running loop and to one store, and connect, or go on without.
+
+        Raises `InvalidInputError` when the server refuses the credentials, `StoreStateError` when
+        it is open already.
+        """
+        if self._task is not None:
+            raise StoreStateError("a RedisQuota serves one Store at a time")
+        self._reset(limits)
+        self._loop = asyncio.get_running_loop()
+        # The braces keep all keys of a store in one place of a cluster.
+        self._key = f"{self._namespace}:{{{store_hash}}}"
+        try:
+            await self._connect()
+        except LinkError as error:
+            if error.refused:
+                message = f"the server of the shared quota refuses us ({error.kind})"
+                raise InvalidInputError(message, field="url") from None
+            self._task = self._loop.create_task(self._run())
+            self._lose(error.kind)
+        else:
+            self._task = self._loop.create_task(self._run())
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        """Wait for a slot and a unit, and return their lease.
+
+        Raises `StoreStateError` when it is closed. Cancelled, it leaves nothing taken.
+        """
+        if self._task is None:
+            raise _closed_error()
+        future: asyncio.Future[_Lease] = self._loop.create_future()
+        waiters = self._waiters[operation, Priority(priority)]
+        waiters.append(future)
+        if self._is_lost:
+            self._grant_alone()
+        else:
+            self._urgent.set()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                if future in waiters:
+                    waiters.remove(future)
+                if not self._is_lost:
+                    self._call_soon()
+            elif future.exception() is None:
+                # Granted and cancelled in one step of the loop.
+                self._end(future.result(), _UNSENT, None)
+            raise
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """Give the slot back, and tell the others what the answer said of the quota."""
+        assert isinstance(lease, _Lease)
+        if headers is None:
+            self._end(lease, _UNANSWERED, None)
+            return
+        quota = read_quota_headers(headers)
+        retry_after_s = 0.0 if quota is not None else _retry_after_s(headers)
+        self._end(lease, _BARE if quota is None else _ANSWERED, quota, retry_after_s)
+
+    async def close(self) -> None:
+        """Give everything back and let go of the server; all that wait get `StoreStateError`."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        for handle in (self._timer, self._linger, self._due):
+            if handle is not None:
+                handle.cancel()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for waiters in self._waiters.values():
+            for future in waiters:
+                if not future.done():
+                    future.set_exception(_closed_error())
+            waiters.clear()
+        link, self._link = self._link, None
+        if link is not None:
+            try:
+                if not self._is_lost:
+                    await link.call(self._ask(leave=True))
+            except LinkError:
+                # The lease then ends by itself.
+                return
+            finally:
+                await link.aclose()
+
+    # The task that calls.
+
+    async def _run(self) -> None:
+        while True:
+            if self._is_lost:
+                await self._regain()
+            await self._urgent.wait()
+            # What an answer sets free is mostly wanted again within some turns of the loop.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self._urgent.clear()
+            if not self._is_lost:
+                await self._call()
+
+    async def _call(self) -> None:
+        assert self._link is not None
+        began_at = self._loop.time()
+        ask = self._ask()
+        told, self._done = self._done, []
+        try:
+            reply = await self._link.call(ask)
+        except LinkError as error:
+            # Whether they were heard is not known; telling them again is harmless.
+            self._done = told + self._done
+            self._lose(error.kind)
+            return
+        self._was_forgotten = reply.forgotten and ask.back
+        if self._was_forgotten:
+            # Emptied while it ran: what is held was told just now, what is known of the quota is
+            # told next.
+            self._emit(SharedQuotaRegained(0.0, forgotten=True))
+            self._urgent.set()
+        self._take(reply, began_at)
+
+    def _ask(self, *, leave: bool = False) -> Ask:
+        now = self._loop.time()
+        limits = self._limits
+        want = [
+            0 if leave else len(self._waiters[operation, priority])
+            for priority in _PRIORITIES
+            for operation in _OPERATIONS
+        ]
+        done = [one.told(now) for one in self._done]
+        is_known = now - self._confirmed_at < self._ttl_s
+        may_not_know = self._is_lost or self._was_forgotten or not is_known
+        if may_not_know and self._newest is not None:
+            # The server may have forgotten the quota too: the newest answer tells of it.
+            done.append(attrs.evolve(self._newest, number=0).told(now))
+        return Ask(
+            id=self._process,
+            seen=self._seen,
+            held=[
+                (one.number, _NUMBER[one.operation], one.priority + 1)
+                for one in self._held.values()
+            ],
+            done=done,
+            want=want,
+            limits=(limits.reads, limits.writes, limits.deletes, limits.reserve),
+            ttl=self._ttl_s * 1000,
+            slack=self._slack_s * 1000,
+            back=self._is_lost or is_known,
+            lost=self._is_lost,
+            leave=leave,
+        )
+
+    def _take(self, reply: Reply, began_at: float) -> None:
+        now = self._loop.time()
+        self._reply, self._replied_at, self._confirmed_at = reply, now, began_at
+        # The way there took less than there and back; the longest of late, forgotten slowly.
+        self._slack_s = max(now - began_at, self._slack_s * 0.9)
+        self._mates = Fleetmates(reply.processes, reply.rank, reply.now_ms / 1000 - now)
+        for grant in reply.grants:
+            self._granted(grant)
+        renewal_s = self._ttl_s / _RENEWALS
+        if self._waiting():
+            self._call_at(now + min(renewal_s, reply.wait_ms / 1000))
+        elif self._held:
+            self._call_at(now + renewal_s)
+        else:
+            # Nothing to renew: an idle process is no load, and is forgotten without harm.
+            self._call_at(None)
+        self._note_whether_exhausted(reply)
+        if self._done and reply.contended:
+            self._urgent.set()
+
+    def _granted(self, grant: Grant) -> None:
+        """Take a grant, from an answer or from the channel; each counts once, in order."""
+        if self._is_lost or self._task is None or grant.seq <= self._seen:
+            return
+        now = self._loop.time()
+        if grant.seq > self._seen + 1 or now - self._confirmed_at > self._ttl_s:
+            # One was missed, or this process has slept too long to hold anything: ask.
+            self._urgent.set()
+            return
+        self._seen = grant.seq
+        operation = _OPERATIONS[grant.operation - 1]
+        priority = _PRIORITIES[grant.priority - 1]
+        lease = self._begin(grant.seq, operation, priority, now)
+        future = self._next_waiter(operation, priority)
+        if future is None:
+            self._end(lease, _UNSENT, None)
+        else:
+            future.set_result(lease)
+            # What this process waited for has happened, so the time it was told is over.
+            self._call_at(self._confirmed_at + self._ttl_s / _RENEWALS)
+
+    def _call_at(self, when: float | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if when is None else self._loop.call_at(when, self._urgent.set)
+
+    def _next_waiter(
+        self, operation: Operation, priority: Priority
+    ) -> asyncio.Future[_Lease] | None:
+        waiters = self._waiters[operation, priority]
+        for _ in range(len(waiters)):
+            future = waiters.popleft()
+            if not future.done():
+                return future
+            # Cancelled: its own `acquire` takes it out.
+            waiters.append(future)
+        return None
+
+    def _waiting(self) -> bool:
+        return any(self._waiters.values())
+
+    def _begin(self, number: int, operation: Operation, priority: Priority, now: float) -> _Lease:
+        lease = _Lease(number, operation, priority, now)
+        self._held[number] = lease
+        self._in_flight[operation] += 1
+        self._local.state.take()
+        return lease
+
+    def _end(
+        self, lease: _Lease, kind: int, headers: QuotaHeaders | None, retry_after_s: float = 0.0
+    ) -> None:
+        if self._held.pop(lease.number, None) is not lease or self._task is None:
+            return
+        now = self._loop.time()
+        self._in_flight[lease.operation] -= 1
+        done = _Done(lease.number, kind, lease.sent_at, now, headers, retry_after_s)
+        self._done.append(done)
+        state = self._local.state
+        if kind == _UNSENT:
+            state.unsent()
+        elif kind == _UNANSWERED:
+            state.unanswered(now)
+        else:
+            self._local.answered()
+            state.answered(lease.sent_at, now, headers)
+            if headers is not None:
+                self._newest = done
+            if retry_after_s:
+                state.block(now + retry_after_s)
+        if self._is_lost:
+            self._grant_alone()
+        else:
+            self._call_soon()
+
+    def _call_soon(self) -> None:
+        """Have what ended told: at once if others wait or we do, else with what comes next."""
+        if self._waiting() or (self._reply is not None and self._reply.contended):
+            self._urgent.set()
+        elif self._linger is None:
+            self._linger = self._loop.call_later(_LINGER_S, self._linger_ended)
+
+    def _linger_ended(self) -> None:
+        self._linger = None
+        if self._done:
+            self._urgent.set()
+
+    def _note_whether_exhausted(self, reply: Reply) -> None:
+        if not (self._waiting() and reply.quota > 0 and reply.left == 0):
+            self._exhausted = False
+        elif not self._exhausted:
+            self._exhausted = True
+            self._emit(QuotaExhausted(reply.quota, reply.reset_ms / 1000))
+
+    def _emit(self, event: Event) -> None:
+        if self._report is not None:
+            self._report(event)
+
+    # On our own.
+
+    def _lose(self, kind: str) -> None:
+        if self._is_lost or self._task is None:
+            return
+        now = self._loop.time()
+        self._lost_since = now
+        self._local.begin(now, self._mates)
+        self._emit(SharedQuotaLost(self._local.share, kind))
+        self._urgent.set()
+        self._grant_alone()
+
+    def _grant_alone(self) -> None:
+        """Grant all that this process may send without the others, and look again in time."""
+        now = self._loop.time()
+        for priority in _PRIORITIES:
+            for operation in _OPERATIONS:
+                while self._local.may_send(operation, now, self._in_flight):
+                    future = self._next_waiter(operation, priority)
+                    if future is None:
+                        break
+                    self._alone += 1
+                    future.set_result(self._begin(-self._alone, operation, priority, now))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting():
+            at = self._local.look_again_at(now)
+            self._timer = self._loop.call_at(at, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        if self._is_lost:
+            self._grant_alone()
+
+    async def _connect(self) -> None:
+        """Connect and tell what is held. Raises `LinkError`, with nothing left behind."""
+        link = Link(self._url, self._key, self._process, self._timeout_s)
+        try:
+            await link.connect(self._granted, self._not_heard)
+            began_at = self._loop.time()
+            ask = self._ask()
+            told, self._done = self._done, []
+            try:
+                reply = await link.call(ask)
+            except LinkError:
+                self._done = told + self._done
+                raise
+        except BaseException:
+            await link.aclose()
+            raise
+        self._link = link
+        lost_since, self._lost_since = self._lost_since, None
+        if lost_since is not None:
+            self._emit(SharedQuotaRegained(self._loop.time() - lost_since, reply.forgotten))
+        self._take(reply, began_at)
+        if link.is_deaf:
+            self._lose("ConnectionError")
+        elif self._done or self._waiting():
+            self._urgent.set()
+
+    def _not_heard(self) -> None:
+        self._lose("ConnectionError")
+
+    async def _regain(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.aclose()
+        while True:
+            try:
+                await self._connect()
+            except LinkError:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+
+def _checked(field: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        message = f"{field} must be a number from {low:g} to {high:g}, not {value!r}"
+        raise InvalidInputError(message, field=field)
+    return float(value)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    text = headers.get("X-Retry-After", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        return 0.0
+    return min(float(text), _LONGEST_RETRY_AFTER_S)
+
+
+def _closed_error() -> StoreStateError:
+    return StoreStateError("the Store is closed")
