@@ -1,0 +1,230 @@
+"""What a fleet is to do: frozen, picklable descriptions, and what came of them.
+
+A job travels through Dask's scheduler, its logs and its dashboard, so no secret is in it: the
+token and the address of a shared quota are references, looked up on the worker. A function is named
+by its module and never pickled, for a pickle may carry what stands around it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.scope import Scope
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError
+from bc_attrvals.report import SyncReport
+from bc_attrvals.store import DEFAULT_BASE_URL, Store
+
+__all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
+
+#: It opens nothing; it is there for the checks of a Store that is never entered.
+_NO_TOKEN: Final = "-"  # noqa: S105
+
+
+@attrs.frozen
+class EnvironmentVariable:
+    """A secret that stands in an environment variable of the worker."""
+
+    name: str = attrs.field()
+
+    @name.validator
+    def _check_name(self, attribute: attrs.Attribute[str], value: str) -> None:
+        del attribute
+        if not isinstance(value, str) or not value or "=" in value or "\0" in value:
+            raise InvalidInputError("name must be that of a variable", field="name")
+
+    def resolve(self, store_hash: str) -> str:
+        """Return what stands there. Raises `InvalidInputError` naming the variable if nothing."""
+        del store_hash
+        value = os.environ.get(self.name)
+        if not value:
+            message = f"the environment variable {self.name} is not set on the worker"
+            raise InvalidInputError(message, field=self.name)
+        return value
+
+
+@attrs.frozen
+class Function:
+    """A function that can be imported where the job runs; a job takes the function itself too.
+
+    It is called with the store's hash, or without arguments if it takes none.
+    """
+
+    module: str
+    name: str
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Function:
+        """Return the name of a function.
+
+        Raises `InvalidInputError` for one that others can't import: a lambda, one within another
+        function, and those of `__main__`.
+        """
+        module = getattr(function, "__module__", None)
+        name = getattr(function, "__qualname__", "")
+        found: object = None
+        if module and module != "__main__" and name.isidentifier():
+            found = getattr(importlib.import_module(module), name, None)
+        if found is not function:
+            message = "a function must be importable by its module and name, and not of __main__"
+            raise InvalidInputError(message, field="function")
+        assert module is not None
+        return cls(module, name)
+
+    def call(self, store_hash: str) -> Any:  # noqa: ANN401 - the caller knows what it asked for
+        """Import and call it."""
+        function = getattr(importlib.import_module(self.module), self.name)
+        takes = [
+            one
+            for one in inspect.signature(function).parameters.values()
+            if one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.VAR_POSITIONAL}
+        ]
+        return function(store_hash) if takes else function()
+
+    def resolve(self, store_hash: str) -> str:
+        """Return the secret that it returns.
+
+        What it raises is named by its class alone, for its words might hold the secret.
+        """
+        try:
+            secret = self.call(store_hash)
+        except Exception as error:  # noqa: BLE001 - somebody else's function
+            message = f"{self.module}.{self.name} failed: {type(error).__name__}"
+            raise InvalidInputError(message, field=self.name) from None
+        if not isinstance(secret, str):
+            message = f"{self.module}.{self.name} must return a string"
+            raise InvalidInputError(message, field=self.name)
+        return secret
+
+
+@attrs.frozen(kw_only=True)
+class FileSource:
+    """Values of a file that the worker can read, in the forms the command line reads.
+
+    In long form `columns` names the file's column of `customer_id`, `attribute_id` or `value`
+    where it has another name. In wide form, one row a customer, `customer_column` holds the id and
+    `attributes` names the attribute of each column. `format` is by default as the extension says.
+    """
+
+    path: str = attrs.field(converter=os.fspath)
+    format: str | None = None
+    columns: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
+    customer_column: str | None = None
+    attributes: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
+    encoding: str = "utf-8-sig"
+
+    def __attrs_post_init__(self) -> None:
+        """Check what can't be."""
+        if (self.customer_column is None) != (not self.attributes):
+            message = "the wide form needs customer_column and attributes"
+            raise InvalidInputError(message, field="customer_column")
+        if self.columns and self.customer_column is not None:
+            raise InvalidInputError("columns are of the long form", field="columns")
+        unknown = set(self.columns) - {"customer_id", "attribute_id", "value"}
+        if unknown:
+            message = f"columns has no field {min(unknown)!r}"
+            raise InvalidInputError(message, field="columns")
+
+
+Secret: TypeAlias = EnvironmentVariable | Function
+Source: TypeAlias = FileSource | Function
+
+
+def _by_name(value: object) -> object:
+    return Function.of(value) if callable(value) and not isinstance(value, type) else value
+
+
+def _one_of(*kinds: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if not isinstance(value, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+            # The value is not shown: it may be the secret itself.
+            message = f"{attribute.name} must be {names}, not {type(value).__name__}"
+            raise InvalidInputError(message, field=attribute.name)
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """The sync of one store: its `source`'s values are made to be what the store holds.
+
+    `access_token` is an `EnvironmentVariable` of the workers or an importable function that returns
+    it; so is `shared_quota`, the URL of a server for a `RedisQuota` in `namespace`. `source` is a
+    `FileSource` or an importable function that returns an iterable, sync or async, of
+    `AttributeValueUpsert`. `scope`, `prune` and `allow_empty` are those of `sync`; `journal` is a
+    path that all workers share, best one a job. `name` stands in results and in the dashboard.
+
+    Raises `InvalidInputError`, whose `field` names the argument.
+    """
+
+    store_hash: str
+    access_token: Secret | Callable[..., str] = attrs.field(
+        converter=_by_name, validator=_one_of(EnvironmentVariable, Function), repr=False
+    )
+    source: Source | Callable[..., Any] = attrs.field(
+        converter=_by_name, validator=_one_of(FileSource, Function)
+    )
+    base_url: str = DEFAULT_BASE_URL
+    scope: AttributeValueFilter | None = None
+    prune: bool = False
+    allow_empty: bool = False
+    journal: str | None = attrs.field(default=None, converter=attrs.converters.optional(os.fspath))
+    limits: Limits = attrs.field(factory=Limits)
+    timeout_s: float = 30.0
+    shared_quota: Secret | Callable[..., str] | None = attrs.field(
+        default=None,
+        converter=_by_name,
+        validator=_one_of(EnvironmentVariable, Function, type(None)),
+        repr=False,
+    )
+    namespace: str = "bc_attrvals"
+    name: str = attrs.field(default=attrs.Factory(lambda self: self.store_hash, takes_self=True))
+
+    def __attrs_post_init__(self) -> None:
+        """Have the arguments checked where they are used."""
+        Store(self.store_hash, _NO_TOKEN, base_url=self.base_url, timeout=self.timeout_s)
+        Scope.of(self.scope)
+        if self.prune and self.scope is None:
+            message = "prune needs a scope; AttributeValueFilter() is the whole store"
+            raise InvalidInputError(message, field="scope")
+
+    @property
+    def store(self) -> tuple[str, str]:
+        """What jobs on one store have in common."""
+        return self.base_url, self.store_hash
+
+
+@attrs.frozen(kw_only=True)
+class JobResult:
+    """What came of a job: a report, or the error that ended it (whose `.report` may tell more).
+
+    Among the errors are Dask's own, such as `KilledWorker`. `seconds` is the time of the last run,
+    `worker` the address it was on; both are None where no run ended.
+    """
+
+    job: Job
+    report: SyncReport | None = None
+    error: BaseException | None = attrs.field(default=None, eq=False)
+    seconds: float | None = None
+    worker: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the store is as desired."""
+        return self.error is None and self.report is not None and self.report.ok
+
+    @property
+    def refused(self) -> bool:
+        """True when the service or the way to it ended the job."""
+        return isinstance(self.error, BCAttrValsError) and not isinstance(
+            self.error, InvalidInputError
+        )

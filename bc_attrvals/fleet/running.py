@@ -1,0 +1,119 @@
+"""`run_jobs`: hands the jobs of a fleet to Dask, and yields what came of each as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.fleet.jobs import Job, JobResult
+from bc_attrvals.fleet.working import Done, work
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["run_jobs"]
+
+#: How a task is named in Dask's logs and dashboard, before the job's name.
+_PREFIX: Final = "bc-attrvals-sync"
+
+
+async def run_jobs(
+    client: Client,
+    jobs: Iterable[Job],
+    *,
+    retries: int = 2,
+    workers: str | Iterable[str] | None = None,
+    allow_other_workers: bool = False,
+) -> AsyncGenerator[JobResult]:
+    """Yield one `JobResult` for each job, in the order they end.
+
+    `client` is a `dask.distributed.Client(asynchronous=True)`; `retries`, `workers` and
+    `allow_other_workers` are those of its `submit`. As many jobs run at once on a worker as it has
+    threads, though they run in its event loop. A job that fails ends no other: its result has the
+    error, after so many more tries for errors that another try may mend.
+
+    Of jobs on one store (the same hash and URL) one runs at a time, in the order given, unless all
+    of them have a `shared_quota`.
+
+    Closing the generator early cancels what is not done: jobs that are running stop within half a
+    second; calls that are on the wire may be applied. Raises `InvalidInputError` for a client that
+    is not asynchronous, or something that is no `Job`, before anything is handed out.
+    """
+    chains = _chained(client, jobs)
+    running: dict[asyncio.Task[JobResult], tuple[Future, deque[Job]]] = {}
+    ended: asyncio.Queue[asyncio.Task[JobResult]] = asyncio.Queue()
+
+    def hand_out(chain: deque[Job]) -> None:
+        job = chain.popleft()
+        key = f"{_PREFIX}-{job.name}-{uuid.uuid4().hex}"
+        future = client.submit(
+            work,
+            job,
+            key,
+            key=key,
+            retries=retries,
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            pure=False,
+        )
+        waiting = asyncio.ensure_future(_result_of(job, future))
+        waiting.add_done_callback(ended.put_nowait)
+        running[waiting] = future, chain
+
+    try:
+        for chain in chains:
+            hand_out(chain)
+        while running:
+            waiting = await ended.get()
+            future, chain = running.pop(waiting)
+            # Its result is not kept in the cluster any longer.
+            future.release()
+            if chain:
+                hand_out(chain)
+            yield waiting.result()
+    finally:
+        for waiting in running:
+            waiting.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        if running:
+            await client.cancel([future for future, _ in running.values()], force=True)
+
+
+def _chained(client: Client, jobs: Iterable[Job]) -> list[deque[Job]]:
+    """Return the jobs in rows, of which each is to be run one after the other."""
+    if not getattr(client, "asynchronous", False):
+        message = "client must be a dask.distributed.Client(asynchronous=True)"
+        raise InvalidInputError(message, field="client")
+    stores: dict[tuple[str, str], list[Job]] = {}
+    for index, job in enumerate(jobs):
+        if not isinstance(job, Job):
+            message = f"expected Job, got {type(job).__name__}"
+            raise InvalidInputError(message, field="jobs", place=f"jobs[{index}]")
+        stores.setdefault(job.store, []).append(job)
+    chains: list[deque[Job]] = []
+    for same in stores.values():
+        if all(job.shared_quota is not None for job in same):
+            chains += [deque([job]) for job in same]
+        else:
+            chains.append(deque(same))
+    return chains
+
+
+async def _result_of(job: Job, future: Future) -> JobResult:
+    try:
+        done: Any = await future
+    except asyncio.CancelledError:
+        if not future.cancelled():
+            raise
+        return JobResult(job=job, error=RuntimeError("the task was cancelled in the cluster"))
+    except Exception as error:  # noqa: BLE001 - whatever ended it, it is that job's
+        # The frames are the worker's, and of no use here.
+        return JobResult(job=job, error=error.with_traceback(None))
+    assert isinstance(done, Done)
+    return JobResult(job=job, **attrs.asdict(done, recurse=False))

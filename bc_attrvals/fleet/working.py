@@ -1,0 +1,187 @@
+"""One job of a fleet, on a worker: a coroutine that Dask runs in the worker's own event loop.
+
+Between `running.py`, which hands it out, and the Store. Errors that another try may mend are
+raised, so that Dask tries again; the others are returned. A task that Dask has dropped is stopped
+here, for Dask lets coroutines run to their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import aclosing
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.errors import (
+    AuthenticationError,
+    BCAttrValsError,
+    InvalidInputError,
+    JournalError,
+    NotFoundError,
+    PermissionDeniedError,
+    StoreSuspendedError,
+)
+from bc_attrvals.fleet.jobs import FileSource, Function, Job
+from bc_attrvals.report import SyncReport
+from bc_attrvals.store import Store
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+__all__ = ["Done", "work"]
+
+#: So often a running task looks whether Dask still wants it.
+_LOOK_S: Final = 0.25
+#: A journal that another job holds is tried again so often, and for so long.
+_JOURNAL_RETRY_S: Final = 0.25
+_JOURNAL_PATIENCE_S: Final = 120.0
+_CHUNK_ROWS: Final = 1_000
+
+#: What a next try would only meet again.
+_FINAL: Final = (
+    InvalidInputError,
+    AuthenticationError,
+    PermissionDeniedError,
+    NotFoundError,
+    StoreSuspendedError,
+    JournalError,
+)
+
+
+@attrs.frozen
+class Done:
+    """What a run came to; both are None of one that nobody waited for any more."""
+
+    worker: str
+    seconds: float
+    report: SyncReport | None = None
+    error: BCAttrValsError | None = None
+
+
+async def work(job: Job, key: str) -> Done:
+    """Run a job as the task `key`; raise what another try may mend."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    began_at = time.monotonic()
+    running = asyncio.create_task(_run(job))
+    try:
+        while not (await asyncio.wait([running], timeout=_LOOK_S))[0]:
+            if not _is_wanted(worker, key):
+                return Done(worker.address, time.monotonic() - began_at)
+        report, error = running.result(), None
+    except _FINAL as final:
+        report, error = None, final
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    return Done(worker.address, time.monotonic() - began_at, report, error)
+
+
+def _is_wanted(worker: Worker, key: str) -> bool:
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state != "cancelled"
+
+
+async def _run(job: Job) -> SyncReport:
+    gives_up_at = time.monotonic() + _JOURNAL_PATIENCE_S
+    while True:
+        try:
+            return await _sync(job)
+        except JournalError as error:
+            if not _is_held(error) or time.monotonic() >= gives_up_at:
+                raise
+        # By a worker that Dask has given up, and that is still at it or about to die.
+        await asyncio.sleep(_JOURNAL_RETRY_S)
+
+
+def _is_held(error: JournalError) -> bool:
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+async def _sync(job: Job) -> SyncReport:
+    assert not callable(job.access_token)
+    token = await asyncio.to_thread(job.access_token.resolve, job.store_hash)
+    quota = None
+    if job.shared_quota is not None:
+        from bc_attrvals.shared_quota import RedisQuota
+
+        assert not callable(job.shared_quota)
+        url = await asyncio.to_thread(job.shared_quota.resolve, job.store_hash)
+        quota = RedisQuota(url, namespace=job.namespace)
+    store = Store(
+        job.store_hash,
+        token,
+        base_url=job.base_url,
+        limits=job.limits,
+        timeout=job.timeout_s,
+        quota=quota,
+    )
+    async with store, aclosing(_items(job)) as items:
+        return await store.attribute_values.sync(
+            items,
+            scope=job.scope,
+            prune=job.prune,
+            journal=job.journal,
+            allow_empty=job.allow_empty,
+        )
+
+
+async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
+    """Yield the desired values; a sync source is read in a thread, so that the loop turns."""
+    if isinstance(job.source, FileSource):
+        values: Any = _file_values(job.source)
+    else:
+        assert isinstance(job.source, Function)
+        values = await asyncio.to_thread(job.source.call, job.store_hash)
+        if inspect.iscoroutine(values):
+            values = await values
+    if isinstance(values, AsyncIterable):
+        async for value in values:
+            yield value
+        return
+    if not isinstance(values, Iterable):
+        message = f"source must give an iterable, not {type(values).__name__}"
+        raise InvalidInputError(message, field="source")
+    iterator = iter(values)
+    try:
+        while chunk := await asyncio.to_thread(lambda: list(islice(iterator, _CHUNK_ROWS))):
+            for value in chunk:
+                yield value
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
+    """Yield the values of a file; raise `InvalidInputError` where it is bad."""
+    # The readers came with the command line.
+    import click
+
+    from bc_attrvals.cli.files import open_input
+    from bc_attrvals.cli.layout import FIELDS, Layout, file_format
+    from bc_attrvals.cli.reading import BadRow, read_values
+
+    try:
+        layout = Layout(
+            format=file_format(source.path, source.format),
+            columns={field: source.columns.get(field, field) for field in FIELDS},
+            customer_column=source.customer_column,
+            attributes=source.attributes,
+        )
+        with open_input(source.path) as opened:
+            for entry in read_values(opened, layout, source.encoding):
+                if isinstance(entry, BadRow):
+                    raise InvalidInputError(f"{source.path}: {entry}", field="source")
+                yield entry
+    except click.ClickException as error:
+        raise InvalidInputError(error.format_message(), field="source") from None

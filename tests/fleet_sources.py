@@ -1,0 +1,49 @@
+"""What jobs of a fleet name by module: a worker imports it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from bc_attrvals import AttributeValueUpsert
+
+VALUES = 300
+
+
+def token(store_hash: str) -> str:
+    return f"s3cret-token-of-{store_hash}"
+
+
+def broken_token() -> str:
+    raise ValueError("s3cret-token-in-words")
+
+
+def values(store_hash: str) -> Iterator[AttributeValueUpsert]:
+    number = sum(map(ord, store_hash))
+    for customer_id in range(1, VALUES + 1):
+        yield AttributeValueUpsert(customer_id, 1, f"{number}-{customer_id}")
+
+
+async def no_values() -> AsyncIterator[AttributeValueUpsert]:
+    for customer_id in ():
+        yield AttributeValueUpsert(customer_id, 1, "")
+
+
+async def endless() -> AsyncIterator[AttributeValueUpsert]:
+    customer_id = 0
+    while True:
+        customer_id += 1
+        await asyncio.sleep(0.001)
+        yield AttributeValueUpsert(customer_id % 100 + 1, 1, "v")
+
+
+def deadly() -> Iterator[AttributeValueUpsert]:
+    """Kill the worker that reads it, the first time: a mark says that it did."""
+    mark = Path(os.environ["FLEET_MARK"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield AttributeValueUpsert(1, 1, "after all")
