@@ -144,3 +144,40 @@ def test_both_commands_make_their_own_virtual_environment(heading: str) -> None:
     assert block is not None
     assert block[1].startswith("python3 -m venv ")
     assert block[1].count("\n") == 1
+
+
+async def test_the_examples_of_several_processes_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they stand, but for where servers and files are."""
+    distributed = pytest.importorskip("distributed", reason="needs bc_attrvals[dev]")
+    from .valkey import Valkey
+
+    quota, fleet = re.findall(r"```python\n(.*?)```", section("Several processes"), re.DOTALL)
+    for number, name in enumerate(("abc", "def")):
+        (tmp_path / f"{name}.csv").write_text(f"customer_id,attribute_id,value\n1,1,{number}\n")
+        monkeypatch.setenv(f"TOKEN_{name}", "sandbox-token")
+    with Valkey() as valkey:
+        quota = quota.replace("redis://localhost:6379/0", valkey.url)
+        quota = quota.replace(": ...", ": await store.attribute_values.count()")
+        async with (
+            Sandbox(quota=None, store_hash="abc") as sandbox,
+            distributed.LocalCluster(
+                n_workers=1, processes=False, dashboard_address=None, asynchronous=True
+            ) as cluster,
+        ):
+            monkeypatch.setenv("BIGCOMMERCE_STORE_HASH", "abc")
+            monkeypatch.setenv("BIGCOMMERCE_ACCESS_TOKEN", sandbox.access_token)
+            monkeypatch.setenv("BIGCOMMERCE_API_URL", sandbox.url)
+            fleet = fleet.replace("tcp://scheduler:8786", cluster.scheduler_address)
+            fleet = fleet.replace("/shared", str(tmp_path))
+            fleet = fleet.replace("Job(", f"Job(base_url={sandbox.url!r}, ")
+            for block in (quota, fleet):
+                names: dict[str, object] = {**vars(bc_attrvals)}
+                body = "".join(f"    {line}\n" for line in block.splitlines())
+                exec(compile(f"async def example():\n{body}", "README.md", "exec"), names)
+                await names["example"]()  # type: ignore[operator]
+            assert await sandbox.values() == {(1, 1): "0"}
+    told = capsys.readouterr().out
+    assert "abc SyncReport(" in told
+    assert "def 404 " in told

@@ -17,6 +17,7 @@ from bc_attrvals.cli.commands.count import count
 from bc_attrvals.cli.commands.delete import delete
 from bc_attrvals.cli.commands.demo import demo
 from bc_attrvals.cli.commands.export import export
+from bc_attrvals.cli.commands.fleet import fleet
 from bc_attrvals.cli.commands.sandbox import sandbox
 from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
@@ -190,5 +191,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, sandbox, export, count, upsert, sync, delete):
+for _command in (demo, sandbox, export, count, upsert, sync, delete, fleet):
     cli.add_command(_command)

@@ -15,9 +15,16 @@ import click
 import msgspec
 
 from bc_attrvals.cli.text import one_line
+from bc_attrvals.gate import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
 
-__all__ = ["Settings", "connection_options", "output_options", "pass_settings"]
+__all__ = [
+    "Settings",
+    "connection_options",
+    "output_options",
+    "pass_settings",
+    "shared_quota_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +38,8 @@ class Settings:
     url: str | None = None
     store_hash: str | None = None
     access_token: str | None = attrs.field(default=None, repr=False)
+    #: Its URL may hold a password.
+    shared_quota: str | None = attrs.field(default=None, repr=False)
     verbose: bool = False
     quiet: bool = False
     json: bool = False
@@ -53,7 +62,15 @@ class Settings:
             self.access_token,
             base_url=self.url or DEFAULT_BASE_URL,
             user_agent=_USER_AGENT,
+            quota=self._quota(),
         )
+
+    def _quota(self) -> Quota | None:
+        if not self.shared_quota:
+            return None
+        from bc_attrvals.shared_quota import RedisQuota
+
+        return RedisQuota(self.shared_quota)
 
     def summarize(self, text: str, summary: dict[str, object], *, err: bool = False) -> None:
         """Print the closing summary: text, or with `--json` the object, once, on stdout."""
@@ -98,25 +115,45 @@ def _log_to_stderr(ctx: click.Context) -> None:
     ctx.find_root().call_on_close(undo)
 
 
+_SHARED_QUOTA_OPTION = (
+    "shared-quota",
+    "BIGCOMMERCE_SHARED_QUOTA",
+    "redis://… to share the quota with other processes; better set the variable.",
+)
+
+
+def _option(name: str, variable: str, text: str, *, environment: bool) -> Callable[[F], F]:
+    return click.option(
+        f"--{name}",
+        envvar=variable if environment else None,
+        show_envvar=environment,
+        show_default=False,
+        expose_value=False,
+        callback=_remember,
+        metavar="TEXT",
+        help=text,
+    )
+
+
+def shared_quota_option(function: F) -> F:
+    """Add `--shared-quota` alone, for a command that names its stores otherwise."""
+    return _option(*_SHARED_QUOTA_OPTION, environment=False)(function)
+
+
 def connection_options(*, environment: bool = False) -> Callable[[F], F]:
-    """Add `--url --store-hash --access-token`; the environment is read before the command."""
+    """Add `--url --store-hash --access-token --shared-quota`.
+
+    The environment is read before the command.
+    """
 
     def add(function: F) -> F:
-        for name, variable, text in (
+        for option in (
             ("access-token", "BIGCOMMERCE_ACCESS_TOKEN", "Better set the variable: ps shows this."),
             ("store-hash", "BIGCOMMERCE_STORE_HASH", "The store, as in its API path."),
             ("url", "BIGCOMMERCE_API_URL", f"Base URL [default: {DEFAULT_BASE_URL}]"),
+            _SHARED_QUOTA_OPTION,
         ):
-            function = click.option(
-                f"--{name}",
-                envvar=variable if environment else None,
-                show_envvar=environment,
-                show_default=False,
-                expose_value=False,
-                callback=_remember,
-                metavar="TEXT",
-                help=text,
-            )(function)
+            function = _option(*option, environment=environment)(function)
         return function
 
     return add

@@ -1,0 +1,252 @@
+"""`fleet`: the syncs of many stores, on a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import attrs
+import click
+import msgspec
+
+from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.jobs_file import read_jobs
+from bc_attrvals.cli.settings import Settings, output_options, pass_settings, shared_quota_option
+from bc_attrvals.cli.text import counted, examples, one_line
+from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+__all__ = ["fleet"]
+
+#: Where workers find the URL of the shared quota.
+_SHARED_QUOTA: Final = "BIGCOMMERCE_SHARED_QUOTA"
+_CONNECT_S: Final = 10
+_JOBS_A_WORKER: Final = 8
+
+
+@click.command(
+    epilog=examples(
+        "bc-attrvals fleet jobs.toml --workers 4",
+        "bc-attrvals fleet jobs.toml --scheduler tcp://10.0.0.5:8786 --json",
+    )
+)
+@click.argument("file", metavar="JOBS.toml")
+@click.option("--scheduler", metavar="tcp://…", help="Of a Dask cluster [default: one made here].")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Processes of the cluster made here [default: 2].",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="More tries for a job that failed.",
+)
+@shared_quota_option
+@output_options()
+@pass_settings
+def fleet(
+    settings: Settings, *, file: str, scheduler: str | None, workers: int | None, retries: int
+) -> None:
+    """Sync the stores that JOBS.toml describes, each with the values of its file.
+
+    \b
+    [defaults]                        # for all jobs
+    url = "https://api.bigcommerce.com"
+    [[jobs]]
+    store_hash = "abc123"
+    token_env = "TOKEN_ABC123"        # a variable of the workers, never the token
+    source = "abc123.csv"             # read by the worker; so are the paths of all files
+    attribute_ids = [1, 2]            # the scope; also customer_ids, whole_store = true
+    prune = true                      # optional, as are all that follow
+    journal = "abc123.db"             # on a path all workers share: a killed job goes on
+    name, format, encoding, columns, customer_column, attributes, allow_empty
+
+    All of it is checked before anything starts. Exit status 0: all stores are as desired; 1: some
+    are not; 2: bad usage or input; 3: every job was refused, or the scheduler is out of reach.
+    With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
+    """  # noqa: D301 - click's mark for lines left as they are
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--workers is for the cluster made here, not for --scheduler")
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError:
+        message = "fleet needs Dask; install it: pip install 'bc_attrvals[dask]'"
+        raise click.UsageError(message) from None
+    quota = _shared_quota(settings)
+    jobs = read_jobs(file, shared_quota=quota)
+    if scheduler is None:
+        _check_variables(jobs)
+    began_at = time.monotonic()
+    board = _Board(settings, len(jobs))
+
+    async def work(stopper: Stopper) -> None:
+        del stopper
+        async with _client(scheduler, workers or 2) as client:
+            with board:
+                async with aclosing(run_jobs(client, jobs, retries=retries)) as results:
+                    async for result in results:
+                        board.add(result)
+
+    run(work)
+    status = board.exit_status
+    seconds = time.monotonic() - began_at
+    settings.summarize(
+        f"{counted(board.done, 'store')}: {board.good:,} as desired, "
+        f"{board.done - board.good:,} not; {seconds:.1f} s.",
+        {
+            "command": "fleet",
+            "exit_status": status,
+            "jobs": len(jobs),
+            "ok": board.good,
+            "failed": board.done - board.good,
+            "seconds": round(seconds, 3),
+        },
+    )
+    click.get_current_context().exit(status)
+
+
+def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
+    if not settings.shared_quota:
+        return None
+    from bc_attrvals.shared_quota.link import checked_url
+
+    # Workers started here inherit it; it may hold a password, and so is in no job.
+    os.environ[_SHARED_QUOTA] = checked_url(settings.shared_quota)
+    return EnvironmentVariable(_SHARED_QUOTA)
+
+
+def _check_variables(jobs: Sequence[Job]) -> None:
+    """Look up what workers started here will inherit."""
+    for index, job in enumerate(jobs):
+        variable = job.access_token
+        if isinstance(variable, EnvironmentVariable) and not os.environ.get(variable.name):
+            message = f"jobs[{index}].token_env: the variable {variable.name} is not set"
+            raise click.UsageError(message)
+
+
+@asynccontextmanager
+async def _client(scheduler: str | None, workers: int) -> AsyncIterator[Any]:
+    from distributed import Client, LocalCluster
+
+    # What it has to say of jobs stands in their results.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    async with AsyncExitStack() as stack:
+        address: Any = scheduler
+        if scheduler is None:
+            address = await stack.enter_async_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=_JOBS_A_WORKER,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    asynchronous=True,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        try:
+            client = await stack.enter_async_context(
+                Client(address, asynchronous=True, timeout=_CONNECT_S)
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise _UnreachableError(f"scheduler {scheduler}: {one_line(str(error))}") from None
+        yield client
+
+
+class _UnreachableError(click.ClickException):
+    exit_code = 3
+
+
+class _Board:
+    """What has come of the jobs: a table on a terminal, else a line for each."""
+
+    def __init__(self, settings: Settings, total: int) -> None:
+        self._settings = settings
+        self._total = total
+        self.done = 0
+        self.good = 0
+        self._refused = 0
+        self._live: Live | None = None
+        self._table: Table | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0, 1, or 3 when each job was refused."""
+        if self.good == self._total:
+            return 0
+        return 3 if self._refused == self._total else 1
+
+    def __enter__(self) -> Self:
+        settings = self._settings
+        if not settings.quiet and not settings.json and sys.stdout.isatty():
+            from rich.live import Live
+            from rich.table import Table
+
+            self._table = Table("store", "created", "updated", "deleted", "unchanged", "", "s")
+            self._live = Live(self._table, refresh_per_second=4, vertical_overflow="visible")
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def add(self, result: JobResult) -> None:
+        """Show one more."""
+        self.done += 1
+        self.good += result.ok
+        self._refused += result.refused
+        report = result.report
+        if self._settings.json:
+            counts = {} if report is None else attrs.asdict(report, filter=_is_plain)
+            line = {
+                "job": result.job.name,
+                "store_hash": result.job.store_hash,
+                "ok": result.ok,
+                "error": _told(result),
+                "seconds": result.seconds,
+                **counts,
+            }
+            click.echo(msgspec.json.encode(line).decode())
+            return
+        if self._settings.quiet:
+            return
+        name, reason = one_line(result.job.name), _told(result) or "ok"
+        seconds = "" if result.seconds is None else f"{result.seconds:.1f}"
+        if report is None:
+            cells = ["", "", "", ""]
+        else:
+            updated = report.updated + report.written
+            numbers = (report.created, updated, report.deleted, report.unchanged)
+            cells = [f"{number:,}" for number in numbers]
+        if self._table is not None:
+            from rich.text import Text
+
+            self._table.add_row(*map(Text, (name, *cells, reason, seconds)))
+            return
+        counted_cells = zip(("created", "updated", "deleted", "unchanged"), cells, strict=True)
+        told = ", ".join(f"{cell} {word}" for word, cell in counted_cells if cell)
+        click.echo(f"{self.done}/{self._total} {name}: {reason}{told and '; ' + told}")
+
+
+def _is_plain(attribute: attrs.Attribute[Any], value: object) -> bool:
+    return attribute.name not in {"failures", "seconds"} and isinstance(value, int)
+
+
+def _told(result: JobResult) -> str | None:
+    if result.error is not None:
+        return one_line(f"{type(result.error).__name__}: {result.error}", 300)
+    report = result.report
+    if report is None or report.ok:
+        return None
+    return f"{report.failed:,} failed, {report.not_sent:,} not sent"

@@ -1,0 +1,176 @@
+"""Reads JOBS.toml, the description of a fleet, and checks all of it before anything starts.
+
+`[defaults]` holds fields for all jobs, each `[[jobs]]` those of one; paths are relative to the
+file. An error names the file and the field. There is no token in it: `token_env` names a variable.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bc_attrvals.cli.files import FileError
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import check_id
+from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.fleet import EnvironmentVariable, FileSource, Job
+from bc_attrvals.store import DEFAULT_BASE_URL
+
+__all__ = ["read_jobs"]
+
+_TEXTS: Final = (
+    "name", "store_hash", "token_env", "url", "source", "format", "encoding", "customer_column",
+    "journal",
+)  # fmt: skip
+_FLAGS: Final = ("prune", "allow_empty", "whole_store")
+_IDS: Final = ("attribute_ids", "customer_ids")
+_FIELDS: Final = {*_TEXTS, *_FLAGS, *_IDS, "columns", "attributes"}
+_NEEDED: Final = ("store_hash", "token_env", "source")
+_FORMATS: Final = ("csv", "jsonl", "parquet")
+#: The fields of the file for those of `Job` and `FileSource`.
+_OURS: Final = {"base_url": "url", "access_token": "token_env", "scope": "attribute_ids"}
+
+
+class _Bad(Exception):  # noqa: N818 - told as a FileError
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def read_jobs(path: str, *, shared_quota: EnvironmentVariable | None) -> list[Job]:
+    """Return the jobs of a file. Raises `FileError` for the first thing that can't be."""
+    defaults, tables = _tables(path)
+    jobs: list[Job] = []
+    folder = Path(path).parent
+    try:
+        _check(defaults)
+    except _Bad as bad:
+        raise FileError(f"{path}: defaults.{bad.field}: {bad}") from None
+    for index, table in enumerate(tables):
+        place = f"{path}: jobs[{index}]"
+        if not isinstance(table, dict):
+            raise FileError(f"{place}: must be a table")
+        try:
+            _check(table)
+            jobs.append(_job({**defaults, **table}, folder, shared_quota))
+        except _Bad as bad:
+            raise FileError(f"{place}.{bad.field}: {bad}") from None
+        except InvalidInputError as error:
+            field = error.field or ""
+            raise FileError(f"{place}.{_OURS.get(field, field)}: {error}") from None
+    _check_together(path, jobs)
+    return jobs
+
+
+def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
+    try:
+        text = Path(path).read_bytes().decode()
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: no TOML: {error}") from None
+    unknown = set(document) - {"defaults", "jobs"}
+    if unknown:
+        raise FileError(f"{path}: {min(unknown)}: unknown; there are [defaults] and [[jobs]]")
+    defaults, tables = document.get("defaults", {}), document.get("jobs")
+    if not isinstance(tables, list) or not tables:
+        raise FileError(f"{path}: jobs: there must be at least one [[jobs]]")
+    if not isinstance(defaults, dict):
+        raise FileError(f"{path}: defaults: must be a table")
+    return defaults, tables
+
+
+def _check(table: Mapping[str, Any]) -> None:
+    """Check names and types."""
+    for field, value in table.items():
+        if field not in _FIELDS:
+            raise _Bad(field, "unknown field")
+        if field in _TEXTS and not (isinstance(value, str) and value):
+            raise _Bad(field, "must be a string, not empty")
+        if field in _FLAGS and not isinstance(value, bool):
+            raise _Bad(field, "must be true or false")
+        if field in _IDS:
+            _check_ids(field, value)
+        if field == "format" and value not in _FORMATS:
+            raise _Bad(field, f"must be one of {', '.join(_FORMATS)}")
+        if field == "columns" and not (
+            isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+        ):
+            raise _Bad(field, "must be a table of strings")
+        if field == "attributes":
+            if not isinstance(value, dict) or not value:
+                raise _Bad(field, "must be a table of attribute ids by column")
+            _check_ids(field, list(value.values()))
+
+
+def _check_ids(field: str, value: object) -> None:
+    if not isinstance(value, list) or not value:
+        raise _Bad(field, "must be a list of ids, not empty")
+    for one in value:
+        try:
+            check_id(one, "id")
+        except ValueError as error:
+            raise _Bad(field, str(error)) from None
+
+
+def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariable | None) -> Job:
+    for field in _NEEDED:
+        if field not in table:
+            raise _Bad(field, "missing")
+    path = folder / table["source"]
+    if not path.is_file():
+        raise _Bad("source", f"{path} is no file")
+    journal = None if "journal" not in table else folder / table["journal"]
+    if journal is not None and not journal.parent.is_dir():
+        raise _Bad("journal", f"{journal.parent} is no directory")
+    source = FileSource(
+        # The workers may stand elsewhere.
+        path=str(path.resolve()),
+        **{
+            field: table[field]
+            for field in ("format", "columns", "customer_column", "attributes", "encoding")
+            if field in table
+        },
+    )
+    return Job(
+        store_hash=table["store_hash"],
+        access_token=EnvironmentVariable(table["token_env"]),
+        source=source,
+        base_url=table.get("url", DEFAULT_BASE_URL),
+        scope=_scope(table),
+        prune=table.get("prune", False),
+        allow_empty=table.get("allow_empty", False),
+        journal=None if journal is None else str(journal.resolve()),
+        shared_quota=shared_quota,
+        name=table.get("name", table["store_hash"]),
+    )
+
+
+def _scope(table: Mapping[str, Any]) -> AttributeValueFilter | None:
+    attribute_ids, customer_ids = table.get("attribute_ids"), table.get("customer_ids")
+    if table.get("whole_store"):
+        if attribute_ids or customer_ids:
+            raise _Bad("whole_store", "does not go with attribute_ids or customer_ids")
+        return AttributeValueFilter()
+    if attribute_ids or customer_ids:
+        return AttributeValueFilter(attribute_id_in=attribute_ids, customer_id_in=customer_ids)
+    if table.get("prune"):
+        message = "needs attribute_ids, customer_ids or whole_store = true, which say where"
+        raise _Bad("prune", message)
+    return None
+
+
+def _check_together(path: str, jobs: list[Job]) -> None:
+    for what, values in (
+        ("name", [job.name for job in jobs]),
+        ("journal", [job.journal for job in jobs if job.journal is not None]),
+    ):
+        doubled = [value for value, count in Counter(values).items() if count > 1]
+        if doubled:
+            places = [index for index, job in enumerate(jobs) if getattr(job, what) == doubled[0]]
+            message = f"the same as of jobs[{places[0]}]; two jobs can't share it"
+            raise FileError(f"{path}: jobs[{places[1]}].{what}: {message}")
