@@ -218,6 +218,11 @@ class JobResult:
     worker: str | None = None
 
     @property
+    def store_hash(self) -> str:
+        """The store it was for."""
+        return self.job.store_hash
+
+    @property
     def ok(self) -> bool:
         """True when the store is as desired."""
         return self.error is None and self.report is not None and self.report.ok

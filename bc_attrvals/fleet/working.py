@@ -78,6 +78,8 @@ async def work(job: Job, key: str) -> Done:
                 return Done(worker.address, time.monotonic() - began_at)
         report, error = running.result(), None
     except _FINAL as final:
+        if isinstance(final, JournalError) and _is_held(final):
+            raise
         report, error = None, final
     finally:
         running.cancel()
