@@ -123,7 +123,7 @@ def test_every_example_is_run() -> None:
     """An example added to the README has its test above, and its section here."""
     # That of testing is run as a user's test suite, in test_pytest_plugin.
     run = ["Streaming", "Bulk writes", "Sync", "In a web app", "In a script"]
-    run.append("Testing your own code")
+    run += ["Testing your own code", "Several processes"]
     assert PYTHON_BLOCKS[1:] == [block for heading in run for block in blocks(heading)]
 
 
