@@ -2,29 +2,29 @@
 """Every fault against every operation: the right error, tried again or not, nothing lost.
 
 The rows are those of `fault_table.TABLE`, the columns the operations of `OPERATIONS`. In short
-(the table has every row, two tries in all, so "2" is: sent again):
+(there is every row; two tries in all, so "2" is: sent again):
 
 | fault, at every request | read | write | delete | sent | applied | job |
 | --- | --- | --- | --- | --- | --- | --- |
-| refused, no host; bad certificate | ConnectionFailed | same | same | 2; 1 | no | goes on |
-| reset, closed: at once, in headers, in body | ConnectionLost | same | same | 2 | maybe | on |
-| contradictory lengths; bad chunks, gzip | ConnectionLost | same | same | 2 | maybe | goes on |
-| no HTTP, noise, absurd status, endless header | ConnectionLost | same | same | 2 | maybe | goes on |
+| refused, no host; certificate | ConnectionFailed | same | same | 2; 1 | no | goes on |
+| reset, closed: in headers, in body | ConnectionLost | same | same | 2 | maybe | on |
+| wrong lengths, chunks, gzip | ConnectionLost | same | same | 2 | maybe | goes on |
+| no HTTP, noise, endless header | ConnectionLost | same | same | 2 | maybe | goes on |
 | nothing, headers or body that stop or drip | RequestTimeout | same | same | 2 | maybe | goes on |
 | body without end, gzip bomb | Decode | same | same | 2 | (2xx) | goes on |
-| 200 cut, empty, HTML, other charset, deep, wrong types | Decode | same | ok | 2 | (2xx) | goes on |
+| 200 cut, empty, HTML, deep, of wrong types | Decode | same | ok | 2 | (2xx) | goes on |
 | 101, 400, 405 | API | same | same | 1 | no | goes on |
 | 302, 307 | API | same | same | 1 | no | ends |
-| 401, 403, 404, suspended, whatever the body | its own | same | same | 1 | no | ends |
+| 401, 403, 404, suspended store | its own | same | same | 1 | no | ends |
 | 408, 500, 502, 503, 504, 520 | API or Server | same | same | 2 | maybe | goes on |
 | 501, 505 | Server | same | same | 1 | no | goes on |
 | 413, 422 | its own, after smaller calls | same | same | 1 | no | goes on |
 | 429 bare / with headers | RateLimit | same | same | 8 / 13 | no | goes on |
 | 100, 103, HTTP/1.0, chunks, odd or absurd headers | ok | ok | ok | 1 | - | - |
 
-"Maybe" is `may_have_been_applied` of a write or delete (a read has nothing to apply). Bulk jobs that
-go on report each item as failed with that error; those that end raise it with the report; a sync
-goes on from its journal. After each, the same Store has nothing left of it and works again.
+"Maybe" is `may_have_been_applied` of a write or delete. Bulk jobs that go on report each item as
+failed with that error; those that end raise it with the report; a sync goes on from its journal.
+After each, the same Store has nothing left of it and works again.
 """
 
 from __future__ import annotations
