@@ -225,8 +225,8 @@ def _as_journal_errors(name: str) -> Iterator[None]:
         # The lower byte of an extended code is the plain one.
         words = None if code is None else _WORDS.get(code & 0xFF)
         raise JournalError(f"{name} {words or f'failed: {error}'}") from error
-    except InvalidInputError as error:
-        # All that went in was checked before.
+    except (ValueError, OverflowError) as error:
+        # All that went in was checked before, and was text and numbers of that size.
         raise JournalError(f"{name} is damaged: {error}") from error
     except OSError as error:
         raise JournalError(f"{name} can't be used: {error.strerror or error}") from error

@@ -390,6 +390,20 @@ class TestFaults:
             )
         assert report.created == 2_000
 
+    async def test_damage_to_what_should_be_text_is_refused(
+        self, sandbox: Sandbox, store: Store, path: Path
+    ) -> None:
+        await store.attribute_values.sync(upserts(60), journal=path)
+        whole = content(path)
+        # In the schema, and in what is noted there.
+        for text in (b"tablecurrent_staged", b"CREATE TABLE meta", b"finished", b"failures"):
+            assert text in whole
+            replace(path, whole.replace(text, b"\xff" + text[1:]))
+            with pytest.raises(JournalError):
+                SyncReport.from_journal(path)
+            with pytest.raises(JournalError):
+                await store.attribute_values.sync(upserts(60), journal=path)
+
     async def test_a_cut_off_file_is_refused(self, sandbox: Sandbox, path: Path) -> None:
         await interrupted(sandbox, path, upserts(1_000), after=20)
         replace(path, content(path)[: len(content(path)) // 2])
