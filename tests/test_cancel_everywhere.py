@@ -203,9 +203,12 @@ async def test_cancelled_at_every_suspension_it_leaves_nothing(
                     assert work.good(task.result())
                     break
                 cancelled += task.cancelled()
+                sent = store.statistics().requests
                 # Cancelled, or just done: an end that came in the same turn is no loss.
                 assert task.cancelled() or work.good(task.result())
                 await check_order(sandbox, store, tasks)
+                # What was on the wire has ended, and nothing more was sent for nobody.
+                assert store.statistics().requests == sent
                 # What was left is completed by the same again, with the journal it left.
                 if work.name.startswith("sync"):
                     assert work.good(await completed(lambda: work.begin(values, folder)))  # noqa: B023

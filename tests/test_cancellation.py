@@ -147,6 +147,30 @@ async def test_a_cancelled_single_write_keeps_its_slot_too(sandbox: Sandbox, cal
     assert request.status == (200 if call == "put_batch" else 204)
 
 
+@pytest.mark.parametrize("call", ["put_batch", "delete_batch"])
+async def test_a_cancelled_single_write_is_neither_sent_again_nor_sent_late(
+    sandbox: Sandbox, call: str
+) -> None:
+    sandbox.faults.add(Fault("500", delay_s=0.05))
+    async with make_store(sandbox, limits=Limits(writes=1, deletes=1)) as store:
+        values = store.attribute_values
+
+        def begin() -> asyncio.Task[Any]:
+            work: Any = (
+                values.put_batch(upserts(2)) if call == "put_batch" else values.delete_batch([1])
+            )
+            return asyncio.create_task(work)
+
+        on_wire = begin()
+        await until(lambda: sandbox.in_flight() == 1)
+        queued = begin()
+        await until(lambda: busy(store).get("queued"))
+        await cancel(on_wire)
+        await cancel(queued)
+        await at_rest(store)
+    assert len(sandbox.requests) == 1
+
+
 async def test_a_timeout_of_the_caller_shows_what_stood_in_the_way(sandbox: Sandbox) -> None:
     sandbox.faults.add("500")
     retry = RetryPolicy(attempts=100, base_s=0.01, cap_s=0.01)
