@@ -396,7 +396,7 @@ class TestFaults:
         await store.attribute_values.sync(upserts(60), journal=path)
         whole = content(path)
         # In the schema, and in what is noted there.
-        for text in (b"tablecurrent_staged", b"CREATE TABLE meta", b"finished", b"failures"):
+        for text in (b"current_stagedcurrent", b"CREATE TABLE meta", b"finished", b"failures"):
             assert text in whole
             replace(path, whole.replace(text, b"\xff" + text[1:]))
             with pytest.raises(JournalError):
