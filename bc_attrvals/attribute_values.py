@@ -373,12 +373,12 @@ class AttributeValues:
 
         `journal` is the path of one file that makes the sync resumable: run the same again after
         it was killed, and it sends what was left, and again what was in flight (at most
-        `Limits.writes` batches, or `Limits.deletes` calls of deletes), and what had failed for want
-        of an answer. Interrupted before its
-        first write, it reads the store anew; after that it carries out the plan it had. The input
-        is then read again only to see that it is the same. The journal of a finished sync makes a
-        rerun return the report as it was, without a call; failed values are tried again by a sync
-        with a new journal, or with none.
+        `Limits.writes` batches; rows whose deletes were in flight are looked up first). Interrupted
+        before its first write, it reads the store anew; after that it carries out the plan it had.
+        The input is then read again only to see that it is the same. A journal is not finished
+        while a value has failed for want of an answer: the same again sends it. That of a finished
+        sync makes a rerun return the report as it was, without a call; values that were refused are
+        tried again by a sync with a new journal, or with none.
 
         `max_failures` bounds the failures that the report holds.
 

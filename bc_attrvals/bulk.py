@@ -331,6 +331,7 @@ class UpsertJob:
         by_key = {row.key: row for row in rows}
         confirmed = [item for item in part if _is_held(item, by_key)]
         self._outcomes.stored(confirmed, [by_key[item.key] for item in confirmed])
+        self._suspects.clear(confirmed)
         return [item for item in part if not _is_held(item, by_key)]
 
     async def _read_back(

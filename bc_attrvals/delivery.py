@@ -9,32 +9,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final, Self
 
 import attrs
 
 from bc_attrvals.bulk import Outcomes, UpsertJob
 from bc_attrvals.core.batching import KeyRegistry
+from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.core.retry import ends_job
-from bc_attrvals.core.work import Phase, State, Tally, to_key
+from bc_attrvals.core.retry import ends_job, is_retryable
+from bc_attrvals.core.work import Phase, State, Tally, from_key, to_key
 from bc_attrvals.deletes import DeleteJob
-from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
+from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import EventBus, SyncProgressed
+from bc_attrvals.gate import Job
 from bc_attrvals.journal import Desk
 from bc_attrvals.listing import Lister
 from bc_attrvals.report import dump_error
-from bc_attrvals.scheduler import Options, Scheduler
+from bc_attrvals.scheduler import Call, Options, Scheduler
 from bc_attrvals.workset import WorkSet
 
 __all__ = ["Delivery"]
 
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
-#: Errors that say nothing of the item, after all tries.
-_UNANSWERED: Final = (TransportError, ServerError, RateLimitError)
 #: Where nothing need survive, outcomes are noted so many at once, and deletes so many calls.
 _OUTCOMES_AT_ONCE: Final = 500
 _DELETE_CALLS_AT_ONCE: Final = 60
@@ -68,6 +69,7 @@ class Delivery:
         self._progress = SyncProgressed(Phase.WRITING, 0)
         #: Ids confirmed by the service that an error kept from being noted.
         self.deleted_unnoted = 0
+        self._unsettled: BCAttrValsError | None = None
 
     async def write(self) -> None:
         """Send all upserts; raise what ended the job early, after noting what came before.
@@ -107,9 +109,12 @@ class Delivery:
             raise
         if job.error is not None:
             raise job.error
+        if self._unsettled is not None:
+            raise StoreStateError("the Store was closed during the sync") from self._unsettled
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
+        await self._look_again()
         self._begin(Phase.DELETING, await self._desk.run(WorkSet.tally))
         limits = self._scheduler.limits
         calls_at_once = limits.deletes if self._desk.is_journal else _DELETE_CALLS_AT_ONCE
@@ -128,6 +133,30 @@ class Delivery:
             await self._desk.run(_end_deletes, ids, *meter.take(job.report()))
             self._advance(len(ids))
 
+    async def _look_again(self) -> None:
+        """Find out which of the rows are still there whose deletes an earlier run had sent."""
+        doubtful = await self._desk.run(WorkSet.doubtful_deletes)
+        if not doubtful:
+            return
+        keys = [from_key(key) for _, key in doubtful]
+        wanted = AttributeValueFilter(
+            customer_id_in={customer for customer, _ in keys},
+            attribute_id_in={attribute for _, attribute in keys},
+        )
+        found: set[int] = set()
+        calls: list[Call] = []
+        try:
+            pages = self._lister.pages(wanted, self._options, Job(), calls=calls)
+            async with aclosing(pages):
+                async for page in pages:
+                    found.update(row.id for row in page.data)
+        finally:
+            sent = sum(call.sent for call in calls)
+            retries = sum(max(0, call.sent - 1) for call in calls)
+            await self._desk.run(_note_calls, sent, retries)
+        ids = [one for one, _ in doubtful]
+        await self._desk.run(_settle_deletes, ids, found)
+
     async def _mark_in_flight(self, items: Sequence[AttributeValueUpsert]) -> None:
         await self._desk.run(WorkSet.mark_upserts, _keys(items), State.IN_FLIGHT)
 
@@ -137,6 +166,8 @@ class Delivery:
         done = _keys(one.item for one in outcomes if one.ok)
         failed = [one for one in outcomes if one.status is OutcomeStatus.FAILED]
         settled = [one for one in failed if self._is_settled(one)]
+        if len(settled) < len(failed):
+            self._unsettled = next(one.error for one in failed if not self._is_settled(one))
         not_sent = _keys(one.item for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
         await self._desk.run(_note_outcomes, done, settled, not_sent, *amounts, self._max_failures)
         self._advance(len(done), settled)
@@ -152,7 +183,7 @@ class Delivery:
 
     def _advance(self, done: int, failed: Sequence[UpsertOutcome] = ()) -> None:
         before = self._progress
-        unanswered = sum(isinstance(one.error, _UNANSWERED) for one in failed)
+        unanswered = sum(map(_is_unanswered, failed))
         self._progress = attrs.evolve(
             before,
             done=before.done + done,
@@ -224,6 +255,25 @@ def _keys(items: Iterable[AttributeValueUpsert]) -> list[int]:
     return [to_key(item.customer_id, item.attribute_id) for item in items]
 
 
+def _is_unanswered(failed: UpsertOutcome) -> bool:
+    """Return whether an error says nothing of the item, and came after all tries."""
+    error = failed.error
+    return error is not None and (isinstance(error, TransportError) or is_retryable(error))
+
+
+def _note_calls(workset: WorkSet, calls: int, retries: int) -> None:
+    with workset.transaction():
+        workset.add(calls=calls, retries=retries)
+
+
+def _settle_deletes(workset: WorkSet, ids: list[int], found: set[int]) -> None:
+    with workset.transaction():
+        workset.mark_deletes((one for one in ids if one not in found), State.DONE)
+        again = [one for one in ids if one in found]
+        workset.mark_deletes(again, State.PENDING)
+        workset.add(resent=len(again))
+
+
 def _note_outcomes(
     workset: WorkSet,
     done: list[int],
@@ -239,8 +289,8 @@ def _note_outcomes(
         if failed:
             keys = _keys(one.item for one in failed)
             workset.mark_upserts(keys, State.FAILED)
-            unanswered = (one.item for one in failed if isinstance(one.error, _UNANSWERED))
-            workset.mark_upserts(_keys(unanswered), State.UNANSWERED)
+            unanswered = _keys(one.item for one in failed if _is_unanswered(one))
+            workset.mark_upserts(unanswered, State.UNANSWERED)
             workset.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         workset.add(calls=calls, retries=retries)
 

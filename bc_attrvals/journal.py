@@ -189,12 +189,16 @@ def reading_finished(path: JournalPath) -> Iterator[WorkSet]:
             phase = _phase_of(workset, name)
             if phase is not Phase.FINISHED:
                 raise JournalError(f"{name} is of a sync that is not finished ({phase})")
+            if not workset.is_intact():
+                raise JournalError(f"{name} is damaged: its rows are not as they were written")
             yield workset
 
 
 def finish(workset: WorkSet, seconds: float) -> None:
     """Note that all is done, after so many more seconds, and leave one plain file behind."""
     with workset.transaction():
+        if workset.tally().open:
+            raise JournalError("the sync can't be finished: some of its changes were not made")
         workset.add(seconds=seconds)
         workset.put(phase=Phase.FINISHED)
     with suppress(sqlite3.OperationalError):

@@ -8,9 +8,12 @@ that order, and comparing them is one walk along both.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from bc_attrvals.core.diff import MAX_VALUES_PER_CUSTOMER
 from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
@@ -41,6 +44,17 @@ _SCHEMA: Final = (
     "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, error TEXT NOT NULL)",
 )
 _TABLES: Final = ("meta", "upserts", "deletes", "failures")
+#: What does not change any more once it is there, and would not be missed if it did.
+_SEALED: Final = {
+    "desired": ("SELECT key, value FROM desired ORDER BY key",),
+    "plan": (
+        "SELECT key, kind FROM upserts ORDER BY key",
+        "SELECT id FROM deletes ORDER BY id",
+    ),
+}
+_SEAL_ROWS: Final = 4_096
+
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class WorkSet:
@@ -118,6 +132,30 @@ class WorkSet:
         """How far the sync has come; raises ValueError for a phase nobody knows."""
         return Phase(self.text("phase"))
 
+    def is_intact(self) -> bool:
+        """Return whether what was sealed is as it was, and every state is one there is.
+
+        SQLite looks after its pages, and not after what stands in them.
+        """
+        for name in _SEALED:
+            noted = self.text(f"seal of {name}")
+            if noted and noted != self._seal(name):
+                return False
+        states = ", ".join(str(int(state)) for state in State)
+        return not any(
+            self._one(f"SELECT count(*) FROM {table} WHERE state NOT IN ({states})")  # noqa: S608
+            for table in ("upserts", "deletes")
+        )
+
+    def _seal(self, name: str) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for statement in _SEALED[name]:
+            cursor = self._connection.execute(statement)
+            while rows := cursor.fetchmany(_SEAL_ROWS):
+                digest.update(_encode_lines(rows))
+            digest.update(b"-")
+        return digest.hexdigest()
+
     # Loading and reading.
 
     def add_desired(self, rows: Sequence[DesiredRow]) -> None:
@@ -137,12 +175,17 @@ class WorkSet:
         with self.transaction():
             self._current.create()
 
-    def end_loading(self) -> int:
-        """Take note that all desired rows are there; return how many, equal keys counted once."""
+    def end_loading(self, *, seal: bool) -> int:
+        """Take note that all desired rows are there; return how many, equal keys counted once.
+
+        With `seal`, so that a change of them is seen by `is_intact`; the plan has the same.
+        """
         with self.transaction():
             self._desired.merge()
             count = self._count_desired()
             self.put(superseded=self.number("loaded") - count)
+            if seal:
+                self.put(**{"seal of desired": self._seal("desired")})
             return count
 
     def _count_desired(self) -> int:
@@ -192,7 +235,7 @@ class WorkSet:
 
     # The plan.
 
-    def compare(self, *, prune: bool) -> Differences:
+    def compare(self, *, prune: bool, seal: bool) -> Differences:
         """Plan what differs: a desired value that is missing or another, and what to prune."""
         with self.transaction():
             self._current.merge()
@@ -212,9 +255,9 @@ class WorkSet:
                     "WHERE desired.key IS NULL",
                     (State.PENDING,),
                 )
-            return self._note_differences()
+            return self._note_differences(seal=seal)
 
-    def plan_all(self) -> Differences:
+    def plan_all(self, *, seal: bool) -> Differences:
         """Plan to write every desired value, whatever the store holds."""
         with self.transaction():
             self._clear_plan()
@@ -222,13 +265,13 @@ class WorkSet:
                 "INSERT INTO upserts SELECT key, ?, ? FROM desired ORDER BY key",
                 (Kind.WRITE, State.PENDING),
             )
-            return self._note_differences()
+            return self._note_differences(seal=seal)
 
     def _clear_plan(self) -> None:
         for table in ("upserts", "deletes", "failures"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
-    def _note_differences(self) -> Differences:
+    def _note_differences(self, *, seal: bool) -> Differences:
         kinds = dict(self._connection.execute("SELECT kind, count(*) FROM upserts GROUP BY kind"))
         differences = Differences(
             create=kinds.get(Kind.CREATE, 0),
@@ -238,6 +281,8 @@ class WorkSet:
             delete=self._one("SELECT count(*) FROM deletes"),
         )
         self.put(phase=Phase.WRITING, unchanged=differences.unchanged)
+        if seal:
+            self.put(**{"seal of plan": self._seal("plan")})
         return differences
 
     def left(self) -> Differences:
@@ -307,7 +352,8 @@ class WorkSet:
     def reclaim(self) -> int:
         """Make pending what was in flight when the job died; return how many rows that were.
 
-        What nobody answered is made pending, too, and is no failure any more.
+        What nobody answered is made pending, too, and is no failure any more. Deletes that were in
+        flight stay so: see `doubtful_deletes`.
         """
         with self.transaction():
             self._connection.execute(
@@ -317,13 +363,21 @@ class WorkSet:
             self._connection.execute(
                 "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.UNANSWERED)
             )
-            return sum(
-                self._connection.execute(
-                    f"UPDATE {table} SET state = ? WHERE state = ?",  # noqa: S608
-                    (State.PENDING, State.IN_FLIGHT),
-                ).rowcount
-                for table in ("upserts", "deletes")
-            )
+            reclaimed = self._connection.execute(
+                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.IN_FLIGHT)
+            ).rowcount
+            if self.phase is Phase.DELETING and self.left().upserts:
+                self.put(phase=Phase.WRITING)
+            return reclaimed
+
+    def doubtful_deletes(self) -> list[tuple[int, int]]:
+        """Return (id, key) of the rows whose deletes were in flight when a job ended."""
+        rows = self._connection.execute(
+            "SELECT deletes.id, current.key FROM deletes JOIN current ON current.id = deletes.id "
+            "WHERE deletes.state = ?",
+            (State.IN_FLIGHT,),
+        )
+        return [(one, key) for one, key in rows]
 
     def tally(self) -> Tally:
         """Return how far all rows have come."""
@@ -350,6 +404,7 @@ class WorkSet:
             failed=of_state[State.FAILED] + of_state[State.UNANSWERED],
             open=of_state[State.PENDING] + of_state[State.IN_FLIGHT] + open_deletes,
             open_deletes=open_deletes,
+            unanswered=of_state[State.UNANSWERED],
         )
 
     def _one(self, statement: str) -> int:

@@ -13,6 +13,7 @@ import pytest
 import bc_attrvals
 from bc_attrvals import events
 from bc_attrvals.core.requests import Operation
+from bc_attrvals.core.work import Phase
 from bc_attrvals.events import (
     Event,
     EventBus,
@@ -23,6 +24,7 @@ from bc_attrvals.events import (
     RequestSent,
     SharedQuotaLost,
     SharedQuotaRegained,
+    SyncProgressed,
 )
 
 SENT = RequestSent(Operation.READ, 1)
@@ -33,6 +35,7 @@ ALL = [
     QuotaExhausted(150, 12.5),
     ListingDriftSeen(3, 100, 99),
     SharedQuotaLost(0.25, "ConnectionError"),
+    SyncProgressed(Phase.WRITING, 10, 1, total=20),
     SharedQuotaRegained(1.5, forgotten=True),
 ]
 

@@ -14,38 +14,78 @@ from bc_attrvals.core.models import AttributeValueUpsert
 
 __all__ = ["Bisection", "Suspects"]
 
-#: Customers remembered as refused; one more is simply not remembered.
-_MOST_SUSPECTS: Final = 10_000
+#: Customers and attributes remembered of each kind; one more is simply not remembered.
+_MOST_REMEMBERED: Final = 10_000
+#: Refusals after which an attribute is suspected; a customer is after the first.
+_ATTRIBUTE_REFUSALS: Final = 2
 
 
 class Suspects:
-    """Customers of whom an item was refused by itself.
+    """Customers and attributes of which items were refused by themselves, and none was stored.
 
-    Most refusals are of a customer (deleted since), who has several values: looking for each of
-    them by halves again would cost several calls a value.
+    Most refusals are of a customer (deleted since), who has several values, or of an attribute:
+    looking for each of them by halves again would cost several calls a value. Where it is single
+    values, suspecting their customers costs more than it saves, and ends after some errors.
     """
 
-    __slots__ = ("_customer_ids",)
+    __slots__ = (
+        "_attributes",
+        "_customers",
+        "_errors",
+        "_good_attributes",
+        "_good_customers",
+        "_hits",
+    )
 
     def __init__(self) -> None:
-        self._customer_ids: set[int] = set()
+        self._customers: set[int] = set()
+        # How often items of an attribute were refused.
+        self._attributes: dict[int, int] = {}
+        # Of whom values were stored since: what was refused of them was so for itself.
+        self._good_customers: set[int] = set()
+        self._good_attributes: set[int] = set()
+        # Of suspected customers: values refused, and customers of whom one was stored.
+        self._hits = self._errors = 0
 
     def __bool__(self) -> bool:
-        """Return whether there are any."""
-        return bool(self._customer_ids)
+        """Return whether anything was ever refused."""
+        return bool(self._customers or self._attributes or self._good_customers)
 
     def __contains__(self, item: AttributeValueUpsert) -> bool:
-        """Return whether the customer of an item is one of them."""
-        return item.customer_id in self._customer_ids
+        """Return whether an item is better sent alone."""
+        return (
+            item.customer_id in self._customers
+            or self._attributes.get(item.attribute_id, 0) >= _ATTRIBUTE_REFUSALS
+        )
 
     def add(self, item: AttributeValueUpsert) -> None:
-        """Remember the customer of an item that was refused."""
-        if len(self._customer_ids) < _MOST_SUSPECTS:
-            self._customer_ids.add(item.customer_id)
+        """Note that an item was refused by itself."""
+        customer, attribute = item.customer_id, item.attribute_id
+        # What is explained by the one says nothing of the other.
+        by_customer = customer in self._customers
+        by_attribute = self._attributes.get(attribute, 0) >= _ATTRIBUTE_REFUSALS
+        self._hits += by_customer
+        pays = self._errors <= self._hits + 1
+        if pays and not (by_attribute or customer in self._good_customers):
+            _remember(self._customers, customer)
+        known = attribute in self._attributes or len(self._attributes) < _MOST_REMEMBERED
+        if known and not (by_customer or attribute in self._good_attributes):
+            self._attributes[attribute] = self._attributes.get(attribute, 0) + 1
 
     def clear(self, items: Iterable[AttributeValueUpsert]) -> None:
-        """Forget the customers of items that were stored."""
-        self._customer_ids.difference_update(item.customer_id for item in items)
+        """Note that items were stored."""
+        for item in items:
+            if item.customer_id in self._customers:
+                self._customers.discard(item.customer_id)
+                self._errors += 1
+                _remember(self._good_customers, item.customer_id)
+            self._attributes.pop(item.attribute_id, None)
+            _remember(self._good_attributes, item.attribute_id)
+
+
+def _remember(ids: set[int], one: int) -> None:
+    if len(ids) < _MOST_REMEMBERED:
+        ids.add(one)
 
 
 class Bisection:
@@ -121,6 +161,10 @@ class Bisection:
         return part
 
     def _set_suspects_apart(self) -> None:
+        if self._alone:
+            # Some of them may be cleared since.
+            self._unknown += [item for item in self._alone if item not in self._suspects]
+            self._alone = [item for item in self._alone if item in self._suspects]
         apart = [item for item in (*self._guilty, *self._unknown) if item in self._suspects]
         if apart:
             self._acquit()

@@ -52,15 +52,18 @@ class Kind(IntEnum):
 
 
 class State(IntEnum):
-    """How far one row of the plan has come."""
+    """How far one row of the plan has come.
 
-    PENDING = 0
+    Any two differ in more than one bit, so that none becomes another by one that tips on the disk.
+    """
+
+    PENDING = 0b0011_0011
     #: Sent, or about to be; a job that dies leaves it so.
-    IN_FLIGHT = 1
-    DONE = 2
-    FAILED = 3
+    IN_FLIGHT = 0b0011_1100
+    DONE = 0b0101_0101
+    FAILED = 0b0101_1010
     #: Not answered after all tries; counts as failed, and is sent again when a journal is taken up.
-    UNANSWERED = 4
+    UNANSWERED = 0b0110_0110
 
 
 @attrs.frozen
@@ -87,12 +90,18 @@ class Differences:
     unchanged: int = 0
     delete: int = 0
 
+    @property
+    def upserts(self) -> int:
+        """How many rows are to be written."""
+        return self.create + self.update + self.write
+
 
 @attrs.frozen
 class Tally:
     """How many rows of the plan are done and failed, and how many are not settled.
 
-    `open` counts them all, `open_deletes` the deletes of them.
+    `open` counts all of the latter, `open_deletes` the deletes of them. `unanswered` counts those
+    of the failed ones that are sent again when a journal is taken up.
     """
 
     created: int = 0
@@ -102,6 +111,7 @@ class Tally:
     failed: int = 0
     open: int = 0
     open_deletes: int = 0
+    unanswered: int = 0
 
 
 def to_key(customer_id: int, attribute_id: int) -> int:

@@ -96,7 +96,52 @@ def test_a_suspect_whose_item_was_stored_is_none_any_more() -> None:
     suspects.add(item(3))
     assert item(3, 9) in suspects
     suspects.clear([item(3)])
-    assert not suspects
+    assert item(3, 9) not in suspects
+    suspects.add(item(3, 2))
+    assert item(3, 9) not in suspects
+
+
+def test_an_attribute_refused_twice_is_suspected_until_a_value_of_it_is_stored() -> None:
+    suspects = Suspects()
+    suspects.add(item(3, 7))
+    assert item(9, 7) not in suspects
+    suspects.add(item(4, 7))
+    assert item(9, 7) in suspects
+    # It explains what follows: the customer is not suspected for it.
+    suspects.add(item(5, 7))
+    assert item(5, 1) not in suspects
+    suspects.clear([item(9, 7)])
+    assert item(10, 7) not in suspects
+
+
+@pytest.mark.parametrize(
+    ("bad", "most_calls"),
+    [
+        # An attribute of all customers, one of half of them, single values, whole customers.
+        ({(c, 3) for c in range(1, 201)}, 640),
+        ({(c, 3) for c in range(1, 201, 2)}, 510),
+        ({(c, c % 5 + 1) for c in range(1, 166, 3)}, 400),
+        ({(c, a) for c in range(1, 12) for a in range(1, 6)}, 200),
+    ],
+)
+def test_a_thousand_items_cost_less_than_one_call_each(
+    bad: set[tuple[int, int]], most_calls: int
+) -> None:
+    suspects = Suspects()
+    items = [item(customer, attribute) for customer in range(1, 201) for attribute in range(1, 6)]
+    calls = 0
+    refused: set[tuple[int, int]] = set()
+    for start in range(0, len(items), 10):
+        bisection = Bisection(items[start : start + 10], suspects)
+        while part := bisection.take():
+            calls += 1
+            if any(one.key in bad for one in part):
+                refused |= {one.key for one in bisection.refused(part, ())}
+            else:
+                bisection.settle(part)
+                suspects.clear(part)
+    assert refused == bad
+    assert calls <= most_calls
 
 
 def test_a_refusal_that_does_not_come_again_loses_nothing() -> None:
