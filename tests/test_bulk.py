@@ -87,7 +87,7 @@ def spread(order: str) -> list[Key]:
 @pytest.mark.parametrize("keep_good", [False, True], ids=["all or nothing", "good ones stored"])
 @pytest.mark.parametrize(
     ("order", "indexed", "unnamed"),
-    [("customer-major", 160, 230), ("attribute-major", 160, 230), ("shuffled", 160, 250)],
+    [("customer-major", 160, 230), ("attribute-major", 160, 230), ("shuffled", 160, 230)],
 )
 @pytest.mark.parametrize("style", ["indexed", "field", "empty"])
 async def test_55_bad_items_of_1000_cost_themselves_and_few_calls(

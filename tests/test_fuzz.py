@@ -19,8 +19,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import DecodeError, JournalError, SyncReport
 from bc_attrvals.cli.files import FileError, open_input
-from bc_attrvals.cli.layout import FIELDS
-from bc_attrvals.cli.reading import Lines, csv_rows, json_rows, read_ids
+from bc_attrvals.cli.layout import JSON_LINES, PARQUET, Layout
+from bc_attrvals.cli.reading import read_ids, read_values
 from bc_attrvals.core.quota import QuotaState, read_quota_headers
 from bc_attrvals.core.responses import (
     decode_page,
@@ -214,8 +214,9 @@ def test_files_of_noise_give_bad_rows_or_one_error(tmp_path: Path) -> None:
         path.write_bytes(b"".join(rng.choice(parts) for _ in range(rng.randrange(12))))
         with open_input(str(path)) as source:
             for read in (
-                lambda: csv_rows(Lines(source, "utf-8-sig"), list(FIELDS)),
-                lambda: json_rows(Lines(source, "utf-8-sig")),
+                lambda: read_values(source, Layout(), "utf-8-sig"),
+                lambda: read_values(source, Layout(format=JSON_LINES), "utf-8-sig"),
+                lambda: read_values(source, Layout(format=PARQUET), "utf-8-sig"),
                 lambda: read_ids(source),
             ):
                 try:

@@ -119,9 +119,11 @@ def _structure(value: object, cls: type[T], place: str) -> T:
         reason, _, where = cattrs.transform_error(group, path=place, format_exception=_reason)[
             0
         ].rpartition(" @ ")
-        raise DecodeError(reason, place=where) from None
     except TypeError as error:
-        raise DecodeError(str(error), place=place) from None
+        reason, where = str(error), place
+    # Out here, for the notes of cattrs hold types that can't be pickled, and Dask pickles an error
+    # with all that was handled when it was raised.
+    raise DecodeError(reason, place=where)
 
 
 def _reason(error: BaseException, _: type | None) -> str:

@@ -807,3 +807,24 @@ def test_only_items_of_the_call_are_ever_named_and_each_once(keys: list[str], co
     named = indexes_named(dict.fromkeys(keys, ""), count)
     assert named == sorted(set(named))
     assert all(0 <= index < count for index in named)
+
+
+@pytest.mark.parametrize("decode", [decode_page, decode_rows])
+@pytest.mark.parametrize("date", ["2024-02-30T00:00:00Z", 7, "soon"])
+def test_no_error_drags_along_what_can_not_be_pickled(
+    decode: Callable[[bytes], object], date: object
+) -> None:
+    # Dask pickles errors with all that was handled when they were raised.
+    row = {
+        "id": 1,
+        "customer_id": 1,
+        "attribute_id": 1,
+        "attribute_value": "",
+        "date_created": date,
+    }
+    with pytest.raises(DecodeError) as caught:
+        decode(json.dumps({"data": [row], "meta": {}}).encode())
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert not isinstance(error, BaseExceptionGroup)
+        error = error.__cause__ or error.__context__
