@@ -112,6 +112,8 @@ def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
     args = ["sync", "-", "--prune", "--whole-store", "--yes"]
     result = served.run(*args, input=HEAD)
     assert result.exit_code == 2
+    assert "say --allow-empty" in result.stderr
+    assert served.sandbox.requests.seen == 0
     assert len(served.values()) == 1
     assert served.run(*args, "--allow-empty", input=HEAD).exit_code == 0
     assert served.values() == {}

@@ -12,7 +12,7 @@ from bc_attrvals.cli.asking import need_somebody
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import open_failures
-from bc_attrvals.cli.files import STANDARD, open_input
+from bc_attrvals.cli.files import STANDARD, FileError, open_input
 from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.layout import (
@@ -131,6 +131,9 @@ def sync(
         checked = check_values(
             source, shape, encoding, settings, skip_invalid=skip_invalid, empty_cells=cells
         )
+        if prune and not checked.good and not allow_empty:
+            message = f"{source.name}: no values, so --prune would delete all; say --allow-empty"
+            raise FileError(message)
         # A row of the wide form would have other cells empty, too.
         form = attrs.evolve(Layout(), format=shape.format) if emptying else shape
         output, writer = open_failures(failures, encoding, form, stack)
