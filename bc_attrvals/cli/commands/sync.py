@@ -104,19 +104,13 @@ def sync(
         column=column,
     )
     scope = _default_scope(scope, shape)
-    if prune and scope is None:
-        message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
-        raise click.UsageError(message)
-    if allow_empty and not prune:
-        raise click.UsageError("--allow-empty goes with --prune")
-    if skip_invalid and prune:
-        # A row that can't be read is not a row that is not there.
-        raise click.UsageError("--skip-invalid with --prune would delete what bad rows stand for")
     emptying = empty == DELETE
+    if prune:
+        _check_prune(scope, skip_invalid=skip_invalid, emptying=emptying)
+    elif allow_empty:
+        raise click.UsageError("--allow-empty goes with --prune")
     if emptying and not wide:
         raise click.UsageError("--empty delete goes with --wide")
-    if emptying and prune:
-        raise click.UsageError("--prune deletes what empty cells stand for already")
     if prune or emptying:
         need_somebody(yes=yes or dry_run, stdin_taken=file == STANDARD, what="deletes")
     if failures == STANDARD and settings.json:
@@ -155,6 +149,18 @@ def sync(
         if output is not None:
             output.commit()
     job.conclude(failures)
+
+
+def _check_prune(scope: AttributeValueFilter | None, *, skip_invalid: bool, emptying: bool) -> None:
+    """Raise `click.UsageError` for what --prune does not go with."""
+    if scope is None:
+        message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
+        raise click.UsageError(message)
+    if skip_invalid:
+        # A row that can't be read is not a row that is not there.
+        raise click.UsageError("--skip-invalid with --prune would delete what bad rows stand for")
+    if emptying:
+        raise click.UsageError("--prune deletes what empty cells stand for already")
 
 
 def _default_scope(
