@@ -16,6 +16,12 @@ def main() -> NoReturn:
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
+
+        from bc_attrvals.cli.app import cli
+    except KeyboardInterrupt:
+        # Before anything hears signals in order.
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
@@ -23,7 +29,5 @@ def main() -> NoReturn:
             f"The command line needs {error.name}; install it: pip install 'bc_attrvals[cli]'\n"
         )
         sys.exit(2)
-    from bc_attrvals.cli.app import cli
-
     cli(prog_name="bc-attrvals")
     sys.exit(0)

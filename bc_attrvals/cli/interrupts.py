@@ -92,10 +92,9 @@ class Stopper:
 
 def _leave(number: int) -> None:
     discard_unfinished()
-    if sys.stderr.isatty():
-        with suppress(OSError):
-            sys.stderr.write(_SHOW_CURSOR)
-            sys.stderr.flush()
+    with suppress(OSError, ValueError):
+        sys.stderr.write((_SHOW_CURSOR if sys.stderr.isatty() else "") + "Interrupted.\n")
+        sys.stderr.flush()
     os._exit(128 + number)
 
 

@@ -259,6 +259,7 @@ class FileSync:
         counts = ("created", "updated", "written", "deleted", "unchanged", "failed", "not_sent")
         summary: dict[str, object] = {"command": "sync", "exit_status": status}
         summary["dry_run"] = self._dry_run
+        summary["already_finished"] = self._was_finished
         for name in (*counts, "superseded", "resent", "resumed", "retries"):
             known = report is not None and not self._dry_run
             summary[name] = getattr(report, name) if known else None
@@ -290,6 +291,12 @@ class FileSync:
         }
         return summary
 
+    @property
+    def _was_finished(self) -> bool:
+        """Whether the journal was of a sync that an earlier run had finished."""
+        report = self._report
+        return report is not None and report.ok and self._journal is not None and not self._calls
+
     def _ends(self) -> list[SyncProgressed]:
         """Return how far each phase came."""
         ends = {**self._reached_before}
@@ -301,7 +308,7 @@ class FileSync:
         report = self._report
         if report is None:
             return self._told_when_stopped()
-        if report.ok and self._journal is not None and not self._calls:
+        if self._was_finished:
             return f"{self._journal} is of this sync, and it is finished: nothing was sent."
         changed = report.created + report.updated + report.written + report.deleted
         values = changed + report.unchanged

@@ -126,6 +126,8 @@ def test_a_finished_journal_sends_nothing_and_another_input_is_refused(served, t
     told = served.run("sync", "-", "--journal", journal, input=table(50))
     assert (told.exit_code, served.sandbox.requests.seen) == (0, seen)
     assert "it is finished: nothing was sent" in told.stdout
+    again = served.run("sync", "-", "--journal", journal, "--json", input=table(50))
+    assert json.loads(again.stdout)["already_finished"] is True
     other = served.run("sync", "-", "--journal", journal, input=table(51))
     assert other.exit_code == 2
     assert other.stderr.count("\n") == 1
