@@ -47,3 +47,25 @@ def deadly() -> Iterator[AttributeValueUpsert]:
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     yield AttributeValueUpsert(1, 1, "after all")
+
+
+def stops_iterating() -> Iterator[AttributeValueUpsert]:
+    return next(iter([]))
+
+
+def exits() -> Iterator[AttributeValueUpsert]:
+    raise SystemExit(3)
+
+
+async def exits_late() -> AsyncIterator[AttributeValueUpsert]:
+    yield AttributeValueUpsert(1, 1, "")
+    raise SystemExit(3)
+
+
+async def cancels() -> AsyncIterator[AttributeValueUpsert]:
+    yield AttributeValueUpsert(1, 1, "")
+    raise asyncio.CancelledError
+
+
+def token_exits() -> str:
+    raise SystemExit(3)

@@ -166,6 +166,33 @@ async def test_a_job_that_fails_ends_no_other_and_says_why(client: Any, tmp_path
         assert not results["no store"].ok
 
 
+async def test_what_would_end_more_than_a_job_ends_that_job_alone(client: Any) -> None:
+    async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
+        sources = ("stops_iterating", "exits", "exits_late", "cancels")
+        results = await asyncio.wait_for(
+            all_of(
+                client,
+                *(
+                    job_of(
+                        sandbox,
+                        access_token=TOKENS,
+                        source=getattr(fleet_sources, name),
+                        name=name,
+                    )
+                    for name in sources
+                ),
+                job_of(sandbox, access_token=fleet_sources.token_exits, name="token_exits"),
+                job_of(sandbox, access_token=TOKENS, name="good"),
+                retries=0,
+            ),
+            40,
+        )
+        assert results["good"].ok
+        for name in (*sources, "token_exits"):
+            assert not results[name].ok
+            assert results[name].error is not None
+
+
 async def test_files_in_both_forms_are_read_on_the_worker(client: Any, tmp_path: Path) -> None:
     long, wide = tmp_path / "long.csv", tmp_path / "wide.csv"
     long.write_text("customer_id,attribute_id,v\n1,1,a\n2,1,b\n")

@@ -200,7 +200,7 @@ class Job:
     @property
     def store(self) -> tuple[str, str]:
         """What jobs on one store have in common."""
-        return self.base_url, self.store_hash
+        return self.base_url.rstrip("/"), self.store_hash
 
 
 @attrs.frozen(kw_only=True)

@@ -98,7 +98,9 @@ def _chained(client: Client, jobs: Iterable[Job]) -> list[deque[Job]]:
         stores.setdefault(job.store, []).append(job)
     chains: list[deque[Job]] = []
     for same in stores.values():
-        if all(job.shared_quota is not None for job in same):
+        quotas = {(job.shared_quota, job.namespace) for job in same}
+        # Only what they share keeps them apart on the service.
+        if same[0].shared_quota is not None and len(quotas) == 1:
             chains += [deque([job]) for job in same]
         else:
             chains.append(deque(same))
@@ -109,7 +111,8 @@ async def _result_of(job: Job, future: Future) -> JobResult:
     try:
         done: Any = await future
     except asyncio.CancelledError:
-        if not future.cancelled():
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
             raise
         return JobResult(job=job, error=RuntimeError("the task was cancelled in the cluster"))
     except Exception as error:  # noqa: BLE001 - whatever ended it, it is that job's

@@ -11,10 +11,10 @@ import asyncio
 import inspect
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import attrs
 
@@ -31,6 +31,9 @@ from bc_attrvals.errors import (
 from bc_attrvals.fleet.jobs import FileSource, Function, Job
 from bc_attrvals.report import SyncReport
 from bc_attrvals.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -111,13 +114,13 @@ def _is_held(error: JournalError) -> bool:
 
 async def _sync(job: Job) -> SyncReport:
     assert not callable(job.access_token)
-    token = await asyncio.to_thread(job.access_token.resolve, job.store_hash)
+    token = await _foreign(job.access_token.resolve, job.store_hash)
     quota = None
     if job.shared_quota is not None:
         from bc_attrvals.shared_quota import RedisQuota
 
         assert not callable(job.shared_quota)
-        url = await asyncio.to_thread(job.shared_quota.resolve, job.store_hash)
+        url = await _foreign(job.shared_quota.resolve, job.store_hash)
         quota = RedisQuota(url, namespace=job.namespace)
     store = Store(
         job.store_hash,
@@ -143,25 +146,64 @@ async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
         values: Any = _file_values(job.source)
     else:
         assert isinstance(job.source, Function)
-        values = await asyncio.to_thread(job.source.call, job.store_hash)
+        values = await _foreign(job.source.call, job.store_hash)
         if inspect.iscoroutine(values):
-            values = await values
+            with _ends_its_job_alone():
+                values = await values
     if isinstance(values, AsyncIterable):
-        async for value in values:
-            yield value
+        with _ends_its_job_alone():
+            async for value in values:
+                yield value
         return
     if not isinstance(values, Iterable):
         message = f"source must give an iterable, not {type(values).__name__}"
         raise InvalidInputError(message, field="source")
     iterator = iter(values)
     try:
-        while chunk := await asyncio.to_thread(lambda: list(islice(iterator, _CHUNK_ROWS))):
+        while chunk := await _foreign(lambda: list(islice(iterator, _CHUNK_ROWS))):
             for value in chunk:
                 yield value
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
+
+
+async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what is not ours in a thread; see `_ends_its_job_alone`."""
+
+    def guarded() -> T:
+        with _ends_its_job_alone():
+            return call(*args, **kwargs)
+
+    return await asyncio.to_thread(guarded)
+
+
+@contextmanager
+def _ends_its_job_alone() -> Iterator[None]:
+    """Turn what would end more than a job into an ordinary error.
+
+    A thread can't hand on a StopIteration, and SystemExit would take the worker along.
+    """
+    try:
+        yield
+    except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as error:
+        name = type(error).__name__
+    except asyncio.CancelledError:
+        task = _task()
+        if task is not None and task.cancelling():
+            raise
+        name = "CancelledError"
+    else:
+        return
+    raise RuntimeError(f"the source or a reference of the job raised {name}")
+
+
+def _task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # in a thread
+        return None
 
 
 def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
