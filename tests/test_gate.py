@@ -1,0 +1,199 @@
+"""The gate by count: how far it steps back, how it comes back, and what bulk reads leave free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+import pytest
+
+from bc_attrvals import Limits, Operation, Priority, RetryPolicy
+from bc_attrvals.core.quota import QuotaSnapshot
+from bc_attrvals.events import EventBus
+from bc_attrvals.gate import Gate, Lease
+
+# Nothing here does real I/O, so simulated time need not wait for any.
+pytestmark = pytest.mark.looptime(noop_cycles=2)
+
+RETRY = RetryPolicy(base_s=0.25, cap_s=20.0)
+
+
+class Longest(Random):
+    """Draws the upper end, so that each wait is its bound."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+@asynccontextmanager
+async def open_gate(reads: int = 10) -> AsyncIterator[Gate]:
+    gate = Gate(events=EventBus(), retry=RETRY, random=Longest())
+    await gate.open("hash", Limits(reads=reads))
+    try:
+        yield gate
+    finally:
+        await gate.close()
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def take(gate: Gate, priority: Priority = Priority.BULK) -> Lease:
+    return await gate.acquire(Operation.READ, priority)
+
+
+def answered(gate: Gate, lease: Lease, status: int = 200) -> None:
+    gate.release(lease, {}, status=status)
+
+
+async def refused(gate: Gate) -> float:
+    """Send one that is refused for load; return how long the next one had to wait."""
+    lease = await take(gate)
+    answered(gate, lease, 503)
+    gate.back_off(lease)
+    began_at = now()
+    gate.cancel(await take(gate))
+    return now() - began_at
+
+
+async def room(gate: Gate) -> int:
+    """Return how many bulk reads may go out now beside those that are out."""
+    tasks = [asyncio.create_task(take(gate)) for _ in range(12)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    leases = [task.result() for task in tasks if task.done()]
+    for task in tasks:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+    await asyncio.sleep(0)
+    for lease in leases:
+        gate.cancel(lease)
+    return len(leases)
+
+
+async def interactive(gate: Gate, took_s: float, status: int = 200) -> None:
+    lease = await take(gate, Priority.INTERACTIVE)
+    await asyncio.sleep(took_s)
+    answered(gate, lease, status)
+
+
+async def test_pauses_stay_short_for_six_refusals_and_then_double_up_to_the_cap() -> None:
+    async with open_gate() as gate:
+        pauses = [await refused(gate) for _ in range(12)]
+    assert pauses == pytest.approx([0.25, 0.5, 1, 1, 1, 1, 2, 4, 8, 16, 20, 20])
+
+
+async def test_each_refusal_halves_the_concurrency_down_to_one() -> None:
+    async with open_gate() as gate:
+        rooms = []
+        for _ in range(5):
+            await refused(gate)
+            rooms.append(await room(gate))
+    assert rooms == [5, 2, 1, 1, 1]
+
+
+async def test_refusals_of_one_round_count_once() -> None:
+    async with open_gate(8) as gate:
+        leases = [await take(gate) for _ in range(8)]
+        await asyncio.sleep(0.02)
+        for lease in leases:
+            answered(gate, lease, 503)
+            gate.back_off(lease)
+        began_at = now()
+        gate.cancel(await take(gate))
+        assert now() - began_at == pytest.approx(0.25)
+        assert await room(gate) == 4
+
+
+async def test_a_round_of_good_answers_wins_one_slot_back() -> None:
+    async with open_gate(8) as gate:
+        await refused(gate)
+        rooms = []
+        for _ in range(10):
+            lease = await take(gate)
+            answered(gate, lease)
+            gate.went_well(lease)
+            rooms.append(await room(gate))
+    assert rooms == [4, 4, 4, 5, 5, 5, 5, 5, 6, 6]
+
+
+async def test_a_good_answer_makes_the_next_pause_short_again() -> None:
+    async with open_gate() as gate:
+        assert [await refused(gate) for _ in range(3)] == pytest.approx([0.25, 0.5, 1])
+        lease = await take(gate)
+        answered(gate, lease)
+        gate.went_well(lease)
+        assert await refused(gate) == pytest.approx(0.25)
+
+
+async def test_good_answers_to_what_was_sent_before_a_refusal_win_nothing_back() -> None:
+    async with open_gate(8) as gate:
+        early = [await take(gate) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        assert await refused(gate) == pytest.approx(0.25)
+        for lease in early:
+            answered(gate, lease)
+            gate.went_well(lease)
+        assert await room(gate) == 4
+        assert await refused(gate) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("reads", "rooms"), [(10, [7, 4, 3, 2, 2]), (1, [1, 1, 1, 1, 1])])
+async def test_slow_interactive_reads_take_slots_from_bulk_but_never_the_last_two(
+    reads: int, rooms: list[int]
+) -> None:
+    async with open_gate(reads) as gate:
+        await interactive(gate, 0.01)
+        assert await room(gate) == reads
+        seen = []
+        for _ in rooms:
+            await interactive(gate, 0.05)
+            seen.append(await room(gate))
+        assert seen == rooms
+        # Quick ones give a slot back for every four of them.
+        for _ in range(4):
+            await interactive(gate, 0.01)
+        assert await room(gate) == min(reads, rooms[-1] + 1)
+        # Nobody reads interactively any more.
+        await asyncio.sleep(0.9)
+        assert await room(gate) == min(reads, rooms[-1] + 1)
+        await asyncio.sleep(0.2)
+        assert await room(gate) == reads
+
+
+async def test_only_answers_tell_how_quick_interactive_reads_are() -> None:
+    async with open_gate() as gate:
+        await interactive(gate, 0.05)
+        await interactive(gate, 0.001, 500)
+        await interactive(gate, 0.05)
+        assert await room(gate) == 10
+
+
+async def test_a_quickest_read_of_long_ago_makes_none_slow_for_good() -> None:
+    async with open_gate() as gate:
+        await interactive(gate, 0.01)
+        for _ in range(3):
+            await interactive(gate, 0.021)
+        assert await room(gate) < 10
+        for _ in range(60):
+            await interactive(gate, 0.021)
+        assert await room(gate) == 10
+
+
+async def test_nothing_is_known_of_the_quota_before_the_first_answer() -> None:
+    gate = Gate(events=EventBus(), retry=RETRY, random=Longest())
+    assert gate.quota() == QuotaSnapshot()
+    async with open_gate() as opened:
+        headers = {
+            "X-Rate-Limit-Time-Window-Ms": "30000",
+            "X-Rate-Limit-Time-Reset-Ms": "12000",
+            "X-Rate-Limit-Requests-Quota": "150",
+            "X-Rate-Limit-Requests-Left": "100",
+        }
+        opened.release(await take(opened), headers, status=200)
+        assert opened.quota().quota == 150
+        assert opened.quota().left == 100
