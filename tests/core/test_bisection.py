@@ -114,6 +114,43 @@ def test_an_attribute_refused_twice_is_suspected_until_a_value_of_it_is_stored()
     assert item(10, 7) not in suspects
 
 
+def test_what_a_customer_explains_is_not_held_against_the_attribute() -> None:
+    suspects = Suspects()
+    suspects.add(item(3, 1))
+    suspects.add(item(3, 8))
+    suspects.add(item(4, 8))
+    assert item(9, 8) not in suspects
+
+
+def test_an_attribute_of_which_a_value_was_stored_is_not_suspected() -> None:
+    suspects = Suspects()
+    suspects.clear([item(9, 7)])
+    suspects.add(item(3, 7))
+    suspects.add(item(4, 7))
+    assert item(10, 7) not in suspects
+
+
+def test_a_customer_stays_suspected_when_others_have_that_attribute() -> None:
+    suspects = Suspects()
+    suspects.add(item(3, 7))
+    suspects.clear([item(4, 7)])
+    _, _, sizes = run([item(3, 8), item(5)], {3}, suspects=suspects)
+    assert sizes == [1, 1]
+
+
+@pytest.mark.parametrize("hits", [0, 1, 2])
+def test_customers_are_suspected_until_errors_outnumber_hits_by_two(hits: int) -> None:
+    suspects = Suspects()
+    for attribute in range(100, 101 + hits):
+        suspects.add(item(1, attribute))
+    for customer in range(2, 4 + hits):
+        suspects.add(item(customer, customer))
+        assert item(customer, 99) in suspects
+        suspects.clear([item(customer, customer)])
+    suspects.add(item(50, 50))
+    assert item(50, 99) not in suspects
+
+
 @pytest.mark.parametrize(
     ("bad", "most_calls"),
     [
@@ -162,6 +199,12 @@ def test_a_part_too_large_is_halved_and_stays_so() -> None:
         sizes.append(len(part))
         bisection.settle(part)
     assert sizes == [5, 5]
+
+
+def test_two_items_too_large_together_are_sent_one_by_one() -> None:
+    bisection = Bisection([item(1), item(2)], Suspects())
+    assert bisection.too_large(bisection.take()) == []
+    assert bisection.take() == [item(1)]
 
 
 def test_one_item_too_large_is_given_up() -> None:

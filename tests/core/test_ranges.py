@@ -59,6 +59,52 @@ def test_a_crowded_second_is_cut_out() -> None:
     ]
 
 
+def test_a_crowded_second_at_the_edge_leaves_no_empty_part_beside_it() -> None:
+    crowded = [at(5)] * 10
+    second = CreatedRange(at(5), at(5), 600)
+    assert cut(CreatedRange(at(5), at(9)), crowded, 600, 160) == [
+        second,
+        CreatedRange(at(6), at(9)),
+    ]
+    assert cut(CreatedRange(at(1), at(5)), crowded, 600, 160) == [
+        CreatedRange(at(1), at(4)),
+        second,
+    ]
+
+
+def test_parts_are_filled_to_the_target_exactly_and_say_what_they_hold() -> None:
+    assert cut(CreatedRange(), map(at, [1, 2, 3, 4]), 400, 200) == [
+        CreatedRange(None, at(2), 200),
+        CreatedRange(at(3), None, 200),
+    ]
+
+
+def test_rows_can_be_cut_down_to_one_a_part() -> None:
+    assert cut(CreatedRange(at(0), at(9)), map(at, [1, 2, 3, 4]), 4, 1) == [
+        CreatedRange(at(0), at(1), 1),
+        CreatedRange(at(2), at(2), 1),
+        CreatedRange(at(3), at(3), 1),
+        CreatedRange(at(4), at(9), 1),
+    ]
+
+
+def test_no_part_is_to_hold_more_than_half() -> None:
+    parts = cut(CreatedRange(), map(at, [1, 2, 3, 4]), 5, 100)
+    assert [part.last for part in parts] == [at(1), at(2), at(3), None]
+
+
+def test_a_total_that_the_sample_belies_is_cut_in_the_middle_of_the_sample() -> None:
+    assert cut(CreatedRange(at(0), at(9)), map(at, [2, 4, 6]), 1, 160) == [
+        CreatedRange(at(0), at(4), 0),
+        CreatedRange(at(5), at(9), 1),
+    ]
+
+
+def test_the_second_after_the_range_is_not_of_it() -> None:
+    part = CreatedRange(at(0), at(9))
+    assert cut(part, [at(10)], 600, 160) == [part]
+
+
 def test_a_second_is_not_cut() -> None:
     second = CreatedRange(at(5), at(5))
     assert cut(second, [at(5)] * 10, 600, 160) == [second]

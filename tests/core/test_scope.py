@@ -27,7 +27,20 @@ def test_both_id_lists_must_hold_a_row() -> None:
     assert not scope.holds(1, 2)
 
 
-@pytest.mark.parametrize("ids", [(0, 1), (1, -1), (2**31, 1), (1, 2**40)])
+def test_the_largest_id_is_in_scope() -> None:
+    assert Scope.of(None).holds(2**31 - 1, 2**31 - 1)
+
+
+def test_a_scope_is_asked_for_as_it_is_or_with_fewer_attributes() -> None:
+    scope = Scope.of(AttributeValueFilter([2, 1], [4, 3]))
+    assert scope.narrowed(None) == AttributeValueFilter([1, 2], [3, 4])
+    assert scope.narrowed((4,)) == AttributeValueFilter([1, 2], [4])
+    customers = Scope.of(AttributeValueFilter([2, 1]))
+    assert customers.narrowed(None) == AttributeValueFilter([1, 2])
+    assert customers.narrowed((4,)) == AttributeValueFilter([1, 2], [4])
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (1, 0), (1, -1), (2**31, 1), (1, 2**40)])
 def test_ids_that_can_not_be_are_in_no_scope(ids: tuple[int, int]) -> None:
     assert not Scope.of(None).holds(*ids)
 
