@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -20,7 +21,7 @@ from bc_attrvals import (
 )
 from bc_attrvals.core.requests import Request
 from bc_attrvals.errors import ConnectionLostError
-from bc_attrvals.events import EventBus, QuotaExhausted
+from bc_attrvals.events import EventBus, QuotaExhausted, RequestRetrying
 from bc_attrvals.gate import Job
 from bc_attrvals.scheduler import Call, Options, Scheduler
 from tests.fake_service import DELETE, READ, WRITE, FakeService, ignore
@@ -39,9 +40,14 @@ async def open_scheduler(
     limits: Limits = LIMITS,
     retry: RetryPolicy = RETRY,
     events: EventBus | None = None,
+    random: Random | None = None,
 ) -> AsyncIterator[Scheduler]:
     scheduler = Scheduler(
-        service, limits=limits, retry=retry, events=events or EventBus(), random=Random(7)
+        service,
+        limits=limits,
+        retry=retry,
+        events=EventBus() if events is None else events,
+        random=random or Random(7),
     )
     await scheduler.open("hash")
     try:
@@ -425,6 +431,7 @@ async def test_closing_ends_all_that_is_under_way_and_says_what_may_have_been_ap
     with pytest.raises(ConnectionLostError) as lost:
         await on_wire
     assert lost.value.may_have_been_applied
+    assert (lost.value.method, lost.value.path) == ("PUT", "/values")
     with pytest.raises(StoreStateError):
         await queued
     with pytest.raises(StoreStateError):
@@ -464,3 +471,137 @@ async def test_absurd_headers_neither_stop_nor_free_us(absurd: str) -> None:
     async with open_scheduler(AbsurdService(quota=1_000)) as scheduler:
         await send_many(scheduler, *[READ] * 100)
     assert now() < 1.0
+
+
+class Longest(Random):
+    """Draws the upper end, so that each wait is its bound."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+class Refusing(FakeService):
+    """Answers the first requests 429 with an `X-Retry-After`."""
+
+    refusals = 0
+    retry_after = ""
+
+    def _arrive(self, request: Request) -> tuple[int | None, dict[str, str]]:
+        assert self.seen < 100
+        if self.seen <= self.refusals:
+            return 429, {"X-Retry-After": self.retry_after}
+        return super()._arrive(request)
+
+
+def refusing(refusals: int, retry_after: str) -> Refusing:
+    service = Refusing()
+    service.refusals, service.retry_after = refusals, retry_after
+    return service
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waits_s"), [("7", 7), ("0.5", 0.5), ("0", 0), ("120", 120), ("1e6", 120)]
+)
+async def test_a_retry_after_is_waited_for_but_not_for_ever(
+    retry_after: str, waits_s: float
+) -> None:
+    async with open_scheduler(refusing(1, retry_after), random=Longest()) as scheduler:
+        await send(scheduler, retry=RetryPolicy(attempts=1))
+    assert now() == pytest.approx(waits_s + 0.04)
+
+
+@pytest.mark.parametrize("retry_after", ["-1", "nan", "inf", "soon", ""])
+async def test_a_retry_after_that_tells_nothing_is_a_sign_of_load(retry_after: str) -> None:
+    async with open_scheduler(refusing(1, retry_after), random=Longest()) as scheduler:
+        await send(scheduler)
+    assert now() == pytest.approx(0.25 + 0.04)
+
+
+async def test_a_retry_after_holds_all_up_and_takes_no_slots() -> None:
+    service = refusing(10, "3")
+    async with open_scheduler(service) as scheduler:
+        refused = asyncio.gather(*(send(scheduler, job=Job()) for _ in range(30)))
+        await asyncio.sleep(1)
+        service.peaks.clear()
+        await send(scheduler, WRITE)
+        assert now() == pytest.approx(3.04, abs=0.03)
+        await refused
+    assert service.peaks[Operation.READ] == 10
+
+
+async def test_a_spent_quota_takes_no_slots() -> None:
+    service = FakeService(quota=50, window_s=10.0)
+    async with open_scheduler(service) as scheduler:
+        service.spend(50)
+        refused = asyncio.gather(*(send(scheduler, job=Job()) for _ in range(30)))
+        await asyncio.sleep(1)
+        service.peaks.clear()
+        await refused
+        assert scheduler.statistics().quota.quota == 50
+    assert service.peaks[Operation.READ] == 10
+
+
+async def test_refusals_that_name_a_time_are_believed_five_times() -> None:
+    async with open_scheduler(refusing(100, "1")) as scheduler:
+        with pytest.raises(RateLimitError) as caught:
+            await send(scheduler, retry=RetryPolicy(attempts=1))
+    assert caught.value.attempts == 5 + 4
+
+
+async def test_a_503_costs_a_try_whatever_its_headers_say() -> None:
+    service = FakeService(quota=100, fault=lambda _: 503 if service.seen < 100 else None)
+    async with open_scheduler(service) as scheduler:
+        with pytest.raises(ServerError) as caught:
+            await send(scheduler, retry=RetryPolicy(attempts=2))
+    assert caught.value.attempts == 2
+
+
+@pytest.mark.parametrize(("request_", "waits_s"), [(READ, [0.25, 0.5]), (WRITE, [0.5, 1.0])])
+async def test_each_wait_before_a_retry_is_told_and_summed(
+    request_: Request, waits_s: list[float]
+) -> None:
+    events = EventBus()
+    seen: list[object] = []
+    events.subscribe(seen.append)
+    service = FakeService(fault=lambda _: 500)
+    async with open_scheduler(service, events=events, random=Longest()) as scheduler:
+        with pytest.raises(ServerError) as caught:
+            await send(scheduler, request_, retry=RetryPolicy(attempts=3))
+    assert [event for event in seen if isinstance(event, RequestRetrying)] == [
+        RequestRetrying(request_.operation, attempt, delay_s, "ServerError")
+        for attempt, delay_s in enumerate(waits_s, 1)
+    ]
+    assert caught.value.waited_s == pytest.approx(sum(waits_s))
+    assert caught.value.method == request_.method
+    assert caught.value.path == "/values"
+
+
+async def test_statistics_count_requests_bytes_and_waits() -> None:
+    async with open_scheduler(FakeService(), limits=Limits(writes=1)) as scheduler:
+        await send_many(scheduler, WRITE, WRITE, WRITE, READ)
+        statistics = scheduler.statistics()
+    assert statistics.requests == 4
+    assert statistics.bytes_sent == 3 * len(b"[]")
+    assert statistics.bytes_received == 0
+    assert statistics.slot_wait_s == pytest.approx(0.02 + 0.04)
+    assert statistics.quota_wait_s == 0
+
+
+async def test_an_abandoned_write_that_fails_is_not_sent_again_nor_complained_of() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    service = FakeService(fault=lambda _: 500)
+    async with open_scheduler(service) as scheduler:
+        for attempts in (1, 6):
+            call = Call()
+            options = Options(30.0, RetryPolicy(attempts=attempts))
+            task = scheduler.start(scheduler.send(WRITE, ignore, options, Priority.BULK, call))
+            await asyncio.sleep(0.01)
+            if attempts > 1:
+                scheduler.abandon(task, call)
+            del task
+            await asyncio.sleep(60)
+            gc.collect()
+        assert not scheduler._tasks
+    assert service.seen == 2
+    assert complaints == []
