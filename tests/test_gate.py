@@ -197,3 +197,62 @@ async def test_nothing_is_known_of_the_quota_before_the_first_answer() -> None:
         opened.release(await take(opened), headers, status=200)
         assert opened.quota().quota == 150
         assert opened.quota().left == 100
+
+
+def headers(left: int, quota: int, reset_ms: int) -> dict[str, str]:
+    return {
+        "X-Rate-Limit-Time-Window-Ms": "10000",
+        "X-Rate-Limit-Time-Reset-Ms": str(reset_ms),
+        "X-Rate-Limit-Requests-Quota": str(quota),
+        "X-Rate-Limit-Requests-Left": str(left),
+    }
+
+
+async def test_a_429_leaves_nothing_of_the_window_whatever_its_headers_say() -> None:
+    async with open_gate() as gate:
+        gate.release(await take(gate), headers(60, 100, 5_001), status=429)
+        assert gate.quota().left == 0
+
+
+async def test_units_given_back_unused_are_there_again_one_each() -> None:
+    async with open_gate() as gate:
+        gate.release(await take(gate), headers(8, 8, 5_001), status=200)
+        before = gate.quota().left
+        assert before is not None
+        leases = [await take(gate) for _ in range(4)]
+        lefts = []
+        for lease in leases:
+            gate.cancel(lease)
+            lefts.append(gate.quota().left)
+        assert lefts == [before - 3, before - 2, before - 1, before]
+
+
+async def test_waits_for_quota_and_for_slots_are_told_apart_and_summed() -> None:
+    async with open_gate(1) as gate:
+        gate.release(await take(gate), headers(0, 2, 5_001), status=200)
+        for _ in range(2):
+            # One waits for the next window, and then, with a unit left, one for its slot.
+            first = await take(gate)
+            second = asyncio.create_task(take(gate))
+            await asyncio.sleep(1)
+            answered(gate, first)
+            lease = await second
+            now_s = now()
+            gate.release(lease, headers(0, 2, 10_000 - round(now_s * 1000) % 10_000), status=200)
+        waited_s = gate.quota_wait_s
+        assert gate.slot_wait_s == pytest.approx(2.0, abs=0.01)
+        assert waited_s == pytest.approx(now() - 2.0, abs=0.01)
+
+
+async def test_a_refused_request_goes_before_interactive_ones_of_other_operations() -> None:
+    async with open_gate() as gate:
+        gate.release(await take(gate), headers(0, 1, 5_001), status=200)
+        interactive_read = asyncio.create_task(take(gate, Priority.INTERACTIVE))
+        refused_write = asyncio.create_task(
+            gate.acquire(Operation.WRITE, Priority.BULK, front=True)
+        )
+        await asyncio.wait({interactive_read, refused_write}, return_when="FIRST_COMPLETED")
+        assert refused_write.done()
+        assert not interactive_read.done()
+        gate.cancel(refused_write.result())
+        gate.cancel(await interactive_read)
