@@ -58,6 +58,11 @@ class Outcomes:
         # Outcomes are made one by one only where somebody reads them one by one.
         self._queue = queue
 
+    @property
+    def untaken(self) -> int:
+        """How many outcomes nobody has read yet; none where nobody reads them."""
+        return len(self._queue) if self._queue is not None else 0
+
     def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]) -> None:
         """Note items as stored, each with its row."""
         self.counts[OutcomeStatus.STORED] += len(items)
@@ -104,7 +109,7 @@ class Outcomes:
 
 @attrs.define(eq=False)
 class _Batch:
-    """One batch under way, with all the calls it comes to."""
+    """One batch under way, with all the calls it comes to; then the next of the same task."""
 
     items: list[AttributeValueUpsert]
     call: Call
@@ -115,6 +120,11 @@ class _Batch:
     # Keys that went out before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
 
+    def begin(self, items: list[AttributeValueUpsert], open: Bisection) -> None:
+        """Go on with the next items."""
+        self.items, self.open, self.part = items, open, []
+        self.tried.clear()
+
 
 class UpsertJob:
     """One bulk upsert. Step it until it is done, then look at `error`.
@@ -123,8 +133,9 @@ class UpsertJob:
     and keep their slots and keys until then; nothing else is sent.
 
     `before_send` is awaited with the items of each batch before any of them is sent; an error of
-    it ends the job. With `most_running`, no more batches are begun and not settled, and new ones
-    are begun in `step` alone.
+    it ends the job. `most_running` bounds the batches that are begun and not settled. Unless
+    `in_step_alone`, what is done with one batch begins the next by itself, as long as the outcomes
+    are taken.
     """
 
     def __init__(
@@ -139,20 +150,24 @@ class UpsertJob:
         outcomes: Outcomes,
         before_send: Callable[[Sequence[AttributeValueUpsert]], Awaitable[None]] | None = None,
         most_running: int | None = None,
+        in_step_alone: bool = False,
     ) -> None:
         self._scheduler = scheduler
+        self._size = scheduler.limits.batch_size
         self._builder = builder
         self._registry = registry
         self._options = options
         self._lister = lister
         self._outcomes = outcomes
         self._job = Job()
-        self._batcher = Batcher(registry, scheduler.limits.batch_size, self._wake)
+        self._batcher = Batcher(registry, self._size, self._wake)
         self._running: set[_Batch] = set()
-        # One more than can be on the wire, so that a slot that falls free is taken at once; and as
-        # many again while others wait for their next try.
-        self._most_running = most_running or scheduler.limits.writes + 1
-        self._most_waiting = 0 if most_running else scheduler.limits.writes
+        # As many again while others wait for their next try. Where batches are begun in steps, one
+        # more than can be on the wire, so that a slot that falls free is taken at once.
+        writes = scheduler.limits.writes
+        self._in_step_alone = in_step_alone
+        self._most_running = most_running or writes + in_step_alone
+        self._most_waiting = 0 if most_running else writes
         self._before_send = before_send
         self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
@@ -211,57 +226,90 @@ class UpsertJob:
         return bool(self._batcher) or not self._input.exhausted
 
     def _launch(self) -> None:
-        while self._more_to_come() and self._has_room():
+        while self._room() > 0 and (items := self._next_items()):
+            batch = _Batch(items, self._call(), Bisection(items, self._suspects))
+            self._running.add(batch)
+            batch.task = self._scheduler.start(self._work(batch))
+            batch.task.add_done_callback(partial(self._end, batch))
+
+    def _call(self) -> Call:
+        # While one waits for its next try, another batch may go.
+        return Call(self._job, on_pause=self._wake)
+
+    def _next_items(self) -> list[AttributeValueUpsert] | None:
+        """Read on, and return what is to be sent next; None when there is nothing now."""
+        while self._more_to_come():
             self._read()
             ready = self._batcher.ready
-            if not ready or (
-                ready < self._scheduler.limits.batch_size and not self._send_partial()
-            ):
-                return
-            items = self._batcher.take()
+            if not ready or (ready < self._size and not self._send_partial()):
+                return None
             self._budget = LOOK_AHEAD
-            if not items:
-                continue
-            batch = _Batch(items, Call(self._job), Bisection(items, self._suspects))
-            self._running.add(batch)
-            batch.task = self._scheduler.start(self._send_all(batch))
-            batch.task.add_done_callback(partial(self._settle, batch))
+            if items := self._batcher.take():
+                return items
+        return None
 
-    def _has_room(self) -> bool:
+    def _room(self) -> int:
+        """Return how many more batches may be under way; below zero, how many are too many."""
+        room = self._most_running - len(self._running)
+        if room > 0 or not self._most_waiting:
+            return room
         waiting = 0
-        if len(self._running) >= self._most_running and self._most_waiting:
-            calls = [batch.call for batch in self._running]
-            waiting = sum(call.error is not None and not call.on_wire for call in calls)
-        return len(self._running) < self._most_running + min(waiting, self._most_waiting)
+        for batch in self._running:
+            waiting += batch.call.error is not None and not batch.call.on_wire
+        return room + min(waiting, self._most_waiting)
 
     def _send_partial(self) -> bool:
         return self._input.exhausted or self._input.pausing or self._budget <= 0
 
     def _read(self) -> None:
-        # Runs once for each item.
-        size = self._scheduler.limits.batch_size
-        next_item, batcher = self._input.next, self._batcher
         # An item adds one to what is ready at most, so that many are read before looking again.
-        while (most := min(self._budget, size - batcher.ready)) > 0:
-            for _ in range(most):
-                item = next_item()
-                if item is None:
-                    return
-                self._budget -= 1
-                superseded = batcher.feed(item)
-                if superseded is not None:
-                    self._outcomes.superseded(superseded)
+        while (most := min(self._budget, self._size - self._batcher.ready)) > 0:
+            items = self._input.pull(most)
+            self._budget -= len(items)
+            for superseded in self._batcher.fill(items):
+                self._outcomes.superseded(superseded)
+            if len(items) < most:
+                return
 
-    def _settle(self, batch: _Batch, task: asyncio.Task[None]) -> None:
-        """Close the books on a batch; called even when its task was cancelled before it began."""
+    async def _work(self, batch: _Batch) -> None:
+        """Send a batch and, unless it is for `step` to begin them, those that come after it."""
+        while True:
+            await self._send_all(batch)
+            awaited = self._close(batch)
+            untaken = self._outcomes.untaken
+            if untaken:
+                self._wake()
+            # Whoever waited for a key has its turn before this job takes it again.
+            if self._in_step_alone or awaited or untaken > self._size or self._room() < 0:
+                return
+            try:
+                items = self._next_items()
+            except asyncio.CancelledError as error:
+                # Of the input itself: this task was not cancelled.
+                self._crash = error
+                return
+            if items is None:
+                return
+            batch.begin(items, Bisection(items, self._suspects))
+
+    def _close(self, batch: _Batch) -> bool:
+        """Close the books on a batch; return whether anybody waited for its keys."""
+        keys = [(item.customer_id, item.attribute_id) for item in batch.items]
+        awaited = self._registry.release(keys)
+        if self._stopped_by is not None:
+            self._give_up(batch.open.items(), batch, self._stopped_by)
+        batch.items = []
+        return awaited
+
+    def _end(self, batch: _Batch, task: asyncio.Task[None]) -> None:
+        """Note that a task is gone; called even when it was cancelled before it began."""
         self._running.discard(batch)
-        self._registry.release([(item.customer_id, item.attribute_id) for item in batch.items])
+        if batch.items:
+            self._close(batch)
         self._wake()
         if not task.cancelled() and (crash := task.exception()) is not None:
             # A fault of our own: it must not pass for a finished batch.
             self._crash = crash
-        if self._stopped_by is not None:
-            self._give_up(batch.open.items(), batch, self._stopped_by)
 
     async def _send_all(self, batch: _Batch) -> None:
         """Send a batch, and the parts of it that are left when bad items are taken out."""
@@ -294,7 +342,7 @@ class UpsertJob:
                 left.lost(part)
                 if ends_job(error):
                     self._stop(error, batch)
-            batch.call = Call(self._job)
+            batch.call = self._call()
 
     def _give_up(
         self, items: Sequence[AttributeValueUpsert], batch: _Batch, error: BCAttrValsError

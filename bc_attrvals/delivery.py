@@ -91,6 +91,7 @@ class Delivery:
             outcomes=Outcomes(0, ready),
             before_send=self._mark_in_flight if durable else None,
             most_running=self._scheduler.limits.writes if durable else None,
+            in_step_alone=True,
         )
         meter = _Meter()
         at_least = 1 if durable else _OUTCOMES_AT_ONCE

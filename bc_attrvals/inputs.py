@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final, TypeAlias
 
 from bc_attrvals.core.models import AttributeValueUpsert
@@ -48,24 +49,24 @@ class _SyncInput:
         self.exhausted = False
         self.error: BaseException | None = None
 
-    def next(self) -> AttributeValueUpsert | None:
-        """Return the next item; None at the end, or when the input failed."""
+    def pull(self, most: int) -> list[AttributeValueUpsert]:
+        """Return the next items, `most` of them or all up to the end, or to where it failed."""
+        items: list[AttributeValueUpsert] = []
         if self.exhausted:
-            return None
+            return items
         try:
-            item = next(self._items)
-            if type(item) is not AttributeValueUpsert:
-                item = _checked(item, self._count)
-        except StopIteration:
-            self.exhausted = True
-            return None
+            # Runs once for each of 100,000 items.
+            for item in islice(self._items, most):
+                if type(item) is AttributeValueUpsert:
+                    items.append(item)
+                else:
+                    items.append(_checked(item, self._count + len(items)))
         except Exception as error:  # noqa: BLE001 - raised again by the job
             # What was read before is still sent; then the job ends with this error.
-            self.exhausted = True
             self.error = error
-            return None
-        self._count += 1
-        return item
+        self._count += len(items)
+        self.exhausted = len(items) < most
+        return items
 
     def stop(self) -> None:
         """Do nothing: no item is read unless it is asked for."""
@@ -101,15 +102,15 @@ class _AsyncInput:
         """Whether all items were handed out."""
         return self._finished and not self._buffer
 
-    def next(self) -> AttributeValueUpsert | None:
-        """Return the next item, or None when none is at hand."""
-        if not self._buffer:
-            if not self._finished and self._linger is None and not self.pausing:
-                self._linger = self._loop.call_later(_LINGER_S, self._pause)
-            return None
-        item = self._buffer.popleft()
-        self._space.set()
-        return item
+    def pull(self, most: int) -> list[AttributeValueUpsert]:
+        """Return the items at hand, at most so many."""
+        items = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+        if items:
+            self._space.set()
+        lingers = self._linger is not None or self.pausing
+        if len(items) < most and not self._finished and not lingers:
+            self._linger = self._loop.call_later(_LINGER_S, self._pause)
+        return items
 
     def stop(self) -> None:
         """Read no further; what was read stays at hand."""

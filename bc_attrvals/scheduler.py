@@ -61,6 +61,8 @@ class Call:
     """The course of one request through its tries, for whoever waits for it."""
 
     job: Job | None = None
+    # Called when it begins to wait for its next try.
+    on_pause: Callable[[], None] | None = None
     on_wire: bool = False
     # Cancelled while on the wire.
     cut_off: bool = False
@@ -300,6 +302,8 @@ class Scheduler:
                 RequestRetrying(request.operation, failures, delay_s, type(error).__name__)
             )
         call.waited_s += delay_s
+        if call.on_pause is not None:
+            call.on_pause()
         await asyncio.sleep(delay_s)
 
     def _step_back(self, answer: Answer, lease: Lease, options: Options, call: Call) -> bool:

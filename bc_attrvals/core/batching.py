@@ -49,15 +49,18 @@ class KeyRegistry:
             if not batchers:
                 del self._waiting[key]
 
-    def release(self, keys: Iterable[Key]) -> None:
-        """Mark keys as free again, and tell those that wait for them."""
+    def release(self, keys: Iterable[Key]) -> bool:
+        """Mark keys as free again, and tell those that wait for them; return whether any did."""
         if not self._waiting:
             self.held.difference_update(keys)
-            return
+            return False
+        told = False
         for key in keys:
             self.held.discard(key)
             for batcher in self._waiting.pop(key, ()):
                 batcher.unpark(key)
+                told = True
+        return told
 
 
 class Batcher:
@@ -96,6 +99,18 @@ class Batcher:
         ready = self._ready
         superseded = ready.get(key)
         ready[key] = item
+        return superseded
+
+    def fill(self, items: Iterable[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
+        """Take in items; return those that they, or the later of them, supersede."""
+        held, ready = self._held, self._ready
+        superseded: list[AttributeValueUpsert] = []
+        for item in items:
+            key = (item.customer_id, item.attribute_id)
+            if key not in ready and key not in held:
+                ready[key] = item
+            elif (before := self.feed(item)) is not None:
+                superseded.append(before)
         return superseded
 
     def take(self) -> list[AttributeValueUpsert]:
