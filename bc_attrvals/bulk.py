@@ -111,7 +111,7 @@ class Outcomes:
 class _Batch:
     """One batch under way, with all the calls it comes to; then the next of the same task."""
 
-    items: list[AttributeValueUpsert]
+    keyed: dict[Key, AttributeValueUpsert]
     call: Call
     # What has no outcome yet, and the part of it that is sent now.
     open: Bisection
@@ -120,9 +120,9 @@ class _Batch:
     # Keys that went out before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
 
-    def begin(self, items: list[AttributeValueUpsert], open: Bisection) -> None:
+    def begin(self, keyed: dict[Key, AttributeValueUpsert], open: Bisection) -> None:
         """Go on with the next items."""
-        self.items, self.open, self.part = items, open, []
+        self.keyed, self.open, self.part = keyed, open, []
         self.tried.clear()
 
 
@@ -226,8 +226,8 @@ class UpsertJob:
         return bool(self._batcher) or not self._input.exhausted
 
     def _launch(self) -> None:
-        while self._room() > 0 and (items := self._next_items()):
-            batch = _Batch(items, self._call(), Bisection(items, self._suspects))
+        while self._room() > 0 and (keyed := self._next()):
+            batch = _Batch(keyed, self._call(), self._open(keyed))
             self._running.add(batch)
             batch.task = self._scheduler.start(self._work(batch))
             batch.task.add_done_callback(partial(self._end, batch))
@@ -236,7 +236,10 @@ class UpsertJob:
         # While one waits for its next try, another batch may go.
         return Call(self._job, on_pause=self._wake)
 
-    def _next_items(self) -> list[AttributeValueUpsert] | None:
+    def _open(self, keyed: dict[Key, AttributeValueUpsert]) -> Bisection:
+        return Bisection(list(keyed.values()), self._suspects)
+
+    def _next(self) -> dict[Key, AttributeValueUpsert] | None:
         """Read on, and return what is to be sent next; None when there is nothing now."""
         while self._more_to_come():
             self._read()
@@ -244,8 +247,8 @@ class UpsertJob:
             if not ready or (ready < self._size and not self._send_partial()):
                 return None
             self._budget = LOOK_AHEAD
-            if items := self._batcher.take():
-                return items
+            if keyed := self._batcher.take():
+                return keyed
         return None
 
     def _room(self) -> int:
@@ -283,28 +286,27 @@ class UpsertJob:
             if self._in_step_alone or awaited or untaken > self._size or self._room() < 0:
                 return
             try:
-                items = self._next_items()
+                keyed = self._next()
             except asyncio.CancelledError as error:
                 # Of the input itself: this task was not cancelled.
                 self._crash = error
                 return
-            if items is None:
+            if keyed is None:
                 return
-            batch.begin(items, Bisection(items, self._suspects))
+            batch.begin(keyed, self._open(keyed))
 
     def _close(self, batch: _Batch) -> bool:
         """Close the books on a batch; return whether anybody waited for its keys."""
-        keys = [(item.customer_id, item.attribute_id) for item in batch.items]
-        awaited = self._registry.release(keys)
+        awaited = self._registry.release(batch.keyed)
         if self._stopped_by is not None:
             self._give_up(batch.open.items(), batch, self._stopped_by)
-        batch.items = []
+        batch.keyed = {}
         return awaited
 
     def _end(self, batch: _Batch, task: asyncio.Task[None]) -> None:
         """Note that a task is gone; called even when it was cancelled before it began."""
         self._running.discard(batch)
-        if batch.items:
+        if batch.keyed:
             self._close(batch)
         self._wake()
         if not task.cancelled() and (crash := task.exception()) is not None:
@@ -316,7 +318,7 @@ class UpsertJob:
         left = batch.open
         sendings: dict[Key, int] = {}
         if self._before_send is not None:
-            await self._before_send(batch.items)
+            await self._before_send(left.items())
         while self._stopped_by is None and (part := left.take()):
             batch.part = part
             try:

@@ -224,6 +224,28 @@ class Gate:
                 if not waiter.future.done():
                     waiter.future.set_exception(_closed_error())
 
+    def acquire_nowait(
+        self, operation: Operation, priority: Priority, job: Job | None = None
+    ) -> Lease | None:
+        """Take a slot and a unit if both are free and nobody waits for them.
+
+        Raises `StoreStateError` when the gate is closed.
+        """
+        if self._closed or self._loop is None:
+            raise _closed_error()
+        lane = self._lanes[operation]
+        if lane.queued:
+            return None
+        now = self._loop.time()
+        is_bulk = priority is Priority.BULK
+        if (
+            lane.free(now, overtaking=self._overtakes and not is_bulk)
+            and self._state.available(now) != 0
+            and not (is_bulk and self._gives_way(lane, now))
+        ):
+            return self._take(lane, now, job or _NO_JOB, is_bulk=is_bulk)
+        return None
+
     async def acquire(
         self,
         operation: Operation,
@@ -237,19 +259,14 @@ class Gate:
         Raises `StoreStateError` when the gate is closed. Cancelled, it leaves nothing taken, and
         what it had been granted goes to the next.
         """
-        if self._closed or self._loop is None:
-            raise _closed_error()
+        lease = self.acquire_nowait(operation, priority, job)
+        if lease is not None:
+            return lease
+        assert self._loop is not None
         now = self._loop.time()
         lane = self._lanes[operation]
         job = job or _NO_JOB
         is_bulk = priority is Priority.BULK
-        if (
-            not lane.queued
-            and lane.free(now, overtaking=self._overtakes and not is_bulk)
-            and self._state.available(now) != 0
-            and not (is_bulk and self._gives_way(lane, now))
-        ):
-            return self._take(lane, now, job, is_bulk=is_bulk)
         waiter = _Waiter(self._loop.create_future(), is_bulk, now, self._blocked_time_s(now))
         self._enqueue(lane, waiter, priority, job, front)
         self._pump()

@@ -54,13 +54,14 @@ class _SyncInput:
         items: list[AttributeValueUpsert] = []
         if self.exhausted:
             return items
+        take = items.append
         try:
-            # Runs once for each of 100,000 items.
+            # Runs once for each of 100,000 items. One that is bad ends the input there.
             for item in islice(self._items, most):
                 if type(item) is AttributeValueUpsert:
-                    items.append(item)
+                    take(item)
                 else:
-                    items.append(_checked(item, self._count + len(items)))
+                    take(_checked(item, self._count + len(items)))
         except Exception as error:  # noqa: BLE001 - raised again by the job
             # What was read before is still sent; then the job ends with this error.
             self.error = error

@@ -262,9 +262,11 @@ class Scheduler:
         while True:
             if call.last_try and call.error is not None:
                 raise call.error
-            began_at = self._loop.time()
-            lease = await self._gate.acquire(request.operation, priority, call.job, front=front)
-            call.waited_s += lease.sent_at - began_at
+            lease = self._gate.acquire_nowait(request.operation, priority, call.job)
+            if lease is None:
+                began_at = self._loop.time()
+                lease = await self._gate.acquire(request.operation, priority, call.job, front=front)
+                call.waited_s += lease.sent_at - began_at
             outcome = await self._try_once(request, lease, options, priority, call)
             if call.abandoned:
                 raise asyncio.CancelledError

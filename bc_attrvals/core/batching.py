@@ -7,7 +7,7 @@ whichever job of the Store holds it, so values of one key go out one after the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 
@@ -101,39 +101,37 @@ class Batcher:
         ready[key] = item
         return superseded
 
-    def fill(self, items: Iterable[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
+    def fill(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
         """Take in items; return those that they, or the later of them, supersede."""
-        held, ready = self._held, self._ready
-        superseded: list[AttributeValueUpsert] = []
-        for item in items:
-            key = (item.customer_id, item.attribute_id)
-            if key not in ready and key not in held:
-                ready[key] = item
-            elif (before := self.feed(item)) is not None:
-                superseded.append(before)
-        return superseded
+        keyed = {(item.customer_id, item.attribute_id): item for item in items}
+        if not self._ready and len(keyed) == len(items) and self._held.isdisjoint(keyed):
+            # All new and nothing in their way, as nearly always.
+            self._ready = keyed
+            return []
+        superseded = (self.feed(item) for item in items)
+        return [item for item in superseded if item is not None]
 
-    def take(self) -> list[AttributeValueUpsert]:
+    def take(self) -> dict[Key, AttributeValueUpsert]:
         """Return up to `size` items, in the order they came, and hold their keys."""
-        if len(self._ready) <= self._size and self._held.isdisjoint(self._ready):
+        ready = self._ready
+        if len(ready) <= self._size and self._held.isdisjoint(ready):
             # One batch and nothing in its way, as nearly always.
-            whole = list(self._ready.values())
-            self._registry.hold(self._ready)
-            self._ready.clear()
-            return whole
-        batch: list[AttributeValueUpsert] = []
-        for key in list(self._ready):
-            item = self._ready.pop(key)
+            self._ready = {}
+            self._registry.hold(ready)
+            return ready
+        batch: dict[Key, AttributeValueUpsert] = {}
+        for key in list(ready):
+            item = ready.pop(key)
             if key in self._held:
                 # Another job of the Store has taken it since, and shall not the next time: a job
                 # whose input is one key without end would keep the others from it for good.
                 self._parked[key] = item
                 self._registry.wait(key, self, first=True)
                 continue
-            batch.append(item)
+            batch[key] = item
             if len(batch) == self._size:
                 break
-        self._registry.hold(item.key for item in batch)
+        self._registry.hold(batch)
         return batch
 
     def unpark(self, key: Key) -> None:

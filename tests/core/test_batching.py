@@ -35,9 +35,9 @@ def test_items_come_out_in_the_order_they_came_cut_to_size() -> None:
     items = [item(customer) for customer in (5, 3, 9, 1, 7)]
     assert [batcher.feed(one) for one in items] == [None] * 5
     assert (len(batcher), batcher.ready) == (5, 5)
-    assert batcher.take() == items[:3]
-    assert batcher.take() == items[3:]
-    assert batcher.take() == []
+    assert list(batcher.take().values()) == items[:3]
+    assert list(batcher.take().values()) == items[3:]
+    assert list(batcher.take().values()) == []
     assert (len(batcher), len(registry)) == (0, 5)
 
 
@@ -47,14 +47,14 @@ def test_the_latest_of_equals_takes_the_place_of_the_first() -> None:
     batcher.feed(first)
     batcher.feed(other)
     assert batcher.feed(latest) is first
-    assert batcher.take() == [latest, other]
+    assert list(batcher.take().values()) == [latest, other]
 
 
 def test_one_customers_attributes_are_different_keys() -> None:
     _, batcher = make()
     items = [item(1, attribute=attribute) for attribute in (1, 2)]
     assert [batcher.feed(one) for one in items] == [None, None]
-    assert batcher.take() == items
+    assert list(batcher.take().values()) == items
 
 
 def test_a_key_under_way_is_parked_until_its_call_has_ended() -> None:
@@ -63,10 +63,10 @@ def test_a_key_under_way_is_parked_until_its_call_has_ended() -> None:
     batch = batcher.take()
     assert batcher.feed(item(1, "b")) is None
     assert (len(batcher), batcher.ready) == (1, 0)
-    assert batcher.take() == []
-    registry.release(one.key for one in batch)
+    assert list(batcher.take().values()) == []
+    registry.release(batch)
     assert (len(batcher), batcher.ready) == (1, 1)
-    assert batcher.take() == [item(1, "b")]
+    assert list(batcher.take().values()) == [item(1, "b")]
 
 
 def test_of_parked_equals_the_latest_wins() -> None:
@@ -77,7 +77,7 @@ def test_of_parked_equals_the_latest_wins() -> None:
     assert batcher.feed(parked) is None
     assert batcher.feed(item(1, "c")) is parked
     registry.release([(1, 1)])
-    assert batcher.take() == [item(1, "c")]
+    assert list(batcher.take().values()) == [item(1, "c")]
     assert len(batcher) == 0
 
 
@@ -85,7 +85,7 @@ def test_a_full_batch_leaves_the_rest_ready() -> None:
     _, batcher = make(size=1)
     batcher.feed(item(1))
     batcher.feed(item(2))
-    assert batcher.take() == [item(1)]
+    assert list(batcher.take().values()) == [item(1)]
     assert batcher.ready == 1
 
 
@@ -110,11 +110,11 @@ def test_a_key_that_another_job_took_since_is_parked_when_it_would_be_taken() ->
     one.feed(item(1, "one"))
     other.feed(item(1, "other"))
     other.feed(item(2))
-    assert one.take() == [item(1, "one")]
-    assert other.take() == [item(2)]
+    assert list(one.take().values()) == [item(1, "one")]
+    assert list(other.take().values()) == [item(2)]
     assert (len(other), other.ready) == (1, 0)
     registry.release([(1, 1)])
-    assert other.take() == [item(1, "other")]
+    assert list(other.take().values()) == [item(1, "other")]
 
 
 def test_a_job_is_woken_when_its_parked_key_is_free_and_only_then() -> None:
@@ -153,7 +153,7 @@ def test_a_drained_job_is_woken_no_more() -> None:
 def test_a_job_that_lost_a_key_to_another_has_it_next() -> None:
     """A job whose input is one key without end must not keep the others from it for good."""
     registry = KeyRegistry()
-    batches: list[tuple[str, list[AttributeValueUpsert]]] = []
+    batches: list[tuple[str, dict[Key, AttributeValueUpsert]]] = []
 
     def take(name: str) -> None:
         if batch := jobs[name].take():
@@ -175,7 +175,7 @@ def test_releasing_what_is_not_held_is_harmless() -> None:
     registry, batcher = make()
     registry.release([(1, 1), (1, 1)])
     batcher.feed(item(1))
-    assert batcher.take() == [item(1)]
+    assert list(batcher.take().values()) == [item(1)]
     assert (1, 1) in registry
     assert (2, 1) not in registry
 
@@ -205,7 +205,7 @@ class Jobs:
         self.eager = eager
         self.releasing = False
         self.fed = 0
-        self.under_way: list[list[AttributeValueUpsert]] = []
+        self.under_way: list[dict[Key, AttributeValueUpsert]] = []
         self.jobs: list[Job] = []
         for number in range(count):
             woken = self._woken_of(number)
@@ -224,7 +224,8 @@ class Jobs:
         job = self.jobs[number]
         self.fed += 1
         fed = AttributeValueUpsert(*key, str(self.fed))
-        superseded = job.batcher.feed(fed)
+        many = job.batcher.fill([fed]) if self.fed % 2 else [job.batcher.feed(fed)]
+        superseded = many[0] if many else None
         assert superseded is job.waiting.get(key), "what it replaces is what waited"
         job.superseded += superseded is not None
         job.fed += 1
@@ -234,13 +235,14 @@ class Jobs:
         job = self.jobs[number]
         free = {key for key in job.waiting if key not in self.held}
         batch = job.batcher.take()
-        keys = [one.key for one in batch]
-        assert len(set(keys)) == len(keys) <= self.size
+        keys = list(batch)
+        assert len(keys) <= self.size
         if not self.releasing:
             assert len(keys) == min(self.size, len(free)), "a batch is no smaller than it must be"
         assert free.issuperset(keys), "a key is under way twice"
-        for one in batch:
-            assert job.waiting.pop(one.key) is one, "the latest of equals goes out"
+        for key, one in batch.items():
+            assert one.key == key
+            assert job.waiting.pop(key) is one, "the latest of equals goes out"
         job.taken += len(batch)
         if batch:
             self.under_way.append(batch)
@@ -248,7 +250,7 @@ class Jobs:
     def release(self, call: int) -> None:
         batch = self.under_way.pop(call)
         self.releasing = True
-        self.registry.release(one.key for one in batch)
+        self.registry.release(batch)
         self.releasing = False
 
     def drain(self, number: int) -> None:
@@ -260,7 +262,7 @@ class Jobs:
 
     @property
     def held(self) -> set[Key]:
-        return {one.key for batch in self.under_way for one in batch}
+        return {key for batch in self.under_way for key in batch}
 
     def check(self) -> None:
         held = self.held
@@ -372,6 +374,6 @@ def test_values_of_one_key_go_out_in_the_order_they_came(eager: bool) -> None:
         elif jobs.under_way:
             before -= 1
             jobs.release(0)
-        sent += [int(one.value) for batch in jobs.under_way[before:] for one in batch]
+        sent += [int(one.value) for batch in jobs.under_way[before:] for one in batch.values()]
     assert sent == sorted(set(sent))
     assert len(sent) > 300
