@@ -15,6 +15,9 @@ __all__ = ["DeleteReport", "OutcomeStatus", "UpsertOutcome", "UpsertReport", "at
 class OutcomeStatus(StrEnum):
     """What became of one item."""
 
+    # An enum's own is written in Python.
+    __hash__ = str.__hash__
+
     #: The service confirmed it: the answer echoed it, or it was read back.
     STORED = "stored"
     #: Refused, or unconfirmed after all tries; `error` says which.

@@ -42,7 +42,8 @@ _TIE_S: Final = 1e-6
 _ON_ITS_WAY_S: Final = 0.5
 
 
-@attrs.frozen
+# Not frozen: one is made for each answer, and a frozen one costs three times as much.
+@attrs.define
 class QuotaHeaders:
     """The rate-limit headers of one answer, believable as a whole."""
 
@@ -82,7 +83,7 @@ def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
         and 0 < quota < _LARGEST_QUOTA
     ):
         return None
-    return QuotaHeaders(window_s, reset_s, quota, min(left, quota))
+    return QuotaHeaders(window_s, reset_s, quota, left if left < quota else quota)
 
 
 @attrs.frozen
@@ -165,9 +166,14 @@ class QuotaState:
         if now > self._end_high + _EDGE_S:
             self._open_window(now)
         # Ours that are out may not be in the server's count yet: take them off (safe side).
-        left = min(self._left - self._out - len(self._lost), self._quota - self._sent)
-        most = max(1, int(self._quota * self._share))
-        return max(0, min(left - self._kept(), most - self._sent))
+        left = self._left - self._out - len(self._lost)
+        unsent = self._quota - self._sent
+        # A reserve of the whole quota would stop all work for good: one unit is always ours.
+        kept = self._reserve if self._reserve < self._quota else self._quota - 1
+        left = (left if left < unsent else unsent) - kept
+        share = (int(self._quota * self._share) or 1) - self._sent
+        left = left if left < share else share
+        return left if left > 0 else 0
 
     def opens_at(self) -> float | None:
         """Return when to look again if nothing is available; None when nothing is in the way."""
@@ -210,8 +216,9 @@ class QuotaState:
             self._end_low, self._end_high = low, high
             self._left = left
         else:
-            self._end_low = max(self._end_low, low)
-            self._end_high = max(self._end_low, min(self._end_high, high))
+            low = low if low > self._end_low else self._end_low
+            high = high if high < self._end_high else self._end_high
+            self._end_low, self._end_high = low, high if high > low else low
             newer = surely_newer or headers.reset_s < self._countdown_s - _TIE_S
             tied = headers.reset_s <= self._countdown_s + _TIE_S
             if not newer and not (tied and left < self._left):
@@ -245,10 +252,6 @@ class QuotaState:
             return QuotaSnapshot()
         return QuotaSnapshot(self._quota, left, max(0.0, self._end_high + _EDGE_S - now))
 
-    def _kept(self) -> int:
-        # A reserve of the whole quota would stop all work for good: one unit is always ours.
-        return min(self._reserve, (self._quota or 1) - 1)
-
     def _answered_bare(self, now: float) -> None:
         self._lose(now)
         if self._quota is None:
@@ -274,7 +277,7 @@ class QuotaState:
             return True
         if self._guessed_since is not None:
             # Sent after the opening, or telling of a window that ends after it.
-            return max(sent_at, low) >= self._guessed_since
+            return sent_at >= self._guessed_since or low >= self._guessed_since
         return (
             low - self._end_high > window_s * _DRIFT or self._later_by_s(low, high) > window_s / 2
         )

@@ -27,12 +27,16 @@ _PAGE_ROOM_BYTES: Final = len("&limit=250&page=1234567890")
 class Operation(StrEnum):
     """The three kinds of call, each with its own limit of requests at once."""
 
+    # An enum's own is written in Python, and several tables are asked for each request.
+    __hash__ = str.__hash__
+
     READ = "read"
     WRITE = "write"
     DELETE = "delete"
 
 
-@attrs.frozen
+# Not frozen: one is made for each call, and a frozen one costs three times as much.
+@attrs.define
 class Request:
     """One call, ready to send. `path` holds the query and may be logged: it has no secrets."""
 
@@ -45,6 +49,15 @@ class Request:
     def resource(self) -> str:
         """The path without its query: what errors and log lines name."""
         return self.path.partition("?")[0]
+
+
+class _Row(msgspec.Struct, omit_defaults=True, gc=False):
+    """An item as it is sent: faster to make, and much faster to encode, than a dict."""
+
+    attribute_id: int
+    value: str
+    customer_id: int
+    id: int | None = None
 
 
 class RequestBuilder:
@@ -76,21 +89,7 @@ class RequestBuilder:
 
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""
-        rows: list[dict[str, int | str]] = [
-            {
-                "attribute_id": item.attribute_id,
-                "value": item.value,
-                "customer_id": item.customer_id,
-            }
-            if item.id is None
-            else {
-                "attribute_id": item.attribute_id,
-                "value": item.value,
-                "customer_id": item.customer_id,
-                "id": item.id,
-            }
-            for item in items
-        ]
+        rows = [_Row(item.attribute_id, item.value, item.customer_id, item.id) for item in items]
         return Request(Operation.WRITE, "PUT", self._path, self._encode(rows))
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
