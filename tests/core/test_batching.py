@@ -171,6 +171,34 @@ def test_a_job_that_lost_a_key_to_another_has_it_next() -> None:
     assert [name for name, _ in batches] == ["hot", "cold", "hot"]
 
 
+def test_jobs_that_wait_for_one_key_have_it_in_the_order_they_came() -> None:
+    registry = KeyRegistry()
+    woken: list[str] = []
+    jobs = {
+        name: Batcher(registry, 10, lambda name=name: woken.append(name))
+        for name in ("b", "c", "a")
+    }
+    registry.hold([(1, 1)])
+    for job in jobs.values():
+        job.feed(item(1))
+    registry.release([(1, 1)])
+    assert woken == ["b", "c", "a"]
+
+
+def test_a_job_that_is_woken_may_drain_another_that_waits_for_the_same_key() -> None:
+    """As one does whose answer ends them both."""
+    registry = KeyRegistry()
+    other = Batcher(registry, 10)
+    drained: list[AttributeValueUpsert] = []
+    one = Batcher(registry, 10, lambda: drained.extend(other.drain()))
+    registry.hold([(1, 1)])
+    one.feed(item(1, "one"))
+    other.feed(item(1, "other"))
+    registry.release([(1, 1)])
+    assert drained == [item(1, "other")]
+    assert (one.ready, len(other), registry._waiting) == (1, 0, {})
+
+
 def test_releasing_what_is_not_held_is_harmless() -> None:
     registry, batcher = make()
     registry.release([(1, 1), (1, 1)])

@@ -214,6 +214,31 @@ def test_one_item_too_large_is_given_up() -> None:
     assert bisection.items() == []
 
 
+def test_an_item_taken_back_stays_while_as_many_others_are_settled() -> None:
+    bisection = Bisection([item(c) for c in range(1, 5)], Suspects())
+    bisection.refused(bisection.take(), ())
+    half = bisection.take()
+    bisection.settle(half)
+    bisection.again(half[:1])
+    following = bisection.take()
+    assert following == [item(3)]
+    bisection.settle(following)
+    assert bisection.items() == [item(4), item(1)]
+
+
+def test_no_more_than_ten_thousand_are_remembered_and_those_go_on_counting() -> None:
+    suspects = Suspects()
+    for number in range(1, 10_001):
+        suspects.add(item(number, number))
+    for _ in range(2):
+        suspects.add(item(10_001, 10_001))
+    assert item(10_000, 20_000) in suspects
+    assert item(10_001, 20_000) not in suspects
+    assert item(20_000, 10_001) not in suspects
+    suspects.add(item(20_000, 10_000))
+    assert item(30_000, 10_000) in suspects
+
+
 def test_a_part_given_up_for_another_reason_acquits_the_rest() -> None:
     bisection = Bisection([item(c) for c in range(1, 5)], Suspects())
     bisection.refused(bisection.take(), ())

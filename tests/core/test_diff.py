@@ -57,6 +57,31 @@ def test_look_ups_fit_and_fill_their_pages(
 
 
 @pytest.mark.parametrize(
+    ("most", "attributes", "customers"),
+    [
+        # Not even one page is full.
+        (10, 2, 10),
+        (124, 2, 124),
+        # One page, three, and four to the last row.
+        (125, 2, 125),
+        (333, 3, 250),
+        (200, 5, 200),
+        # A page and a fifth: the fifth would cost a call.
+        (6, 50, 5),
+    ],
+)
+def test_as_many_customers_are_looked_up_at_once_as_fill_their_pages(
+    most: int, attributes: int, customers: int
+) -> None:
+    assert customers_per_listing(most, attributes, 250) == customers
+
+
+def test_of_two_ways_to_read_that_cost_the_same_the_scope_is_listed() -> None:
+    chosen = choose_reading(blind_calls=10, look_up_calls=3, list_calls=3)
+    assert chosen is Reading.LIST
+
+
+@pytest.mark.parametrize(
     ("blind", "look_up", "worth_it"), [(0, 0, False), (1, 9, False), (9, 1, False), (2, 2, True)]
 )
 def test_a_call_to_learn_the_length_is_spent_only_where_it_can_pay(
@@ -84,6 +109,27 @@ def test_an_estimate_leaves_the_reserve_to_others() -> None:
     known = QuotaSnapshot(150, 0, 0.0)
     assert estimate_seconds(0, 100, 0, quota=known, limits=Limits()) < 30
     assert estimate_seconds(0, 100, 0, quota=known, limits=Limits(reserve=100)) >= 30
+
+
+@pytest.mark.parametrize(
+    ("writes", "known", "seconds"),
+    [
+        # A hundred rounds of three, a quarter of a second each.
+        (300, QuotaSnapshot(300, 300, 10.0), 25.0),
+        # 250 more than are left: two whole windows, and half of the third.
+        (300, QuotaSnapshot(100, 50, 10.0), 10.0 + 30.0 + 30.0 + 25.0 * 50 / 300),
+        # The next window opens at once.
+        (3, QuotaSnapshot(100, 0, 0.0), 0.25),
+        (3, QuotaSnapshot(100, 0, None), 0.25),
+        # Nothing can be said of a quota of which it is not known what is left.
+        (3, QuotaSnapshot(100, None, 10.0), 0.25),
+        (3, QuotaSnapshot(None, 0, 10.0), 0.25),
+    ],
+)
+def test_an_estimate_adds_up_the_windows_and_what_is_sent_in_the_last(
+    writes: int, known: QuotaSnapshot, seconds: float
+) -> None:
+    assert estimate_seconds(0, writes, 0, quota=known, limits=Limits()) == pytest.approx(seconds)
 
 
 def test_a_plan_prints_as_a_small_table() -> None:
@@ -118,4 +164,19 @@ def test_a_blind_plan_says_that_it_reads_nothing() -> None:
         "in",
     ]
     assert "nothing" in str(plan)
+    assert str(plan).splitlines()[1].endswith(" 1 call")
     assert "about 2 h 1 min" in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (58.2, "59 s"),
+        (59.1, "1 min 0 s"),
+        (3_599.0, "59 min 59 s"),
+        (3_600.0, "1 h 0 min"),
+    ],
+)
+def test_seconds_are_printed_in_the_units_they_fill(seconds: float, text: str) -> None:
+    assert f"about {text} " in str(SyncPlan(reading=Reading.LIST, seconds=seconds))

@@ -210,6 +210,13 @@ def test_a_date_is_its_midnight_utc(field: str) -> None:
     assert list(query_of(one).values()) == ["2024-05-14T00:00:00Z"]
 
 
+def test_moments_are_sent_in_utc_wherever_the_machine_stands(elsewhere: None) -> None:
+    moment = datetime(2024, 5, 14, 15, 4, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert query_of(AttributeValueFilter(date_created=moment)) == {
+        "date_created": "2024-05-14T09:34:00Z"
+    }
+
+
 class NoOffset(tzinfo):
     """A zone that doesn't know its offset: such a datetime is naive, too."""
 
@@ -228,7 +235,8 @@ def test_a_naive_datetime_is_refused(field: str, naive: datetime) -> None:
 @pytest.mark.parametrize("field", DATE_FIELDS)
 @pytest.mark.parametrize("bad", ["2024-05-14", 1715679240, 1.5, True, (2024, 5, 14)])
 def test_what_is_no_date_is_refused(field: str, bad: object) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    message = f"must be a datetime or a date, not {type(bad).__name__}"
+    with pytest.raises(InvalidInputError, match=message) as caught:
         AttributeValueFilter(**{field: bad})  # type: ignore[arg-type]
     assert caught.value.field == field
 
@@ -406,6 +414,22 @@ def test_no_more_queries_are_made_than_the_room_asks_for(count: int) -> None:
     ids_a_query = room // len("1000000000,")
     assert len(queries) == -(-count // ids_a_query)
     assert max(map(len, queries)) <= ROOM_BYTES
+
+
+def test_a_query_with_all_its_parts_is_filled_to_the_last_byte() -> None:
+    customers = range(10**9, 10**9 + 500)
+    # Ids of ten digits lie eleven bytes apart, so that with one of these names the room is met.
+    filters = [AttributeValueFilter(customers, range(1, 51), "x" * n) for n in range(1, 12)]
+    assert max(len(query) for one in filters for query in split_queries(one, ROOM_BYTES)) == (
+        ROOM_BYTES
+    )
+
+
+def test_attribute_ids_stay_together_up_to_half_of_the_room() -> None:
+    ids_a_half = (ROOM_BYTES // 2 - len("attribute_id:in=") + 1) // len("1000000000,")
+    for count, queries in ((ids_a_half, 1), (ids_a_half + 1, 2)):
+        attributes = range(10**9, 10**9 + count)
+        assert len(split_queries(AttributeValueFilter([1], attributes), ROOM_BYTES)) == queries
 
 
 @examples(150)

@@ -64,6 +64,13 @@ def test_anything_else_is_refused_and_the_field_named(field: str, bad: object) -
 
 
 @pytest.mark.parametrize("field", ["customer_id", "attribute_id"])
+@pytest.mark.parametrize("bad", ["1", 1.0, True])
+def test_what_was_given_for_an_id_is_named_by_its_type(field: str, bad: object) -> None:
+    with pytest.raises(InvalidInputError, match=f"must be an int, not {type(bad).__name__}"):
+        AttributeValueUpsert(**{"customer_id": 1, "attribute_id": 1, "value": "x", field: bad})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["customer_id", "attribute_id"])
 def test_a_missing_id_is_refused(field: str) -> None:
     good: dict[str, object] = {"customer_id": 1, "attribute_id": 1, "value": "x"}
     with pytest.raises(InvalidInputError):
@@ -99,7 +106,9 @@ def test_a_lone_surrogate_is_refused_and_its_place_told(bad: str) -> None:
 
 @pytest.mark.parametrize("bad", [None, 5, 5.0, True, b"x", ["x"], object()])
 def test_a_value_that_is_no_string_is_refused(bad: object) -> None:
-    with pytest.raises(InvalidInputError, match="must be a str") as caught:
+    with pytest.raises(
+        InvalidInputError, match=f"must be a str, not {type(bad).__name__}"
+    ) as caught:
         AttributeValueUpsert(1, 2, bad)  # type: ignore[arg-type]
     assert caught.value.field == "value"
 

@@ -130,6 +130,27 @@ def test_the_url_of_a_delete_stays_below_2000_bytes(host_characters: int) -> Non
     assert sum(count for _, count in requests) == len(ids)
 
 
+def test_the_room_of_a_delete_is_used_to_the_last_byte() -> None:
+    longest = 0
+    for host_characters in range(11):
+        base_url = "https://" + "x" * (1 + host_characters)
+        requests = RequestBuilder("abc123", base_url).deletes(range(10**9, 10**9 + 400), 10_000)
+        longest = max(longest, *(len(base_url + request.path) for request, _ in requests))
+    assert longest == 1_999
+
+
+def test_the_room_asked_for_is_spared_in_every_query(builder: RequestBuilder) -> None:
+    whole = AttributeValueFilter(range(10**9, 10**9 + 2_000))
+    longest = [
+        max(len(BASE_URL + builder.page(query, 1, 250).path) for query in queries)
+        for queries in (builder.listing_queries(whole), builder.listing_queries(whole, 500))
+    ]
+    assert longest[0] <= 4_000
+    # To within one id and its comma.
+    assert 500 - 11 <= longest[0] - longest[1] <= 500 + 11
+    assert longest[1] <= 3_500
+
+
 def test_the_query_of_a_filter_goes_into_the_path_as_it_is(builder: RequestBuilder) -> None:
     (query,) = builder.listing_queries(AttributeValueFilter([1, 2], name="a b"))
     assert builder.page(query, 2, 250).path == (

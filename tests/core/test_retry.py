@@ -48,7 +48,9 @@ ERRORS: list[tuple[BCAttrValsError, bool, bool]] = [
     (AuthenticationError(401, "t"), False, True),
     (PermissionDeniedError(403, "t"), False, True),
     (NotFoundError(404, "t"), False, True),
+    (APIError(300, "t"), False, True),
     (APIError(302, "t"), False, True),
+    (APIError(399, "t"), False, True),
     (APIError(405, "t"), False, False),
     (APIError(408, "t"), True, False),
     (APIError(409, "t"), False, False),
@@ -165,13 +167,13 @@ def test_the_defaults_are_the_documented_ones() -> None:
 @pytest.mark.parametrize("name", ["base_s", "cap_s", "write_factor"])
 @pytest.mark.parametrize("bad", [0, 0.0, -1, float("nan"), float("inf"), True, "1", None])
 def test_seconds_and_factors_are_finite_numbers_above_zero(name: str, bad: object) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(InvalidInputError, match=f"{name} must be a finite number") as caught:
         RetryPolicy(**{name: bad})  # type: ignore[arg-type]
     assert caught.value.field == name
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.0, True, "1", None])
 def test_there_is_at_least_one_try(bad: object) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(InvalidInputError, match="attempts must be an int of at least 1") as caught:
         RetryPolicy(attempts=bad)  # type: ignore[arg-type]
     assert caught.value.field == "attempts"
