@@ -27,7 +27,14 @@ def test_every_limit_is_bounded() -> None:
 
 def test_the_defaults_are_the_documented_ones() -> None:
     documented = Limits(
-        reads=10, writes=3, deletes=3, batch_size=10, page_size=250, delete_size=50, reserve=0
+        reads=10,
+        writes=3,
+        deletes=3,
+        batch_size=10,
+        page_size=250,
+        delete_size=50,
+        reserve=0,
+        max_response_bytes=8_388_608,
     )
     assert Limits() == documented
 
@@ -45,7 +52,7 @@ def test_what_is_beyond_them_is_refused(name: str, bounds: tuple[int, int | None
     for bad in (low - 1, -(10**9), *(() if high is None else (high + 1, 10**9))):
         allowed = f"at least {low}" if high is None else f"from {low} to {high}"
         with pytest.raises(
-            InvalidInputError, match=f"^{name} must be an int {allowed}, "
+            InvalidInputError, match=f"^{name} must be an int {allowed}, not {bad}$"
         ) as caught:
             Limits(**{name: bad})
         assert caught.value.field == name

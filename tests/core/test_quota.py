@@ -349,6 +349,17 @@ def test_a_store_that_no_longer_has_a_quota_is_limited_no_more() -> None:
     assert state.snapshot(now) == QuotaSnapshot()
 
 
+def test_two_windows_of_answers_without_headers_are_borne_and_one_more_is_not() -> None:
+    state = known(quota=3, left=2)
+    for at in range(1, 7):
+        state.take()
+        state.answered(float(at), at + 0.1, None)
+    assert state.available(50.0) == 3
+    state.take()
+    state.answered(50.0, 50.1, None)
+    assert state.available(50.1) is None
+
+
 def test_a_gateways_answers_between_others_do_not_forget_the_quota() -> None:
     state = known(quota=5, left=4, reset_s=29.001)
     for window in range(1, 20):
@@ -438,6 +449,17 @@ def test_units_not_used_are_no_part_of_what_was_sent() -> None:
     assert state.available(0.2) == 4
 
 
+def test_units_not_used_make_no_room_for_more_than_the_quota() -> None:
+    state = known(left=4, quota=5)
+    for at in (1.0, 2.0, 3.0):
+        state.take()
+        state.take()
+        state.unsent()
+        # The count lags behind, so that what was sent alone bounds.
+        state.answered(at, at + 0.1, answer(4, 20.001 - at, quota=5))
+    assert state.available(4.0) == 1
+
+
 def test_after_a_rest_the_end_of_the_running_window_is_believed() -> None:
     state = known(reset_s=20.0)
     assert state.available(100.0) == 150
@@ -523,6 +545,20 @@ def test_a_snapshot_tells_quota_what_is_left_and_the_seconds_to_the_next_window(
     snapshot = state.snapshot(10.1)
     assert (snapshot.quota, snapshot.left) == (150, 20)
     assert snapshot.resets_in_s == pytest.approx(10.0, abs=0.01)
+
+
+def test_the_seconds_to_the_next_window_run_out_and_never_below_nothing() -> None:
+    state = known(left=0, reset_s=20.001)
+    # Until a millisecond after the latest end that the answer allows.
+    assert state.snapshot(19.6).resets_in_s == pytest.approx(0.503, abs=1e-6)
+    state.block(40.0)
+    assert state.snapshot(30.0).resets_in_s == 0.0
+
+
+def test_a_block_tells_nothing_of_a_quota() -> None:
+    state = QuotaState()
+    state.block(5.0)
+    assert state.snapshot(1.0) == QuotaSnapshot()
 
 
 def test_looking_changes_nothing() -> None:

@@ -59,6 +59,10 @@ def test_a_crowded_second_is_cut_out() -> None:
     ]
 
 
+def test_of_what_lies_beside_a_crowded_second_nothing_is_expected() -> None:
+    assert [part.rows for part in cut(CreatedRange(), [at(5)] * 10, 600, 160)] == [0, 600, 0]
+
+
 def test_a_crowded_second_at_the_edge_leaves_no_empty_part_beside_it() -> None:
     crowded = [at(5)] * 10
     second = CreatedRange(at(5), at(5), 600)
