@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,6 +131,16 @@ def test_an_estimate_adds_up_the_windows_and_what_is_sent_in_the_last(
     writes: int, known: QuotaSnapshot, seconds: float
 ) -> None:
     assert estimate_seconds(0, writes, 0, quota=known, limits=Limits()) == pytest.approx(seconds)
+
+
+def test_the_words_for_a_way_to_read_are_fixed() -> None:
+    assert [str(one) for one in Reading] == ["list", "look_up", "nothing"]
+
+
+def test_a_plan_of_nothing_comes_to_nothing() -> None:
+    plan = SyncPlan(reading=Reading.LIST)
+    assert set(attrs.astuple(plan)[1:]) == {0}
+    assert plan.calls == 0
 
 
 def test_a_plan_prints_as_a_small_table() -> None:

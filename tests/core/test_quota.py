@@ -495,6 +495,14 @@ def test_an_answer_under_way_for_most_of_a_window_does_not_end_the_next_one_earl
     assert state.available(29.5) == 140
 
 
+def test_an_answer_under_way_for_most_of_its_window_does_not_put_off_the_next() -> None:
+    state = known(left=100, reset_s=29.001)
+    state.take()
+    state.answered(1.0, 25.0, answer(99, 28.001))
+    assert state.available(25.0) == 99
+    assert state.opens_at() == pytest.approx(29.1035, abs=1e-6)
+
+
 def test_a_slow_answer_of_the_window_before_changes_nothing() -> None:
     state = known(left=100)
     state.take()
@@ -530,6 +538,17 @@ def test_a_window_that_the_service_began_anew_is_followed() -> None:
     state.take()
     state.answered(5.0, 5.1, answer(149, 30.0))
     assert state.available(5.1) == 149
+
+
+def test_a_window_that_ends_some_seconds_later_than_was_told_is_another() -> None:
+    state = known(left=4, reset_s=10.001, quota=5)
+    for left in (3, 2, 1, 0):
+        state.take()
+        state.answered(1.0, 1.1, answer(left, 9.001, quota=5))
+    state.take()
+    # What was sent before was sent in a window that is over.
+    state.answered(5.0, 5.1, answer(4, 13.001, quota=5))
+    assert state.available(5.1) == 4
 
 
 def test_a_window_that_ends_earlier_than_was_told_is_followed() -> None:
