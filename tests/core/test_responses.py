@@ -164,6 +164,16 @@ def test_every_spelling_the_service_has_used_is_read(
     assert read(body) == [expected, VALUE]
 
 
+@pytest.mark.parametrize(
+    "date", ["2024-10-24T04:32:20", "2024-10-24T04:32:20Z", "2024-10-24T10:02:20+05:30"]
+)
+def test_dates_mean_the_same_wherever_the_machine_stands(elsewhere: None, date: str) -> None:
+    # An older spelling takes the careful path.
+    older = row(date_created=date, attribute_value=ABSENT, value="blue")
+    assert decode_rows(rows_body(row(date_created=date))) == [VALUE]
+    assert decode_rows(rows_body(older)) == [VALUE]
+
+
 def test_one_date_with_an_offset_does_not_change_the_rows_beside_it() -> None:
     other = row(id=42, date_created=None, date_modified="2024-10-25T04:00:00-01:00")
     assert decode_rows(rows_body(ROW, other, ROW)) == [
