@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -427,6 +428,35 @@ def test_no_more_than_the_quota_is_sent_in_a_window_though_the_counts_told_lag_b
         state.answered(now, now + 0.01, answer(4, reset_s, quota=5))
         now += 0.01
     assert sent_in_window == [5, 5, 5, 0]
+
+
+def sent_until_nothing_is_available(state: QuotaState, at: float, lagging: QuotaHeaders) -> int:
+    """Send one request after the other from `at` on, each told a count that lags behind."""
+    sent = 0
+    while state.available(at):
+        state.take()
+        sent += 1
+        assert sent < 20
+        following = at + 0.01
+        state.answered(at, following, attrs.evolve(lagging, reset_s=lagging.reset_s - 0.01 * sent))
+        at = following
+    return sent
+
+
+def test_a_reserve_is_left_to_others_though_the_counts_told_lag_behind() -> None:
+    state = known(left=4, quota=5, reserve=2)
+    # One of the three was sent before.
+    assert sent_until_nothing_is_available(state, 1.0, answer(4, 19.001, quota=5)) == 2
+
+
+def test_a_slow_answer_of_the_window_before_makes_no_room_for_more_than_the_quota() -> None:
+    state = known(left=4, quota=5)
+    state.take()
+    state.take()
+    state.answered(20.5, 20.6, answer(4, 29.501, quota=5))
+    state.answered(19.0, 21.0, answer(3, 1.001, quota=5))
+    # One of the five was sent before.
+    assert sent_until_nothing_is_available(state, 21.1, answer(4, 28.901, quota=5)) == 4
 
 
 def test_what_died_is_remembered_for_a_window_and_no_longer() -> None:
