@@ -226,27 +226,28 @@ def test_of_several_faults_the_first_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "place"),
+    ("body", "place", "reason"),
     [
-        (b"", "$"),
-        (b"null", "$"),
-        (b"[]", "$"),
-        (b"\xff\xfe", "$"),
-        (b"<html>502</html>", "$"),
-        (b'{"data":[', "$"),
-        (b"{}", "$.data"),
-        (b'{"data":null,"meta":{}}', "$.data"),
-        (b'{"data":{"0":{}}}', "$.data"),
-        (b'{"data":"[]"}', "$.data"),
+        (b"", "$", "not a JSON document of the service (0 bytes): "),
+        (b"null", "$", "expected object, got null"),
+        (b"[]", "$", "expected object, got list"),
+        (b"\xff\xfe", "$", "not a JSON document of the service (2 bytes): "),
+        (b"<html>502</html>", "$", "not a JSON document of the service (16 bytes): "),
+        (b'{"data":[', "$", "not a JSON document of the service (9 bytes): "),
+        (b"{}", "$.data", "expected array, got null"),
+        (b'{"data":null,"meta":{}}', "$.data", "expected array, got null"),
+        (b'{"data":{"0":{}}}', "$.data", "expected array, got dict"),
+        (b'{"data":"[]"}', "$.data", "expected array, got str"),
     ],
 )
 @pytest.mark.parametrize("read", [decode_rows, decode_page])
 def test_a_body_that_is_no_answer_is_a_decode_error_with_a_place(
-    read: Callable[[bytes], object], body: bytes, place: str
+    read: Callable[[bytes], object], body: bytes, place: str, reason: str
 ) -> None:
     with pytest.raises(DecodeError) as caught:
         read(body)
     assert caught.value.place == place
+    assert caught.value.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -272,16 +273,21 @@ def test_a_page_without_pagination_says_where_it_is_missing(body: bytes, place: 
 
 
 @pytest.mark.parametrize("field", ["total", "total_pages"])
+@pytest.mark.parametrize("other", [0, 1])
 @pytest.mark.parametrize("rows", [(), (row(),)])
-def test_a_negative_count_is_refused_with_its_place(field: str, rows: tuple[object, ...]) -> None:
-    check_agreement(page_body(*rows, **{field: -1}))
+def test_a_negative_count_is_refused_with_its_place(
+    field: str, other: int, rows: tuple[object, ...]
+) -> None:
+    body = page_body(*rows, **{"total": other, "total_pages": other, field: -1})
+    check_agreement(body)
     with pytest.raises(DecodeError) as caught:
-        decode_page(page_body(*rows, **{field: -1}))
-    assert caught.value.place == f"$.meta.pagination.{field}"
+        decode_page(body)
+    assert (caught.value.reason, caught.value.place) == ("negative", f"$.meta.pagination.{field}")
 
 
 @pytest.mark.parametrize(
-    ("total", "per_page", "pages"), [(3, 50, 1), (51, 50, 2), (100, 50, 2), (7, 0, 4), (0, 50, 1)]
+    ("total", "per_page", "pages"),
+    [(3, 50, 1), (51, 50, 2), (100, 50, 2), (7, 0, 4), (0, 50, 1), (5, 1, 5)],
 )
 def test_rows_under_a_count_of_no_pages_are_pages_all_the_same(
     total: int, per_page: int, pages: int
