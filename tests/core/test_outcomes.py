@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import attrs
 import pytest
 
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
@@ -41,6 +42,11 @@ def test_a_report_is_ok_when_every_item_was_stored_or_gave_way(
     report: UpsertReport, ok: bool
 ) -> None:
     assert report.ok is ok
+
+
+@pytest.mark.parametrize("report", [UpsertReport(), DeleteReport()])
+def test_a_report_of_nothing_counts_nothing(report: UpsertReport | DeleteReport) -> None:
+    assert set(attrs.astuple(report)) <= {0, ()}
 
 
 @pytest.mark.parametrize("report", [UpsertReport(stored=3), DeleteReport(deleted=4)])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import attrs
 import pytest
 
 from bc_attrvals.core.models import MAX_ID
-from bc_attrvals.core.work import Differences, Kind, Phase, State, from_key, to_key
+from bc_attrvals.core.work import Differences, Kind, Phase, State, Tally, from_key, to_key
 
 IDS = [1, 2, 3, 2**16, MAX_ID - 1, MAX_ID]
 
@@ -53,4 +54,7 @@ def test_what_is_created_updated_and_written_is_upserted() -> None:
     assert (
         Differences(create=1, update=20, write=300, unchanged=4_000, delete=50_000).upserts == 321
     )
-    assert Differences().upserts == 0
+
+
+def test_counts_begin_at_nothing() -> None:
+    assert set(attrs.astuple(Differences()) + attrs.astuple(Tally())) == {0}
