@@ -174,9 +174,22 @@ def test_a_blind_plan_says_that_it_reads_nothing() -> None:
         "delete",
         "in",
     ]
-    assert "nothing" in str(plan)
     assert str(plan).splitlines()[1].endswith(" 1 call")
     assert "about 2 h 1 min" in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        (Reading.LIST, "list the scope"),
+        (Reading.LOOK_UP, "look customers up"),
+        (Reading.NOTHING, "nothing"),
+    ],
+)
+def test_a_plan_says_in_words_how_it_reads(reading: Reading, words: str) -> None:
+    assert (
+        str(SyncPlan(reading=reading)).splitlines()[0] == f"read      {words:>18}         0 calls"
+    )
 
 
 @pytest.mark.parametrize(

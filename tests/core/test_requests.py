@@ -30,6 +30,11 @@ def test_a_page_is_a_get_that_names_limit_and_page(builder: RequestBuilder) -> N
     assert builder.page("name=x", 3, 50).path == f"{PATH}?name=x&limit=50&page=3"
 
 
+def test_the_words_for_what_a_call_does_are_fixed() -> None:
+    """Statistics are kept by them."""
+    assert [str(one) for one in Operation] == ["read", "write", "delete"]
+
+
 def test_the_resource_of_a_request_has_no_query(builder: RequestBuilder) -> None:
     assert builder.page("name=x", 1, 250).resource == PATH
     assert builder.upsert([AttributeValueUpsert(1, 2, "x")]).resource == PATH
