@@ -68,6 +68,14 @@ def test_no_filter_lists_everything() -> None:
     assert AttributeValueFilter().is_empty
 
 
+@pytest.mark.parametrize("bad", [{"name": "size"}, "size", [1], 5])
+def test_what_is_no_filter_lists_nothing_and_is_refused(bad: object) -> None:
+    message = f"^filter must be an AttributeValueFilter or None, not {type(bad).__name__}$"
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        split_queries(bad, ROOM_BYTES)  # type: ignore[arg-type]
+    assert caught.value.field == "filter"
+
+
 def test_each_field_is_the_services_parameter() -> None:
     whole = AttributeValueFilter(
         customer_id_in=[7, 3],
@@ -152,7 +160,8 @@ def test_a_bad_id_is_refused_with_its_place(field: str, bad: object) -> None:
 @pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
 @pytest.mark.parametrize("bad", [5, "12", b"12", object(), 1.5, True])
 def test_what_is_no_list_of_ids_is_refused(field: str, bad: object) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    message = f"^{field} must be an iterable of ints, not {type(bad).__name__}$"
+    with pytest.raises(InvalidInputError, match=message) as caught:
         AttributeValueFilter(**{field: bad})  # type: ignore[arg-type]
     assert caught.value.field == field
 
@@ -198,7 +207,7 @@ def test_what_must_match_exactly_is_sent_exactly_or_refused(moment: datetime) ->
         sent = query_of(AttributeValueFilter(**{field: whole}))[field]  # type: ignore[arg-type]
         assert sent_second(sent) * 1_000_000 == microseconds(whole)
         if moment.microsecond:
-            with pytest.raises(InvalidInputError) as caught:
+            with pytest.raises(InvalidInputError, match="takes no fraction of one") as caught:
                 AttributeValueFilter(**{field: moment})  # type: ignore[arg-type]
             assert caught.value.field == field
 
@@ -317,9 +326,18 @@ def test_any_name_can_be_read_back_from_ascii(name: str) -> None:
     assert unquote_to_bytes(sent).decode() == name
 
 
-@pytest.mark.parametrize("bad", ["", "\ud800", 5, b"size", ["size"]])
-def test_a_name_that_is_empty_or_no_text_is_refused(bad: object) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("", "must not be empty"),
+        ("\ud800", "holds a lone surrogate"),
+        (5, "must be a str, not int"),
+        (b"size", "must be a str, not bytes"),
+        (["size"], "must be a str, not list"),
+    ],
+)
+def test_a_name_that_is_empty_or_no_text_is_refused(bad: object, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^name {message}$") as caught:
         AttributeValueFilter(name=bad)  # type: ignore[arg-type]
     assert caught.value.field == "name"
 
@@ -335,7 +353,7 @@ def test_a_name_leaves_room_for_ids_or_is_refused(spare_bytes: int) -> None:
     name = "x" * (ROOM_BYTES - spare_bytes - len("name="))
     whole = AttributeValueFilter(range(MAX_ID - 9, MAX_ID), range(MAX_ID - 9, MAX_ID), name)
     if spare_bytes < 64:
-        with pytest.raises(InvalidInputError, match="name is too long"):
+        with pytest.raises(InvalidInputError, match=r"^name is too long for a URL$"):
             split_queries(whole, ROOM_BYTES)
     else:
         assert max(map(len, split_queries(whole, ROOM_BYTES))) <= ROOM_BYTES
