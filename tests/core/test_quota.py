@@ -100,6 +100,12 @@ def test_the_last_millisecond_of_a_window_and_a_countdown_rounded_up_are_believe
     assert (last and last.reset_s, first and first.reset_s) == (0.0, 31.0)
 
 
+@pytest.mark.parametrize("window_s", [0.001, 1.0, 86_400.0])
+def test_windows_from_a_millisecond_to_a_day_are_believed(window_s: float) -> None:
+    read = read_quota_headers(headers(window=f"{1000 * window_s:.0f}", reset="1"))
+    assert read == QuotaHeaders(window_s, 0.001, 150, 149)
+
+
 @examples(300)
 @given(*[st.text(max_size=4) | st.integers(-5, 40_000).map(str)] * 4)
 def test_whatever_the_headers_hold_reading_them_raises_nothing(
@@ -176,10 +182,14 @@ def test_of_two_answers_with_one_countdown_the_smaller_count_is_believed(
     assert state.available(0.5) == 30
 
 
-def test_an_answer_asked_for_after_the_last_one_is_believed_whatever_its_countdown() -> None:
+# A coarse clock gives one reading to what came in and to what was sent next.
+@pytest.mark.parametrize("sent_at", [0.1, 0.2])
+def test_an_answer_asked_for_after_the_last_one_is_believed_whatever_its_countdown(
+    sent_at: float,
+) -> None:
     state = known(left=50, reset_s=20.0)
     state.take()
-    state.answered(0.2, 0.3, answer(70, 20.0))
+    state.answered(sent_at, 0.3, answer(70, 20.0))
     assert state.available(0.3) == 70
 
 
@@ -531,6 +541,16 @@ def test_an_answer_under_way_for_most_of_its_window_does_not_put_off_the_next() 
     state.answered(1.0, 25.0, answer(99, 28.001))
     assert state.available(25.0) == 99
     assert state.opens_at() == pytest.approx(29.1035, abs=1e-6)
+
+
+def test_a_quick_answer_bounds_a_window_that_a_slow_one_told_of_first() -> None:
+    state = QuotaState()
+    state.take()
+    state.take()
+    state.answered(0.0, 25.0, answer(149, 29.001))
+    state.answered(24.5, 25.1, answer(148, 5.001))
+    assert state.available(25.1) == 148
+    assert state.opens_at() == pytest.approx(30.1035, abs=1e-6)
 
 
 def test_a_slow_answer_of_the_window_before_changes_nothing() -> None:

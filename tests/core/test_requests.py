@@ -144,6 +144,20 @@ def test_the_room_of_a_delete_is_used_to_the_last_byte() -> None:
     assert longest == 1_999
 
 
+def test_the_room_of_a_listing_is_used_to_the_last_byte() -> None:
+    whole = AttributeValueFilter(range(10**9, 10**9 + 400), name="x")
+    longest = 0
+    for host_characters in range(11):
+        base_url = "https://" + "x" * (1 + host_characters)
+        builder = RequestBuilder("abc123", base_url)
+        requests = [
+            builder.page(query, 1_234_567_890, 250) for query in builder.listing_queries(whole)
+        ]
+        longest = max(longest, *(len(base_url + request.path) for request in requests))
+    # A byte is kept for the second of two lists of ids.
+    assert longest == 3_999
+
+
 def test_the_room_asked_for_is_spared_in_every_query(builder: RequestBuilder) -> None:
     whole = AttributeValueFilter(range(10**9, 10**9 + 2_000))
     longest = [
