@@ -89,6 +89,11 @@ def test_numbers_beyond_reason_are_not_believed(changes: dict[str, str]) -> None
     assert read_quota_headers(headers(**changes)) is None
 
 
+def test_the_largest_quota_below_a_billion_is_believed() -> None:
+    read = read_quota_headers(headers(quota="999999999", left="999999998"))
+    assert read == QuotaHeaders(30.0, 29.123, 999_999_999, 999_999_998)
+
+
 def test_more_left_than_the_quota_is_the_quota() -> None:
     read = read_quota_headers(headers(left="9999"))
     assert read is not None
