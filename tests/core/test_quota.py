@@ -175,6 +175,18 @@ def test_of_two_answers_that_overtook_one_another_the_smaller_countdown_is_belie
     assert state.available(0.5) == 30
 
 
+@pytest.mark.parametrize("answers", [[(30, 19.85), (40, 19.80)], [(40, 19.80), (30, 19.85)]])
+def test_the_newest_of_them_is_believed_though_others_gave_units_back(
+    answers: list[tuple[int, float]],
+) -> None:
+    state = known(left=50)
+    state.take()
+    state.take()
+    for received_at, (left, reset_s) in zip((0.4, 0.5), answers, strict=True):
+        state.answered(0.2, received_at, answer(left, reset_s))
+    assert state.available(0.5) == 40
+
+
 @pytest.mark.parametrize("lefts", [(30, 40), (40, 30)])
 def test_of_two_answers_with_one_countdown_the_smaller_count_is_believed(
     lefts: tuple[int, int],
@@ -321,6 +333,16 @@ def test_a_request_that_died_costs_its_unit_until_an_answer_must_tell_of_it() ->
     state.take()
     state.answered(3.0, 3.1, answer(7, 17.001))
     assert state.available(3.1) == 7
+
+
+@pytest.mark.parametrize(("sent_at", "left"), [(1.49, 8), (1.51, 9)])
+def test_what_died_may_be_counted_half_a_second_later(sent_at: float, left: int) -> None:
+    state = known(left=10)
+    state.take()
+    state.unanswered(1.0)
+    state.take()
+    state.answered(sent_at, sent_at + 0.1, answer(9, 20.001 - sent_at))
+    assert state.available(2.0) == left
 
 
 def test_a_request_that_died_before_anything_was_known_costs_its_unit() -> None:
