@@ -94,8 +94,9 @@ def test_the_largest_quota_below_a_billion_is_believed() -> None:
     assert read == QuotaHeaders(30.0, 29.123, 999_999_999, 999_999_998)
 
 
-def test_more_left_than_the_quota_is_the_quota() -> None:
-    read = read_quota_headers(headers(left="9999"))
+@pytest.mark.parametrize("left", ["151", "9999", "9" * 15])
+def test_more_left_than_the_quota_is_the_quota(left: str) -> None:
+    read = read_quota_headers(headers(left=left))
     assert read is not None
     assert read.left == 150
 
