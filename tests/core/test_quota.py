@@ -80,6 +80,7 @@ def test_what_is_no_plain_number_is_not_believed(name: str, text: str) -> None:
         {"quota": "0"},
         {"quota": "1000000000"},
         {"window": "0"},
+        {"window": "0", "reset": "0"},
         {"window": "86400001", "reset": "5"},
         {"reset": "31001"},
         {"reset": "999999999999999"},
@@ -89,9 +90,10 @@ def test_numbers_beyond_reason_are_not_believed(changes: dict[str, str]) -> None
     assert read_quota_headers(headers(**changes)) is None
 
 
-def test_the_largest_quota_below_a_billion_is_believed() -> None:
-    read = read_quota_headers(headers(quota="999999999", left="999999998"))
-    assert read == QuotaHeaders(30.0, 29.123, 999_999_999, 999_999_998)
+@pytest.mark.parametrize("quota", [1, 999_999_999])
+def test_a_quota_from_one_to_below_a_billion_is_believed(quota: int) -> None:
+    read = read_quota_headers(headers(quota=str(quota), left=str(quota - 1)))
+    assert read == QuotaHeaders(30.0, 29.123, quota, quota - 1)
 
 
 @pytest.mark.parametrize("left", ["151", "9999", "9" * 15])
