@@ -243,11 +243,12 @@ async def test_slots_and_units_are_counted_over_all_processes(shared: Make) -> N
         await until(lambda: len(granted(tasks)) == 3)
         await settled()
         assert len(granted(tasks)) == 3
-        owner = next(quota for quota in quotas if quota._held)
+        owner = next(quota for quota in quotas if quota._holdings.held)
         for left in (4, 3):
-            owner.release(next(iter(owner._held.values())), told(left, reset_ms=50_000 + left))
+            lease = next(iter(owner._holdings.held.values()))
+            owner.release(lease, told(left, reset_ms=50_000 + left))
             await settled()
-            owner = next(quota for quota in quotas if quota._held)
+            owner = next(quota for quota in quotas if quota._holdings.held)
         assert len(granted(tasks)) == 5
         assert quotas[0].snapshot().quota == 10
         await ended(*tasks)
@@ -259,7 +260,7 @@ async def test_a_cold_start_of_many_sends_one_request_first(shared: Make) -> Non
         await until(lambda: granted(tasks))
         await settled()
         assert len(granted(tasks)) == 1
-        asked = next(quota for quota in quotas if quota._held)
+        asked = next(quota for quota in quotas if quota._holdings.held)
         asked.release(granted(tasks)[0], told(4, quota=5))
         await until(lambda: len(granted(tasks)) == 5)
         await settled()

@@ -13,11 +13,8 @@ import asyncio
 import math
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
-
-import attrs
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
@@ -26,16 +23,21 @@ from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.gate import Priority
 from bc_attrvals.shared_quota.fallback import Fleetmates, LocalShare
+from bc_attrvals.shared_quota.holdings import (
+    ANSWERED,
+    BARE,
+    OPERATIONS,
+    PRIORITIES,
+    UNANSWERED,
+    UNSENT,
+    Holdings,
+    Lease,
+)
 from bc_attrvals.shared_quota.link import Ask, Grant, Link, LinkError, Reply, checked_url, place_of
 
 __all__ = ["RedisQuota"]
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
-# The numbers that `grants.lua` has for them.
-_OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
-_PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)
-_NUMBER: Final = {operation: index + 1 for index, operation in enumerate(_OPERATIONS)}
-_ANSWERED, _BARE, _UNANSWERED, _UNSENT = range(4)
 
 #: The server ends a lease so much before it is due, and it is renewed three times until then.
 _TTL_SHARE: Final = 0.9
@@ -45,36 +47,6 @@ _LINGER_S: Final = 0.02
 #: So often the server is tried while it is out of reach.
 _RETRY_S: Final = 0.5
 _LONGEST_RETRY_AFTER_S: Final = 120.0
-
-
-@attrs.define(eq=False)
-class _Lease:
-    number: int
-    operation: Operation
-    priority: Priority
-    sent_at: float
-
-
-@attrs.define(eq=False)
-class _Done:
-    number: int
-    kind: int
-    sent_at: float
-    ended_at: float
-    headers: QuotaHeaders | None = None
-    retry_after_s: float = 0.0
-
-    def told(self, now: float) -> tuple[float, ...]:
-        sent_age_ms, age_ms = (now - self.sent_at) * 1000, (now - self.ended_at) * 1000
-        headers = self.headers
-        if headers is None:
-            return (self.number, self.kind, sent_age_ms, age_ms, 0, self.retry_after_s * 1000, 0, 0)
-        window_ms, reset_ms = round(headers.window_s * 1000), round(headers.reset_s * 1000)
-        numbers = (window_ms, reset_ms, headers.quota, headers.left)
-        return (self.number, self.kind, sent_age_ms, age_ms, *numbers)
-
-
-_Waiters = deque[asyncio.Future[_Lease]]
 
 
 class RedisQuota:
@@ -126,13 +98,7 @@ class RedisQuota:
         self._limits = limits
         self._process = os.urandom(8).hex()
         self._local = LocalShare(limits, self._fallback_share)
-        self._waiters: dict[tuple[Operation, Priority], _Waiters] = {
-            (operation, priority): deque() for priority in _PRIORITIES for operation in _OPERATIONS
-        }
-        self._held: dict[int, _Lease] = {}
-        self._in_flight = dict.fromkeys(_OPERATIONS, 0)
-        self._done: list[_Done] = []
-        self._newest: _Done | None = None
+        self._holdings = Holdings()
         self._was_forgotten = False
         self._link: Link | None = None
         self._seen = 0
@@ -150,11 +116,10 @@ class RedisQuota:
         self._linger: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        waiting = sum(map(len, self._waiters.values()))
         state = "not open" if self._task is None else "alone" if self._is_lost else "connected"
         return (
             f"<RedisQuota {place_of(self._url)} {self._namespace!r} {state}, "
-            f"{len(self._held)} held, {waiting} waiting>"
+            f"{len(self._holdings.held)} held, {self._holdings.waiting} waiting>"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -217,9 +182,9 @@ class RedisQuota:
         """
         if self._task is None:
             raise _closed_error()
-        future: asyncio.Future[_Lease] = self._loop.create_future()
-        waiters = self._waiters[operation, Priority(priority)]
-        waiters.append(future)
+        future: asyncio.Future[Lease] = self._loop.create_future()
+        priority = Priority(priority)
+        self._holdings.wait(future, operation, priority)
         if self._is_lost:
             self._grant_alone()
         else:
@@ -228,24 +193,23 @@ class RedisQuota:
             return await future
         except asyncio.CancelledError:
             if future.cancelled():
-                if future in waiters:
-                    waiters.remove(future)
+                self._holdings.give_up(future, operation, priority)
                 if not self._is_lost:
                     self._call_soon()
             elif future.exception() is None:
                 # Granted and cancelled in one step of the loop.
-                self._end(future.result(), _UNSENT, None)
+                self._end(future.result(), UNSENT, None)
             raise
 
     def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
         """Give the slot back, and tell the others what the answer said of the quota."""
-        assert isinstance(lease, _Lease)
+        assert isinstance(lease, Lease)
         if headers is None:
-            self._end(lease, _UNANSWERED, None)
+            self._end(lease, UNANSWERED, None)
             return
         quota = read_quota_headers(headers)
         retry_after_s = 0.0 if quota is not None else _retry_after_s(headers)
-        self._end(lease, _BARE if quota is None else _ANSWERED, quota, retry_after_s)
+        self._end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
 
     async def close(self) -> None:
         """Give everything back and let go of the server; all that wait get `StoreStateError`."""
@@ -257,11 +221,7 @@ class RedisQuota:
                 handle.cancel()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        for waiters in self._waiters.values():
-            for future in waiters:
-                if not future.done():
-                    future.set_exception(_closed_error())
-            waiters.clear()
+        self._holdings.turn_away(_closed_error())
         link, self._link = self._link, None
         if link is not None:
             try:
@@ -291,12 +251,11 @@ class RedisQuota:
         assert self._link is not None
         began_at = self._loop.time()
         ask = self._ask()
-        told, self._done = self._done, []
+        told = self._holdings.take_done()
         try:
             reply = await self._link.call(ask)
         except LinkError as error:
-            # Whether they were heard is not known; telling them again is harmless.
-            self._done = told + self._done
+            self._holdings.not_told(told)
             self._lose(error.kind)
             return
         self._was_forgotten = reply.forgotten and ask.back
@@ -310,26 +269,17 @@ class RedisQuota:
     def _ask(self, *, leave: bool = False) -> Ask:
         now = self._loop.time()
         limits = self._limits
-        want = [
-            0 if leave else len(self._waiters[operation, priority])
-            for priority in _PRIORITIES
-            for operation in _OPERATIONS
-        ]
-        done = [one.told(now) for one in self._done]
+        holdings = self._holdings
+        wanted = holdings.wanted()
         is_known = now - self._confirmed_at < self._ttl_s
+        # The server may have forgotten the quota too: the newest answer tells of it.
         may_not_know = self._is_lost or self._was_forgotten or not is_known
-        if may_not_know and self._newest is not None:
-            # The server may have forgotten the quota too: the newest answer tells of it.
-            done.append(attrs.evolve(self._newest, number=0).told(now))
         return Ask(
             id=self._process,
             seen=self._seen,
-            held=[
-                (one.number, _NUMBER[one.operation], one.priority + 1)
-                for one in self._held.values()
-            ],
-            done=done,
-            want=want,
+            held=holdings.kept(),
+            done=holdings.told(now, with_newest=may_not_know),
+            want=[0] * len(wanted) if leave else wanted,
             limits=(limits.reads, limits.writes, limits.deletes, limits.reserve),
             ttl=self._ttl_s * 1000,
             slack=self._slack_s * 1000,
@@ -347,15 +297,15 @@ class RedisQuota:
         for grant in reply.grants:
             self._granted(grant)
         renewal_s = self._ttl_s / _RENEWALS
-        if self._waiting():
+        if self._holdings.waiting:
             self._call_at(now + min(renewal_s, reply.wait_ms / 1000))
-        elif self._held:
+        elif self._holdings.held:
             self._call_at(now + renewal_s)
         else:
             # Nothing to renew: an idle process is no load, and is forgotten without harm.
             self._call_at(None)
         self._note_whether_exhausted(reply)
-        if self._done and reply.contended:
+        if self._holdings.done and reply.contended:
             self._urgent.set()
 
     def _granted(self, grant: Grant) -> None:
@@ -368,12 +318,12 @@ class RedisQuota:
             self._urgent.set()
             return
         self._seen = grant.seq
-        operation = _OPERATIONS[grant.operation - 1]
-        priority = _PRIORITIES[grant.priority - 1]
+        operation = OPERATIONS[grant.operation - 1]
+        priority = PRIORITIES[grant.priority - 1]
         lease = self._begin(grant.seq, operation, priority, now)
-        future = self._next_waiter(operation, priority)
+        future = self._holdings.next_waiter(operation, priority)
         if future is None:
-            self._end(lease, _UNSENT, None)
+            self._end(lease, UNSENT, None)
         else:
             future.set_result(lease)
             # What this process waited for has happened, so the time it was told is over.
@@ -384,47 +334,26 @@ class RedisQuota:
             self._due.cancel()
         self._due = None if when is None else self._loop.call_at(when, self._urgent.set)
 
-    def _next_waiter(
-        self, operation: Operation, priority: Priority
-    ) -> asyncio.Future[_Lease] | None:
-        waiters = self._waiters[operation, priority]
-        for _ in range(len(waiters)):
-            future = waiters.popleft()
-            if not future.done():
-                return future
-            # Cancelled: its own `acquire` takes it out.
-            waiters.append(future)
-        return None
-
-    def _waiting(self) -> bool:
-        return any(self._waiters.values())
-
-    def _begin(self, number: int, operation: Operation, priority: Priority, now: float) -> _Lease:
-        lease = _Lease(number, operation, priority, now)
-        self._held[number] = lease
-        self._in_flight[operation] += 1
+    def _begin(self, number: int, operation: Operation, priority: Priority, now: float) -> Lease:
         self._local.state.take()
-        return lease
+        return self._holdings.begin(number, operation, priority, now)
 
     def _end(
-        self, lease: _Lease, kind: int, headers: QuotaHeaders | None, retry_after_s: float = 0.0
+        self, lease: Lease, kind: int, headers: QuotaHeaders | None, retry_after_s: float = 0.0
     ) -> None:
-        if self._held.pop(lease.number, None) is not lease or self._task is None:
+        if self._task is None:
             return
         now = self._loop.time()
-        self._in_flight[lease.operation] -= 1
-        done = _Done(lease.number, kind, lease.sent_at, now, headers, retry_after_s)
-        self._done.append(done)
+        if not self._holdings.end(lease, kind, now, headers, retry_after_s):
+            return
         state = self._local.state
-        if kind == _UNSENT:
+        if kind == UNSENT:
             state.unsent()
-        elif kind == _UNANSWERED:
+        elif kind == UNANSWERED:
             state.unanswered(now)
         else:
             self._local.answered()
             state.answered(lease.sent_at, now, headers)
-            if headers is not None:
-                self._newest = done
             if retry_after_s:
                 state.block(now + retry_after_s)
         if self._is_lost:
@@ -434,18 +363,18 @@ class RedisQuota:
 
     def _call_soon(self) -> None:
         """Have what ended told: at once if others wait or we do, else with what comes next."""
-        if self._waiting() or (self._reply is not None and self._reply.contended):
+        if self._holdings.waiting or (self._reply is not None and self._reply.contended):
             self._urgent.set()
         elif self._linger is None:
             self._linger = self._loop.call_later(_LINGER_S, self._linger_ended)
 
     def _linger_ended(self) -> None:
         self._linger = None
-        if self._done:
+        if self._holdings.done:
             self._urgent.set()
 
     def _note_whether_exhausted(self, reply: Reply) -> None:
-        if not (self._waiting() and reply.quota > 0 and reply.left == 0):
+        if not (self._holdings.waiting and reply.quota > 0 and reply.left == 0):
             self._exhausted = False
         elif not self._exhausted:
             self._exhausted = True
@@ -470,10 +399,10 @@ class RedisQuota:
     def _grant_alone(self) -> None:
         """Grant all that this process may send without the others, and look again in time."""
         now = self._loop.time()
-        for priority in _PRIORITIES:
-            for operation in _OPERATIONS:
-                while self._local.may_send(operation, now, self._in_flight):
-                    future = self._next_waiter(operation, priority)
+        for priority in PRIORITIES:
+            for operation in OPERATIONS:
+                while self._local.may_send(operation, now, self._holdings.in_flight):
+                    future = self._holdings.next_waiter(operation, priority)
                     if future is None:
                         break
                     self._alone += 1
@@ -481,7 +410,7 @@ class RedisQuota:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting():
+        if self._holdings.waiting:
             at = self._local.look_again_at(now)
             self._timer = self._loop.call_at(at, self._look_again)
 
@@ -497,11 +426,11 @@ class RedisQuota:
             await link.connect(self._granted, self._not_heard)
             began_at = self._loop.time()
             ask = self._ask()
-            told, self._done = self._done, []
+            told = self._holdings.take_done()
             try:
                 reply = await link.call(ask)
             except LinkError:
-                self._done = told + self._done
+                self._holdings.not_told(told)
                 raise
         except BaseException:
             await link.aclose()
@@ -513,7 +442,7 @@ class RedisQuota:
         self._take(reply, began_at)
         if link.is_deaf:
             self._lose("ConnectionError")
-        elif self._done or self._waiting():
+        elif self._holdings.done or self._holdings.waiting:
             self._urgent.set()
 
     def _not_heard(self) -> None:
