@@ -81,7 +81,8 @@ class ListingDriftSeen:
 class SharedQuotaLost:
     """The server of the shared quota is out of reach; this process goes on with a share.
 
-    `share` is the part of each window it keeps to, `reason` the class of what went wrong.
+    `share` is the part of each window it keeps to (0.0: one call a window, for it does not know how
+    many others there are), `reason` the class of what went wrong.
     """
 
     share: float

@@ -536,7 +536,7 @@ async def test_the_password_is_in_no_repr_log_or_error(caplog: pytest.LogCapture
             pickle.dumps(quota)
         valkey.start()
         wrong = RedisQuota(valkey.url.replace(secret, "wrong-word"))
-        with pytest.raises(InvalidInputError, match="refuses us") as refused:
+        with pytest.raises(InvalidInputError, match="refuses the user or password") as refused:
             await wrong.open(STORE, Limits())
         assert refused.value.__cause__ is None
         assert "wrong-word" not in repr(refused.value) + str(refused.value)

@@ -1,7 +1,7 @@
 """What a process may send while the server of the shared quota is out of reach.
 
 Beside `link.py`, under `quota.py`. A process alone can't see the others, so it keeps to a share:
-of each window's units the stated one, or an even one among all processes that were last known
+of each window's units the stated one, or an even one among all processes that `roster.py` knows of
 where that is smaller, and leaves one unit to each of the others; one write and one delete at once,
 and of the reads the same share. More processes than may write at once take turns by the server's
 clock, as it was last read. The quota's state is kept up while the server is there, so that it is
@@ -13,31 +13,18 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import attrs
-
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaSnapshot, QuotaState
 from bc_attrvals.core.requests import Operation
+from bc_attrvals.shared_quota.roster import Fleetmates
 
-__all__ = ["Fleetmates", "LocalShare"]
+__all__ = ["LocalShare"]
 
 #: Before the first write alone: those of others that are on their way have time to end.
 _QUIET_S: Final = 1.0
 #: The length of a turn to write, and the end of it in which no write is begun.
 _TURN_S: Final = 2.0
 _TURN_END_S: Final = 0.5
-
-
-@attrs.frozen
-class Fleetmates:
-    """What was last heard of the processes of this store.
-
-    `rank` is ours of `count`, from 0; `clock_s` added to the loop's time is the server's clock.
-    """
-
-    count: int = 1
-    rank: int = 0
-    clock_s: float = 0.0
 
 
 class LocalShare:
@@ -59,10 +46,15 @@ class LocalShare:
 
     def begin(self, now: float, mates: Fleetmates) -> None:
         """Be on our own from now on."""
+        self.meet(mates)
+        self._writes_from = now + _QUIET_S if mates.count > 1 or not mates.is_sure else now
+
+    def meet(self, mates: Fleetmates) -> None:
+        """Reckon with these from now on."""
         self._mates = mates
-        self.share = min(self._most_share, 1 / mates.count)
+        # Whoever does not know how many there are takes one unit of each window.
+        self.share = min(self._most_share, 1 / mates.count) if mates.is_sure else 0.0
         self.state.confine(self.share, self._limits.reserve + mates.count - 1)
-        self._writes_from = now + _QUIET_S if mates.count > 1 else now
 
     def answered(self) -> None:
         """Note that some answer came: whether there is a quota is known."""

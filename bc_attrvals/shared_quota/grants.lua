@@ -2,11 +2,12 @@
 -- the order of gate.py, over all processes of the store.
 --
 -- KEYS[1] the state; ARGV[1] what a process asks and tells (MessagePack), see `Ask` in link.py.
--- Returns a `Reply` (MessagePack). All times are this server's, in milliseconds; what a process
--- tells of the past comes as an age. A call that is made twice changes nothing the second time:
--- a process says which leases it holds, and grants are numbered.
+-- Returns a `Reply` (MessagePack). Grants are told on the channel of their process, and who there is
+-- on the one that is named as the key, to all that listen. All times are this server's, in
+-- milliseconds; what a process tells of the past comes as an age. A call that is made twice changes
+-- nothing the second time: a process says which leases it holds, and grants are numbered.
 
-local VERSION = 1
+local VERSION = 2
 local EDGE = 1              -- the next window is opened this much after the last possible end
 local DRIFT = 0.05          -- ends that differ by less than this share of a window are one
 local TIE = 0.001           -- countdowns that differ by less come from one tick
@@ -16,6 +17,7 @@ local BULK_SHARE = 8        -- of so many contested grants in a row the last one
 local STAGGER = 4           -- those that wait for a moment come one after the other
 local AWAY = 400            -- so long without a call, and all processes may have been away
 local GATHER = 1000         -- so long all that come back have time to tell what they hold
+local REVIEW = 5000         -- so often it is looked whether all that have joined still listen
 local KEEP = 60000          -- the state outlives its last call by this at least
 local MANY = 1000000000
 local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
@@ -27,7 +29,8 @@ local raw = redis.call('GET', KEYS[1])
 local st = raw and cmsgpack.unpack(raw)
 local fresh = not st or st.v ~= VERSION
 if fresh then
-  st = {v = VERSION, now = now, gather = 0, turn = 0, urgent = 0, p = {}, q = {
+  st = {v = VERSION, now = now, gather = 0, turn = 0, urgent = 0, p = {}, joined = {},
+    reviewed = now, q = {
     window = 30000, left = 0, countdown = MANY, believed = 0, low = 0, high = 0, guessed = 0,
     grain = 1000, blocked = 0, sent = 0, lost = {}, bare = 0, none = false, probed = now}}
 end
@@ -40,8 +43,13 @@ if now < st.now - 5 then
     if q[name] > 0 then q[name] = q[name] + by end
   end
   for i = 1, #q.lost do q.lost[i] = q.lost[i] + by end
-  for _, one in pairs(processes) do one.ends = one.ends + by end
-  st.gather = st.gather + by
+  for _, one in pairs(processes) do
+    one.ends = one.ends + by
+    for _, lease in ipairs(one.held) do
+      if lease[4] then lease[4] = lease[4] + by end
+    end
+  end
+  st.gather, st.reviewed = st.gather + by, st.reviewed + by
 end
 local silent = now - st.now > AWAY
 st.now = now
@@ -147,8 +155,10 @@ local function settle(one, entry)
 end
 
 -- Processes whose time ran out are dead: their slots are free, their units may be spent.
+local review = now - st.reviewed > REVIEW
 for id, one in pairs(processes) do
   if one.ends <= now then
+    review = true
     for index = #one.held, 1, -1 do
       drop(one, index)
       lose(now)
@@ -202,6 +212,38 @@ if ask.leave then
     lose(now)
   end
   processes[ask.id] = nil
+end
+
+-- Who there is: all that listen, idle or not, and those that hold leases. `joined` is in order.
+local place, changed = 1, false
+while st.joined[place] and st.joined[place] < ask.id do place = place + 1 end
+if st.joined[place] == ask.id then
+  if ask.leave then
+    table.remove(st.joined, place)
+    changed = true
+  end
+elseif not ask.leave then
+  table.insert(st.joined, place, ask.id)
+  changed = true
+end
+if review or changed then
+  st.reviewed = now
+  for index = #st.joined, 1, -1 do
+    local id = st.joined[index]
+    if not processes[id]
+      and redis.call('PUBSUB', 'NUMSUB', KEYS[1] .. ':' .. id)[2] == 0 then
+      table.remove(st.joined, index)
+      changed = true
+    end
+  end
+end
+local count, rank = #st.joined, 0
+if changed then
+  -- More may listen than are known, where the state was lost: each that is not named will call.
+  count = math.max(count, redis.call('PUBLISH', KEYS[1], cmsgpack.pack({now, st.joined})))
+end
+for _, id in ipairs(st.joined) do
+  if id < ask.id then rank = rank + 1 end
 end
 
 local most, reserve = {0, 0, 0}, 0
@@ -271,7 +313,7 @@ local function grant_one()
   st.turn = st.turn + 1
   -- Of two operations of one process the one that was served is not the first next time.
   one.turn = st.turn
-  one.held[#one.held + 1] = {one.seq, op, priority}
+  one.held[#one.held + 1] = {one.seq, op, priority, now}
   out = out + 1
   busy[op] = busy[op] + 1
   q.sent = q.sent + 1
@@ -282,14 +324,15 @@ while available() > 0 and grant_one() do end
 
 local grants = {}
 for _, lease in ipairs(me.held) do
-  if lease[1] > ask.seen then grants[#grants + 1] = lease end
+  if lease[1] > ask.seen then
+    grants[#grants + 1] = {lease[1], lease[2], lease[3], now - (lease[4] or now)}
+  end
 end
 table.sort(grants, function(a, b) return a[1] < b[1] end)
 
-local count, rank, contended, first_end = 0, 0, false, now + ask.ttl
+local before, contended, first_end = 0, false, now + ask.ttl
 for id, one in pairs(processes) do
-  count = count + 1
-  if id < ask.id then rank = rank + 1 end
+  if id < ask.id then before = before + 1 end
   if id ~= ask.id then
     for kind = 1, 6 do contended = contended or one.want[kind] > 0 end
     first_end = math.min(first_end, one.ends)
@@ -310,11 +353,9 @@ if left == 0 then
   wait = math.min(wait, opens - now)
 end
 
-if next(processes) or q.quota then
-  local keep = math.max(KEEP, 2 * q.window, 2 * ask.ttl)
-  redis.call('SET', KEYS[1], cmsgpack.pack(st), 'PX', math.floor(keep))
-end
+local keep = math.max(KEEP, 2 * q.window, 2 * ask.ttl)
+redis.call('SET', KEYS[1], cmsgpack.pack(st), 'PX', math.floor(keep))
 
 return cmsgpack.pack({
-  now, grants, math.max(1, wait + rank * STAGGER), count, rank, contended, forgotten,
+  now, grants, math.max(1, wait + before * STAGGER), count, rank, contended, forgotten,
   q.quota or -1, left, math.max(0, q.high + EDGE - now)})

@@ -10,6 +10,7 @@ reach, `fallback.py` grants instead.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import re
@@ -22,7 +23,8 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.gate import Priority
-from bc_attrvals.shared_quota.fallback import Fleetmates, LocalShare
+from bc_attrvals.shared_quota.address import checked_url, place_of, url_error
+from bc_attrvals.shared_quota.fallback import LocalShare
 from bc_attrvals.shared_quota.holdings import (
     ANSWERED,
     BARE,
@@ -33,9 +35,21 @@ from bc_attrvals.shared_quota.holdings import (
     Holdings,
     Lease,
 )
-from bc_attrvals.shared_quota.link import Ask, Grant, Link, LinkError, Reply, checked_url, place_of
+from bc_attrvals.shared_quota.link import (
+    PING_S,
+    Ask,
+    Grant,
+    Hearers,
+    Joined,
+    Link,
+    LinkError,
+    Reply,
+)
+from bc_attrvals.shared_quota.roster import Roster
 
 __all__ = ["RedisQuota"]
+
+_logger = logging.getLogger(__name__)
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 
@@ -47,6 +61,10 @@ _LINGER_S: Final = 0.02
 #: So often the server is tried while it is out of reach.
 _RETRY_S: Final = 0.5
 _LONGEST_RETRY_AFTER_S: Final = 120.0
+#: A grant given so long ago ought to have been heard.
+_UNHEARD_MS: Final = 250.0
+#: What is known of the others is old when it was to be confirmed so long ago.
+_FRESH_S: Final = 2 * PING_S
 
 
 class RedisQuota:
@@ -56,20 +74,26 @@ class RedisQuota:
     serves one Store at a time. Requests at once and units of each window are counted over all of
     them; `Limits` bound each process, and the largest of all the sum. Interactive requests go
     before bulk ones across processes, and of those that wait equally the process served longest
-    ago is next, however much it has to do.
+    ago is next, however much it has to do. When the quota of a window is spent all wait for the
+    next one, interactive requests too: nothing is kept back for them.
 
     A slot is a lease: when its process dies, the others have it back within `lease_s` seconds, and
     its unit counts as spent. While the server is out of reach for `timeout_s`, each process goes on
-    with `fallback_share` of each window's units, or with an even share among the processes last
-    known, if smaller, at least one unit; with one write, one delete and that share of the reads at
-    once. Up to three processes can't have more than three PUTs at once so; more take turns. A
-    process that started without ever reaching the server knows of no others: choose the share so
-    that all together fit, and expect that more than three such processes write at once. Events
-    `SharedQuotaLost` and `SharedQuotaRegained` say when; it returns by itself.
+    with `fallback_share` of each window's units, or with an even share among all that are open
+    then, busy or idle, if that is smaller, at least one unit; with one write, one delete and that
+    share of the reads at once. Up to three processes can't have more than three PUTs at once so;
+    more take turns. The server tells all of them whenever one comes or goes, and every 5 s it is
+    seen to that they hear it: one that stood still for longer, and finds the server gone, takes one
+    unit a window. A process that started without ever reaching the server knows of no others:
+    choose the share so that all together fit, and expect that more than three such processes write
+    at once. Where one process alone is cut off, its share comes on top of what the others do.
+    Events `SharedQuotaLost` and `SharedQuotaRegained` say when; it returns by itself.
 
-    The namespace's keys hold counts and times, no token and no value. Nothing shows the URL's
-    password. Raises `InvalidInputError` for arguments that can't be, and on opening when the
-    server refuses the credentials.
+    `url` is `redis://[user:password@]host[:port][/database]`, `rediss://…` or `unix://…/socket`,
+    with what is special in user and password percent-encoded. The namespace's keys hold counts and
+    times, no token and no value. Nothing shows the URL's password. Raises `InvalidInputError` for
+    arguments that can't be; opening does when the server refuses user or password, has no such
+    database, or is none. One that is out of reach is no error.
     """
 
     def __init__(
@@ -103,7 +127,7 @@ class RedisQuota:
         self._link: Link | None = None
         self._seen = 0
         self._alone = 0
-        self._mates = Fleetmates()
+        self._roster = Roster(hold_s=self._lease_s, fresh_s=_FRESH_S + 2 * self._timeout_s)
         self._reply: Reply | None = None
         self._replied_at = -math.inf
         self._confirmed_at = -math.inf
@@ -155,8 +179,8 @@ class RedisQuota:
     async def open(self, store_hash: str, limits: Limits) -> None:
         """Bind to the running loop and to one store, and connect, or go on without.
 
-        Raises `InvalidInputError` when the server refuses the credentials, `StoreStateError` when
-        it is open already.
+        Raises `InvalidInputError` when what answers can never do: it refuses the user or password,
+        has no such database, is no Redis. `StoreStateError` when it is open already.
         """
         if self._task is not None:
             raise StoreStateError("a RedisQuota serves one Store at a time")
@@ -164,21 +188,25 @@ class RedisQuota:
         self._loop = asyncio.get_running_loop()
         # The braces keep all keys of a store in one place of a cluster.
         self._key = f"{self._namespace}:{{{store_hash}}}"
+        failed: LinkError | None = None
         try:
             await self._connect()
         except LinkError as error:
-            if error.refused:
-                message = f"the server of the shared quota refuses us ({error.kind})"
-                raise InvalidInputError(message, field="url") from None
-            self._task = self._loop.create_task(self._run())
-            self._lose(error.kind)
-        else:
-            self._task = self._loop.create_task(self._run())
+            failed = error
+        if failed is not None and failed.refusal is not None:
+            raise url_error(failed.refusal)
+        self._task = self._loop.create_task(self._run())
+        if failed is not None:
+            self._lose(failed.kind)
+        elif self._link is not None and self._link.is_deaf:
+            self._lose("ConnectionError")
 
     async def acquire(self, operation: Operation, priority: Priority) -> object:
         """Wait for a slot and a unit, and return their lease.
 
-        Raises `StoreStateError` when it is closed. Cancelled, it leaves nothing taken.
+        Interactive requests go before bulk ones, and wait for the next window as those do when the
+        quota of this one is spent: no unit is kept back for them (`Limits.reserve` keeps units for
+        other apps). Raises `StoreStateError` when it is closed. Cancelled, it leaves nothing taken.
         """
         if self._task is None:
             raise _closed_error()
@@ -237,15 +265,26 @@ class RedisQuota:
 
     async def _run(self) -> None:
         while True:
-            if self._is_lost:
-                await self._regain()
-            await self._urgent.wait()
-            # What an answer sets free is mostly wanted again within some turns of the loop.
-            for _ in range(3):
-                await asyncio.sleep(0)
-            self._urgent.clear()
-            if not self._is_lost:
-                await self._call()
+            try:
+                await self._step()
+            except Exception as error:  # noqa: BLE001 - whatever it is, work goes on without it
+                # Its words and its frames may hold the address.
+                _logger.error(  # noqa: TRY400
+                    "the shared quota failed: %s", type(error).__name__
+                )
+                self._lose(type(error).__name__)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _step(self) -> None:
+        if self._is_lost:
+            await self._regain()
+        await self._urgent.wait()
+        # What an answer sets free is mostly wanted again within some turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self._urgent.clear()
+        if not self._is_lost:
+            await self._call()
 
     async def _call(self) -> None:
         assert self._link is not None
@@ -293,8 +332,10 @@ class RedisQuota:
         self._reply, self._replied_at, self._confirmed_at = reply, now, began_at
         # The way there took less than there and back; the longest of late, forgotten slowly.
         self._slack_s = max(now - began_at, self._slack_s * 0.9)
-        self._mates = Fleetmates(reply.processes, reply.rank, reply.now_ms / 1000 - now)
+        self._roster.heard(reply.processes, reply.rank, reply.now_ms / 1000, now)
         for grant in reply.grants:
+            if grant.seq > self._seen and grant.age_ms > _UNHEARD_MS:
+                self._doubt()
             self._granted(grant)
         renewal_s = self._ttl_s / _RENEWALS
         if self._holdings.waiting:
@@ -315,6 +356,7 @@ class RedisQuota:
         now = self._loop.time()
         if grant.seq > self._seen + 1 or now - self._confirmed_at > self._ttl_s:
             # One was missed, or this process has slept too long to hold anything: ask.
+            self._doubt()
             self._urgent.set()
             return
         self._seen = grant.seq
@@ -333,6 +375,25 @@ class RedisQuota:
         if self._due is not None:
             self._due.cancel()
         self._due = None if when is None else self._loop.call_at(when, self._urgent.set)
+
+    def _joined(self, joined: Joined) -> None:
+        """Take who there is, from the channel."""
+        if self._process not in joined.ids:
+            # The server has forgotten us: say that we are there too.
+            self._roster.confirmed(self._loop.time())
+            self._urgent.set()
+            return
+        now, rank = self._loop.time(), joined.ids.index(self._process)
+        self._roster.heard(len(joined.ids), rank, joined.now_ms / 1000, now)
+        if self._is_lost:
+            self._local.meet(self._roster.known(now))
+
+    def _alive(self) -> None:
+        self._roster.confirmed(self._loop.time())
+
+    def _doubt(self) -> None:
+        if self._link is not None:
+            self._link.doubt()
 
     def _begin(self, number: int, operation: Operation, priority: Priority, now: float) -> Lease:
         self._local.state.take()
@@ -391,7 +452,7 @@ class RedisQuota:
             return
         now = self._loop.time()
         self._lost_since = now
-        self._local.begin(now, self._mates)
+        self._local.begin(now, self._roster.known(now))
         self._emit(SharedQuotaLost(self._local.share, kind))
         self._urgent.set()
         self._grant_alone()
@@ -423,7 +484,11 @@ class RedisQuota:
         """Connect and tell what is held. Raises `LinkError`, with nothing left behind."""
         link = Link(self._url, self._key, self._process, self._timeout_s)
         try:
-            await link.connect(self._granted, self._not_heard)
+            await link.connect(
+                Hearers(
+                    granted=self._granted, joined=self._joined, alive=self._alive, lost=self._lose
+                )
+            )
             began_at = self._loop.time()
             ask = self._ask()
             told = self._holdings.take_done()
@@ -445,10 +510,10 @@ class RedisQuota:
         elif self._holdings.done or self._holdings.waiting:
             self._urgent.set()
 
-    def _not_heard(self) -> None:
-        self._lose("ConnectionError")
-
     async def _regain(self) -> None:
+        # What was heard last of the others may not have been read yet.
+        for _ in range(3):
+            await asyncio.sleep(0)
         link, self._link = self._link, None
         if link is not None:
             await link.aclose()

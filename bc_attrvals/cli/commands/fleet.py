@@ -119,7 +119,7 @@ def fleet(
 def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
     if not settings.shared_quota:
         return None
-    from bc_attrvals.shared_quota.link import checked_url
+    from bc_attrvals.shared_quota.address import checked_url
 
     # Workers started here inherit it; it may hold a password, and so is in no job.
     os.environ[_SHARED_QUOTA] = checked_url(settings.shared_quota)
