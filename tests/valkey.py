@@ -29,7 +29,8 @@ class Valkey:
 
     PASSWORD = "p4ssw0rd"
 
-    def __init__(self, *, password: bool = False) -> None:
+    def __init__(self, *, password: bool = False, socket_path: Path | None = None) -> None:
+        self._socket_path = socket_path
         self._directory = tempfile.TemporaryDirectory(prefix="valkey-")
         self._password = self.PASSWORD if password else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,6 +47,8 @@ class Valkey:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         if self._password:
             options += ["--requirepass", self._password]
+        if self._socket_path is not None:
+            options += ["--unixsocket", str(self._socket_path.resolve())]
         self._process = subprocess.Popen(
             [_binary(), *options, "--dir", self._directory.name],
             stdout=subprocess.DEVNULL,

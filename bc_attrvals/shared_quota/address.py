@@ -20,7 +20,7 @@ _OPTIONS: Final = {"db", "username", "password", "client_name"}
 _ENCODED: Final = (
     "in user and password '/', '?', '#' and '@' must be written as %2F, %3F, %23 and %40"
 )
-_HOST: Final = re.compile(r"[^\x00-\x20\x7f/?#@\\]*")
+_HOST: Final = re.compile(r"[^\x00-\x20\x7f/?#@\\]{0,253}")
 _DATABASE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 

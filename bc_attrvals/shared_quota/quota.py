@@ -384,7 +384,7 @@ class RedisQuota:
             self._urgent.set()
             return
         now, rank = self._loop.time(), joined.ids.index(self._process)
-        self._roster.heard(len(joined.ids), rank, joined.now_ms / 1000, now)
+        self._roster.heard(len(joined.ids), rank, joined.now_ms / 1000, now, lay=True)
         if self._is_lost:
             self._local.meet(self._roster.known(now))
 
@@ -482,7 +482,8 @@ class RedisQuota:
 
     async def _connect(self) -> None:
         """Connect and tell what is held. Raises `LinkError`, with nothing left behind."""
-        link = Link(self._url, self._key, self._process, self._timeout_s)
+        # From here on, for `close` to find it where closing it here is interrupted.
+        self._link = link = Link(self._url, self._key, self._process, self._timeout_s)
         try:
             await link.connect(
                 Hearers(
@@ -500,7 +501,6 @@ class RedisQuota:
         except BaseException:
             await link.aclose()
             raise
-        self._link = link
         lost_since, self._lost_since = self._lost_since, None
         if lost_since is not None:
             self._emit(SharedQuotaRegained(self._loop.time() - lost_since, reply.forgotten))
@@ -514,9 +514,8 @@ class RedisQuota:
         # What was heard last of the others may not have been read yet.
         for _ in range(3):
             await asyncio.sleep(0)
-        link, self._link = self._link, None
-        if link is not None:
-            await link.aclose()
+        if self._link is not None:
+            await self._link.aclose()
         while True:
             try:
                 await self._connect()

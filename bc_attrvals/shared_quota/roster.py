@@ -49,14 +49,22 @@ class Roster:
         self._before_until = -math.inf
         self._confirmed_at = -math.inf
 
-    def heard(self, count: int, rank: int, server_s: float, now: float) -> None:
-        """Take what the server told at `server_s`, unless something newer was heard before."""
+    def heard(
+        self, count: int, rank: int, server_s: float, now: float, *, lay: bool = False
+    ) -> None:
+        """Take what the server told at `server_s`, unless something newer was heard before.
+
+        `lay` says that nobody knows how long it lay unread, so that it tells the time badly.
+        """
         self.confirmed(now)
         if self._told_at_s - _SET_BACK_S < server_s < self._told_at_s:
             return
+        clock_s = server_s - now
+        if lay and server_s >= self._told_at_s > -math.inf:
+            clock_s = max(clock_s, self._newest.clock_s)
         believed, before = self._believed(now), self._newest
         self._told_at_s = server_s
-        self._newest = Fleetmates(count, rank, server_s - now)
+        self._newest = Fleetmates(count, rank, clock_s)
         if count >= believed.count:
             self._before = None
         elif count < before.count:
