@@ -16,7 +16,13 @@ import aiohttp
 import pytest
 
 from bc_attrvals import AttributeValueFilter, AuthenticationError
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import (
+    ConnectionFailedError,
+    InvalidInputError,
+    JournalError,
+    ListingDriftError,
+    StoreStateError,
+)
 from bc_attrvals.sandbox import Sandbox
 
 from . import fleet_sources
@@ -271,6 +277,39 @@ async def test_jobs_on_one_store_run_one_after_the_other(client: Any) -> None:
         order = [one.job.name async for one in run_jobs(client, jobs)]
         assert order == ["job0", "job1", "job2"]
         assert sandbox.peak_in_flight("upsert") <= 3
+
+
+async def test_a_result_tells_how_long_the_shared_quota_was_out_of_reach(client: Any) -> None:
+    async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
+        quota = fleet_sources.nowhere
+        jobs = [
+            job_of(sandbox, access_token=TOKENS, shared_quota=quota, name="shared"),
+            job_of(sandbox, access_token=TOKENS, store_hash="none", name="refused"),
+        ]
+        results = await all_of(client, *jobs)
+        assert results["shared"].ok
+        assert results["shared"].seconds is not None
+        assert 0 < results["shared"].without_shared_quota_s <= results["shared"].seconds
+        assert results["refused"].without_shared_quota_s == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (JournalError("held"), False),
+        (InvalidInputError("bad"), False),
+        (StoreStateError("closed"), False),
+        (ValueError("of the source"), False),
+        (None, False),
+        (ConnectionFailedError("nobody"), True),
+        (ListingDriftError("again"), True),
+    ],
+)
+def test_refused_is_what_the_service_or_the_way_to_it_ended(
+    error: Exception | None, refused: bool
+) -> None:
+    job = Job(store_hash="abc", access_token=TOKENS, source=values)
+    assert JobResult(job=job, error=error).refused is refused
 
 
 async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path: Path) -> None:

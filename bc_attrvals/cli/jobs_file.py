@@ -1,4 +1,4 @@
-"""Reads JOBS.toml, the description of a fleet, and checks all of it before anything starts.
+"""Reads JOBS.toml, the description of a fleet, and checks what it says before anything starts.
 
 `[defaults]` holds fields for all jobs, each `[[jobs]]` those of one; paths are relative to the
 file. An error names the file and the field. There is no token in it: `token_env` names a variable.
@@ -6,13 +6,17 @@ file. An error names the file and the field. There is no token in it: `token_env
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from bc_attrvals.cli.files import FileError
+from bc_attrvals.cli.layout import file_format
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
@@ -67,12 +71,15 @@ def read_jobs(path: str, *, shared_quota: EnvironmentVariable | None) -> list[Jo
 
 def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
     try:
-        text = Path(path).read_bytes().decode()
+        # Editors of some systems put a mark before the first line.
+        text = Path(path).read_bytes().decode("utf-8-sig")
         document = tomllib.loads(text)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: no TOML: {error}") from None
+    except RecursionError:
+        raise FileError(f"{path}: no TOML of ours: it is nested too deeply") from None
     unknown = set(document) - {"defaults", "jobs"}
     if unknown:
         raise FileError(f"{path}: {min(unknown)}: unknown; there are [defaults] and [[jobs]]")
@@ -89,14 +96,12 @@ def _check(table: Mapping[str, Any]) -> None:
     for field, value in table.items():
         if field not in _FIELDS:
             raise _Bad(field, "unknown field")
-        if field in _TEXTS and not (isinstance(value, str) and value):
-            raise _Bad(field, "must be a string, not empty")
+        if field in _TEXTS:
+            _check_text(field, value)
         if field in _FLAGS and not isinstance(value, bool):
             raise _Bad(field, "must be true or false")
         if field in _IDS:
             _check_ids(field, value)
-        if field == "format" and value not in _FORMATS:
-            raise _Bad(field, f"must be one of {', '.join(_FORMATS)}")
         if field == "columns" and not (
             isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
         ):
@@ -105,6 +110,22 @@ def _check(table: Mapping[str, Any]) -> None:
             if not isinstance(value, dict) or not value:
                 raise _Bad(field, "must be a table of attribute ids by column")
             _check_ids(field, list(value.values()))
+
+
+def _check_text(field: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise _Bad(field, "must be a string, not empty")
+    if "\0" in value:
+        raise _Bad(field, "must not hold the character NUL")
+    if field == "token_env" and "=" in value:
+        raise _Bad(field, "must be the name of a variable")
+    if field == "format" and value not in _FORMATS:
+        raise _Bad(field, f"must be one of {', '.join(_FORMATS)}")
+    if field == "encoding":
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise _Bad(field, "is none that is known here") from None
 
 
 def _check_ids(field: str, value: object) -> None:
@@ -122,11 +143,16 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         if field not in table:
             raise _Bad(field, "missing")
     path = folder / table["source"]
-    if not path.is_file():
-        raise _Bad("source", f"{path} is no file")
+    _check_place("source", path.is_file, f"{path} is no file")
+    try:
+        file_format(table["source"], table.get("format"))
+    except click.ClickException as error:
+        raise _Bad("format", error.format_message()) from None
     journal = None if "journal" not in table else folder / table["journal"]
-    if journal is not None and not journal.parent.is_dir():
-        raise _Bad("journal", f"{journal.parent} is no directory")
+    if journal is not None:
+        parent = journal.parent
+        _check_place("journal", parent.is_dir, f"{parent} is no directory")
+        _check_place("journal", lambda: not journal.is_dir(), f"{journal} is a directory")
     source = FileSource(
         # The workers may stand elsewhere.
         path=str(path.resolve()),
@@ -148,6 +174,16 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         shared_quota=shared_quota,
         name=table.get("name", table["store_hash"]),
     )
+
+
+def _check_place(field: str, is_good: Callable[[], bool], problem: str) -> None:
+    try:
+        good = is_good()
+    except OSError as error:
+        # As for a name that is too long.
+        raise _Bad(field, error.strerror or str(error)) from None
+    if not good:
+        raise _Bad(field, problem)
 
 
 def _scope(table: Mapping[str, Any]) -> AttributeValueFilter | None:

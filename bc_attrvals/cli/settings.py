@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from bc_attrvals.cli.text import one_line
+from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.gate import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
 
@@ -24,6 +25,7 @@ __all__ = [
     "output_options",
     "pass_settings",
     "shared_quota_option",
+    "warn",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,13 +59,15 @@ class Settings:
         if not self.access_token:
             message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
             raise click.UsageError(message)
-        return Store(
+        store = Store(
             self.store_hash,
             self.access_token,
             base_url=self.url or DEFAULT_BASE_URL,
             user_agent=_USER_AGENT,
             quota=self._quota(),
         )
+        store.subscribe(_warn_of_quota)
+        return store
 
     def _quota(self) -> Quota | None:
         if not self.shared_quota:
@@ -85,6 +89,23 @@ class Settings:
         """Say something in passing, on stderr."""
         if not self.quiet:
             click.echo(one_line(text), err=True)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what should be known though the work goes on, with `--quiet` too."""
+    click.echo(one_line(f"Warning: {text}"), err=True)
+
+
+def _warn_of_quota(event: Event) -> None:
+    if isinstance(event, SharedQuotaLost):
+        share = f"{event.share:.0%}" if event.share else "one call"
+        warn(
+            f"the server of the shared quota is out of reach ({event.reason}); "
+            f"going on with {share} of each window"
+        )
+    elif isinstance(event, SharedQuotaRegained):
+        known = ", and had forgotten everything" if event.forgotten else ""
+        warn(f"the server of the shared quota is back after {event.lost_s:.1f} s{known}")
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)

@@ -18,12 +18,20 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.scope import Scope
-from bc_attrvals.errors import BCAttrValsError, InvalidInputError
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    InvalidInputError,
+    JournalError,
+    PartialFailureError,
+    StoreStateError,
+)
 from bc_attrvals.report import SyncReport
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
 
 __all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
 
+#: Errors that neither the service nor the way to it is behind.
+_OURS: Final = (InvalidInputError, JournalError, PartialFailureError, StoreStateError)
 #: It opens nothing; it is there for the checks of a Store that is never entered.
 _NO_TOKEN: Final = "-"  # noqa: S105
 
@@ -209,6 +217,12 @@ class JobResult:
 
     Among the errors are Dask's own, such as `KilledWorker`. `seconds` is the time of the last run,
     `worker` the address it was on; both are None where no run ended.
+
+    `without_shared_quota_s` says for how many of the seconds it kept to a share of its own, for the
+    server of its `shared_quota` was out of reach; 0.0 is never (or no run ended).
+
+    No error of ours holds a secret. One that the job's own `source` raised is given as it is, with
+    its own words, which hold whatever that source puts into them: a token too.
     """
 
     job: Job
@@ -216,6 +230,7 @@ class JobResult:
     error: BaseException | None = attrs.field(default=None, eq=False)
     seconds: float | None = None
     worker: str | None = None
+    without_shared_quota_s: float = 0.0
 
     @property
     def store_hash(self) -> str:
@@ -230,6 +245,4 @@ class JobResult:
     @property
     def refused(self) -> bool:
         """True when the service or the way to it ended the job."""
-        return isinstance(self.error, BCAttrValsError) and not isinstance(
-            self.error, InvalidInputError
-        )
+        return isinstance(self.error, BCAttrValsError) and not isinstance(self.error, _OURS)

@@ -28,6 +28,7 @@ from bc_attrvals.errors import (
     PermissionDeniedError,
     StoreSuspendedError,
 )
+from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.fleet.jobs import FileSource, Function, Job
 from bc_attrvals.report import SyncReport
 from bc_attrvals.store import Store
@@ -66,6 +67,29 @@ class Done:
     seconds: float
     report: SyncReport | None = None
     error: BCAttrValsError | None = None
+    without_shared_quota_s: float = 0.0
+
+
+class _Absence:
+    """How long the server of the shared quota was out of reach, by a Store's events."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        since = self._since
+        return self._seconds + (0.0 if since is None else time.monotonic() - since)
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, SharedQuotaLost) and self._since is None:
+            self._since = time.monotonic()
+        elif isinstance(event, SharedQuotaRegained):
+            self.end()
+
+    def end(self) -> None:
+        self._seconds, self._since = self.seconds, None
 
 
 async def work(job: Job, key: str) -> Done:
@@ -74,7 +98,8 @@ async def work(job: Job, key: str) -> Done:
 
     worker = get_worker()
     began_at = time.monotonic()
-    running = asyncio.create_task(_run(job))
+    absence = _Absence()
+    running = asyncio.create_task(_run(job, absence))
     try:
         while not (await asyncio.wait([running], timeout=_LOOK_S))[0]:
             if not _is_wanted(worker, key):
@@ -87,7 +112,8 @@ async def work(job: Job, key: str) -> Done:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    return Done(worker.address, time.monotonic() - began_at, report, error)
+    seconds = time.monotonic() - began_at
+    return Done(worker.address, seconds, report, error, absence.seconds)
 
 
 def _is_wanted(worker: Worker, key: str) -> bool:
@@ -95,11 +121,11 @@ def _is_wanted(worker: Worker, key: str) -> bool:
     return task is not None and task.state != "cancelled"
 
 
-async def _run(job: Job) -> SyncReport:
+async def _run(job: Job, absence: _Absence) -> SyncReport:
     gives_up_at = time.monotonic() + _JOURNAL_PATIENCE_S
     while True:
         try:
-            return await _sync(job)
+            return await _sync(job, absence)
         except JournalError as error:
             if not _is_held(error) or time.monotonic() >= gives_up_at:
                 raise
@@ -112,7 +138,7 @@ def _is_held(error: JournalError) -> bool:
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-async def _sync(job: Job) -> SyncReport:
+async def _sync(job: Job, absence: _Absence) -> SyncReport:
     assert not callable(job.access_token)
     token = await _foreign(job.access_token.resolve, job.store_hash)
     quota = None
@@ -130,14 +156,18 @@ async def _sync(job: Job) -> SyncReport:
         timeout=job.timeout_s,
         quota=quota,
     )
-    async with store, aclosing(_items(job)) as items:
-        return await store.attribute_values.sync(
-            items,
-            scope=job.scope,
-            prune=job.prune,
-            journal=job.journal,
-            allow_empty=job.allow_empty,
-        )
+    store.subscribe(absence.hear)
+    try:
+        async with store, aclosing(_items(job)) as items:
+            return await store.attribute_values.sync(
+                items,
+                scope=job.scope,
+                prune=job.prune,
+                journal=job.journal,
+                allow_empty=job.allow_empty,
+            )
+    finally:
+        absence.end()
 
 
 async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:

@@ -122,6 +122,15 @@ class Hearers:
     alive: Callable[[], None]
     lost: Callable[[str], None]
 
+    @classmethod
+    def nobody(cls) -> Hearers:
+        """Return those of a connection that is made to see whether it can be."""
+
+        def ignore(*args: object) -> None:
+            del args
+
+        return cls(granted=ignore, joined=ignore, alive=ignore, lost=ignore)
+
 
 class Link:
     """One connection for calls and one that listens. Bound to the running loop."""
@@ -177,7 +186,7 @@ class Link:
         await self._guarded(self._open(self._redis))
         assert self._pubsub is not None
         self._tasks = [
-            asyncio.create_task(self._until_it_fails(work(self._pubsub, hearers), hearers))
+            asyncio.create_task(self._until_it_fails(work, self._pubsub, hearers))
             for work in (self._listen, self._see_that_it_hears)
         ]
 
@@ -220,9 +229,14 @@ class Link:
                     continue
         self._pubsub = self._redis = None
 
-    async def _until_it_fails(self, work: Awaitable[None], hearers: Hearers) -> None:
+    async def _until_it_fails(
+        self,
+        work: Callable[[PubSub, Hearers], Awaitable[None]],
+        pubsub: PubSub,
+        hearers: Hearers,
+    ) -> None:
         try:
-            await _translated(work)
+            await _translated(work(pubsub, hearers))
         except LinkError as error:
             if not self.is_deaf:
                 self.is_deaf = True

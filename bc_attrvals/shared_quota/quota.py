@@ -176,6 +176,24 @@ class RedisQuota:
             return self._local.snapshot(now)
         return QuotaSnapshot(reply.quota, reply.left, resets_in_s)
 
+    async def check(self) -> None:
+        """Connect once and let go again, to learn before the work whether the address can do.
+
+        Raises `InvalidInputError` as opening does. A server that is out of reach is no error, for
+        it may come back.
+        """
+        key = f"{self._namespace}:check"
+        failed: LinkError | None = None
+        link = Link(self._url, key, os.urandom(8).hex(), self._timeout_s)
+        try:
+            await link.connect(Hearers.nobody())
+        except LinkError as error:
+            failed = error
+        finally:
+            await link.aclose()
+        if failed is not None and failed.refusal is not None:
+            raise url_error(failed.refusal)
+
     async def open(self, store_hash: str, limits: Limits) -> None:
         """Bind to the running loop and to one store, and connect, or go on without.
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +59,15 @@ attribute_ids = [1]
         (GOOD + GOOD, "jobs[1].name: the same as of jobs[0]"),
         ("[defaults]\nprune = 1\n" + GOOD, "defaults.prune: must be true or false"),
         (GOOD, "jobs[0].token_env: the variable FLEET_CLI_TOKEN is not set"),
+        ("\ufeff" + GOOD, "jobs[0].token_env: the variable FLEET_CLI_TOKEN is not set"),
+        (GOOD.replace('"FLEET_CLI_TOKEN"', '"A=B"'), "jobs[0].token_env: must be the name"),
+        (GOOD.replace('"FLEET_CLI_TOKEN"', '"A\\u0000"'), "jobs[0].token_env: must not hold"),
+        (GOOD + 'journal = "a\\u0000b"', "jobs[0].journal: must not hold the character NUL"),
+        (GOOD + 'journal = "."', "is a directory"),
+        (GOOD + f'journal = "{"a/" * 4_000}b"', "jobs[0].journal: "),
+        (GOOD + 'encoding = "nope"', "jobs[0].encoding: is none"),
+        (GOOD.replace('"values.csv"', '"jobs.toml"'), "jobs[0].format: "),
+        ("x = " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
     ],
 )
 def test_what_can_not_be_is_told_by_file_and_field(served, tmp_path, text, told) -> None:
@@ -61,6 +75,7 @@ def test_what_can_not_be_is_told_by_file_and_field(served, tmp_path, text, told)
     result = served.run("fleet", path)
     assert result.exit_code == 2, result.stderr
     assert told in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
     assert served.sandbox.requests.seen == 0
 
 
@@ -122,7 +137,86 @@ def test_commands_share_a_quota_when_told_to(served, tmp_path) -> None:
         assert (result.exit_code, served.values()) == (0, {(1, 1): "a", (2, 1): "b"})
         with Redis.from_url(valkey.url) as redis:
             assert redis.keys() == [b"bc_attrvals:{sandbox}"]
-        refused = served.run("count", "--shared-quota", valkey.url.replace("p4ss", "wrong"))
-        assert refused.exit_code == 2
-        assert "wrong" not in refused.stderr
+        for url, told in (
+            (valkey.url.replace("p4ss", "wrong"), "refuses the user or password"),
+            (valkey.url.replace("/0", "/99"), "no database of that number"),
+            (served.sandbox.url.replace("http", "redis"), "neither Redis nor Valkey"),
+        ):
+            write_jobs(tmp_path, GOOD.replace("FLEET_CLI_TOKEN", "PATH"))
+            for command in (("count",), ("fleet", tmp_path / "jobs.toml")):
+                refused = served.run(*command, "--shared-quota", url)
+                assert refused.exit_code == 2, refused.stderr
+                assert refused.stderr.startswith("Error: url of the shared quota: ")
+                assert told in refused.stderr
+                assert "wrong" not in refused.stderr
         assert served.run("count", "--shared-quota", "http://:hid@den").exit_code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--quiet",)])
+def test_a_shared_quota_out_of_reach_is_told_of_on_stderr(served, tmp_path, options) -> None:
+    write_jobs(tmp_path, "")
+    url = "redis://:hidden@127.0.0.1:9"
+    result = served.run("upsert", tmp_path / "values.csv", "--shared-quota", url, *options)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: the server of the shared quota is out of reach (Conn")
+    assert "going on with 25% of each window" in result.stderr
+    assert "Warning" not in result.stdout
+    assert "hidden" not in result.stderr + result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_to_all_of_a_fleet_is_told_in_one_word_and_leaves_nobody(serve, tmp_path) -> None:
+    with serve(store_hash="abc", latency_ms=50) as one, Valkey() as valkey:
+        valkey.stop()
+        path = write_jobs(tmp_path, GOOD + f'url = "{one.sandbox.url}"\n')
+        rows = "".join(f"{customer},1,v\n" for customer in range(1, 8_000))
+        (tmp_path / "values.csv").write_text("customer_id,attribute_id,value\n" + rows)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bc_attrvals", "fleet", str(path), "--workers", "1"],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "FLEET_CLI_TOKEN": "s3cret-token",
+                "BIGCOMMERCE_SHARED_QUOTA": valkey.url,
+            },
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            wait_until(lambda: one.sandbox.requests.seen > 3)
+            assert {address for address, _ in listeners(process.pid)} == {"127.0.0.1"}
+            assert 8787 not in {port for _, port in listeners(process.pid)}
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def listeners(session: int) -> set[tuple[str, int]]:
+    """Return where processes of a session listen, as Linux tells."""
+    inodes = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.getsid(int(process.name)) == session:
+                inodes |= {str(one.readlink()) for one in (process / "fd").iterdir()}
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            words = line.split()
+            address, port = words[1].split(":")
+            if words[3] == "0A" and f"socket:[{words[9]}]" in inodes:
+                raw = bytes.fromhex(address)
+                places = (raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
+                found.add((socket.inet_ntop(family, b"".join(places)), int(port, 16)))
+    return found

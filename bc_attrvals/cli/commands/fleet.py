@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
@@ -16,7 +19,13 @@ import msgspec
 
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.jobs_file import read_jobs
-from bc_attrvals.cli.settings import Settings, output_options, pass_settings, shared_quota_option
+from bc_attrvals.cli.settings import (
+    Settings,
+    output_options,
+    pass_settings,
+    shared_quota_option,
+    warn,
+)
 from bc_attrvals.cli.text import counted, examples, one_line
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
 
@@ -72,8 +81,10 @@ def fleet(
     journal = "abc123.db"             # on a path all workers share: a killed job goes on
     name, format, encoding, columns, customer_column, attributes, allow_empty
 
-    All of it is checked before anything starts. Exit status 0: all stores are as desired; 1: some
-    are not; 2: bad usage or input; 3: every job was refused, or the scheduler is out of reach.
+    Before anything starts it is checked that every field can be, that files and folders are there
+    and, without --scheduler, that the variables are set. What is in the files and journals, and
+    whether tokens are good, shows when a job runs. Exit status 0: all stores are as desired; 1:
+    some are not; 2: bad usage or input; 3: every job was refused, or the scheduler is out of reach.
     With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
     """  # noqa: D301 - click's mark for lines left as they are
     if scheduler is not None and workers is not None:
@@ -92,6 +103,10 @@ def fleet(
 
     async def work(stopper: Stopper) -> None:
         del stopper
+        if scheduler is None and settings.shared_quota:
+            from bc_attrvals.shared_quota import RedisQuota
+
+            await RedisQuota(settings.shared_quota).check()
         async with _client(scheduler, workers or 2) as client:
             with board:
                 async with aclosing(run_jobs(client, jobs, retries=retries)) as results:
@@ -144,12 +159,15 @@ async def _client(scheduler: str | None, workers: int) -> AsyncIterator[Any]:
     async with AsyncExitStack() as stack:
         address: Any = scheduler
         if scheduler is None:
+            stack.enter_context(_interrupts_kept_from_children())
             address = await stack.enter_async_context(
                 LocalCluster(
                     n_workers=workers,
                     threads_per_worker=_JOBS_A_WORKER,
                     host="127.0.0.1",
-                    dashboard_address=None,
+                    # With None there is one too, on a port that is known to all.
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
                     asynchronous=True,
                     silence_logs=logging.CRITICAL,
                 )
@@ -161,6 +179,31 @@ async def _client(scheduler: str | None, workers: int) -> AsyncIterator[Any]:
         except (OSError, TimeoutError, ValueError) as error:
             raise _UnreachableError(f"scheduler {scheduler}: {one_line(str(error))}") from None
         yield client
+
+
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Have processes that are started meanwhile never hear of Ctrl-C, which goes to all of a group.
+
+    A blocked signal stays so in every child, from its first moment on. Here another thread takes
+    it, and the event loop hears of it as ever; the children are ended in order.
+    """
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # It is started by the first child, and would let the signal through again.
+    resource_tracker.ensure_running()
+    done = threading.Event()
+    hearing = threading.Thread(target=done.wait, daemon=True, name="hears-interrupts")
+    hearing.start()
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        mask(signal.SIG_SETMASK, before)
+        done.set()
+        hearing.join()
 
 
 class _UnreachableError(click.ClickException):
@@ -207,6 +250,11 @@ class _Board:
         self.good += result.ok
         self._refused += result.refused
         report = result.report
+        if result.without_shared_quota_s:
+            warn(
+                f"{result.job.name}: the server of the shared quota was out of reach for "
+                f"{result.without_shared_quota_s:.1f} s; the job went on with a share of its own"
+            )
         if self._settings.json:
             counts = {} if report is None else attrs.asdict(report, filter=_is_plain)
             line = {
@@ -215,6 +263,7 @@ class _Board:
                 "ok": result.ok,
                 "error": _told(result),
                 "seconds": result.seconds,
+                "without_shared_quota_s": round(result.without_shared_quota_s, 3),
                 **counts,
             }
             click.echo(msgspec.json.encode(line).decode())
