@@ -374,7 +374,7 @@ async def test_what_a_dead_process_held_comes_back_within_the_lease_time(shared:
             await dying.acquire(WRITE, BULK)
         # As a SIGKILL leaves it: nothing is said any more.
         dying._task.cancel()
-        dying._due.cancel()
+        dying._bell.close()
         died_at = time.monotonic()
         tasks = asking(living, WRITE, BULK, 2)
         await until(lambda: len(granted(tasks)) == 2)

@@ -1,11 +1,13 @@
 """One store's quota and its three PUTs at once, shared by all processes that work on it.
 
     RedisQuota (quota.py)     queues requests, one task that calls, on its own if it must
+      options.py              its arguments
       holdings.py             what the process holds, waits for and has to tell
+      bell.py                 when the server is to be called
       link.py, address.py     the wire to the server, and where it is
       grants.lua              in the server: who may send now, and what the answers taught
       roster.py               who else there is, heard from the server
-      fallback.py             what one process may send without the others
+      fallback.py, alone.py   what one process may send without the others, and who gets it
 
 It is given as `Store(quota=...)`, behind the scheduler's gate, and needs `bc_attrvals[redis]`: a
 Redis of version 6 and up or a Valkey, one server or one with replicas. On a Redis Cluster a grant

@@ -14,8 +14,9 @@ import math
 from typing import Final
 
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.quota import QuotaSnapshot, QuotaState
+from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, QuotaState
 from bc_attrvals.core.requests import Operation
+from bc_attrvals.shared_quota.holdings import UNANSWERED, UNSENT
 from bc_attrvals.shared_quota.roster import Fleetmates
 
 __all__ = ["LocalShare"]
@@ -56,9 +57,25 @@ class LocalShare:
         self.share = min(self._most_share, 1 / mates.count) if mates.is_sure else 0.0
         self.state.confine(self.share, self._limits.reserve + mates.count - 1)
 
-    def answered(self) -> None:
-        """Note that some answer came: whether there is a quota is known."""
-        self._heard = True
+    def ended(
+        self,
+        sent_at: float,
+        now: float,
+        kind: int,
+        headers: QuotaHeaders | None,
+        retry_after_s: float,
+    ) -> None:
+        """Learn from a request that ended, with the server or without."""
+        if kind == UNSENT:
+            self.state.unsent()
+        elif kind == UNANSWERED:
+            self.state.unanswered(now)
+        else:
+            # Whether there is a quota is known now.
+            self._heard = True
+            self.state.answered(sent_at, now, headers)
+            if retry_after_s:
+                self.state.block(now + retry_after_s)
 
     def may_send(self, operation: Operation, now: float, in_flight: dict[Operation, int]) -> bool:
         """Return whether a request may go out now, beside those of this process."""

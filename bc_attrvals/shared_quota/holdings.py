@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -26,6 +27,7 @@ __all__ = [
     "Done",
     "Holdings",
     "Lease",
+    "read_retry_after_s",
 ]
 
 # The numbers that `grants.lua` has for them; those of operations and priorities count from 1.
@@ -33,6 +35,7 @@ OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
 PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)
 _NUMBER: Final = {operation: index + 1 for index, operation in enumerate(OPERATIONS)}
 ANSWERED, BARE, UNANSWERED, UNSENT = range(4)
+_LONGEST_RETRY_AFTER_S: Final = 120.0
 
 
 @attrs.define(eq=False)
@@ -65,6 +68,14 @@ class Done:
         window_ms, reset_ms = round(headers.window_s * 1000), round(headers.reset_s * 1000)
         numbers = (window_ms, reset_ms, headers.quota, headers.left)
         return (self.number, self.kind, sent_age_ms, age_ms, *numbers)
+
+
+def read_retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return what the older form of a 429 says, 0.0 if nothing."""
+    text = headers.get("X-Retry-After", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        return 0.0
+    return min(float(text), _LONGEST_RETRY_AFTER_S)
 
 
 _Waiters = deque[asyncio.Future[Lease]]

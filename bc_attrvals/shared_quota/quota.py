@@ -13,17 +13,18 @@ import asyncio
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.errors import InvalidInputError, StoreStateError
+from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.gate import Priority
-from bc_attrvals.shared_quota.address import checked_url, place_of, url_error
+from bc_attrvals.shared_quota.address import place_of, url_error
+from bc_attrvals.shared_quota.alone import Alone
+from bc_attrvals.shared_quota.bell import Bell
 from bc_attrvals.shared_quota.fallback import LocalShare
 from bc_attrvals.shared_quota.holdings import (
     ANSWERED,
@@ -34,6 +35,7 @@ from bc_attrvals.shared_quota.holdings import (
     UNSENT,
     Holdings,
     Lease,
+    read_retry_after_s,
 )
 from bc_attrvals.shared_quota.link import (
     PING_S,
@@ -45,22 +47,17 @@ from bc_attrvals.shared_quota.link import (
     LinkError,
     Reply,
 )
+from bc_attrvals.shared_quota.options import Options
 from bc_attrvals.shared_quota.roster import Roster
 
 __all__ = ["RedisQuota"]
 
 _logger = logging.getLogger(__name__)
 
-_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
-
-#: The server ends a lease so much before it is due, and it is renewed three times until then.
-_TTL_SHARE: Final = 0.9
+#: A lease is renewed so often until the server ends it.
 _RENEWALS: Final = 3
-#: What ended waits so long for company, if no other process waits for anything.
-_LINGER_S: Final = 0.02
 #: So often the server is tried while it is out of reach.
 _RETRY_S: Final = 0.5
-_LONGEST_RETRY_AFTER_S: Final = 120.0
 #: A grant given so long ago ought to have been heard.
 _UNHEARD_MS: Final = 250.0
 #: What is known of the others is old when it was to be confirmed so long ago.
@@ -105,15 +102,13 @@ class RedisQuota:
         fallback_share: float = 0.25,
         timeout_s: float = 2.0,
     ) -> None:
-        self._url = checked_url(url)
-        if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-            message = "namespace must be 1 to 100 letters, digits, '_', '.', ':' or '-'"
-            raise InvalidInputError(message, field="namespace")
-        self._namespace = namespace
-        self._lease_s = _checked("lease_s", lease_s, 0.2, 3600)
-        self._timeout_s = _checked("timeout_s", timeout_s, 0.05, 60)
-        self._fallback_share = _checked("fallback_share", fallback_share, 0.0001, 1)
-        self._ttl_s = self._lease_s * _TTL_SHARE
+        self._options = Options(
+            url=url,
+            namespace=namespace,
+            lease_s=lease_s,
+            fallback_share=fallback_share,
+            timeout_s=timeout_s,
+        )
         self._report: Callable[[Event], object] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reset(Limits())
@@ -121,28 +116,26 @@ class RedisQuota:
     def _reset(self, limits: Limits) -> None:
         self._limits = limits
         self._process = os.urandom(8).hex()
-        self._local = LocalShare(limits, self._fallback_share)
-        self._holdings = Holdings()
+        options = self._options
+        self._holdings = holdings = Holdings()
+        self._local = LocalShare(limits, options.fallback_share)
+        self._alone = Alone(self._local, holdings)
+        self._bell = Bell(lambda: holdings.done)
         self._was_forgotten = False
         self._link: Link | None = None
         self._seen = 0
-        self._alone = 0
-        self._roster = Roster(hold_s=self._lease_s, fresh_s=_FRESH_S + 2 * self._timeout_s)
+        self._roster = Roster(hold_s=options.lease_s, fresh_s=_FRESH_S + 2 * options.timeout_s)
         self._reply: Reply | None = None
         self._replied_at = -math.inf
         self._confirmed_at = -math.inf
         self._slack_s = 0.0
         self._lost_since: float | None = None
         self._exhausted = False
-        self._urgent = asyncio.Event()
-        self._due: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._linger: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         state = "not open" if self._task is None else "alone" if self._is_lost else "connected"
         return (
-            f"<RedisQuota {place_of(self._url)} {self._namespace!r} {state}, "
+            f"<RedisQuota {place_of(self._options.url)} {self._options.namespace!r} {state}, "
             f"{len(self._holdings.held)} held, {self._holdings.waiting} waiting>"
         )
 
@@ -182,9 +175,8 @@ class RedisQuota:
         Raises `InvalidInputError` as opening does. A server that is out of reach is no error, for
         it may come back.
         """
-        key = f"{self._namespace}:check"
         failed: LinkError | None = None
-        link = Link(self._url, key, os.urandom(8).hex(), self._timeout_s)
+        link = self._new_link(f"{self._options.namespace}:check")
         try:
             await link.connect(Hearers.nobody())
         except LinkError as error:
@@ -205,7 +197,7 @@ class RedisQuota:
         self._reset(limits)
         self._loop = asyncio.get_running_loop()
         # The braces keep all keys of a store in one place of a cluster.
-        self._key = f"{self._namespace}:{{{store_hash}}}"
+        self._key = f"{self._options.namespace}:{{{store_hash}}}"
         failed: LinkError | None = None
         try:
             await self._connect()
@@ -232,9 +224,9 @@ class RedisQuota:
         priority = Priority(priority)
         self._holdings.wait(future, operation, priority)
         if self._is_lost:
-            self._grant_alone()
+            self._alone.grant()
         else:
-            self._urgent.set()
+            self._bell.ring()
         try:
             return await future
         except asyncio.CancelledError:
@@ -254,7 +246,7 @@ class RedisQuota:
             self._end(lease, UNANSWERED, None)
             return
         quota = read_quota_headers(headers)
-        retry_after_s = 0.0 if quota is not None else _retry_after_s(headers)
+        retry_after_s = 0.0 if quota is not None else read_retry_after_s(headers)
         self._end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
 
     async def close(self) -> None:
@@ -262,9 +254,8 @@ class RedisQuota:
         task, self._task = self._task, None
         if task is None:
             return
-        for handle in (self._timer, self._linger, self._due):
-            if handle is not None:
-                handle.cancel()
+        self._bell.close()
+        self._alone.stop()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self._holdings.turn_away(_closed_error())
@@ -296,11 +287,7 @@ class RedisQuota:
     async def _step(self) -> None:
         if self._is_lost:
             await self._regain()
-        await self._urgent.wait()
-        # What an answer sets free is mostly wanted again within some turns of the loop.
-        for _ in range(3):
-            await asyncio.sleep(0)
-        self._urgent.clear()
+        await self._bell.wait()
         if not self._is_lost:
             await self._call()
 
@@ -320,7 +307,7 @@ class RedisQuota:
             # Emptied while it ran: what is held was told just now, what is known of the quota is
             # told next.
             self._emit(SharedQuotaRegained(0.0, forgotten=True))
-            self._urgent.set()
+            self._bell.ring()
         self._take(reply, began_at)
 
     def _ask(self, *, leave: bool = False) -> Ask:
@@ -328,7 +315,7 @@ class RedisQuota:
         limits = self._limits
         holdings = self._holdings
         wanted = holdings.wanted()
-        is_known = now - self._confirmed_at < self._ttl_s
+        is_known = now - self._confirmed_at < self._options.ttl_s
         # The server may have forgotten the quota too: the newest answer tells of it.
         may_not_know = self._is_lost or self._was_forgotten or not is_known
         return Ask(
@@ -338,7 +325,7 @@ class RedisQuota:
             done=holdings.told(now, with_newest=may_not_know),
             want=[0] * len(wanted) if leave else wanted,
             limits=(limits.reads, limits.writes, limits.deletes, limits.reserve),
-            ttl=self._ttl_s * 1000,
+            ttl=self._options.ttl_s * 1000,
             slack=self._slack_s * 1000,
             back=self._is_lost or is_known,
             lost=self._is_lost,
@@ -355,27 +342,27 @@ class RedisQuota:
             if grant.seq > self._seen and grant.age_ms > _UNHEARD_MS:
                 self._doubt()
             self._granted(grant)
-        renewal_s = self._ttl_s / _RENEWALS
+        renewal_s = self._options.ttl_s / _RENEWALS
         if self._holdings.waiting:
-            self._call_at(now + min(renewal_s, reply.wait_ms / 1000))
+            self._bell.ring_at(now + min(renewal_s, reply.wait_ms / 1000))
         elif self._holdings.held:
-            self._call_at(now + renewal_s)
+            self._bell.ring_at(now + renewal_s)
         else:
             # Nothing to renew: an idle process is no load, and is forgotten without harm.
-            self._call_at(None)
+            self._bell.ring_at(None)
         self._note_whether_exhausted(reply)
         if self._holdings.done and reply.contended:
-            self._urgent.set()
+            self._bell.ring()
 
     def _granted(self, grant: Grant) -> None:
         """Take a grant, from an answer or from the channel; each counts once, in order."""
         if self._is_lost or self._task is None or grant.seq <= self._seen:
             return
         now = self._loop.time()
-        if grant.seq > self._seen + 1 or now - self._confirmed_at > self._ttl_s:
+        if grant.seq > self._seen + 1 or now - self._confirmed_at > self._options.ttl_s:
             # One was missed, or this process has slept too long to hold anything: ask.
             self._doubt()
-            self._urgent.set()
+            self._bell.ring()
             return
         self._seen = grant.seq
         operation = OPERATIONS[grant.operation - 1]
@@ -387,19 +374,14 @@ class RedisQuota:
         else:
             future.set_result(lease)
             # What this process waited for has happened, so the time it was told is over.
-            self._call_at(self._confirmed_at + self._ttl_s / _RENEWALS)
-
-    def _call_at(self, when: float | None) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        self._due = None if when is None else self._loop.call_at(when, self._urgent.set)
+            self._bell.ring_at(self._confirmed_at + self._options.ttl_s / _RENEWALS)
 
     def _joined(self, joined: Joined) -> None:
         """Take who there is, from the channel."""
         if self._process not in joined.ids:
             # The server has forgotten us: say that we are there too.
             self._roster.confirmed(self._loop.time())
-            self._urgent.set()
+            self._bell.ring()
             return
         now, rank = self._loop.time(), joined.ids.index(self._process)
         self._roster.heard(len(joined.ids), rank, joined.now_ms / 1000, now, lay=True)
@@ -425,32 +407,18 @@ class RedisQuota:
         now = self._loop.time()
         if not self._holdings.end(lease, kind, now, headers, retry_after_s):
             return
-        state = self._local.state
-        if kind == UNSENT:
-            state.unsent()
-        elif kind == UNANSWERED:
-            state.unanswered(now)
-        else:
-            self._local.answered()
-            state.answered(lease.sent_at, now, headers)
-            if retry_after_s:
-                state.block(now + retry_after_s)
+        self._local.ended(lease.sent_at, now, kind, headers, retry_after_s)
         if self._is_lost:
-            self._grant_alone()
+            self._alone.grant()
         else:
             self._call_soon()
 
     def _call_soon(self) -> None:
         """Have what ended told: at once if others wait or we do, else with what comes next."""
         if self._holdings.waiting or (self._reply is not None and self._reply.contended):
-            self._urgent.set()
-        elif self._linger is None:
-            self._linger = self._loop.call_later(_LINGER_S, self._linger_ended)
-
-    def _linger_ended(self) -> None:
-        self._linger = None
-        if self._holdings.done:
-            self._urgent.set()
+            self._bell.ring()
+        else:
+            self._bell.ring_soon()
 
     def _note_whether_exhausted(self, reply: Reply) -> None:
         if not (self._holdings.waiting and reply.quota > 0 and reply.left == 0):
@@ -472,36 +440,13 @@ class RedisQuota:
         self._lost_since = now
         self._local.begin(now, self._roster.known(now))
         self._emit(SharedQuotaLost(self._local.share, kind))
-        self._urgent.set()
-        self._grant_alone()
-
-    def _grant_alone(self) -> None:
-        """Grant all that this process may send without the others, and look again in time."""
-        now = self._loop.time()
-        for priority in PRIORITIES:
-            for operation in OPERATIONS:
-                while self._local.may_send(operation, now, self._holdings.in_flight):
-                    future = self._holdings.next_waiter(operation, priority)
-                    if future is None:
-                        break
-                    self._alone += 1
-                    future.set_result(self._begin(-self._alone, operation, priority, now))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._holdings.waiting:
-            at = self._local.look_again_at(now)
-            self._timer = self._loop.call_at(at, self._look_again)
-
-    def _look_again(self) -> None:
-        self._timer = None
-        if self._is_lost:
-            self._grant_alone()
+        self._bell.ring()
+        self._alone.grant()
 
     async def _connect(self) -> None:
         """Connect and tell what is held. Raises `LinkError`, with nothing left behind."""
         # From here on, for `close` to find it where closing it here is interrupted.
-        self._link = link = Link(self._url, self._key, self._process, self._timeout_s)
+        self._link = link = self._new_link(self._key)
         try:
             await link.connect(
                 Hearers(
@@ -519,6 +464,7 @@ class RedisQuota:
         except BaseException:
             await link.aclose()
             raise
+        self._alone.stop()
         lost_since, self._lost_since = self._lost_since, None
         if lost_since is not None:
             self._emit(SharedQuotaRegained(self._loop.time() - lost_since, reply.forgotten))
@@ -526,7 +472,10 @@ class RedisQuota:
         if link.is_deaf:
             self._lose("ConnectionError")
         elif self._holdings.done or self._holdings.waiting:
-            self._urgent.set()
+            self._bell.ring()
+
+    def _new_link(self, key: str) -> Link:
+        return Link(self._options.url, key, self._process, self._options.timeout_s)
 
     async def _regain(self) -> None:
         # What was heard last of the others may not have been read yet.
@@ -541,20 +490,6 @@ class RedisQuota:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
-
-
-def _checked(field: str, value: float, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        message = f"{field} must be a number from {low:g} to {high:g}, not {value!r}"
-        raise InvalidInputError(message, field=field)
-    return float(value)
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    text = headers.get("X-Retry-After", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 8):
-        return 0.0
-    return min(float(text), _LONGEST_RETRY_AFTER_S)
 
 
 def _closed_error() -> StoreStateError:

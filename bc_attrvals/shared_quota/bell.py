@@ -1,0 +1,61 @@
+"""When the server of the shared quota is to be called: at once, soon, or at a time it has named.
+
+Under `quota.py`, whose one task waits here. Nobody polls: without a reason there is no call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Bell"]
+
+#: What ended waits so long for company, if no other process waits for anything.
+_LINGER_S: Final = 0.02
+
+
+class Bell:
+    """Wakes one task. `is_needed` says, after a while, whether there is still something to tell."""
+
+    def __init__(self, is_needed: Callable[[], object]) -> None:
+        self._is_needed = is_needed
+        self._rung = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    def ring(self) -> None:
+        """Have the server called at once."""
+        self._rung.set()
+
+    def ring_soon(self) -> None:
+        """Have the server called after a little while, if it is still needed then."""
+        if self._linger is None:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(_LINGER_S, self._linger_ended)
+
+    def ring_at(self, when: float | None) -> None:
+        """Have the server called at this time of the loop, in place of the one named before."""
+        if self._due is not None:
+            self._due.cancel()
+        loop = asyncio.get_running_loop()
+        self._due = None if when is None else loop.call_at(when, self.ring)
+
+    async def wait(self) -> None:
+        """Wait until it rings."""
+        await self._rung.wait()
+        # What an answer sets free is mostly wanted again within some turns of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self._rung.clear()
+
+    def close(self) -> None:
+        """Ring no more by itself."""
+        for handle in (self._due, self._linger):
+            if handle is not None:
+                handle.cancel()
+
+    def _linger_ended(self) -> None:
+        self._linger = None
+        if self._is_needed():
+            self.ring()
