@@ -351,6 +351,18 @@ def test_an_address_that_cannot_be_is_refused_and_not_quoted(
         RedisQuota(url)
     assert refused.value.field == "url"
     assert_hidden(refused.value, caplog)
+    ours = [
+        frame.f_locals
+        for frame, _ in traceback.walk_tb(refused.tb)
+        if "bc_attrvals/shared_quota" in frame.f_code.co_filename
+    ]
+    assert ours
+    assert not any(
+        "hidden" in repr(value)
+        for names in ours
+        for value in names.values()
+        if value is not names.get("self")
+    )
 
 
 def assert_hidden(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.errors import StoreStateError
+from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.gate import Priority
 from bc_attrvals.shared_quota.address import place_of, url_error
@@ -102,13 +102,18 @@ class RedisQuota:
         fallback_share: float = 0.25,
         timeout_s: float = 2.0,
     ) -> None:
-        self._options = Options(
-            url=url,
-            namespace=namespace,
-            lease_s=lease_s,
-            fallback_share=fallback_share,
-            timeout_s=timeout_s,
-        )
+        try:
+            self._options = Options(
+                url=url,
+                namespace=namespace,
+                lease_s=lease_s,
+                fallback_share=fallback_share,
+                timeout_s=timeout_s,
+            )
+        except InvalidInputError as error:
+            # A reporter of crashes shows what stands in frames.
+            del url
+            raise error.with_traceback(None) from None
         self._report: Callable[[Event], object] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reset(Limits())
