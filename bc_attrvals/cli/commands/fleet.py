@@ -107,7 +107,7 @@ def fleet(
             from bc_attrvals.shared_quota import RedisQuota
 
             await RedisQuota(settings.shared_quota).check()
-        async with _client(scheduler, workers or 2) as client:
+        async with _client(scheduler, workers or 2, settings.shared_quota) as client:
             with board:
                 async with aclosing(run_jobs(client, jobs, retries=retries)) as results:
                     async for result in results:
@@ -136,9 +136,24 @@ def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
         return None
     from bc_attrvals.shared_quota.address import checked_url
 
-    # Workers started here inherit it; it may hold a password, and so is in no job.
-    os.environ[_SHARED_QUOTA] = checked_url(settings.shared_quota)
+    checked_url(settings.shared_quota)
+    # It may hold a password, and so is in no job.
     return EnvironmentVariable(_SHARED_QUOTA)
+
+
+@contextmanager
+def _inherited(name: str, value: str | None) -> Iterator[None]:
+    """Have processes that are started meanwhile find this in their environment."""
+    before = os.environ.get(name)
+    if value:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def _check_variables(jobs: Sequence[Job]) -> None:
@@ -151,7 +166,9 @@ def _check_variables(jobs: Sequence[Job]) -> None:
 
 
 @asynccontextmanager
-async def _client(scheduler: str | None, workers: int) -> AsyncIterator[Any]:
+async def _client(
+    scheduler: str | None, workers: int, shared_quota: str | None
+) -> AsyncIterator[Any]:
     from distributed import Client, LocalCluster
 
     # What it has to say of jobs stands in their results.
@@ -160,6 +177,7 @@ async def _client(scheduler: str | None, workers: int) -> AsyncIterator[Any]:
         address: Any = scheduler
         if scheduler is None:
             stack.enter_context(_interrupts_kept_from_children())
+            stack.enter_context(_inherited(_SHARED_QUOTA, shared_quota))
             address = await stack.enter_async_context(
                 LocalCluster(
                     n_workers=workers,
