@@ -217,7 +217,7 @@ async def test_an_idle_process_notices_that_it_no_longer_hears(
         one = Watched(proxy.url, namespace="idle", timeout_s=0.2)
         async with opened(one):
             # Pongs come.
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
             assert not one.events
             proxy.swallows = True
             began_at = time.monotonic()
@@ -261,7 +261,7 @@ async def test_a_loop_that_stood_still_is_not_taken_for_a_dead_channel(
 ) -> None:
     monkeypatch.setattr(link, "PING_S", 0.01)
     async with opened(Watched(lasting.url, namespace="still", timeout_s=0.1)) as [one]:
-        for _ in range(4):
+        for _ in range(2):
             await asyncio.sleep(0.03)
             time.sleep(0.25)  # noqa: ASYNC251 - that it blocks is the point
         await asyncio.sleep(0.1)

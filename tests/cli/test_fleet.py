@@ -150,6 +150,8 @@ def test_commands_share_a_quota_when_told_to(served, tmp_path) -> None:
                 assert told in refused.stderr
                 assert "wrong" not in refused.stderr
         assert served.run("count", "--shared-quota", "http://:hid@den").exit_code == 2
+        # It is for processes that are started, and for no longer.
+        assert "BIGCOMMERCE_SHARED_QUOTA" not in os.environ
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--quiet",)])
