@@ -268,6 +268,24 @@ async def test_a_loop_that_stood_still_is_not_taken_for_a_dead_channel(
         assert not one.events
 
 
+async def test_a_server_that_stood_still_waits_for_those_that_gave_it_up(
+    lasting: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(Watched(lasting.url, namespace="hung")) as [one]:
+        roster, clock = one.quota._roster, one.quota._roster.server_s
+        # As a call that lay for five seconds in its buffers.
+        monkeypatch.setattr(roster, "server_s", lambda now: clock(now) - 5)
+        waiting = asyncio.ensure_future(one.quota.acquire(WRITE, BULK))
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(roster, "server_s", clock)
+        began_at = time.monotonic()
+        one.quota.release(await waiting, {})
+        assert 0.5 < time.monotonic() - began_at < 1.5
+        one.quota.release(await one.quota.acquire(WRITE, BULK), {})
+        assert time.monotonic() - began_at < 1.7
+        assert not one.events
+
+
 # --- what goes wrong within ----------------------------------------------------------------------
 
 

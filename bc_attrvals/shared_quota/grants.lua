@@ -174,7 +174,10 @@ if not me then
 end
 me.seq = math.max(me.seq, ask.seen)
 me.ends, me.limits = now + ask.ttl, ask.limits
-if (fresh and ask.back) or (silent and ask.lost) then
+-- A call that lay unread shows that this server stood still: others may have given it up meanwhile,
+-- and send on their own.
+local stood_still = ask.at > 0 and now - ask.at > AWAY + ask.slack
+if (fresh and ask.back) or (silent and ask.lost) or stood_still then
   st.gather = math.max(st.gather, now + GATHER)
 end
 

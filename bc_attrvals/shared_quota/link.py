@@ -93,7 +93,7 @@ class Ask:
     negative numbers those taken without the server; `done` those that ended since; `want` counts
     requests that wait: interactive reads, writes, deletes, then bulk. `slack` bounds the way to
     the server. `back` says that we ought to be known, `lost` that we did without the server for a
-    while.
+    while, `at` when by the server's clock it is said, 0 if that is not known.
     """
 
     id: str
@@ -107,6 +107,7 @@ class Ask:
     back: bool
     lost: bool
     leave: bool
+    at: float
 
 
 @attrs.frozen(kw_only=True)

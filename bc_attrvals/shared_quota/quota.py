@@ -335,6 +335,8 @@ class RedisQuota:
             back=self._is_lost or is_known,
             lost=self._is_lost,
             leave=leave,
+            # The one that comes back may be another, with another clock.
+            at=0.0 if self._is_lost else self._roster.server_s(now) * 1000,
         )
 
     def _take(self, reply: Reply, began_at: float) -> None:

@@ -81,6 +81,10 @@ class Roster:
         clock_s = self._newest.clock_s
         return attrs.evolve(self._believed(now), clock_s=clock_s, is_sure=is_sure)
 
+    def server_s(self, now: float) -> float:
+        """Return the server's clock, no later than it is; 0.0 if it was never heard."""
+        return 0.0 if self._told_at_s == -math.inf else now + self._newest.clock_s
+
     def _believed(self, now: float) -> Fleetmates:
         if self._before is not None and now < self._before_until:
             return self._before
