@@ -12,11 +12,12 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Mapping,
     Sequence,
 )
 from contextlib import aclosing
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -26,7 +27,7 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.core.responses import decode_rows, indexes_named
+from bc_attrvals.core.responses import Echo, decode_echoes, decode_rows, indexes_named
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import (
     BCAttrValsError,
@@ -44,6 +45,13 @@ __all__ = ["Outcomes", "UpsertJob"]
 
 #: How often an item is sent whose value the service then does not hold.
 _MOST_SENDINGS: Final = 2
+# Asked for with each call, and an enum's members take their time.
+_STORED: Final = OutcomeStatus.STORED
+
+_BULK: Final = Priority.BULK
+
+#: What is told of a stored value.
+_Row: TypeAlias = AttributeValue | Echo
 
 
 class Outcomes:
@@ -63,14 +71,17 @@ class Outcomes:
         """How many outcomes nobody has read yet; none where nobody reads them."""
         return len(self._queue) if self._queue is not None else 0
 
-    def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]) -> None:
+    def decode(self, body: bytes) -> Sequence[_Row]:
+        """Read the rows of an answer, whole only where somebody reads them."""
+        return decode_echoes(body) if self._queue is None else decode_rows(body)
+
+    def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[_Row]) -> None:
         """Note items as stored, each with its row."""
-        self.counts[OutcomeStatus.STORED] += len(items)
+        self.counts[_STORED] += len(items)
         if self._queue is not None:
-            self._queue.extend(
-                UpsertOutcome(item, OutcomeStatus.STORED, row)
-                for item, row in zip(items, rows, strict=True)
-            )
+            for item, row in zip(items, rows, strict=True):
+                assert isinstance(row, AttributeValue)
+                self._queue.append(UpsertOutcome(item, _STORED, row))
 
     def superseded(self, item: AttributeValueUpsert) -> None:
         """Note an item as superseded."""
@@ -325,8 +336,8 @@ class UpsertJob:
                 rows = await self._put(part, batch.call)
                 unconfirmed = self._note_stored(part, rows)
                 left.settle(part)
-                left.again(unconfirmed)
                 if unconfirmed:
+                    left.again(unconfirmed)
                     await self._read_back(unconfirmed, batch, sendings)
             except UnprocessableError as error:
                 bad = left.refused(part, indexes_named(error.errors, len(part)))
@@ -357,20 +368,22 @@ class UpsertJob:
             status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
             self._outcomes.lost([item], status, error)
 
-    async def _put(self, part: Sequence[AttributeValueUpsert], call: Call) -> list[AttributeValue]:
+    async def _put(self, part: Sequence[AttributeValueUpsert], call: Call) -> Sequence[_Row]:
+        request = self._builder.upsert(part)
         try:
             return await self._scheduler.send(
-                self._builder.upsert(part), decode_rows, self._options, Priority.BULK, call
+                request, self._outcomes.decode, self._options, _BULK, call
             )
         finally:
             self._count(call)
 
     def _count(self, call: Call) -> None:
         self.calls += call.sent
-        self.retries += max(0, call.sent - 1)
+        if call.sent > 1:
+            self.retries += call.sent - 1
 
     def _note_stored(
-        self, part: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]
+        self, part: Sequence[AttributeValueUpsert], rows: Sequence[_Row]
     ) -> list[AttributeValueUpsert]:
         """Pair the answer with what was sent; return the items it does not confirm."""
         if _are_echoes(part, rows):
@@ -388,8 +401,6 @@ class UpsertJob:
         self, items: Sequence[AttributeValueUpsert], batch: _Batch, sendings: dict[Key, int]
     ) -> None:
         """Read unconfirmed items, and settle those that are not to be sent again."""
-        if not items:
-            return
         wanted = AttributeValueFilter(
             customer_id_in={item.customer_id for item in items},
             attribute_id_in={item.attribute_id for item in items},
@@ -441,7 +452,7 @@ class UpsertJob:
                 other.task.cancel()
 
 
-def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeValue]) -> bool:
+def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[_Row]) -> bool:
     if len(items) != len(rows):
         return False
     for item, row in zip(items, rows, strict=True):
@@ -454,6 +465,6 @@ def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[AttributeV
     return True
 
 
-def _is_held(item: AttributeValueUpsert, by_key: dict[Key, AttributeValue]) -> bool:
+def _is_held(item: AttributeValueUpsert, by_key: Mapping[Key, _Row]) -> bool:
     row = by_key.get(item.key)
     return row is not None and row.attribute_value == item.value

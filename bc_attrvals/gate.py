@@ -52,6 +52,11 @@ class Priority(IntEnum):
     BULK = 1
 
 
+# Asked for each request, and an enum's members take their time.
+_READ: Final = Operation.READ
+_BULK: Final = Priority.BULK
+
+
 class Quota(Protocol):
     """Where slots and quota units come from; give an own one as `Store(quota=...)`.
 
@@ -237,7 +242,7 @@ class Gate:
         if lane.queued:
             return None
         now = self._loop.time()
-        is_bulk = priority is Priority.BULK
+        is_bulk = priority is _BULK
         if (
             lane.free(now, overtaking=self._overtakes and not is_bulk)
             and self._state.available(now) != 0
@@ -266,7 +271,7 @@ class Gate:
         now = self._loop.time()
         lane = self._lanes[operation]
         job = job or _NO_JOB
-        is_bulk = priority is Priority.BULK
+        is_bulk = priority is _BULK
         waiter = _Waiter(self._loop.create_future(), is_bulk, now, self._blocked_time_s(now))
         self._enqueue(lane, waiter, priority, job, front)
         self._pump()
@@ -302,7 +307,7 @@ class Gate:
         now = self._loop.time()
         lane = self._lanes[lease.operation]
         lane.leave(lease)
-        if not lease.is_bulk and lane.operation is Operation.READ:
+        if not lease.is_bulk and lane.operation is _READ:
             self._watch_interactive(now, now - lease.sent_at, status)
         if headers is None:
             self._state.unanswered(now)
@@ -386,7 +391,7 @@ class Gate:
         if self._overtakes and not lane.free(now):
             return True
         return (
-            lane.operation is Operation.READ
+            lane.operation is _READ
             and now < self._interactive_until
             and lane.bulk_in_flight >= int(self._bulk_reads)
         )
