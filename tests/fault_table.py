@@ -26,7 +26,8 @@ class Row:
     """One fault: the error of a read, a write and a delete (`ok`: none), and what is done then.
 
     `sent` is how often a request is sent that meets nothing else; `ends` whether a bulk job is over
-    with it; `timeout` the seconds of a try.
+    with it; `timeout` the seconds of a try. `undated` is the error of an `upsert` whose answer has
+    a date that can't be read: it looks at none, and reads its values back, as they are not there.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     sent: int = TRIES
     ends: bool = False
     timeout: float = 10.0
+    undated: str | None = None
 
 
 def say(raw: bytes) -> Script:
@@ -198,7 +200,12 @@ TABLE = [
     garbled("200 with NaN for an id", PAGE.replace(b'"id": 1', b'"id": NaN')),
     garbled("200 with an endless number", PAGE.replace(b'"id": 1', b'"id": ' + b"9" * 20_000)),
     garbled("200 with an id as a string", _page(data__0__id="1")),
-    garbled("200 with a date of no calendar", _page(data__0__date_created="2024-02-31T00:00:00Z")),
+    attrs.evolve(
+        garbled(
+            "200 with a date of no calendar", _page(data__0__date_created="2024-02-31T00:00:00Z")
+        ),
+        undated="UnconfirmedError",
+    ),
     Row("204 for 200", keep(b"HTTP/1.1 204 No Content\r\n\r\n"), "DecodeError", "DecodeError", OK),
     refused(101, "APIError"),
     refused(302, "APIError", headers={"Location": "http://192.0.2.1/stolen"}, ends=True),

@@ -23,6 +23,7 @@ from bc_attrvals.cli.layout import JSON_LINES, PARQUET, Layout
 from bc_attrvals.cli.reading import read_ids, read_values
 from bc_attrvals.core.quota import QuotaState, read_quota_headers
 from bc_attrvals.core.responses import (
+    decode_echoes,
     decode_page,
     decode_rows,
     error_from_answer,
@@ -126,14 +127,14 @@ def odd_headers(rng: random.Random) -> CIMultiDictProxy[str]:
 
 def read_body(body: bytes, status: int) -> None:
     """Read it in every way there is; anything but a `DecodeError` is a fault."""
-    for read in (decode_page, decode_rows):
+    for read in (decode_page, decode_rows, decode_echoes):
         try:
             found: Any = read(body)
         except DecodeError as error:
             assert len(str(error)) < 2_000
         else:
             rows = found if isinstance(found, list) else found.data
-            assert all(isinstance(one.value, str) for one in rows)
+            assert all(isinstance(one.attribute_value, str) for one in rows)
     error = error_from_answer(status, body, request_id=None, method="PUT", path="/x")
     assert error.status == status
     assert len(str(error)) < 30_000

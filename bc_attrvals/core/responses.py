@@ -58,6 +58,7 @@ class _RowsEnvelope:
 class Echo(msgspec.Struct, gc=False):
     """Of a row that a PUT answers with, what proves its value stored."""
 
+    id: int
     customer_id: int
     attribute_id: int
     attribute_value: str
@@ -110,7 +111,7 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
 def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
     """Read of the answer of a PUT only what proves its values stored: a third of the work.
 
-    An id or a date that can't be read takes nothing from that. Raises as `decode_rows`.
+    A date that can't be read takes nothing from that. Raises as `decode_rows` for the rest.
     """
     try:
         return _ECHOES_DECODER.decode(body).data

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from bc_attrvals.core import responses
 from bc_attrvals.core.convert import convert_page, convert_rows
-from bc_attrvals.core.models import AttributeValue, Page, Pagination
+from bc_attrvals.core.models import AttributeValue, Key, Page, Pagination
 from bc_attrvals.core.responses import (
+    decode_echoes,
     decode_page,
     decode_rows,
     error_from_answer,
@@ -388,14 +389,23 @@ def dates_of(rows: list[AttributeValue]) -> list[datetime]:
     ]
 
 
+def proofs(rows: Any) -> list[tuple[int, Key, str]]:
+    return [(one.id, one.key, one.attribute_value) for one in rows]
+
+
 def check_agreement(body: bytes) -> str:
     """Assert it of one body, and return which path read it."""
     page = outcome(decode_page, body)
     assert page == outcome(convert_page, body)
     read = outcome(decode_rows, body)
     assert read == outcome(convert_rows, body)
+    echoes = outcome(decode_echoes, body)
     if isinstance(read, list):
         assert all(date.tzinfo is UTC for date in dates_of(read))
+        assert proofs(echoes) == proofs(read)
+    else:
+        # It may have read the rows all the same: it looks at no date.
+        assert echoes == read or "date" in read
     if isinstance(page, str):
         return "refused"
     try:
@@ -493,7 +503,7 @@ def test_what_python_itself_writes_is_read_back(
 
 
 def only_decode_errors(body: bytes) -> None:
-    for read in (decode_page, decode_rows, convert_page, convert_rows):
+    for read in (decode_page, decode_rows, decode_echoes, convert_page, convert_rows):
         outcome(read, body)
 
 
