@@ -369,13 +369,14 @@ async def test_statistics_are_a_frozen_picture_of_now_and_of_all_since_the_openi
     ):
         before = store.statistics()
         assert (before.requests, before.quota.quota, before.quota.left) == (0, None, None)
-        async with running(store.attribute_values.upsert(upserts(60))) as [work]:
+        upsert = store.attribute_values.upsert
+        async with running(upsert(upserts(30)), upsert(upserts(30, first=101))) as works:
             await until(lambda: sandbox.in_flight("upsert") == 3)
             during = store.statistics()
-            await work
+            await asyncio.gather(*works)
         after = store.statistics()
         assert during.in_flight == {**before.in_flight, Operation.WRITE: 3}
-        assert during.queued[Operation.WRITE] == 1
+        assert during.queued[Operation.WRITE] == 3
         assert (during.requests, during.bytes_received) == (3, 0)
         assert after.in_flight == after.queued == before.in_flight == before.queued
         assert (after.requests, after.retries, after.rate_limited) == (6, 0, 0)

@@ -36,7 +36,7 @@ class Operation(StrEnum):
 
 
 # Not frozen: one is made for each call, and a frozen one costs three times as much.
-@attrs.define
+@attrs.define(unsafe_hash=True)
 class Request:
     """One call, ready to send. `path` holds the query and may be logged: it has no secrets."""
 
