@@ -388,7 +388,7 @@ class UpsertJob:
         """Pair the answer with what was sent; return the items it does not confirm."""
         if _are_echoes(part, rows):
             self._outcomes.stored(part, rows)
-            if self._suspects:
+            if self._suspects.known:
                 self._suspects.clear(part)
             return []
         by_key = {row.key: row for row in rows}

@@ -35,6 +35,7 @@ class Suspects:
         "_good_attributes",
         "_good_customers",
         "_hits",
+        "known",
     )
 
     def __init__(self) -> None:
@@ -44,12 +45,10 @@ class Suspects:
         # Of whom values were stored since: what was refused of them was so for itself.
         self._good_customers: set[int] = set()
         self._good_attributes: set[int] = set()
+        #: Whether anything was ever refused; asked for each call.
+        self.known = False
         # Of suspected customers: values refused, and customers of whom one was stored.
         self._hits = self._errors = 0
-
-    def __bool__(self) -> bool:
-        """Return whether anything was ever refused."""
-        return bool(self._customers or self._attributes or self._good_customers)
 
     def __contains__(self, item: AttributeValueUpsert) -> bool:
         """Return whether an item is better sent alone."""
@@ -71,6 +70,7 @@ class Suspects:
         known = attribute in self._attributes or len(self._attributes) < _MOST_REMEMBERED
         if known and not (by_customer or attribute in self._good_attributes):
             self._attributes[attribute] = self._attributes.get(attribute, 0) + 1
+        self._look()
 
     def clear(self, items: Iterable[AttributeValueUpsert]) -> None:
         """Note that items were stored."""
@@ -81,6 +81,10 @@ class Suspects:
                 _remember(self._good_customers, item.customer_id)
             self._attributes.pop(item.attribute_id, None)
             _remember(self._good_attributes, item.attribute_id)
+        self._look()
+
+    def _look(self) -> None:
+        self.known = bool(self._customers or self._attributes or self._good_customers)
 
 
 def _remember(ids: set[int], one: int) -> None:
@@ -107,7 +111,7 @@ class Bisection:
 
     def take(self) -> list[AttributeValueUpsert]:
         """Return the part to send now, which stays here until it is settled; empty when all is."""
-        if self._suspects:
+        if self._suspects.known:
             self._set_suspects_apart()
         if self._guilty:
             return self._guilty[: max(1, len(self._guilty) // 2)]
