@@ -1,8 +1,10 @@
 """Are the slots kept busy, and what does a long queue cost?
 
 With 100 ms of latency, three PUTs at once can be 30 calls a second, and ten reads at once 100: how
-much of that is reached, counted by the wall clock? And what does one request cost the scheduler
-(CPU, over a transport that answers at once) when 10 or 10,000 others wait?
+much of that is reached, counted by the wall clock, and how much by hand? (A server's timers are
+late by up to a millisecond, and ten pages answered at once are worked on one by one.) And what does
+one request cost the scheduler (CPU, over a transport that answers at once) when 10 or 10,000 others
+wait?
 
     python -m benchmarks.waiting [--quick] [--json FILE]
 """
@@ -21,8 +23,10 @@ from bc_attrvals.events import EventBus
 from bc_attrvals.gate import Priority
 from bc_attrvals.scheduler import Call, Options, Scheduler
 from bc_attrvals.session import Answer
+from benchmarks import rivals
 from benchmarks.harness import run_alone
 from benchmarks.page_server import PageServer, hash_of
+from benchmarks.rivals import Target
 from benchmarks.upsert import lazily
 
 LATENCY_MS = 100
@@ -49,6 +53,24 @@ async def _reads(url: str, calls: int) -> float:
             pages += 1
         seconds = time.perf_counter() - began_at
     assert pages == calls
+    return rounds * LATENCY_MS / 1000 / seconds
+
+
+async def _puts_by_hand(url: str, calls: int) -> float:
+    target = Target(url, hash_of(0, LATENCY_MS), "token")
+    began_at = time.perf_counter()
+    await rivals.put_by_hand(target, lazily(10 * calls))
+    seconds = time.perf_counter() - began_at
+    return -(-calls // 3) * LATENCY_MS / 1000 / seconds
+
+
+async def _reads_by_hand(url: str, calls: int) -> float:
+    rounds = 1 + -(-(calls - 1) // 10)
+    target = Target(url, hash_of(250 * calls, LATENCY_MS, prebuilt=True), "token")
+    began_at = time.perf_counter()
+    async for _ in rivals.stream_by_hand_ahead(target):
+        pass
+    seconds = time.perf_counter() - began_at
     return rounds * LATENCY_MS / 1000 / seconds
 
 
@@ -94,7 +116,10 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         puts = asyncio.run(_puts(server.url, calls))
         asyncio.run(_reads(server.url, calls + 1))  # has the pages built
         reads = asyncio.run(_reads(server.url, calls + 1))
+        puts_by_hand = asyncio.run(_puts_by_hand(server.url, calls))
+        reads_by_hand = asyncio.run(_reads_by_hand(server.url, calls + 1))
     print(f"of the ideal: PUTs {puts:.1%}, reads {reads:.1%} ({LATENCY_MS} ms)")
+    print(f"     by hand: PUTs {puts_by_hand:.1%}, reads {reads_by_hand:.1%}")
     requests = 1_000 if quick else 10_000
     waiting: dict[str, float] = {}
     for queued in (10, 100) if quick else (10, 100, 1_000, 10_000):
@@ -105,6 +130,8 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         "latency_ms": LATENCY_MS,
         "puts_of_ideal": round(puts, 4),
         "reads_of_ideal": round(reads, 4),
+        "puts_by_hand_of_ideal": round(puts_by_hand, 4),
+        "reads_by_hand_of_ideal": round(reads_by_hand, 4),
         "scheduler_us_by_queued": waiting,
     }
 
