@@ -12,7 +12,7 @@ import pytest
 from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.quota import QuotaSnapshot
 from bc_attrvals.events import EventBus
-from bc_attrvals.gate import Gate, Lease
+from bc_attrvals.gate import Gate, Job, Lease
 
 # Nothing here does real I/O, so simulated time need not wait for any.
 pytestmark = pytest.mark.looptime(noop_cycles=2)
@@ -256,3 +256,44 @@ async def test_a_refused_request_goes_before_interactive_ones_of_other_operation
         assert not interactive_read.done()
         gate.cancel(refused_write.result())
         gate.cancel(await interactive_read)
+
+
+async def test_a_wait_counts_as_one_for_quota_from_where_it_began() -> None:
+    async with open_gate() as gate:
+        gate.release(await take(gate), headers(0, 2, 5_001), status=200)
+        began_at = now()
+        first = asyncio.create_task(take(gate))
+        await asyncio.sleep(0.3)
+        second = asyncio.create_task(take(gate))
+        for lease in await asyncio.gather(first, second):
+            gate.cancel(lease)
+        waited_s = now() - began_at
+        assert waited_s > 5
+        assert gate.quota_wait_s == pytest.approx(2 * waited_s - 0.3)
+        assert gate.slot_wait_s == pytest.approx(0)
+
+
+async def test_the_job_served_longest_ago_is_next_also_when_its_queue_was_empty_since() -> None:
+    # Where turns were equal, the lower id would decide: it shall not.
+    b, a = sorted((Job(), Job()), key=id)
+    order: list[str] = []
+    async with open_gate(1) as gate:
+
+        def ask(name: str, job: Job) -> asyncio.Task[Lease]:
+            task = asyncio.create_task(gate.acquire(Operation.READ, Priority.BULK, job))
+            task.add_done_callback(lambda _: order.append(name))
+            return task
+
+        lease = await ask("b", b)
+        waiting = [ask("a", a) for _ in range(3)]
+        for asks_again in (True, True, False, False, False):
+            await asyncio.sleep(0.01)
+            gate.cancel(lease)
+            await asyncio.sleep(0.01)
+            done = next(task for task in waiting if task.done())
+            waiting.remove(done)
+            lease = done.result()
+            if asks_again:
+                waiting.append(ask("b", b))
+        gate.cancel(lease)
+    assert order == ["b", "a", "b", "a", "b", "a"]

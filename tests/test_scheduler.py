@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import (
+    APIError,
     Limits,
     Operation,
     Priority,
@@ -19,11 +21,20 @@ from bc_attrvals import (
     ServerError,
     StoreStateError,
 )
+from bc_attrvals.core.quota import QuotaSnapshot
 from bc_attrvals.core.requests import Request
-from bc_attrvals.errors import ConnectionLostError
-from bc_attrvals.events import EventBus, QuotaExhausted, RequestRetrying
-from bc_attrvals.gate import Job
+from bc_attrvals.errors import ConnectionFailedError, ConnectionLostError, DecodeError
+from bc_attrvals.events import (
+    Event,
+    EventBus,
+    QuotaExhausted,
+    RequestAnswered,
+    RequestRetrying,
+    RequestSent,
+)
+from bc_attrvals.gate import Job, Quota
 from bc_attrvals.scheduler import Call, Options, Scheduler
+from bc_attrvals.session import Answer
 from tests.fake_service import DELETE, READ, WRITE, FakeService, ignore
 
 # Nothing here does real I/O, so simulated time need not wait for any.
@@ -41,12 +52,14 @@ async def open_scheduler(
     retry: RetryPolicy = RETRY,
     events: EventBus | None = None,
     random: Random | None = None,
+    quota: Quota | None = None,
 ) -> AsyncIterator[Scheduler]:
     scheduler = Scheduler(
         service,
         limits=limits,
         retry=retry,
         events=EventBus() if events is None else events,
+        quota=quota,
         random=random or Random(7),
     )
     await scheduler.open("hash")
@@ -605,3 +618,163 @@ async def test_an_abandoned_write_that_fails_is_not_sent_again_nor_complained_of
         assert not scheduler._tasks
     assert service.seen == 2
     assert complaints == []
+
+
+class Named(FakeService):
+    """Gives each answer an id and a body."""
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        answer = await super().send(request, timeout_s)
+        named = CIMultiDict({**answer.headers, "X-Request-Id": f"r{self.seen}"})
+        return Answer(answer.status, CIMultiDictProxy(named), b"12345")
+
+
+async def test_every_request_and_how_it_ended_is_told() -> None:
+    faults: list[int | str | None] = [500, "drop", None]
+    events = EventBus()
+    seen: list[object] = []
+    events.subscribe(seen.append)
+    async with open_scheduler(Named(fault=lambda _: faults.pop(0)), events=events) as scheduler:
+        assert await send(scheduler) == b"12345"
+        assert scheduler.statistics().bytes_received == 10
+    told = [event for event in seen if isinstance(event, RequestSent)]
+    assert told == [RequestSent(Operation.READ, attempt) for attempt in (1, 2, 3)]
+    answered = [event for event in seen if isinstance(event, RequestAnswered)]
+    assert [event.seconds for event in answered] == pytest.approx([0.02] * 3)
+    assert [(one.operation, one.status, one.bytes, one.request_id) for one in answered] == [
+        (Operation.READ, 500, 5, "r1"),
+        (Operation.READ, None, 0, None),
+        (Operation.READ, 200, 5, "r3"),
+    ]
+
+
+async def test_an_error_names_its_request() -> None:
+    def undecodable(body: bytes) -> bytes:
+        raise DecodeError(body.decode())
+
+    faults: list[int | None] = [404, None]
+    async with open_scheduler(Named(fault=lambda _: faults.pop(0))) as scheduler:
+        with pytest.raises(APIError) as refused:
+            await send(scheduler)
+        once = Options(30.0, RetryPolicy(attempts=1))
+        with pytest.raises(DecodeError) as unread:
+            await scheduler.send(READ, undecodable, once, Priority.BULK, Call())
+    assert (refused.value.status, refused.value.request_id) == (404, "r1")
+    assert (unread.value.status, unread.value.request_id) == (200, "r2")
+
+
+class SlowQuota:
+    """A quota of the caller's own whose leases take a while; notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.given: list[tuple[object, Mapping[str, str] | None]] = []
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        self.asked.append((store_hash, limits))
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        self.asked.append((operation, priority))
+        await asyncio.sleep(0.5)
+        return len(self.asked)
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        self.given.append((lease, headers))
+
+    async def close(self) -> None:
+        self.asked.append("closed")
+
+
+class TellingQuota(SlowQuota):
+    """One that also tells of itself."""
+
+    def report_to(self, emit: Callable[[Event], None]) -> None:
+        self.asked.append("report_to")
+        emit(QuotaExhausted(7, 1.0))
+
+    def snapshot(self) -> QuotaSnapshot:
+        return QuotaSnapshot(7, 3, 1.0)
+
+
+async def test_a_quota_of_ones_own_gets_each_lease_back_with_what_the_answer_said() -> None:
+    faults: list[int | str | None] = ["drop", None]
+    quota = SlowQuota()
+    service = Named(quota=100, fault=lambda _: faults.pop(0))
+    async with open_scheduler(service, quota=quota, random=Longest()) as scheduler:
+        call = Call()
+        await scheduler.send(READ, ignore, Options(), Priority.INTERACTIVE, call)
+        assert quota.asked == [("hash", LIMITS), *[(Operation.READ, Priority.INTERACTIVE)] * 2]
+        (_, of_dropped), (_, of_answered) = quota.given
+        assert [lease for lease, _ in quota.given] == [2, 3]
+        assert of_dropped is None
+        assert of_answered is not None
+        assert of_answered["X-Rate-Limit-Requests-Quota"] == "100"
+        # Both leases were waited for, and the pause between the tries.
+        assert call.waited_s == pytest.approx(0.5 + 0.25 + 0.5)
+        assert scheduler.statistics().quota_wait_s == pytest.approx(1.0)
+        assert scheduler.statistics().quota == QuotaSnapshot()
+        assert "closed" not in quota.asked
+    assert quota.asked[-1] == "closed"
+
+
+async def test_a_quota_of_ones_own_may_tell_of_itself_from_before_its_opening() -> None:
+    events = EventBus()
+    seen: list[object] = []
+    events.subscribe(seen.append)
+    quota = TellingQuota()
+    async with open_scheduler(FakeService(), quota=quota, events=events) as scheduler:
+        assert quota.asked == ["report_to", ("hash", LIMITS)]
+        assert seen == [QuotaExhausted(7, 1.0)]
+        assert scheduler.statistics().quota == QuotaSnapshot(7, 3, 1.0)
+
+
+async def test_cancelled_while_it_waits_for_a_quota_of_ones_own_a_request_holds_nothing() -> None:
+    quota = SlowQuota()
+    service = FakeService()
+    async with open_scheduler(service, quota=quota, limits=Limits(reads=1)) as scheduler:
+        call = Call()
+        waiting = asyncio.create_task(scheduler.send(READ, ignore, Options(), Priority.BULK, call))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert idle(scheduler)
+        assert (call.sent, call.cut_off, service.seen, quota.given) == (0, False, 0, [])
+        assert scheduler.statistics().requests == 0
+
+
+async def test_a_request_that_found_no_connection_spends_no_unit() -> None:
+    class Unreachable(FakeService):
+        async def send(self, request: Request, timeout_s: float) -> Answer:
+            if self.seen:
+                raise ConnectionFailedError("refused")
+            return await super().send(request, timeout_s)
+
+    service = Unreachable(quota=10)
+    async with open_scheduler(service) as scheduler:
+        await send(scheduler)
+        before = scheduler.statistics().quota.left
+        for _ in range(5):
+            with pytest.raises(ConnectionFailedError):
+                await send(scheduler, WRITE, retry=RetryPolicy(attempts=1))
+        assert scheduler.statistics().quota.left == before == 9
+        assert idle(scheduler)
+
+
+async def test_closing_waits_until_the_writes_own_tasks_are_gone() -> None:
+    class Lingering(FakeService):
+        """Takes some turns of the loop to let go."""
+
+        async def send(self, request: Request, timeout_s: float) -> Answer:
+            try:
+                return await super().send(request, timeout_s)
+            finally:
+                await asyncio.sleep(1)
+
+    async with open_scheduler(Lingering(latency_s=10)) as scheduler:
+        options = Options()
+        task = scheduler.start(scheduler.send(WRITE, ignore, options, Priority.BULK, Call()))
+        await asyncio.sleep(0.1)
+        await scheduler.close()
+        assert task.done()
+        assert isinstance(task.exception(), ConnectionLostError)
+        assert now() == pytest.approx(1.1)
