@@ -11,6 +11,7 @@ import pytest
 
 from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.quota import QuotaSnapshot
+from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import EventBus
 from bc_attrvals.gate import Gate, Job, Lease
 
@@ -258,19 +259,22 @@ async def test_a_refused_request_goes_before_interactive_ones_of_other_operation
         gate.cancel(await interactive_read)
 
 
-async def test_a_wait_counts_as_one_for_quota_from_where_it_began() -> None:
-    async with open_gate() as gate:
+async def test_a_wait_that_begins_while_others_wait_for_quota_counts_from_there() -> None:
+    async with open_gate(1) as gate:
         gate.release(await take(gate), headers(0, 2, 5_001), status=200)
         began_at = now()
         first = asyncio.create_task(take(gate))
         await asyncio.sleep(0.3)
         second = asyncio.create_task(take(gate))
-        for lease in await asyncio.gather(first, second):
-            gate.cancel(lease)
-        waited_s = now() - began_at
-        assert waited_s > 5
-        assert gate.quota_wait_s == pytest.approx(2 * waited_s - 0.3)
-        assert gate.slot_wait_s == pytest.approx(0)
+        lease = await first
+        opened_at = now()
+        await asyncio.sleep(1)
+        gate.cancel(lease)
+        gate.cancel(await second)
+    for_quota_s = opened_at - began_at
+    assert for_quota_s > 5
+    assert gate.quota_wait_s == pytest.approx(2 * for_quota_s - 0.3)
+    assert gate.slot_wait_s == pytest.approx(1.0)
 
 
 async def test_the_job_served_longest_ago_is_next_also_when_its_queue_was_empty_since() -> None:
@@ -297,3 +301,122 @@ async def test_the_job_served_longest_ago_is_next_also_when_its_queue_was_empty_
                 waiting.append(ask("b", b))
         gate.cancel(lease)
     assert order == ["b", "a", "b", "a", "b", "a"]
+
+
+async def test_a_job_served_without_a_wait_has_had_its_turn() -> None:
+    b, a = sorted((Job(), Job()), key=id)
+    async with open_gate(1) as gate:
+        lease = await gate.acquire(Operation.READ, Priority.BULK, b)
+        again, first = (
+            asyncio.create_task(gate.acquire(Operation.READ, Priority.BULK, job)) for job in (b, a)
+        )
+        await asyncio.sleep(0.01)
+        gate.cancel(lease)
+        await asyncio.sleep(0.01)
+        assert (first.done(), again.done()) == (True, False)
+        gate.cancel(first.result())
+        gate.cancel(await again)
+
+
+async def test_of_eight_grants_that_both_could_have_one_goes_to_bulk() -> None:
+    order: list[str] = []
+    async with open_gate(1) as gate:
+
+        async def one(priority: Priority) -> None:
+            lease = await take(gate, priority)
+            order.append("ib"[priority])
+            await asyncio.sleep(0.01)
+            gate.cancel(lease)
+
+        lease = await take(gate)
+        waiting = [one(Priority.INTERACTIVE) for _ in range(15)]
+        waiting += [one(Priority.BULK) for _ in range(3)]
+        done = asyncio.gather(*waiting)
+        await asyncio.sleep(0.01)
+        gate.cancel(lease)
+        await done
+    assert "".join(order) == "iiiiiiib" * 2 + "ib"
+
+
+async def test_what_was_granted_to_one_cancelled_in_the_same_step_goes_to_the_next() -> None:
+    async with open_gate(1) as gate:
+        lease = await take(gate)
+        cancelled, following = (asyncio.create_task(take(gate)) for _ in range(2))
+        await asyncio.sleep(0.01)
+        answered(gate, lease)
+        cancelled.cancel()
+        gate.cancel(await asyncio.wait_for(following, 1))
+        assert cancelled.cancelled()
+        assert gate.in_flight()[Operation.READ] == gate.queued()[Operation.READ] == 0
+
+
+async def test_closing_fails_those_that_wait_and_all_that_come_after() -> None:
+    async with open_gate(1) as gate:
+        await take(gate)
+        waiting = [
+            asyncio.create_task(gate.acquire(Operation.READ, priority, front=front))
+            for priority in Priority
+            for front in (False, True)
+        ]
+        await asyncio.sleep(0.01)
+        await gate.close()
+        for one in waiting:
+            with pytest.raises(StoreStateError, match="closed"):
+                await one
+        with pytest.raises(StoreStateError, match="closed"):
+            await take(gate)
+
+
+async def test_nobody_waits_for_a_longer_pause_than_that_of_its_own_operation() -> None:
+    async with open_gate() as gate:
+        for _ in range(7):
+            await refused(gate)
+        lease = await take(gate)
+        gate.back_off(lease)
+        answered(gate, lease, 503)
+        began_at = now()
+        read = asyncio.create_task(take(gate))
+        write = await gate.acquire(Operation.WRITE, Priority.BULK)
+        gate.back_off(write)
+        gate.release(write, {}, status=503)
+        gate.cancel(await gate.acquire(Operation.WRITE, Priority.BULK))
+        assert now() - began_at == pytest.approx(0.25)
+        gate.cancel(await read)
+        assert now() - began_at == pytest.approx(4)
+
+
+async def test_what_is_free_is_had_without_a_wait_unless_others_wait_for_it() -> None:
+    async with open_gate(2) as gate:
+        leases = [gate.acquire_nowait(Operation.READ, priority) for priority in Priority]
+        assert [lease and lease.is_bulk for lease in leases] == [False, True]
+        assert gate.acquire_nowait(Operation.READ, Priority.INTERACTIVE) is None
+        assert leases[0] is not None
+        waiting = asyncio.create_task(take(gate))
+        await asyncio.sleep(0.01)
+        gate.cancel(leases[0])
+        gate.cancel(await waiting)
+        lease = gate.acquire_nowait(Operation.READ, Priority.BULK)
+        assert lease is not None
+
+
+async def test_behind_another_quota_interactive_requests_overtake_bulk_ones() -> None:
+    gate = Gate(events=EventBus(), retry=RETRY, random=Longest(), count_units=False)
+    await gate.open("hash", Limits(reads=1))
+    bulk = await take(gate)
+    interactive_read = gate.acquire_nowait(Operation.READ, Priority.INTERACTIVE)
+    assert interactive_read is not None
+    waiting = [
+        asyncio.create_task(take(gate, priority))
+        for priority in (Priority.BULK, Priority.INTERACTIVE)
+    ]
+    await asyncio.sleep(0.01)
+    assert gate.queued()[Operation.READ] == 2
+    gate.cancel(interactive_read)
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting] == [False, True]
+    gate.cancel(waiting[1].result())
+    await asyncio.sleep(0.01)
+    assert not waiting[0].done()
+    gate.cancel(bulk)
+    gate.cancel(await waiting[0])
+    await gate.close()
