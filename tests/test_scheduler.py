@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import pytest
@@ -67,6 +67,13 @@ async def open_scheduler(
         yield scheduler
     finally:
         await scheduler.close()
+
+
+class Longest(Random):
+    """Draws the upper end, so that each wait is its bound."""
+
+    def random(self) -> float:
+        return 1.0
 
 
 async def send(
@@ -205,10 +212,11 @@ async def test_a_store_under_load_is_given_way_to_and_speed_comes_back() -> None
     assert in_flight_under_load < 10
 
 
-async def test_one_burst_of_refusals_halves_the_concurrency_once() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_one_burst_of_refusals_halves_the_concurrency_once(status: int) -> None:
     service = FakeService()
-    service.fault = lambda _: 429 if service.seen <= 8 else None
-    async with open_scheduler(service, limits=Limits(reads=8)) as scheduler:
+    service.fault = lambda _: status if service.seen <= 8 else None
+    async with open_scheduler(service, limits=Limits(reads=8), random=Longest()) as scheduler:
         requests = asyncio.gather(*(send(scheduler, job=Job()) for _ in range(9)))
         await asyncio.sleep(0.021)
         service.peaks.clear()
@@ -395,13 +403,17 @@ async def test_cancelled_waiters_leave_no_slot_and_no_unit_taken(seed: int) -> N
 
 async def test_a_cancelled_grant_is_handed_on() -> None:
     service = FakeService()
-    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
-        first = asyncio.create_task(send(scheduler))
-        second = asyncio.create_task(send(scheduler))
-        third = asyncio.create_task(send(scheduler))
-        # The slot falls to the second in the very step in which it is cancelled.
-        first.add_done_callback(lambda _: second.cancel())
+    events = EventBus()
+    async with open_scheduler(service, limits=Limits(reads=1), events=events) as scheduler:
+        first, second, third = (asyncio.create_task(send(scheduler)) for _ in range(3))
+        # Told right after the slot fell to the second, in the same step of the loop.
+        events.subscribe(
+            lambda event: second.cancel() if isinstance(event, RequestAnswered) else None
+        )
         await asyncio.wait_for(third, 1)
+        assert first.done()
+        assert second.cancelled()
+        assert service.seen == 2
         assert idle(scheduler)
 
 
@@ -441,11 +453,11 @@ async def test_closing_ends_all_that_is_under_way_and_says_what_may_have_been_ap
     queued = asyncio.create_task(send(scheduler, WRITE))
     await asyncio.sleep(1)
     await scheduler.close()
-    with pytest.raises(ConnectionLostError) as lost:
+    with pytest.raises(ConnectionLostError, match="closed while") as lost:
         await on_wire
     assert lost.value.may_have_been_applied
     assert (lost.value.method, lost.value.path) == ("PUT", "/values")
-    with pytest.raises(StoreStateError):
+    with pytest.raises(StoreStateError, match="closed before"):
         await queued
     with pytest.raises(StoreStateError):
         await send(scheduler, WRITE)
@@ -484,13 +496,6 @@ async def test_absurd_headers_neither_stop_nor_free_us(absurd: str) -> None:
     async with open_scheduler(AbsurdService(quota=1_000)) as scheduler:
         await send_many(scheduler, *[READ] * 100)
     assert now() < 1.0
-
-
-class Longest(Random):
-    """Draws the upper end, so that each wait is its bound."""
-
-    def random(self) -> float:
-        return 1.0
 
 
 class Refusing(FakeService):
@@ -598,6 +603,7 @@ async def test_statistics_count_requests_bytes_and_waits() -> None:
     assert statistics.bytes_received == 0
     assert statistics.slot_wait_s == pytest.approx(0.02 + 0.04)
     assert statistics.quota_wait_s == 0
+    assert statistics.rate_limited == 0
 
 
 async def test_an_abandoned_write_that_fails_is_not_sent_again_nor_complained_of() -> None:
@@ -778,3 +784,105 @@ async def test_closing_waits_until_the_writes_own_tasks_are_gone() -> None:
         assert task.done()
         assert isinstance(task.exception(), ConnectionLostError)
         assert now() == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(("status", "slots"), [(200, 2), (404, 2), (500, 1), (429, 2)])
+async def test_only_answers_of_a_store_at_ease_win_concurrency_back(
+    status: int, slots: int
+) -> None:
+    class Easing(FakeService):
+        def _arrive(self, request: Request) -> tuple[int | None, dict[str, str]]:
+            if self.seen == 2:
+                return status, {"X-Retry-After": "0"}
+            return (503 if self.seen == 1 else 200), {}
+
+    once = RetryPolicy(attempts=1)
+    async with open_scheduler(Easing(), limits=Limits(reads=3)) as scheduler:
+        with pytest.raises(ServerError):
+            await send(scheduler, retry=once)
+        # After a 429, which is of the quota here, it is the good answer to the same request.
+        with suppress(APIError):
+            await send(scheduler, retry=once)
+        busy = asyncio.gather(*(send(scheduler) for _ in range(5)))
+        await asyncio.sleep(0.01)
+        assert scheduler.statistics().in_flight[Operation.READ] == slots
+        await busy
+
+
+async def test_a_job_ended_while_a_request_of_it_pauses_sends_it_not_again() -> None:
+    service = FakeService(fault=lambda _: 500)
+    async with open_scheduler(service, random=Longest()) as scheduler:
+        call = Call()
+        options = Options(30.0, RetryPolicy(base_s=20))
+        pausing = asyncio.create_task(scheduler.send(READ, ignore, options, Priority.BULK, call))
+        await asyncio.sleep(1)
+        call.last_try = True
+        with pytest.raises(ServerError):
+            await pausing
+        assert service.seen == 1
+        # One that was not sent yet has its one try.
+        with pytest.raises(ServerError):
+            await scheduler.send(READ, ignore, options, Priority.BULK, Call(last_try=True))
+        assert service.seen == 2
+
+
+async def test_a_write_abandoned_between_its_tries_ends_at_once() -> None:
+    service = FakeService(fault=lambda _: 500)
+    async with open_scheduler(service, random=Longest()) as scheduler:
+        call = Call()
+        options = Options(30.0, RetryPolicy(base_s=20))
+        task = scheduler.start(scheduler.send(WRITE, ignore, options, Priority.BULK, call))
+        await asyncio.sleep(1)
+        scheduler.abandon(task, call)
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert not call.cut_off
+        assert now() == pytest.approx(1)
+
+
+async def test_a_read_cancelled_on_the_wire_may_have_cost_its_unit() -> None:
+    service = FakeService(quota=10)
+    async with open_scheduler(service) as scheduler:
+        await send(scheduler)
+        before = scheduler.statistics().quota.left
+        cancelled = asyncio.create_task(send(scheduler))
+        await asyncio.sleep(0.015)
+        cancelled.cancel()
+        await asyncio.wait({cancelled})
+        assert idle(scheduler)
+        assert before == 9
+        assert scheduler.statistics().quota.left == 8
+
+
+async def test_a_job_whose_request_found_a_free_slot_has_had_its_turn() -> None:
+    service = FakeService()
+    b, a = sorted((Job(), Job()), key=id)
+    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
+        await asyncio.gather(
+            *(
+                send(scheduler, Request(Operation.READ, "GET", path), job=job)
+                for path, job in (("/b1", b), ("/b2", b), ("/a", a))
+            )
+        )
+    assert [request.path for request in service.order] == ["/b1", "/a", "/b2"]
+
+
+async def test_a_priority_of_the_options_is_the_requests() -> None:
+    service = FakeService()
+    urgent = Request(Operation.READ, "GET", "/urgent")
+    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
+        queued = asyncio.gather(*(send(scheduler, job=Job()) for _ in range(5)))
+        await asyncio.sleep(0.01)
+        options = Options(priority=Priority.INTERACTIVE)
+        await scheduler.send(urgent, ignore, options, Priority.BULK, Call())
+        await queued
+    assert service.order[1] == urgent
+
+
+async def test_waits_are_drawn_by_a_generator_of_its_own_where_none_is_given() -> None:
+    service = FakeService(fault=lambda _: 500 if service.seen == 1 else None)
+    scheduler = Scheduler(service, limits=LIMITS, retry=RETRY, events=EventBus())
+    await scheduler.open("hash")
+    await send(scheduler)
+    assert 0.04 < now() <= 0.04 + 0.25
+    await scheduler.close()
