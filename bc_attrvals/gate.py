@@ -352,8 +352,11 @@ class Gate:
     def went_well(self, lease: Lease) -> None:
         """Win the concurrency back, one more at once for each round of answers."""
         lane = self._lanes[lease.operation]
-        if lane.bearable < lane.most and lease.sent_at >= lane.backed_off_at:
-            lane.backoffs = 0
+        if lease.sent_at < lane.backed_off_at:
+            return
+        # Also where there is but one slot, of which none can be won back.
+        lane.backoffs = 0
+        if lane.bearable < lane.most:
             lane.bearable = min(float(lane.most), lane.bearable + 1 / int(lane.bearable))
             self._pump()
 

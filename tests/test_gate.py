@@ -122,8 +122,9 @@ async def test_a_round_of_good_answers_wins_one_slot_back() -> None:
     assert rooms == [4, 4, 4, 5, 5, 5, 5, 5, 6, 6]
 
 
-async def test_a_good_answer_makes_the_next_pause_short_again() -> None:
-    async with open_gate() as gate:
+@pytest.mark.parametrize("reads", [1, 2, 10])
+async def test_a_good_answer_makes_the_next_pause_short_again(reads: int) -> None:
+    async with open_gate(reads) as gate:
         assert [await refused(gate) for _ in range(3)] == pytest.approx([0.25, 0.5, 1])
         lease = await take(gate)
         answered(gate, lease)
