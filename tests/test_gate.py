@@ -12,7 +12,7 @@ import pytest
 from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.quota import QuotaSnapshot
 from bc_attrvals.errors import StoreStateError
-from bc_attrvals.events import EventBus
+from bc_attrvals.events import EventBus, QuotaExhausted
 from bc_attrvals.gate import Gate, Job, Lease
 
 # Nothing here does real I/O, so simulated time need not wait for any.
@@ -262,6 +262,7 @@ async def test_a_refused_request_goes_before_interactive_ones_of_other_operation
 
 async def test_a_wait_that_begins_while_others_wait_for_quota_counts_from_there() -> None:
     async with open_gate(1) as gate:
+        await asyncio.sleep(2)
         gate.release(await take(gate), headers(0, 2, 5_001), status=200)
         began_at = now()
         first = asyncio.create_task(take(gate))
@@ -420,4 +421,37 @@ async def test_behind_another_quota_interactive_requests_overtake_bulk_ones() ->
     assert not waiting[0].done()
     gate.cancel(bulk)
     gate.cancel(await waiting[0])
+    await gate.close()
+
+
+async def test_a_gate_may_be_looked_at_before_its_opening_and_closed_twice() -> None:
+    gate = Gate(events=EventBus(), retry=RETRY, random=Longest())
+    assert repr(gate) == "<Gate >"
+    assert gate.in_flight() == gate.queued() == {}
+    with pytest.raises(StoreStateError, match="closed"):
+        gate.acquire_nowait(Operation.READ, Priority.BULK)
+    await gate.close()
+    async with open_gate() as opened:
+        await refused(opened)
+        opened.back_off(await take(opened))
+        waiting = asyncio.create_task(take(opened))
+        await asyncio.sleep(0.01)
+        assert repr(opened).startswith("<Gate read: 1 in flight, 1 queued, write: 0 in flight")
+        # While its timer is set; `open_gate` closes it once more.
+        await opened.close()
+        with pytest.raises(StoreStateError):
+            await waiting
+
+
+async def test_a_wait_of_which_only_its_length_is_known_is_told_as_an_exhausted_quota() -> None:
+    events = EventBus()
+    seen: list[object] = []
+    events.subscribe(seen.append)
+    gate = Gate(events=events, retry=RETRY, random=Longest())
+    await gate.open("hash", Limits())
+    gate.wait_for(3)
+    began_at = now()
+    gate.cancel(await take(gate))
+    assert now() - began_at == pytest.approx(3)
+    assert seen == [QuotaExhausted(None, 0.0)]
     await gate.close()
