@@ -378,6 +378,8 @@ async def test_nobody_waits_for_a_longer_pause_than_that_of_its_own_operation() 
         answered(gate, lease, 503)
         began_at = now()
         read = asyncio.create_task(take(gate))
+        await asyncio.sleep(0)
+        assert gate.queued()[Operation.READ] == 1
         write = await gate.acquire(Operation.WRITE, Priority.BULK)
         gate.back_off(write)
         gate.release(write, {}, status=503)
