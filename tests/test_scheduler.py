@@ -886,3 +886,32 @@ async def test_waits_are_drawn_by_a_generator_of_its_own_where_none_is_given() -
     await send(scheduler)
     assert 0.04 < now() <= 0.04 + 0.25
     await scheduler.close()
+
+
+async def test_a_failed_request_queues_anew_and_not_at_the_front() -> None:
+    service = FakeService(latency_s=0.1, fault=lambda _: 500 if service.seen == 1 else None)
+    bad, busy = (Request(Operation.READ, "GET", path) for path in ("/bad", "/busy"))
+    async with open_scheduler(service, limits=Limits(reads=1), random=Longest()) as scheduler:
+        failing = asyncio.create_task(send(scheduler, bad))
+        # It pauses from 0.1 s to 0.35 s.
+        await asyncio.sleep(0.2)
+        await asyncio.gather(
+            *(send(scheduler, busy, priority=Priority.INTERACTIVE) for _ in range(4))
+        )
+        await failing
+    assert [request.path for request in service.order] == ["/bad", *["/busy"] * 4, "/bad"]
+
+
+async def test_the_timeout_of_the_options_goes_with_each_request() -> None:
+    class Timed(FakeService):
+        timeouts: list[float]
+
+        async def send(self, request: Request, timeout_s: float) -> Answer:
+            self.timeouts.append(timeout_s)
+            return await super().send(request, timeout_s)
+
+    service = Timed(fault=lambda _: 500 if service.seen == 1 else None)
+    service.timeouts = []
+    async with open_scheduler(service) as scheduler:
+        await scheduler.send(READ, ignore, Options(7.5), Priority.BULK, Call())
+    assert service.timeouts == [7.5, 7.5]
