@@ -50,6 +50,20 @@ def test_the_latest_of_equals_takes_the_place_of_the_first() -> None:
     assert list(batcher.take().values()) == [latest, other]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_items_taken_in_together_supersede_one_another_too(waits: bool) -> None:
+    _, batcher = make(size=3)
+    first, other, latest, last = item(1, "a"), item(2), item(1, "b"), item(3)
+    if waits:
+        batcher.feed(item(2, "waits"))
+    superseded = batcher.fill([first, other, latest, last])
+    assert superseded == ([item(2, "waits"), first] if waits else [first])
+    assert batcher.fill([]) == []
+    batch = list(batcher.take().values())
+    assert batch == ([other, latest, last] if waits else [latest, other, last])
+    assert len(batcher) == 0
+
+
 def test_one_customers_attributes_are_different_keys() -> None:
     _, batcher = make()
     items = [item(1, attribute=attribute) for attribute in (1, 2)]

@@ -135,6 +135,32 @@ def test_answers_in_order_never_meet_the_careful_converter(
         decode_rows(rows_body(row(id="1")))
 
 
+@pytest.mark.parametrize("before", [[], [ROW], [row(date_created=None)]])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"date_created": "2024-10-24T06:32:20+02:00"},
+        {"date_modified": "2024-10-25T03:00:00-02:00"},
+        {"date_created": None, "date_modified": "2024-10-25T03:00:00-02:00"},
+        {"date_created": "2024-10-24T06:32:20+02:00", "date_modified": None},
+    ],
+)
+def test_each_date_of_each_row_is_in_utc(
+    changes: dict[str, object], before: list[dict[str, object]]
+) -> None:
+    last = decode_rows(rows_body(*before, row(**changes)))[-1]
+    for name, expected in (
+        ("date_created", VALUE.date_created),
+        ("date_modified", VALUE.date_modified),
+    ):
+        moment = getattr(last, name)
+        if changes.get(name, "") is None:
+            assert moment is None
+        else:
+            assert moment == expected
+            assert moment.utcoffset() == timedelta(0)
+
+
 # --- older and odder spellings ---------------------------------------------------------------
 
 
