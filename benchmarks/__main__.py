@@ -2,8 +2,8 @@
 
     python -m benchmarks [--quick] [--keep]
 
-With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and draws
-`benchmarks/speed.svg` of all such files.
+With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and of all such
+files draws `benchmarks/speed.svg` and makes the table of the README.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import memory, plot, scaling, stream, upsert, waiting
+from benchmarks import memory, plot, scaling, stream, table, upsert, waiting
 from benchmarks.harness import environment
 
 _HERE = Path(__file__).parent
@@ -37,7 +37,9 @@ def main() -> None:
     if given.keep:
         name = f"results-{sys.version_info.major}.{sys.version_info.minor}.json"
         (_HERE / name).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        plot.draw(sorted(_HERE.glob("results-*.json")), _HERE / "speed.svg")
+        kept = sorted(_HERE.glob("results-*.json"))
+        plot.draw(kept, _HERE / "speed.svg")
+        table.put_into(_HERE.parent / "README.md", kept)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import plot
+from benchmarks import plot, table
 from benchmarks.page_server import PageServer, hash_of
 
 _ROOT = Path(__file__).parent.parent
@@ -39,6 +39,17 @@ def test_reading_and_writing_run_at_tiny_sizes_and_can_be_drawn(tmp_path: Path) 
     assert "Python 3.11.0" in drawn
     assert "a &amp; b" in drawn
     assert drawn.count("<rect") == 5
+
+
+def test_the_readme_holds_the_figures_that_are_kept(tmp_path: Path) -> None:
+    kept = sorted(Path(plot.__file__).parent.glob("results-*.json"))
+    assert len(kept) == 2
+    readme = Path(plot.__file__).parent.parent / "README.md"
+    copy = tmp_path / "README.md"
+    copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+    table.put_into(copy, kept)
+    assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+    assert "| - |" not in table.make(kept)
 
 
 def test_the_page_servers_process_ends_with_its_owner() -> None:
