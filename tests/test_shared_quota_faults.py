@@ -286,6 +286,38 @@ async def test_a_server_that_stood_still_waits_for_those_that_gave_it_up(
         assert not one.events
 
 
+async def test_what_lay_unread_while_the_server_stood_still_puts_no_window_off(
+    valkey: Valkey,
+) -> None:
+    headers = {
+        "X-Rate-Limit-Time-Window-Ms": "2000",
+        "X-Rate-Limit-Time-Reset-Ms": "1901",
+        "X-Rate-Limit-Requests-Quota": "40",
+        "X-Rate-Limit-Requests-Left": "30",
+    }
+    async with opened(Watched(valkey.url)) as [one]:
+        quota = one.quota
+        lease = await quota.acquire(WRITE, BULK)
+        # Slower than it is on a busy machine, to be told from what follows.
+        assert quota._slack_s < 0.15
+        for _ in range(2):
+            quota.release(lease, headers)
+            ended_at = time.monotonic()
+            with valkey.standing_still():
+                waiting = asyncio.ensure_future(quota.acquire(WRITE, BULK))
+                await asyncio.sleep(0.35)
+            lease = await waiting
+            known = quota.snapshot()
+            assert known.quota == 40
+            assert known.resets_in_s is not None
+            ends_in_s = 1.901 - (time.monotonic() - ended_at)
+            assert known.resets_in_s == pytest.approx(ends_in_s, abs=0.2)
+            # It was no long way: the next time is seen as well.
+            assert quota._slack_s < 0.15
+        quota.release(lease, {})
+        assert not one.events
+
+
 # --- what goes wrong within ----------------------------------------------------------------------
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -70,6 +73,16 @@ class Valkey:
         if process is not None:
             process.kill()
             process.wait()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Have it do nothing meanwhile; its connections stay."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -25,6 +25,9 @@ local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
 local ask = cmsgpack.unpack(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
+-- It lay unread for so long at least, as while this server stood still. Its ages are of when it was
+-- sent; where they were left so, the end of a window would be put too late by this.
+local unread = ask.at > 0 and math.max(0, now - ask.at - ask.slack) or 0
 local raw = redis.call('GET', KEYS[1])
 local st = raw and cmsgpack.unpack(raw)
 local fresh = not st or st.v ~= VERSION
@@ -124,6 +127,7 @@ local forgotten = not processes[ask.id] or processes[ask.id].ends <= now
 
 local function settle(one, entry)
   local seq, kind, sent_age, age, window, reset, quota, left = unpack(entry)
+  sent_age, age = sent_age + unread, age + unread
   -- Sent while the server did not know of it.
   local ours, unheard = false, forgotten or seq < 0
   for index, lease in ipairs(one.held) do
@@ -176,7 +180,7 @@ me.seq = math.max(me.seq, ask.seen)
 me.ends, me.limits = now + ask.ttl, ask.limits
 -- A call that lay unread shows that this server stood still: others may have given it up meanwhile,
 -- and send on their own.
-local stood_still = ask.at > 0 and now - ask.at > AWAY + ask.slack
+local stood_still = unread > AWAY
 if (fresh and ask.back) or (silent and ask.lost) or stood_still then
   st.gather = math.max(st.gather, now + GATHER)
 end

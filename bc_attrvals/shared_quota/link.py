@@ -109,6 +109,13 @@ class Ask:
     leave: bool
     at: float
 
+    def unread_ms(self, now_ms: float) -> float:
+        """Return for how long at least it lay unread until this time of the server.
+
+        As `grants.lua` has it.
+        """
+        return max(0.0, now_ms - self.at - self.slack) if self.at > 0 else 0.0
+
 
 @attrs.frozen(kw_only=True)
 class Hearers:

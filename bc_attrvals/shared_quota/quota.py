@@ -313,7 +313,7 @@ class RedisQuota:
             # told next.
             self._emit(SharedQuotaRegained(0.0, forgotten=True))
             self._bell.ring()
-        self._take(reply, began_at)
+        self._take(reply, began_at, ask)
 
     def _ask(self, *, leave: bool = False) -> Ask:
         now = self._loop.time()
@@ -339,11 +339,13 @@ class RedisQuota:
             at=0.0 if self._is_lost else self._roster.server_s(now) * 1000,
         )
 
-    def _take(self, reply: Reply, began_at: float) -> None:
+    def _take(self, reply: Reply, began_at: float, ask: Ask) -> None:
         now = self._loop.time()
         self._reply, self._replied_at, self._confirmed_at = reply, now, began_at
-        # The way there took less than there and back; the longest of late, forgotten slowly.
-        self._slack_s = max(now - began_at, self._slack_s * 0.9)
+        # The way there took less than there and back; the longest of late, forgotten slowly. For
+        # how long the call lay unread is none of it: the server sees that by its clock.
+        way_s = now - began_at - ask.unread_ms(reply.now_ms) / 1000
+        self._slack_s = max(way_s, self._slack_s * 0.9)
         self._roster.heard(reply.processes, reply.rank, reply.now_ms / 1000, now)
         for grant in reply.grants:
             if grant.seq > self._seen and grant.age_ms > _UNHEARD_MS:
@@ -475,7 +477,7 @@ class RedisQuota:
         lost_since, self._lost_since = self._lost_since, None
         if lost_since is not None:
             self._emit(SharedQuotaRegained(self._loop.time() - lost_since, reply.forgotten))
-        self._take(reply, began_at)
+        self._take(reply, began_at, ask)
         if link.is_deaf:
             self._lose("ConnectionError")
         elif self._holdings.done or self._holdings.waiting:
