@@ -67,6 +67,38 @@ async def cancels() -> AsyncIterator[AttributeValueUpsert]:
     raise asyncio.CancelledError
 
 
+class Panic(BaseException):
+    """As an extension's that is no Exception."""
+
+
+def panics() -> Iterator[AttributeValueUpsert]:
+    yield AttributeValueUpsert(1, 1, "")
+    raise Panic("of an extension")
+
+
+def panics_at_last() -> Iterator[AttributeValueUpsert]:
+    try:
+        while True:
+            yield AttributeValueUpsert(1, 1, "")
+            yield AttributeValueUpsert(1, 1, None)
+    finally:
+        raise Panic("while it is closed")
+
+
+async def panics_late() -> AsyncIterator[AttributeValueUpsert]:
+    yield AttributeValueUpsert(1, 1, "")
+    raise BaseExceptionGroup("several", [Panic("one"), ValueError("another")])
+
+
+async def ends_as_generator() -> AsyncIterator[AttributeValueUpsert]:
+    yield AttributeValueUpsert(1, 1, "")
+    raise GeneratorExit
+
+
+def token_panics() -> str:
+    raise Panic("s3cret-token-in-words")
+
+
 def token_exits() -> str:
     raise SystemExit(3)
 

@@ -174,7 +174,11 @@ async def test_a_job_that_fails_ends_no_other_and_says_why(client: Any, tmp_path
 
 async def test_what_would_end_more_than_a_job_ends_that_job_alone(client: Any) -> None:
     async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
-        sources = ("stops_iterating", "exits", "exits_late", "cancels")
+        sources = (
+            *("stops_iterating", "exits", "exits_late", "cancels", "panics", "panics_at_last"),
+            *("panics_late", "ends_as_generator"),
+        )
+        tokens = ("token_exits", "token_panics")
         results = await asyncio.wait_for(
             all_of(
                 client,
@@ -187,16 +191,35 @@ async def test_what_would_end_more_than_a_job_ends_that_job_alone(client: Any) -
                     )
                     for name in sources
                 ),
-                job_of(sandbox, access_token=fleet_sources.token_exits, name="token_exits"),
+                *(
+                    job_of(sandbox, access_token=getattr(fleet_sources, name), name=name)
+                    for name in tokens
+                ),
                 job_of(sandbox, access_token=TOKENS, name="good"),
                 retries=0,
             ),
             40,
         )
         assert results["good"].ok
-        for name in (*sources, "token_exits"):
+        for name in (*sources, *tokens):
             assert not results[name].ok
-            assert results[name].error is not None
+            assert isinstance(results[name].error, Exception)
+            assert "s3cret" not in repr(results[name].error)
+
+
+async def test_whatever_a_worker_hands_on_ends_its_job_alone() -> None:
+    from bc_attrvals.fleet.running import _result_of
+
+    job = Job(store_hash="abc", access_token=TOKENS, source=values)
+
+    async def fails(error: BaseException) -> None:
+        raise error
+
+    panic = fleet_sources.Panic("of an extension")
+    assert (await _result_of(job, fails(panic))).error is panic  # type: ignore[arg-type]
+    # Of the user, in this process.
+    with pytest.raises(SystemExit):
+        await _result_of(job, fails(SystemExit(3)))  # type: ignore[arg-type]
 
 
 async def test_files_in_both_forms_are_read_on_the_worker(client: Any, tmp_path: Path) -> None:

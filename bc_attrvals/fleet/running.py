@@ -115,7 +115,10 @@ async def _result_of(job: Job, future: Future) -> JobResult:
         if task is not None and task.cancelling():
             raise
         return JobResult(job=job, error=RuntimeError("the task was cancelled in the cluster"))
-    except Exception as error:  # noqa: BLE001 - whatever ended it, it is that job's
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        # Of this process: a worker hands on none of them.
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever ended it, it is that job's
         # The frames are the worker's, and of no use here.
         return JobResult(job=job, error=error.with_traceback(None))
     assert isinstance(done, Done)

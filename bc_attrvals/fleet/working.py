@@ -181,14 +181,14 @@ async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
             with _ends_its_job_alone():
                 values = await values
     if isinstance(values, AsyncIterable):
-        with _ends_its_job_alone():
-            async for value in values:
+        async with aclosing(_guarded(values)) as guarded:
+            async for value in guarded:
                 yield value
         return
     if not isinstance(values, Iterable):
         message = f"source must give an iterable, not {type(values).__name__}"
         raise InvalidInputError(message, field="source")
-    iterator = iter(values)
+    iterator = await _foreign(iter, values)
     try:
         while chunk := await _foreign(lambda: list(islice(iterator, _CHUNK_ROWS))):
             for value in chunk:
@@ -196,7 +196,27 @@ async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            close()
+            with _ends_its_job_alone():
+                close()
+
+
+async def _guarded(values: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    # Not around the `yield`, where a GeneratorExit is no doing of the source.
+    with _ends_its_job_alone():
+        iterator = aiter(values)
+    try:
+        while True:
+            with _ends_its_job_alone():
+                try:
+                    value = await anext(iterator)
+                except StopAsyncIteration:
+                    return
+            yield value
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            with _ends_its_job_alone():
+                await close()
 
 
 async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -213,17 +233,22 @@ async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
 def _ends_its_job_alone() -> Iterator[None]:
     """Turn what would end more than a job into an ordinary error.
 
-    A thread can't hand on a StopIteration, and SystemExit would take the worker along.
+    A thread can't hand on a StopIteration, SystemExit would take the worker along, and what is no
+    Exception (a group of such, a panic of an extension) passes by whoever waits for the job.
     """
     try:
         yield
-    except (StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt) as error:
-        name = type(error).__name__
     except asyncio.CancelledError:
         task = _task()
         if task is not None and task.cancelling():
             raise
         name = "CancelledError"
+    except (StopIteration, StopAsyncIteration) as error:
+        name = type(error).__name__
+    except Exception:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is of that job
+        name = type(error).__name__
     else:
         return
     raise RuntimeError(f"the source or a reference of the job raised {name}")
