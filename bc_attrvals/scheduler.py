@@ -163,16 +163,18 @@ class Scheduler:
         """End every request under way, and wait until the writes' own tasks are gone.
 
         Whoever waits gets `ConnectionLostError` when its request was on the wire, else
-        `StoreStateError`.
+        `StoreStateError`. Cancelled, a shared quota is closed even so.
         """
         for call, task in self._active.items():
             if task is not None:
                 call.closed = True
                 task.cancel()
-        await self._gate.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._shared is not None:
-            await self._shared.close()
+        try:
+            await self._gate.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            if self._shared is not None:
+                await self._shared.close()
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""

@@ -59,6 +59,8 @@ class _State:
     runtime: _Runtime | None = None
     is_opening: bool = False
     was_closed: bool = False
+    # Goes on where a caller of `aclose` was cancelled.
+    closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         if self.runtime is not None:
@@ -71,6 +73,11 @@ class _State:
             message = f"the Store {how}"
             raise StoreStateError(message)
         return self.runtime
+
+    async def finish_closing(self) -> None:
+        closing = self.closing
+        if closing is not None and not closing.done():
+            await asyncio.shield(closing)
 
     def resource(self, options: Options) -> AttributeValues:
         runtime = self.running()
@@ -259,6 +266,7 @@ class Store(StoreView):
             raise StoreStateError("the Store is open already")
         self._state.is_opening = True
         try:
+            await self._state.finish_closing()
             self._state.runtime = await self._open()
         finally:
             self._state.is_opening = False
@@ -308,17 +316,22 @@ class Store(StoreView):
         """Close the Store; closing twice is harmless.
 
         Requests under way end with `ConnectionLostError` (they were on the wire, and a write may
-        have been applied) or `StoreStateError` (nothing was sent).
+        have been applied) or `StoreStateError` (nothing was sent). Cancelled, it returns at once,
+        and the closing goes on in a task of its own; another `aclose` waits for its end.
         """
         state = self._state
         runtime, state.runtime = state.runtime, None
         state.was_closed = True
-        if runtime is None:
-            return
-        try:
-            await runtime.scheduler.close()
-        finally:
-            await runtime.session.aclose()
+        if runtime is not None:
+            state.closing = asyncio.create_task(_close(runtime))
+        await state.finish_closing()
+
+
+async def _close(runtime: _Runtime) -> None:
+    try:
+        await runtime.scheduler.close()
+    finally:
+        await runtime.session.aclose()
 
 
 def _from_env(name: str) -> str:

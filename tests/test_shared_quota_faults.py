@@ -318,6 +318,88 @@ async def test_what_lay_unread_while_the_server_stood_still_puts_no_window_off(
         assert not one.events
 
 
+# --- closing that is cancelled -------------------------------------------------------------------
+
+
+async def connections(valkey: Valkey) -> int:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(valkey.url) as redis:
+        return len(await redis.client_list()) - 1
+
+
+async def gone(valkey: Valkey) -> None:
+    async with asyncio.timeout(3):
+        while await connections(valkey):  # noqa: ASYNC110 - nobody tells when they are
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_a_store_whose_closing_is_cancelled_leaves_nothing(
+    valkey: Valkey, again: bool
+) -> None:
+    async with Sandbox(quota=None, latency_ms=50) as sandbox:
+        before = asyncio.all_tasks()
+        for turns in (0, 1, 3, 6, 14):
+            store = make_store(sandbox, quota=RedisQuota(valkey.url, timeout_s=1.0))
+            await store.__aenter__()
+            work = asyncio.ensure_future(store.attribute_values.upsert(upserts(100)))
+            await until(lambda: sandbox.in_flight() == 3)
+            closing = asyncio.ensure_future(store.aclose())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            if again or not turns:
+                await store.aclose()
+            await gone(valkey)
+            await asyncio.wait([work], timeout=3)
+            assert isinstance(work.exception(), Exception)
+            await until(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
+            # Entered again, it works as before.
+            async with store:
+                assert store._quota.connected  # type: ignore[union-attr]
+            await until(lambda: not sandbox.in_flight())
+
+
+async def test_closing_that_is_cancelled_returns_at_once_and_is_finished_by_another(
+    valkey: Valkey,
+) -> None:
+    one = Watched(valkey.url)
+    await one.quota.open(STORE, Limits())
+    await one.quota.acquire(WRITE, BULK)
+    with valkey.standing_still():
+        closing = asyncio.ensure_future(one.quota.close())
+        # It waits for the server to hear of it.
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        began_at = time.monotonic()
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        assert time.monotonic() - began_at < 0.5
+        assert not one.quota.connected
+    await one.quota.close()
+    assert one.quota._link is None
+    await gone(valkey)
+
+
+def test_a_loop_that_ends_while_a_shared_quota_is_closed_closes_it(
+    valkey: Valkey,
+) -> None:
+    async def main() -> RedisQuota:
+        one = Watched(valkey.url)
+        await one.quota.open(STORE, Limits())
+        closing = asyncio.ensure_future(one.quota.close())
+        await asyncio.sleep(0.001)
+        closing.cancel()
+        return one.quota
+
+    quota = asyncio.run(main())
+    assert quota._link is None
+    asyncio.run(gone(valkey))
+
+
 # --- what goes wrong within ----------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -224,17 +225,20 @@ class Link:
         self._doubtful.set()
 
     async def aclose(self) -> None:
-        """Let go of both connections; errors of a server that is gone play no part."""
+        """Let go of both connections; errors of a server that is gone play no part.
+
+        Cancelled, it lets go of them even so.
+        """
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for one in (self._pubsub, self._redis):
-            if one is not None:
-                try:
-                    await _translated(one.aclose())  # type: ignore[no-untyped-call,unused-ignore]
-                except LinkError:
-                    continue
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            try:
+                await _let_go_of(self._pubsub)
+            finally:
+                await _let_go_of(self._redis)
         self._pubsub = self._redis = None
 
     async def _until_it_fails(
@@ -294,6 +298,12 @@ class Link:
             if task.cancelling() > before:
                 # redis-py may swallow it where it comes together with an answer or a timeout.
                 raise asyncio.CancelledError
+
+
+async def _let_go_of(one: Redis | PubSub | None) -> None:
+    if one is not None:
+        with suppress(LinkError):
+            await _translated(one.aclose())  # type: ignore[no-untyped-call,unused-ignore]
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:

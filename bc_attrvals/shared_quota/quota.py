@@ -116,6 +116,7 @@ class RedisQuota:
             raise error.with_traceback(None) from None
         self._report: Callable[[Event], object] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._reset(Limits())
 
     def _reset(self, limits: Limits) -> None:
@@ -199,6 +200,7 @@ class RedisQuota:
         """
         if self._task is not None:
             raise StoreStateError("a RedisQuota serves one Store at a time")
+        await self._finish_closing()
         self._reset(limits)
         self._loop = asyncio.get_running_loop()
         # The braces keep all keys of a store in one place of a cluster.
@@ -255,24 +257,36 @@ class RedisQuota:
         self._end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
 
     async def close(self) -> None:
-        """Give everything back and let go of the server; all that wait get `StoreStateError`."""
+        """Give everything back and let go of the server; all that wait get `StoreStateError`.
+
+        Cancelled, it returns at once, and the closing goes on in a task of its own, for `timeout_s`
+        at the most; another `close` waits for its end.
+        """
         task, self._task = self._task, None
-        if task is None:
+        if task is not None:
+            self._bell.close()
+            self._alone.stop()
+            task.cancel()
+            self._holdings.turn_away(_closed_error())
+            self._closing = asyncio.create_task(self._let_go(task))
+        await self._finish_closing()
+
+    async def _finish_closing(self) -> None:
+        closing = self._closing
+        if closing is not None and not closing.done():
+            await asyncio.shield(closing)
+
+    async def _let_go(self, task: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.gather(task, return_exceptions=True)
+            if self._link is not None and not self._is_lost:
+                await self._link.call(self._ask(leave=True))
+        except LinkError:
+            # The lease then ends by itself.
             return
-        self._bell.close()
-        self._alone.stop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        self._holdings.turn_away(_closed_error())
-        link, self._link = self._link, None
-        if link is not None:
-            try:
-                if not self._is_lost:
-                    await link.call(self._ask(leave=True))
-            except LinkError:
-                # The lease then ends by itself.
-                return
-            finally:
+        finally:
+            link, self._link = self._link, None
+            if link is not None:
                 await link.aclose()
 
     # The task that calls.
