@@ -34,6 +34,7 @@ _IDS: Final = ("attribute_ids", "customer_ids")
 _FIELDS: Final = {*_TEXTS, *_FLAGS, *_IDS, "columns", "attributes"}
 _NEEDED: Final = ("store_hash", "token_env", "source")
 _FORMATS: Final = ("csv", "jsonl", "parquet")
+_MOST_BITS: Final = 64
 #: The fields of the file for those of `Job` and `FileSource`.
 _OURS: Final = {"base_url": "url", "access_token": "token_env", "scope": "attribute_ids"}
 
@@ -78,6 +79,9 @@ def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
         raise FileError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: no TOML: {error}") from None
+    except ValueError:
+        # Python's own limit, which tomllib does not reckon with.
+        raise FileError(f"{path}: it holds an integer of too many digits") from None
     except RecursionError:
         raise FileError(f"{path}: no TOML of ours: it is nested too deeply") from None
     unknown = set(document) - {"defaults", "jobs"}
@@ -132,6 +136,9 @@ def _check_ids(field: str, value: object) -> None:
     if not isinstance(value, list) or not value:
         raise _Bad(field, "must be a list of ids, not empty")
     for one in value:
+        if isinstance(one, int) and one.bit_length() > _MOST_BITS:
+            # Python refuses to write down a longer one, as an error would.
+            raise _Bad(field, "holds a number of too many digits")
         try:
             check_id(one, "id")
         except ValueError as error:

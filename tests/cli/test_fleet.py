@@ -67,6 +67,9 @@ attribute_ids = [1]
         (GOOD + f'journal = "{"a/" * 4_000}b"', "jobs[0].journal: "),
         (GOOD + 'encoding = "nope"', "jobs[0].encoding: is none"),
         (GOOD.replace('"values.csv"', '"jobs.toml"'), "jobs[0].format: "),
+        ("x = " + "9" * 6_000, "it holds an integer of too many digits"),
+        (GOOD.replace("[1]", f"[{'9' * 6_000}]"), "it holds an integer of too many digits"),
+        (GOOD.replace("[1]", f"[0x{'f' * 6_000}]"), "jobs[0].attribute_ids: holds a number of too"),
         ("x = " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
     ],
 )
