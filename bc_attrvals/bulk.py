@@ -16,6 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from contextvars import copy_context
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -31,6 +32,7 @@ from bc_attrvals.core.responses import Echo, decode_echoes, decode_rows, indexes
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import (
     BCAttrValsError,
+    ConnectionLostError,
     PayloadTooLargeError,
     StoreStateError,
     UnconfirmedError,
@@ -185,6 +187,9 @@ class UpsertJob:
         self._suspects = Suspects()
         self._stopped_by: BCAttrValsError | None = None
         self._crash: BaseException | None = None
+        self._abandoned = False
+        # One for all that reads the input: what a generator sets, it can reset.
+        self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self.calls = 0
@@ -222,6 +227,7 @@ class UpsertJob:
 
     async def abandon(self) -> None:
         """Let go: see the class."""
+        self._abandoned = True
         for batch in list(self._running):
             if batch.task is not None:
                 self._scheduler.abandon(batch.task, batch.call)
@@ -232,15 +238,15 @@ class UpsertJob:
         self._wakeup.set()
 
     def _more_to_come(self) -> bool:
-        if self._stopped_by is not None or self._crash is not None:
+        if self._abandoned or self._stopped_by is not None or self._crash is not None:
             return False
         return bool(self._batcher) or not self._input.exhausted
 
     def _launch(self) -> None:
-        while self._room() > 0 and (keyed := self._next()):
+        while self._room() > 0 and (keyed := self._context.run(self._next)):
             batch = _Batch(keyed, self._call(), self._open(keyed))
             self._running.add(batch)
-            batch.task = self._scheduler.start(self._work(batch))
+            batch.task = self._scheduler.start(self._work(batch), self._context)
             batch.task.add_done_callback(partial(self._end, batch))
 
     def _call(self) -> Call:
@@ -296,12 +302,7 @@ class UpsertJob:
             # Whoever waited for a key has its turn before this job takes it again.
             if self._in_step_alone or awaited or untaken > self._size or self._room() < 0:
                 return
-            try:
-                keyed = self._next()
-            except asyncio.CancelledError as error:
-                # Of the input itself: this task was not cancelled.
-                self._crash = error
-                return
+            keyed = self._next()
             if keyed is None:
                 return
             batch.begin(keyed, self._open(keyed))
@@ -317,12 +318,20 @@ class UpsertJob:
     def _end(self, batch: _Batch, task: asyncio.Task[None]) -> None:
         """Note that a task is gone; called even when it was cancelled before it began."""
         self._running.discard(batch)
+        left = batch.open.items()
         if batch.keyed:
             self._close(batch)
         self._wake()
-        if not task.cancelled() and (crash := task.exception()) is not None:
-            # A fault of our own: it must not pass for a finished batch.
-            self._crash = crash
+        if not task.cancelled():
+            if (crash := task.exception()) is not None:
+                # A fault of our own: it must not pass for a finished batch.
+                self._crash = crash
+        elif not self._abandoned and self._stopped_by is None:
+            # By somebody who cancels all tasks there are, say.
+            self._crash = asyncio.CancelledError("a task of the upsert was cancelled")
+            message = "the task that sent it was cancelled"
+            lost = ConnectionLostError(message, may_have_been_applied=True)
+            self._give_up(left, batch, lost)
 
     async def _send_all(self, batch: _Batch) -> None:
         """Send a batch, and the parts of it that are left when bad items are taken out."""

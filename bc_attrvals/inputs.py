@@ -62,7 +62,7 @@ class _SyncInput:
                     take(item)
                 else:
                     take(_checked(item, self._count + len(items)))
-        except Exception as error:  # noqa: BLE001 - raised again by the job
+        except (Exception, asyncio.CancelledError, GeneratorExit) as error:  # noqa: BLE001
             # What was read before is still sent; then the job ends with this error.
             self.error = error
         self._count += len(items)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -195,9 +196,11 @@ class Scheduler:
         snapshot = getattr(self._shared, "snapshot", None)
         return self._gate.quota() if snapshot is None else snapshot()
 
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start(
+        self, coroutine: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
         """Run a write in a task of its own, which `abandon` may leave to end by itself."""
-        task = self._loop.create_task(coroutine)
+        task = self._loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -610,6 +611,76 @@ def broken_sync(
 ) -> Iterator[AttributeValueUpsert]:
     yield from items
     raise error
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+async def test_whatever_an_input_raises_all_read_before_is_sent(
+    sandbox: Sandbox, error: type[BaseException]
+) -> None:
+    async with make_store(sandbox) as store:
+        with pytest.raises(error):
+            await store.attribute_values.upsert(broken_sync(upserts(47), error()))
+        await at_rest(store)
+    assert len(await sandbox.rows()) == 47
+
+
+async def test_what_an_input_sets_in_its_context_it_can_reset(sandbox: Sandbox) -> None:
+    number = ContextVar("number", default=0)
+
+    def in_spans() -> Iterator[AttributeValueUpsert]:
+        for first in range(1, 100, 15):
+            token = number.set(first)
+            yield from upserts(15, first=first)
+            number.reset(token)
+
+    async with make_store(sandbox) as store:
+        assert (await store.attribute_values.upsert(in_spans())).stored == 105
+
+
+async def test_an_input_is_not_read_on_when_its_job_was_left_and_the_store_is_closed(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.faults.add("hang")
+    read = 0
+
+    def endless() -> Iterator[AttributeValueUpsert]:
+        nonlocal read
+        while True:
+            read += 1
+            yield AttributeValueUpsert(read, 1, "v")
+
+    async with make_store(sandbox) as store:
+        job = asyncio.create_task(store.attribute_values.upsert(endless()))
+        await until(lambda: sandbox.in_flight("upsert") == 3)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        before = read
+    assert read == before == 30
+
+
+async def test_a_task_that_others_cancel_is_told_and_its_items_have_outcomes(
+    sandbox: Sandbox,
+) -> None:
+    def cancelling() -> Iterator[AttributeValueUpsert]:
+        for item in upserts(100):
+            task = asyncio.current_task()
+            if item.customer_id == 55 and task is not None:
+                task.cancel()
+            yield item
+
+    outcomes: list[UpsertOutcome] = []
+    async with make_store(sandbox) as store:
+        with pytest.raises(asyncio.CancelledError):
+            await collect(store.attribute_values.upsert_stream(cancelling()), outcomes)
+        await at_rest(store)
+    # What was cut off on the wire may be stored, and counts as failed.
+    held = {row.customer_id for row in await sandbox.rows()}
+    told = {one.item.customer_id: one.status for one in outcomes}
+    assert len(told) == len(outcomes) >= 60
+    assert FAILED in told.values()
+    assert held >= {customer for customer, status in told.items() if status is STORED}
+    assert held.isdisjoint(customer for customer, status in told.items() if status is NOT_SENT)
 
 
 @pytest.mark.parametrize("broken", [broken_sync, broken_async])
