@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
 import os
 import signal
 import socket
@@ -129,6 +131,29 @@ def test_a_scheduler_out_of_reach_is_said_so(served, tmp_path, monkeypatch) -> N
     result = served.run("fleet", path, "--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 3
     assert "scheduler tcp://127.0.0.1:9" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "told"),
+    [
+        ("nonsense://x", 3, "scheduler nonsense://x: unknown address scheme"),
+        ("tls://127.0.0.1:9", 3, "scheduler tls://127.0.0.1:9: TLS expects"),
+        ("tcp://", 3, "scheduler tcp://: missing port"),
+        (" ", 2, "--scheduler is empty"),
+    ],
+)
+def test_what_is_no_scheduler_is_said_so_and_nothing_else(
+    served, tmp_path, address, status, told
+) -> None:
+    result = served.run("fleet", write_jobs(tmp_path, GOOD), "--scheduler", address)
+    assert result.exit_code == status
+    assert told in result.stderr
+    # What was begun of a client is ended: nothing warns when it is collected.
+    gc.collect()
+    assert "Warning" not in result.stderr
+    # Nor has Dask a word of its own where a scheduler goes midway.
+    for name in ("distributed.client", "distributed.core", "distributed.comm.tcp"):
+        assert status == 2 or not logging.getLogger(name).isEnabledFor(logging.ERROR)
 
 
 def test_commands_share_a_quota_when_told_to(served, tmp_path) -> None:

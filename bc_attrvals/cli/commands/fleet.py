@@ -87,6 +87,8 @@ def fleet(
     some are not; 2: bad usage or input; 3: every job was refused, or the scheduler is out of reach.
     With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
     """  # noqa: D301 - click's mark for lines left as they are
+    if scheduler is not None and not scheduler.strip():
+        raise click.UsageError("--scheduler is empty; leave it out for a cluster made here")
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for the cluster made here, not for --scheduler")
     try:
@@ -171,8 +173,7 @@ async def _client(
 ) -> AsyncIterator[Any]:
     from distributed import Client, LocalCluster
 
-    # What it has to say of jobs stands in their results.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _silence("distributed")
     async with AsyncExitStack() as stack:
         address: Any = scheduler
         if scheduler is None:
@@ -190,13 +191,22 @@ async def _client(
                     silence_logs=logging.CRITICAL,
                 )
             )
+        client = Client(address, asynchronous=True, timeout=_CONNECT_S)
         try:
-            client = await stack.enter_async_context(
-                Client(address, asynchronous=True, timeout=_CONNECT_S)
-            )
-        except (OSError, TimeoutError, ValueError) as error:
+            await stack.enter_async_context(client)
+        except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
+            # Else it closes itself when it is collected, and can't.
+            await client.close()
             raise _UnreachableError(f"scheduler {scheduler}: {one_line(str(error))}") from None
         yield client
+
+
+def _silence(name: str) -> None:
+    """Have loggers say nothing: what there is to say of jobs stands in their results."""
+    # Dask gives some of them levels of their own.
+    for one in (name, *logging.root.manager.loggerDict):
+        if one == name or one.startswith(f"{name}."):
+            logging.getLogger(one).setLevel(logging.CRITICAL)
 
 
 @contextmanager
