@@ -45,7 +45,8 @@ def seconds_to_go(
     if beyond <= 0:
         return by_rate_s
     # The window that comes next, and as many whole ones as it takes besides.
-    by_quota_s = (quota.resets_in_s or 0.0) + (beyond / quota.quota - 1) * DEFAULT_WINDOW_S
+    windows = max(0.0, beyond / quota.quota - 1)
+    by_quota_s = (quota.resets_in_s or 0.0) + windows * DEFAULT_WINDOW_S
     # The rate of a burst says nothing of the waits to come, a rate over several windows does.
     return by_quota_s if elapsed_s < DEFAULT_WINDOW_S else max(by_rate_s, by_quota_s)
 

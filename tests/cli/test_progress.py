@@ -36,6 +36,12 @@ def test_calls_beyond_the_window_wait_for_the_windows_to_come() -> None:
     assert to_go(3000, 4500, 60.0, quota) == pytest.approx(30.0)
 
 
+def test_calls_that_the_next_window_has_room_for_wait_for_its_beginning_alone() -> None:
+    quota = QuotaSnapshot(quota=150, left=0, resets_in_s=5.0)
+    # 100 calls beyond this window, of the 150 of the next one.
+    assert to_go(1000, 2000, 5.0, quota) == pytest.approx(5.0)
+
+
 def test_off_a_terminal_a_line_comes_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
