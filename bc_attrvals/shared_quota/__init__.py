@@ -12,8 +12,8 @@
 It is given as `Store(quota=...)`, behind the scheduler's gate, and needs `bc_attrvals[redis]`: a
 Redis of version 6 and up or a Valkey, one server or one with replicas. On a Redis Cluster a grant
 is told on one node only, so name one primary there; with ACLs allow `EVALSHA`, `SCRIPT`, `GET`,
-`SET`, `TIME`, `PUBLISH`, `PUBSUB`, `SUBSCRIBE` and `PING`, on keys and channels that begin with the
-namespace.
+`SET`, `TIME`, `PUBLISH`, `PUBSUB`, `SUBSCRIBE` and `PING`, and `SELECT` where the URL names a
+database other than 0, on keys and channels that begin with the namespace.
 
 How a request travels. A process says what it holds, what ended with which headers and how many
 requests wait, in one call of one script. The script grants in order and tells each process of its
