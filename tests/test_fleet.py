@@ -365,7 +365,14 @@ async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path:
         ("base_url", {"base_url": "http://example.com"}),
         ("scope", {"scope": None, "prune": True}),
         ("shared_quota", {"shared_quota": "redis://:s3cret@localhost"}),
-        ("timeout", {"timeout_s": 0}),
+        ("timeout_s", {"timeout_s": 0}),
+        ("journal", {"journal": 5}),
+        ("journal", {"journal": ""}),
+        ("journal", {"journal": b"a.db"}),
+        ("limits", {"limits": None}),
+        ("name", {"name": None}),
+        ("name", {"name": ""}),
+        ("store_hash", {"store_hash": None}),
     ],
 )
 def test_what_can_not_be_is_refused_at_once(field: str, options: dict[str, Any]) -> None:
@@ -378,6 +385,7 @@ def test_what_can_not_be_is_refused_at_once(field: str, options: dict[str, Any])
     with pytest.raises(InvalidInputError) as refused:
         Job(**{**good, **options})
     assert refused.value.field == field
+    assert field in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
 

@@ -161,6 +161,17 @@ def _one_of(*kinds: type) -> Callable[[object, attrs.Attribute[Any], object], No
     return check
 
 
+def _as_path(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    del instance
+    if not isinstance(value, str) or not value:
+        message = f"{attribute.name} must be a string, not empty"
+        raise InvalidInputError(message, field=attribute.name)
+
+
 @attrs.frozen(kw_only=True)
 class Job:
     """The sync of one store: its `source`'s values are made to be what the store holds.
@@ -185,8 +196,10 @@ class Job:
     scope: AttributeValueFilter | None = None
     prune: bool = False
     allow_empty: bool = False
-    journal: str | None = attrs.field(default=None, converter=attrs.converters.optional(os.fspath))
-    limits: Limits = attrs.field(factory=Limits)
+    journal: str | None = attrs.field(
+        default=None, converter=_as_path, validator=attrs.validators.optional(_text)
+    )
+    limits: Limits = attrs.field(factory=Limits, validator=_one_of(Limits))
     timeout_s: float = 30.0
     shared_quota: Secret | Callable[..., str] | None = attrs.field(
         default=None,
@@ -199,7 +212,15 @@ class Job:
 
     def __attrs_post_init__(self) -> None:
         """Have the arguments checked where they are used."""
-        Store(self.store_hash, _NO_TOKEN, base_url=self.base_url, timeout=self.timeout_s)
+        try:
+            Store(self.store_hash, _NO_TOKEN, base_url=self.base_url, timeout=self.timeout_s)
+        except InvalidInputError as error:
+            if error.field != "timeout":
+                raise
+            message = str(error).replace("timeout", "timeout_s", 1)
+            raise InvalidInputError(message, field="timeout_s") from None
+        # Here, for by default it is the store's.
+        _text(self, attrs.fields(Job).name, self.name)
         Scope.of(self.scope)
         if self.prune and self.scope is None:
             message = "prune needs a scope; AttributeValueFilter() is the whole store"
