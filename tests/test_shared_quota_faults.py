@@ -483,6 +483,10 @@ def test_an_address_that_cannot_be_is_refused_and_not_quoted(
         RedisQuota(url)
     assert refused.value.field == "url"
     assert_hidden(refused.value, caplog)
+    made = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(refused.tb)]
+    # A reporter of crashes shows what stands in frames.
+    assert not any("hidden" in repr(one) for one in made)
+    assert repr(RedisQuota.__new__(RedisQuota)) == "<RedisQuota not made>"
     ours = [
         frame.f_locals
         for frame, _ in traceback.walk_tb(refused.tb)

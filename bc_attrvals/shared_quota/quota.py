@@ -75,10 +75,13 @@ class RedisQuota:
     next one, interactive requests too: nothing is kept back for them.
 
     A slot is a lease: when its process dies, the others have it back within `lease_s` seconds, and
-    its unit counts as spent. While the server is out of reach for `timeout_s`, each process goes on
-    with `fallback_share` of each window's units, or with an even share among all that are open
-    then, busy or idle, if that is smaller, at least one unit; with one write, one delete and that
-    share of the reads at once. Up to three processes can't have more than three PUTs at once so;
+    its unit counts as spent. That a server is gone shows at
+    once where connections break; one that says nothing is out of reach `timeout_s` after the next
+    call or ping, which is the next renewal (every 0.3 `lease_s` while there is work) or 5 s off at
+    the latest. From then on each process goes on with
+    `fallback_share` of each window's units, or with an even share among all that are open then,
+    busy or idle, if that is smaller, at least one unit; with one write, one delete and that share
+    of the reads at once. Up to three processes can't have more than three PUTs at once so;
     more take turns. The server tells all of them whenever one comes or goes, and every 5 s it is
     seen to that they hear it: one that stood still for longer, and finds the server gone, takes one
     unit a window. A process that started without ever reaching the server knows of no others:
@@ -139,6 +142,9 @@ class RedisQuota:
         self._exhausted = False
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_options"):
+            # As a reporter of crashes may ask of one whose arguments were refused.
+            return "<RedisQuota not made>"
         state = "not open" if self._task is None else "alone" if self._is_lost else "connected"
         return (
             f"<RedisQuota {place_of(self._options.url)} {self._options.namespace!r} {state}, "
