@@ -75,16 +75,15 @@ class RedisQuota:
     next one, interactive requests too: nothing is kept back for them.
 
     A slot is a lease: when its process dies, the others have it back within `lease_s` seconds, and
-    its unit counts as spent. That a server is gone shows at
-    once where connections break; one that says nothing is out of reach `timeout_s` after the next
-    call or ping, which is the next renewal (every 0.3 `lease_s` while there is work) or 5 s off at
-    the latest. From then on each process goes on with
-    `fallback_share` of each window's units, or with an even share among all that are open then,
-    busy or idle, if that is smaller, at least one unit; with one write, one delete and that share
-    of the reads at once. Up to three processes can't have more than three PUTs at once so;
-    more take turns. The server tells all of them whenever one comes or goes, and every 5 s it is
-    seen to that they hear it: one that stood still for longer, and finds the server gone, takes one
-    unit a window. A process that started without ever reaching the server knows of no others:
+    its unit counts as spent. That a server is gone shows at once where connections break; one that
+    says nothing is out of reach `timeout_s` after the next call or ping, which is the next renewal
+    (every 0.3 `lease_s` while there is work) or 5 s off at the latest. From then on each process
+    goes on with `fallback_share` of each window's units, or with an even share among all that are
+    open then, busy or idle, if that is smaller, at least one unit; with one write, one delete and
+    that share of the reads at once. Up to three processes can't have more than three PUTs at once
+    so; more take turns. The server tells all of them whenever one comes or goes, and every 5 s it
+    is seen to that they hear it: one that stood still for longer, and finds the server gone, takes
+    one unit a window. A process that started without ever reaching the server knows of no others:
     choose the share so that all together fit, and expect that more than three such processes write
     at once. Where one process alone is cut off, its share comes on top of what the others do.
     Events `SharedQuotaLost` and `SharedQuotaRegained` say when; it returns by itself.
