@@ -606,9 +606,11 @@ async def test_processes_go_on_when_one_is_killed_and_when_the_server_is(
             server.start()
             results = await asyncio.gather(*(one.result() for one in workers))
             assert [one["stored"] for one in results] == [400] * 3
-            assert [one["events"] for one in results] == [
-                ["SharedQuotaLost", "SharedQuotaRegained"]
-            ] * 3
+            told = [one["events"] for one in results]
+            back = ["SharedQuotaLost", "SharedQuotaRegained"]
+            # One may be done with its work before the server is found again.
+            assert back in told
+            assert all(one in (back, back[:1]) for one in told)
             assert sandbox.count_429 <= 0.01 * sandbox.requests.seen
             values = await sandbox.values()
             for i in range(3):
