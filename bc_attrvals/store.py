@@ -16,6 +16,7 @@ import attrs
 from yarl import URL
 
 from bc_attrvals.attribute_values import AttributeValues
+from bc_attrvals.closing import Closing
 from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import RequestBuilder
@@ -59,8 +60,7 @@ class _State:
     runtime: _Runtime | None = None
     is_opening: bool = False
     was_closed: bool = False
-    # Goes on where a caller of `aclose` was cancelled.
-    closing: asyncio.Task[None] | None = None
+    closing: Closing = attrs.field(factory=Closing)
 
     def __repr__(self) -> str:
         if self.runtime is not None:
@@ -73,11 +73,6 @@ class _State:
             message = f"the Store {how}"
             raise StoreStateError(message)
         return self.runtime
-
-    async def finish_closing(self) -> None:
-        closing = self.closing
-        if closing is not None and not closing.done():
-            await asyncio.shield(closing)
 
     def resource(self, options: Options) -> AttributeValues:
         runtime = self.running()
@@ -266,7 +261,7 @@ class Store(StoreView):
             raise StoreStateError("the Store is open already")
         self._state.is_opening = True
         try:
-            await self._state.finish_closing()
+            await self._state.closing.finish()
             self._state.runtime = await self._open()
         finally:
             self._state.is_opening = False
@@ -323,8 +318,8 @@ class Store(StoreView):
         runtime, state.runtime = state.runtime, None
         state.was_closed = True
         if runtime is not None:
-            state.closing = asyncio.create_task(_close(runtime))
-        await state.finish_closing()
+            state.closing.begin(_close(runtime))
+        await state.closing.finish()
 
 
 async def _close(runtime: _Runtime) -> None:

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from bc_attrvals.closing import Closing
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
 from bc_attrvals.core.requests import Operation
@@ -118,7 +119,7 @@ class RedisQuota:
             raise error.with_traceback(None) from None
         self._report: Callable[[Event], object] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._closing = Closing()
         self._reset(Limits())
 
     def _reset(self, limits: Limits) -> None:
@@ -205,7 +206,7 @@ class RedisQuota:
         """
         if self._task is not None:
             raise StoreStateError("a RedisQuota serves one Store at a time")
-        await self._finish_closing()
+        await self._closing.finish()
         self._reset(limits)
         self._loop = asyncio.get_running_loop()
         # The braces keep all keys of a store in one place of a cluster.
@@ -273,13 +274,8 @@ class RedisQuota:
             self._alone.stop()
             task.cancel()
             self._holdings.turn_away(_closed_error())
-            self._closing = asyncio.create_task(self._let_go(task))
-        await self._finish_closing()
-
-    async def _finish_closing(self) -> None:
-        closing = self._closing
-        if closing is not None and not closing.done():
-            await asyncio.shield(closing)
+            self._closing.begin(self._let_go(task))
+        await self._closing.finish()
 
     async def _let_go(self, task: asyncio.Task[None]) -> None:
         try:
