@@ -48,6 +48,18 @@ STORED, FAILED = OutcomeStatus.STORED, OutcomeStatus.FAILED
 SUPERSEDED, NOT_SENT = OutcomeStatus.SUPERSEDED, OutcomeStatus.NOT_SENT
 
 
+class Endless:
+    """Items without end, each of a customer of its own; tells how many were read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __iter__(self) -> Iterator[AttributeValueUpsert]:
+        while True:
+            self.read += 1
+            yield AttributeValueUpsert(self.read, 1, "v")
+
+
 async def one_by_one(items: Iterable[AttributeValueUpsert]) -> AsyncIterator[AttributeValueUpsert]:
     """Give items as an async generator that lets others run between them."""
     for item in items:
@@ -642,22 +654,15 @@ async def test_an_input_is_not_read_on_when_its_job_was_left_and_the_store_is_cl
     sandbox: Sandbox,
 ) -> None:
     sandbox.faults.add("hang")
-    read = 0
-
-    def endless() -> Iterator[AttributeValueUpsert]:
-        nonlocal read
-        while True:
-            read += 1
-            yield AttributeValueUpsert(read, 1, "v")
-
+    endless = Endless()
     async with make_store(sandbox) as store:
-        job = asyncio.create_task(store.attribute_values.upsert(endless()))
+        job = asyncio.create_task(store.attribute_values.upsert(endless))
         await until(lambda: sandbox.in_flight("upsert") == 3)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
-        before = read
-    assert read == before == 30
+        before = endless.read
+    assert endless.read == before == 30
 
 
 async def test_a_task_that_others_cancel_is_told_and_its_items_are_counted(
@@ -769,16 +774,9 @@ async def test_input_is_read_no_further_than_can_be_sent_while_the_server_hangs(
     sandbox: Sandbox, consumer: str, kind: str
 ) -> None:
     sandbox.faults.add("hang")
-    read = 0
-
-    def endless() -> Iterator[AttributeValueUpsert]:
-        nonlocal read
-        while True:
-            read += 1
-            yield AttributeValueUpsert(read, 1, "v")
-
+    endless = Endless()
     async with make_store(sandbox) as store:
-        items: Any = endless() if kind == "sync" else one_by_one(endless())
+        items: Any = endless if kind == "sync" else one_by_one(endless)
         values = store.attribute_values
         job = (
             asyncio.ensure_future(values.upsert(items))
@@ -787,12 +785,12 @@ async def test_input_is_read_no_further_than_can_be_sent_while_the_server_hangs(
         )
         await until(lambda: sandbox.in_flight("upsert") == 3)
         before = -1
-        while before != read:
-            before = read
+        while before != endless.read:
+            before = endless.read
             for _ in range(1000):
                 await asyncio.sleep(0)
         # Three on the wire, and the look-ahead of an async input.
-        assert 30 <= read <= (30 if kind == "sync" else 30 + 201)
+        assert 30 <= endless.read <= (30 if kind == "sync" else 30 + 201)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
@@ -827,22 +825,15 @@ async def test_no_more_batches_are_begun_when_all_wait_for_their_next_try(
     sandbox: Sandbox,
 ) -> None:
     sandbox.faults.add("500")
-    read = 0
-
-    def endless() -> Iterator[AttributeValueUpsert]:
-        nonlocal read
-        while True:
-            read += 1
-            yield AttributeValueUpsert(read, 1, "v")
-
+    endless = Endless()
     retry = RetryPolicy(attempts=2, base_s=600.0, cap_s=600.0)
     async with make_store(sandbox, retry=retry) as store:
-        job = asyncio.create_task(store.attribute_values.upsert(one_by_one(endless())))
+        job = asyncio.create_task(store.attribute_values.upsert(one_by_one(endless)))
         await until(lambda: store.statistics().retries == 6)
         for _ in range(3000):
             await asyncio.sleep(0)
         assert store.statistics().retries == 6
-        assert read <= 10 * 6 + 201
+        assert endless.read <= 10 * 6 + 201
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
@@ -850,21 +841,14 @@ async def test_no_more_batches_are_begun_when_all_wait_for_their_next_try(
 
 
 async def test_a_consumer_that_pauses_pauses_the_input(sandbox: Sandbox) -> None:
-    read = 0
-
-    def endless() -> Iterator[AttributeValueUpsert]:
-        nonlocal read
-        while True:
-            read += 1
-            yield AttributeValueUpsert(read, 1, "v")
-
+    endless = Endless()
     async with make_store(sandbox) as store:
-        async with aclosing(store.attribute_values.upsert_stream(endless())) as outcomes:
+        async with aclosing(store.attribute_values.upsert_stream(endless)) as outcomes:
             for taken in range(1, 200):
                 await anext(outcomes)
                 if taken % 20 == 0:
                     await until(lambda: not busy(store).get("in flight"))
-                    assert read - taken <= 50
+                    assert endless.read - taken <= 50
                     assert sandbox.calls["upsert"] <= taken / 10 + 5
         await at_rest(store)
 
