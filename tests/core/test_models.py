@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, IntEnum, StrEnum
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,6 +190,22 @@ def test_models_are_copied_and_pickled_whole(
     assert hash(other) == hash(model)
     assert type(other) is type(model)
     assert attrs.astuple(other) == attrs.astuple(model)  # type: ignore[arg-type]
+
+
+def test_a_value_is_one_class_to_attrs_and_to_msgspec() -> None:
+    fields = [(one.name, one.default) for one in attrs.fields(AttributeValue)]
+    ours = msgspec.structs.fields(AttributeValue)
+    assert fields == [(one.name, attrs.NOTHING if one.required else one.default) for one in ours]
+    assert attrs.asdict(VALUE) == msgspec.structs.asdict(VALUE)
+    assert attrs.evolve(VALUE, id=9) == AttributeValue(9, 2, 3, "x", WHEN, None)
+    assert repr(AttributeValue(1, 2, 3, "x")) == (
+        "AttributeValue(id=1, customer_id=2, attribute_id=3, attribute_value='x', "
+        "date_created=None, date_modified=None)"
+    )
+
+
+def test_the_garbage_collector_looks_through_no_values() -> None:
+    assert not gc.is_tracked(VALUE)
 
 
 def test_models_are_equal_by_all_their_fields() -> None:
