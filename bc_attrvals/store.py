@@ -8,6 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Final, NoReturn, Self, SupportsIndex
 
@@ -402,12 +403,18 @@ def _is_loopback(host: str) -> bool:
 
 
 def _full_user_agent(own: str | None) -> str:
-    # Here, for it loads the readers of CSV, e-mail and zip files.
+    name = _own_name()
+    return f"{own} {name}" if own else name
+
+
+@cache
+def _own_name() -> str:
+    """Return name and version of library and interpreter, as a `User-Agent` has them."""
+    # Here, for it loads the readers of CSV, e-mail and zip files; once, for it reads a file.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         number = version("bc_attrvals")
     except PackageNotFoundError:
         number = "0"
-    name = f"bc_attrvals/{number} Python/{platform.python_version()}"
-    return f"{own} {name}" if own else name
+    return f"bc_attrvals/{number} Python/{platform.python_version()}"
