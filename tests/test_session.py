@@ -532,7 +532,7 @@ async def test_the_headers_are_those_the_service_asks_for() -> None:
     assert request.headers["content-type"] == "application/json"
     assert request.headers["user-agent"].startswith("shop-sync/2 (a@b.c) bc_attrvals/")
     assert request.target == "/stores/hash/v3/customers/attribute-values"
-    assert request.body == b'[{"attribute_id":1,"value":"v1","customer_id":1}]'
+    assert request.body == b'[{"customer_id":1,"attribute_id":1,"value":"v1"}]'
 
 
 async def test_a_callers_session_that_raises_for_status_still_gives_our_errors() -> None:

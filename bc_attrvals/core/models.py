@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 
 import attrs
 import msgspec
+from msgspec.structs import force_setattr
 
 from bc_attrvals.errors import DecodeError, InvalidInputError
 
@@ -80,8 +81,21 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
         return (self.customer_id, self.attribute_id)
 
 
-@attrs.frozen(init=False)
-class AttributeValueUpsert:
+# Over a Struct as well: it is made in half the time, and encoded as it stands.
+@attrs.frozen(
+    these={
+        "customer_id": attrs.field(),
+        "attribute_id": attrs.field(),
+        "value": attrs.field(),
+        "id": attrs.field(default=None),
+    },
+    init=False,
+    repr=False,
+    eq=False,
+    slots=False,
+    match_args=False,
+)
+class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One value to store: created if the customer has none for the attribute, else replaced.
 
     Checked when it is built: ids are positive 32-bit integers, the value a string of at most 255
@@ -96,10 +110,9 @@ class AttributeValueUpsert:
     value: str
     id: int | None = None
 
-    def __init__(
-        self, customer_id: int, attribute_id: int, value: str, id: int | None = None
-    ) -> None:
-        # One pass in the good case: this runs once for each of 100,000 items.
+    def __post_init__(self) -> None:
+        """Check the fields, in one pass in the good case: this runs for each of 100,000 items."""
+        customer_id, attribute_id, value = self.customer_id, self.attribute_id, self.value
         if not (
             type(customer_id) is int
             and type(attribute_id) is int
@@ -108,26 +121,18 @@ class AttributeValueUpsert:
             and 0 < attribute_id <= MAX_ID
             and len(value) <= MAX_VALUE_CHARACTERS
             and value.isascii()
+            and self.id is None
         ):
-            customer_id = check_id(customer_id, "customer_id")
-            attribute_id = check_id(attribute_id, "attribute_id")
-            value = _check_value(value)
-        _set_customer_id(self, customer_id)
-        _set_attribute_id(self, attribute_id)
-        _set_value(self, value)
-        _set_id(self, None if id is None else check_id(id, "id"))
+            force_setattr(self, "customer_id", check_id(customer_id, "customer_id"))
+            force_setattr(self, "attribute_id", check_id(attribute_id, "attribute_id"))
+            force_setattr(self, "value", _check_value(value))
+            if self.id is not None:
+                force_setattr(self, "id", check_id(self.id, "id"))
 
     @property
     def key(self) -> Key:
         """(customer_id, attribute_id)."""
         return (self.customer_id, self.attribute_id)
-
-
-# The slots themselves: they are set past what keeps them frozen, in half the time that
-# `object.__setattr__` takes.
-_set_customer_id, _set_attribute_id, _set_value, _set_id = (
-    AttributeValueUpsert.__dict__[one.name].__set__ for one in attrs.fields(AttributeValueUpsert)
-)
 
 
 def check_id(value: object, field: str, place: str | None = None) -> int:

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import quote
 
-import attrs
 import msgspec
 
 from bc_attrvals.core.filters import MAX_URL_BYTES, AttributeValueFilter, join_ids, split_queries
@@ -35,9 +34,7 @@ class Operation(StrEnum):
     DELETE = "delete"
 
 
-# Not frozen: one is made for each call, and a frozen one costs three times as much.
-@attrs.define(unsafe_hash=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One call, ready to send. `path` holds the query and may be logged: it has no secrets."""
 
     operation: Operation
@@ -49,15 +46,6 @@ class Request:
     def resource(self) -> str:
         """The path without its query: what errors and log lines name."""
         return self.path.partition("?")[0]
-
-
-class _Row(msgspec.Struct, omit_defaults=True, gc=False):
-    """An item as it is sent: faster to make, and much faster to encode, than a dict."""
-
-    attribute_id: int
-    value: str
-    customer_id: int
-    id: int | None = None
 
 
 class RequestBuilder:
@@ -89,11 +77,19 @@ class RequestBuilder:
 
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""
-        rows = [_Row(item.attribute_id, item.value, item.customer_id, item.id) for item in items]
-        return Request(Operation.WRITE, "PUT", self._path, self._encode(rows))
+        for item in items:
+            if type(item) is not AttributeValueUpsert:
+                # A subclass's own fields are none of the service's.
+                items = [_plain(item) for item in items]
+                break
+        return Request(Operation.WRITE, "PUT", self._path, self._encode(items))
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
         """Yield DELETEs with the count of ids each names: at most `most`, and a short URL."""
         for part in join_ids(ids, self._delete_room_bytes, most):
             count = part.count(",") + 1
             yield Request(Operation.DELETE, "DELETE", f"{self._path}?id:in={part}"), count
+
+
+def _plain(item: AttributeValueUpsert) -> AttributeValueUpsert:
+    return AttributeValueUpsert(item.customer_id, item.attribute_id, item.value, item.id)

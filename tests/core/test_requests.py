@@ -104,6 +104,22 @@ def test_members_of_enums_and_subclasses_of_int_and_str_can_be_sent(
     ]
 
 
+class Sourced(AttributeValueUpsert, frozen=True):
+    """An item that knows where it comes from."""
+
+    source: str = ""
+
+
+def test_what_a_subclass_adds_to_an_item_is_not_sent(builder: RequestBuilder) -> None:
+    items = [AttributeValueUpsert(1, 2, "x"), Sourced(3, 4, "y", id=5, source="crm")]
+    body = builder.upsert(items).body
+    assert body is not None
+    assert json.loads(body) == [
+        {"customer_id": 1, "attribute_id": 2, "value": "x"},
+        {"customer_id": 3, "attribute_id": 4, "value": "y", "id": 5},
+    ]
+
+
 def test_deletes_name_at_most_so_many_ids_and_say_how_many(builder: RequestBuilder) -> None:
     requests = list(builder.deletes([5, 4, 3, 2, 1], 2))
     assert requests == [
