@@ -464,7 +464,8 @@ class UpsertJob:
 def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[_Row]) -> bool:
     if len(items) != len(rows):
         return False
-    for item, row in zip(items, rows, strict=True):
+    # As long as each other: being told so costs as much as all the rest.
+    for item, row in zip(items, rows):  # noqa: B905
         if (
             item.value != row.attribute_value
             or item.customer_id != row.customer_id

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-import attrs
+import msgspec
 
 __all__ = ["Deadline", "Deadlines"]
 
 
-@attrs.define(eq=False)
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """When a task is cancelled, on the event loop's clock."""
 
     task: asyncio.Task[object]

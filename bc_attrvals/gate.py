@@ -23,6 +23,7 @@ from random import Random
 from typing import Final, Protocol
 
 import attrs
+import msgspec
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaSnapshot, QuotaState, read_quota_headers
@@ -91,8 +92,7 @@ class Job:
         self.turn = 0
 
 
-@attrs.define(eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds)."""
 
     operation: Operation

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
+import msgspec
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.quota import QuotaSnapshot, read_quota_headers
@@ -57,8 +58,7 @@ class Options:
     priority: Priority | None = None
 
 
-@attrs.define(eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """The course of one request through its tries, for whoever waits for it."""
 
     job: Job | None = None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import aiohttp
-import attrs
+import msgspec
 from aiohttp import hdrs, http_exceptions
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
@@ -41,9 +41,8 @@ _JSON: Final = "application/json"
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 
 
-# Not frozen: one is made for each call, and a frozen one costs three times as much.
-@attrs.define
-class Answer:
+# A Struct: one is made for each call, in a third of the time that another class takes.
+class Answer(msgspec.Struct, frozen=True):
     """One answer, read whole; `headers` ignore the case of names."""
 
     status: int

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 import attrs
+import msgspec
 from multidict import istr
 
 __all__ = ["QuotaHeaders", "QuotaSnapshot", "QuotaState", "read_quota_headers"]
@@ -42,9 +43,7 @@ _TIE_S: Final = 1e-6
 _ON_ITS_WAY_S: Final = 0.5
 
 
-# Not frozen: one is made for each answer, and a frozen one costs three times as much.
-@attrs.define
-class QuotaHeaders:
+class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
     """The rate-limit headers of one answer, believable as a whole."""
 
     window_s: float

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from random import Random
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bc_attrvals.core.quota import (
     QuotaHeaders,
@@ -478,7 +478,7 @@ def sent_until_nothing_is_available(state: QuotaState, at: float, lagging: Quota
         sent += 1
         assert sent < 20
         following = at + 0.01
-        state.answered(at, following, attrs.evolve(lagging, reset_s=lagging.reset_s - 0.01 * sent))
+        state.answered(at, following, replace(lagging, reset_s=lagging.reset_s - 0.01 * sent))
         at = following
     return sent
 
