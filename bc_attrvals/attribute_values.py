@@ -148,10 +148,10 @@ class AttributeValues:
     ) -> AsyncGenerator[Page]:
         """Yield every page of a listing in order.
 
-        `read_ahead` pages (default: `Limits.reads`) are fetched while one is worked on. The count
-        of pages is followed as it grows and shrinks. Rows that others insert or delete meanwhile
-        move the others across page borders, so a row may be missed or come twice: that is seen as
-        a `ListingDriftSeen` event when the total moves, and not repaired.
+        `read_ahead` pages (default: `Limits.reads` and two) are fetched while one is worked on. The
+        count of pages is followed as it grows and shrinks. Rows that others insert or delete
+        meanwhile move the others across page borders, so a row may be missed or come twice: that
+        is seen as a `ListingDriftSeen` event when the total moves, and not repaired.
 
         Leaving the loop early, or cancelling, cancels what is fetched ahead; where it matters
         when, close the generator (`contextlib.aclosing`).

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -25,6 +26,8 @@ __all__ = ["DEFAULT_PAGE_SIZE", "Lister"]
 
 #: The `limit` the service takes when none is given, which no plan can refuse.
 DEFAULT_PAGE_SIZE: Final = 50
+#: So many pages more than can be on the wire are fetched ahead.
+_PAGES_IN_HAND: Final = 2
 #: Of so many pages in a row that bring nothing new, the promise of more is no longer believed.
 _MOST_STALE_PAGES: Final = 3
 #: So many more where the total grew by as many pages: they are what the rows moved on by.
@@ -34,7 +37,7 @@ _MOST_GROWN_PAGES: Final = 10
 class Lister:
     """Lists the values of one store."""
 
-    __slots__ = ("_builder", "_events", "_scheduler", "page_size")
+    __slots__ = ("_builder", "_events", "_scheduler", "most_at_once", "page_size")
 
     def __init__(self, scheduler: Scheduler, builder: RequestBuilder, events: EventBus) -> None:
         self._scheduler = scheduler
@@ -42,6 +45,8 @@ class Lister:
         self._events = events
         #: Rows asked for in a page.
         self.page_size = scheduler.limits.page_size
+        #: Pages that can be on the wire at once.
+        self.most_at_once = scheduler.limits.reads
 
     async def page(
         self,
@@ -72,7 +77,8 @@ class Lister:
         Each call made is appended to `calls`, if given.
         """
         if read_ahead is None:
-            read_ahead = self._scheduler.limits.reads
+            # A page that comes late holds up those behind it, but not what is fetched meanwhile.
+            read_ahead = self.most_at_once + _PAGES_IN_HAND
         for query in self._builder.listing_queries(filter):
             listing = _Listing(self, query, options, job, read_ahead, calls)
             try:
@@ -98,8 +104,9 @@ class Lister:
 class _Listing:
     """The pages of one query.
 
-    Each page is fetched by a task of its own; a failed one fails here when its turn comes, so that
-    errors keep their place.
+    A few workers fetch them, as many as can be on the wire; each goes on with the next page by
+    itself as long as few enough wait to be taken. A page that failed fails here when its turn
+    comes, so that errors keep their place.
     """
 
     def __init__(
@@ -117,8 +124,12 @@ class _Listing:
         self._job = job
         self._read_ahead = read_ahead
         self._calls = calls
+        self._most_workers = min(lister.most_at_once, read_ahead) or 1
         self._limit = lister.page_size
-        self._fetches: deque[asyncio.Task[Page]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._workers: set[asyncio.Task[None]] = set()
+        # Pages asked for and not taken yet, in order.
+        self._fetches: deque[asyncio.Future[Page]] = deque()
         self._next_fetch = 1
         # The last page there is, by the newest answer.
         self._last_page = 1
@@ -136,7 +147,7 @@ class _Listing:
             if not self._fetches:
                 if self._next_fetch > self._last_page:
                     return None
-                self._fetch()
+                self._begin(1)
             number = self._next_fetch - len(self._fetches)
             try:
                 page = await self._fetches[0]
@@ -152,30 +163,86 @@ class _Listing:
             self._fetches.popleft()
             news = self._brings_news(page, number)
             # Before the page is handed out, so that fetching goes on while it is worked on.
-            while self._next_fetch <= self._last_page and len(self._fetches) < self._read_ahead:
-                self._fetch()
+            self._begin(self._room())
             if news:
                 return page
         return None
 
     async def aclose(self) -> None:
         """Cancel what is fetched ahead, and wait until it is gone."""
-        fetches = list(self._fetches)
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        if workers:
+            await asyncio.gather(*workers, return_exceptions=True)
+        for fetch in self._fetches:
+            # Those that failed are looked at, for asyncio reports what nobody has seen.
+            if not fetch.cancel() and not fetch.cancelled():
+                fetch.exception()
         self._fetches.clear()
-        for fetch in fetches:
-            fetch.cancel()
-        if fetches:
-            await asyncio.gather(*fetches, return_exceptions=True)
 
-    def _fetch(self) -> None:
+    def _room(self) -> int:
+        """Return how many more pages may be asked for."""
+        return min(
+            self._read_ahead - len(self._fetches),
+            self._last_page + 1 - self._next_fetch,
+        )
+
+    def _begin(self, pages: int) -> None:
+        """Have so many more pages fetched, as far as there are workers for them."""
+        for _ in range(min(pages, self._most_workers - len(self._workers))):
+            number, fetch = self._claim()
+            worker = self._loop.create_task(self._work(number, fetch))
+            self._workers.add(worker)
+            worker.add_done_callback(partial(self._end, fetch))
+
+    def _claim(self) -> tuple[int, asyncio.Future[Page]]:
+        """Return the number of the next page, and where it goes."""
+        number = self._next_fetch
+        self._next_fetch += 1
+        fetch = self._loop.create_future()
+        self._fetches.append(fetch)
+        return number, fetch
+
+    async def _work(self, number: int, fetch: asyncio.Future[Page]) -> None:
+        """Fetch a page, and those after it while there is room."""
+        try:
+            while True:
+                page = await self._page(number)
+                if fetch.done():
+                    # Whoever waited for it was cancelled.
+                    return
+                fetch.set_result(page)
+                if self._room() <= 0:
+                    return
+                number, fetch = self._claim()
+        except Exception as error:  # noqa: BLE001 - raised again where the page is taken
+            if not fetch.done():
+                fetch.set_exception(error)
+        except BaseException:
+            fetch.cancel()
+            raise
+        finally:
+            # Here as well, for whoever takes the page looks before this task is known to be done.
+            worker = asyncio.current_task()
+            assert worker is not None
+            self._workers.discard(worker)
+
+    def _end(self, first: asyncio.Future[Page], worker: asyncio.Task[None]) -> None:
+        """Note that a worker is gone; called even when it was cancelled before it began."""
+        self._workers.discard(worker)
+        if not worker.cancelled():
+            # An error that is none of a page's, such as a KeyboardInterrupt, is not ours to tell.
+            worker.exception()
+        first.cancel()
+
+    async def _page(self, number: int) -> Page:
         call = Call(self._job)
         if self._calls is not None:
             self._calls.append(call)
-        fetch = self._lister.page(
-            self._query, self._next_fetch, self._limit, self._options, Priority.BULK, call=call
+        return await self._lister.page(
+            self._query, number, self._limit, self._options, Priority.BULK, call=call
         )
-        self._fetches.append(asyncio.get_running_loop().create_task(fetch))
-        self._next_fetch += 1
 
     def _brings_news(self, page: Page, number: int) -> bool:
         """Follow the counts of a page; return whether it is one not seen before.

@@ -606,6 +606,58 @@ async def test_pages_are_fetched_at_once_and_come_in_order(sandbox: Sandbox) -> 
         await at_rest(store)
 
 
+async def test_a_page_that_comes_late_leaves_no_slot_idle_and_the_bound_holds() -> None:
+    """Behind page 2 the others go on, until two more wait than can be on the wire."""
+    late = asyncio.Event()
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        pager.asked.append(request.page)
+        if request.page == 2:
+            await late.wait()
+        await Pager(pager.ids).script(request, connection)
+
+    pager = Pager(list(range(1, 101)))
+    reads = 4
+    async with (
+        asyncio.timeout(10),
+        store_on(script, limits=Limits(reads=reads)) as (store, _),
+        aclosing(store.attribute_values.pages()) as pages,
+    ):
+        await anext(pages)
+        second = asyncio.ensure_future(anext(pages))
+        # The others are asked for and answered while the second is not.
+        await until(lambda: len(pager.asked) == 1 + reads + 2)
+        await until(lambda: busy(store) == {"in flight": 1, "connections": 1, "calls": 1})
+        assert sorted(pager.asked) == list(range(1, 1 + reads + 2 + 1))
+        late.set()
+        assert [value.id for value in (await second).data] == [5, 6, 7, 8]
+        assert [value.id async for page in pages for value in page.data] == list(range(9, 101))
+        assert sorted(pager.asked) == list(range(1, 26))
+        await at_rest(store)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_listing_whose_workers_are_cancelled_by_others_is_cancelled(turns: int) -> None:
+    """Also where they are so before they began: nobody waits for ever."""
+    pager = Pager(list(range(1, 101)))
+    async with listing(pager) as store, aclosing(store.attribute_values.pages()) as pages:
+        await anext(pages)
+        before = asyncio.all_tasks()
+        following = asyncio.ensure_future(anext(pages))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() | before:
+            if "_Listing._work" in repr(task):
+                task.cancel()
+        outcomes = []
+        while not outcomes or not isinstance(outcomes[-1], BaseException):
+            (outcome,) = await asyncio.gather(following, return_exceptions=True)
+            outcomes.append(outcome)
+            following = asyncio.ensure_future(anext(pages))
+        await asyncio.gather(following, return_exceptions=True)
+        assert isinstance(outcomes[-1], asyncio.CancelledError)
+
+
 async def test_an_error_keeps_its_place_behind_the_pages_before_it() -> None:
     async def script(request: RawRequest, connection: Connection) -> None:
         if request.page == 4:
