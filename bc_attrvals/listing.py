@@ -128,6 +128,8 @@ class _Listing:
         self._limit = lister.page_size
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
+        # How many have not come to their end, which asyncio tells of a turn later.
+        self._working = 0
         # Pages asked for and not taken yet, in order.
         self._fetches: deque[asyncio.Future[Page]] = deque()
         self._next_fetch = 1
@@ -147,7 +149,7 @@ class _Listing:
             if not self._fetches:
                 if self._next_fetch > self._last_page:
                     return None
-                self._begin(1)
+                self._start()
             number = self._next_fetch - len(self._fetches)
             try:
                 page = await self._fetches[0]
@@ -163,23 +165,23 @@ class _Listing:
             self._fetches.popleft()
             news = self._brings_news(page, number)
             # Before the page is handed out, so that fetching goes on while it is worked on.
-            self._begin(self._room())
+            while self._working < self._most_workers and self._room() > 0:
+                self._start()
             if news:
                 return page
         return None
 
     async def aclose(self) -> None:
         """Cancel what is fetched ahead, and wait until it is gone."""
+        for fetch in self._fetches:
+            # Of one that failed, too: asyncio then takes its error for seen.
+            fetch.cancel()
+        self._fetches.clear()
         workers = list(self._workers)
         for worker in workers:
             worker.cancel()
         if workers:
             await asyncio.gather(*workers, return_exceptions=True)
-        for fetch in self._fetches:
-            # Those that failed are looked at, for asyncio reports what nobody has seen.
-            if not fetch.cancel() and not fetch.cancelled():
-                fetch.exception()
-        self._fetches.clear()
 
     def _room(self) -> int:
         """Return how many more pages may be asked for."""
@@ -188,13 +190,15 @@ class _Listing:
             self._last_page + 1 - self._next_fetch,
         )
 
-    def _begin(self, pages: int) -> None:
-        """Have so many more pages fetched, as far as there are workers for them."""
-        for _ in range(min(pages, self._most_workers - len(self._workers))):
-            number, fetch = self._claim()
-            worker = self._loop.create_task(self._work(number, fetch))
+    def _start(self) -> None:
+        """Have the next page fetched by one more worker."""
+        number, fetch = self._claim()
+        self._working += 1
+        worker = self._loop.create_task(self._work(number, fetch))
+        # Where tasks are eager it may be done, and the pages after it as well.
+        if not worker.done():
             self._workers.add(worker)
-            worker.add_done_callback(partial(self._end, fetch))
+        worker.add_done_callback(partial(self._end, fetch))
 
     def _claim(self) -> tuple[int, asyncio.Future[Page]]:
         """Return the number of the next page, and where it goes."""
@@ -213,28 +217,30 @@ class _Listing:
                     # Whoever waited for it was cancelled.
                     return
                 fetch.set_result(page)
+                del page
                 if self._room() <= 0:
                     return
                 number, fetch = self._claim()
         except Exception as error:  # noqa: BLE001 - raised again where the page is taken
             if not fetch.done():
                 fetch.set_exception(error)
+            # The error's traceback holds this frame, which would hold the error.
+            del fetch
         except BaseException:
             fetch.cancel()
             raise
         finally:
-            # Here as well, for whoever takes the page looks before this task is known to be done.
-            worker = asyncio.current_task()
-            assert worker is not None
-            self._workers.discard(worker)
+            self._working -= 1
 
     def _end(self, first: asyncio.Future[Page], worker: asyncio.Task[None]) -> None:
         """Note that a worker is gone; called even when it was cancelled before it began."""
         self._workers.discard(worker)
+        if not first.done():
+            self._working -= 1
+            first.cancel()
         if not worker.cancelled():
-            # An error that is none of a page's, such as a KeyboardInterrupt, is not ours to tell.
+            # A KeyboardInterrupt, say, which asyncio has raised already.
             worker.exception()
-        first.cancel()
 
     async def _page(self, number: int) -> Page:
         call = Call(self._job)

@@ -41,7 +41,7 @@ _JSON: Final = "application/json"
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 
 
-# A Struct: one is made for each call, in a third of the time that another class takes.
+# A Struct, for one is made for each call.
 class Answer(msgspec.Struct, frozen=True):
     """One answer, read whole; `headers` ignore the case of names."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import (
     AttributeValue,
@@ -26,7 +29,9 @@ from bc_attrvals import (
     ServerError,
     Store,
 )
+from bc_attrvals.core.requests import Request
 from bc_attrvals.sandbox import Quirks, Sandbox, StoredRow
+from bc_attrvals.session import Answer, Session
 
 from .conftest import make_store
 from .probes import at_rest, busy, until
@@ -634,6 +639,62 @@ async def test_a_page_that_comes_late_leaves_no_slot_idle_and_the_bound_holds() 
         assert [value.id async for page in pages for value in page.data] == list(range(9, 101))
         assert sorted(pager.asked) == list(range(1, 26))
         await at_rest(store)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+@pytest.mark.parametrize("reads", [1, 2, 10])
+async def test_answers_that_come_at_once_to_eager_tasks_ask_for_no_page_too_many(
+    reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def answered_at_once(session: Session, request: Request, timeout_s: float) -> Answer:
+        page = int(request.path.rpartition("=")[2])
+        asked.append(page)
+        body = page_body([row(page, page)], total=12, per_page=1, page=page, total_pages=12)
+        return Answer(200, CIMultiDictProxy(CIMultiDict()), body)
+
+    monkeypatch.setattr(Session, "send", answered_at_once)
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    limits = Limits(reads=reads)
+    async with Store("hash", "token", base_url="http://127.0.0.1:9", limits=limits) as store:
+        assert [value.id for value in await all_rows(store)] == list(range(1, 13))
+        assert asked == list(range(1, 13))
+        pages = store.attribute_values.pages(read_ahead=0)
+        assert [value.id async for page in pages for value in page.data] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_listing_cancelled_twice_leaves_no_error_unseen(
+    turns: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Page 4 has failed, and nobody gets to it, for page 2 never comes."""
+    failed = asyncio.Event()
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.page == 2:
+            await asyncio.sleep(60)
+        elif request.page == 4:
+            await connection.say(answer(b"", 422))
+            failed.set()
+        else:
+            await pager.script(request, connection)
+
+    pager = Pager(list(range(1, 61)))
+    async with store_on(script, limits=Limits(reads=2)) as (store, _):
+        listing = asyncio.create_task(all_rows(store))
+        await failed.wait()
+        await until(lambda: busy(store)["in flight"] == 1)
+        listing.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listing
+        del listing
+        await at_rest(store)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.levelno > 30] == []
 
 
 @pytest.mark.parametrize("turns", range(8))

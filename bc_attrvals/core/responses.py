@@ -1,6 +1,6 @@
 """Reads answers: status, headers and bytes become a page, rows, or a typed error.
 
-msgspec decodes straight into the attrs classes. What it refuses goes to the cattrs converter of
+msgspec decodes straight into the models. What it refuses goes to the cattrs converter of
 `convert.py`, which knows every spelling the service has used and says where a fault is; the two
 agree on all that both accept, and a property test holds them to it.
 """

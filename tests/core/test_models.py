@@ -192,11 +192,17 @@ def test_models_are_copied_and_pickled_whole(
     assert attrs.astuple(other) == attrs.astuple(model)  # type: ignore[arg-type]
 
 
-def test_a_value_is_one_class_to_attrs_and_to_msgspec() -> None:
-    fields = [(one.name, one.default) for one in attrs.fields(AttributeValue)]
-    ours = msgspec.structs.fields(AttributeValue)
+@pytest.mark.parametrize("model", [VALUE, UPSERT], ids=lambda model: type(model).__name__)
+def test_a_record_is_one_class_to_attrs_and_to_msgspec(
+    model: AttributeValue | AttributeValueUpsert,
+) -> None:
+    fields = [(one.name, one.default) for one in attrs.fields(type(model))]
+    ours = msgspec.structs.fields(model)
     assert fields == [(one.name, attrs.NOTHING if one.required else one.default) for one in ours]
-    assert attrs.asdict(VALUE) == msgspec.structs.asdict(VALUE)
+    assert attrs.asdict(model) == msgspec.structs.asdict(model)
+
+
+def test_a_value_is_shown_and_changed_as_attrs_does() -> None:
     assert attrs.evolve(VALUE, id=9) == AttributeValue(9, 2, 3, "x", WHEN, None)
     assert repr(AttributeValue(1, 2, 3, "x")) == (
         "AttributeValue(id=1, customer_id=2, attribute_id=3, attribute_value='x', "
