@@ -37,7 +37,7 @@ async def _sync(url: str, count: int) -> int:
     return report.updated + report.unchanged + report.written
 
 
-def measure(*, quick: bool = False, million: bool = False) -> dict[str, Any]:
+def measure(*, quick: bool = False, million: bool = False, turns: int = 3) -> dict[str, Any]:
     """Measure; see the module."""
     result: dict[str, Any] = {}
     with PageServer() as server:
@@ -50,28 +50,38 @@ def measure(*, quick: bool = False, million: bool = False) -> dict[str, Any]:
         for name, job in jobs.items():
             most = 1_000_000 if million or name == "stream" else 100_000
             most = most // 500 if quick else most
-
-            def timed(count: int, job: Callable[[int], Coroutine[Any, Any, int]] = job) -> float:
-                def run() -> None:
-                    if asyncio.run(job(count)) != count:
-                        raise RuntimeError("values are missing")
-
-                gc.collect()
-                return cpu_s(run)
-
-            timed(most // 20)
-            # The short job on both sides of the long one, for the machine drifts.
-            short = [timed(most // 10), timed(most // 10)]
-            long = timed(most)
-            short += [timed(most // 10), timed(most // 10)]
-            factor = long / statistics.median(short) / 10
+            factors, longs = [], []
+            _seconds(job, most // 20)
+            for _ in range(1 if quick else turns):
+                # The short job on both sides of the long one, for the machine drifts.
+                short = [_seconds(job, most // 10) for _ in range(2)]
+                longs.append(_seconds(job, most))
+                short += [_seconds(job, most // 10) for _ in range(2)]
+                factors.append(longs[-1] / statistics.median(short) / 10)
             result[name] = {
                 "values": most,
-                "seconds": round(long, 3),
-                "of_ten_times_the_tenth": round(factor, 3),
+                "seconds": round(statistics.median(longs), 3),
+                "of_ten_times_the_tenth": round(statistics.median(factors), 3),
+                "low": round(min(factors), 3),
+                "high": round(max(factors), 3),
             }
-            print(f"{name:8} {most:9,} values {long:7.2f} s CPU, {factor:.2f} of ten times a tenth")
+            one = result[name]
+            print(
+                f"{name:8} {most:9,} values {one['seconds']:7.2f} s CPU, "
+                f"{one['of_ten_times_the_tenth']:.2f} of ten times a tenth "
+                f"({one['low']:.2f} - {one['high']:.2f})",
+                flush=True,
+            )
     return result
+
+
+def _seconds(job: Callable[[int], Coroutine[Any, Any, int]], count: int) -> float:
+    def run() -> None:
+        if asyncio.run(job(count)) != count:
+            raise RuntimeError("values are missing")
+
+    gc.collect()
+    return cpu_s(run)
 
 
 if __name__ == "__main__":
