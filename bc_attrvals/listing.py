@@ -11,16 +11,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import Page
-from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import decode_page
 from bc_attrvals.errors import PayloadTooLargeError
 from bc_attrvals.events import EventBus, ListingDriftSeen
 from bc_attrvals.gate import Job, Priority
 from bc_attrvals.scheduler import Call, Options, Scheduler
+from bc_attrvals.session import Answer
 
 __all__ = ["DEFAULT_PAGE_SIZE", "Lister"]
 
@@ -64,6 +65,19 @@ class Lister:
         call = Call(job) if call is None else call
         return await self._scheduler.send(request, decode_page, options, priority, call)
 
+    async def answer(
+        self, query: str, page: int, limit: int, options: Options, call: Call
+    ) -> tuple[Request, Answer]:
+        """Fetch one page as `page` does, in bulk, and return its answer for `read`."""
+        request = self._builder.page(query, page, limit)
+        return request, await self._scheduler.send(request, None, options, Priority.BULK, call)
+
+    async def read(self, request: Request, answer: Answer, options: Options, call: Call) -> Page:
+        """Decode an answer of `answer`; one that can't be read is a failed try like any other."""
+        return await self._scheduler.send(
+            request, decode_page, options, Priority.BULK, call, answer
+        )
+
     async def pages(
         self,
         filter: AttributeValueFilter | None,
@@ -101,12 +115,16 @@ class Lister:
         self.page_size = min(self.page_size, DEFAULT_PAGE_SIZE)
 
 
+#: A page that has come and is not decoded: what `Lister.read` takes.
+_Fetched: TypeAlias = tuple[Request, Answer, Options, Call]
+
+
 class _Listing:
     """The pages of one query.
 
     A few workers fetch them, as many as can be on the wire; each goes on with the next page by
-    itself as long as few enough wait to be taken. A page that failed fails here when its turn
-    comes, so that errors keep their place.
+    itself as long as few enough wait to be taken. A page is decoded when its turn comes, so that
+    its slot is not idle meanwhile, and one that failed fails then, so that errors keep their place.
     """
 
     def __init__(
@@ -131,7 +149,7 @@ class _Listing:
         # How many have not come to their end, which asyncio tells of a turn later.
         self._working = 0
         # Pages asked for and not taken yet, in order.
-        self._fetches: deque[asyncio.Future[Page]] = deque()
+        self._fetches: deque[asyncio.Future[_Fetched]] = deque()
         self._next_fetch = 1
         # The last page there is, by the newest answer.
         self._last_page = 1
@@ -152,7 +170,7 @@ class _Listing:
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
-                page = await self._fetches[0]
+                page = await self._lister.read(*await self._fetches[0])
             except PayloadTooLargeError:
                 # Too large a `limit` is answered 413 (the service's guide).
                 if number > 1 or self._limit <= DEFAULT_PAGE_SIZE:
@@ -200,7 +218,7 @@ class _Listing:
             self._workers.add(worker)
         worker.add_done_callback(partial(self._end, fetch))
 
-    def _claim(self) -> tuple[int, asyncio.Future[Page]]:
+    def _claim(self) -> tuple[int, asyncio.Future[_Fetched]]:
         """Return the number of the next page, and where it goes."""
         number = self._next_fetch
         self._next_fetch += 1
@@ -208,16 +226,16 @@ class _Listing:
         self._fetches.append(fetch)
         return number, fetch
 
-    async def _work(self, number: int, fetch: asyncio.Future[Page]) -> None:
+    async def _work(self, number: int, fetch: asyncio.Future[_Fetched]) -> None:
         """Fetch a page, and those after it while there is room."""
         try:
             while True:
-                page = await self._page(number)
+                fetched = await self._fetch(number)
                 if fetch.done():
                     # Whoever waited for it was cancelled.
                     return
-                fetch.set_result(page)
-                del page
+                fetch.set_result(fetched)
+                del fetched
                 if self._room() <= 0:
                     return
                 number, fetch = self._claim()
@@ -232,7 +250,7 @@ class _Listing:
         finally:
             self._working -= 1
 
-    def _end(self, first: asyncio.Future[Page], worker: asyncio.Task[None]) -> None:
+    def _end(self, first: asyncio.Future[_Fetched], worker: asyncio.Task[None]) -> None:
         """Note that a worker is gone; called even when it was cancelled before it began."""
         self._workers.discard(worker)
         if not first.done():
@@ -242,13 +260,14 @@ class _Listing:
             # A KeyboardInterrupt, say, which asyncio has raised already.
             worker.exception()
 
-    async def _page(self, number: int) -> Page:
+    async def _fetch(self, number: int) -> _Fetched:
         call = Call(self._job)
         if self._calls is not None:
             self._calls.append(call)
-        return await self._lister.page(
-            self._query, number, self._limit, self._options, Priority.BULK, call=call
+        request, answer = await self._lister.answer(
+            self._query, number, self._limit, self._options, call
         )
+        return request, answer, self._options, call
 
     def _brings_news(self, page: Page, number: int) -> bool:
         """Follow the counts of a page; return whether it is one not seen before.

@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import attrs
 import msgspec
@@ -74,6 +74,8 @@ class Call(msgspec.Struct, eq=False):
     # The Store was closed underneath.
     closed: bool = False
     sent: int = 0
+    # Tries that ended in an error, as the retry policy counts them.
+    failures: int = 0
     waited_s: float = 0.0
     refusals: int = 0
     quota_refusals: int = 0
@@ -221,6 +223,17 @@ class Scheduler:
             # Looked at, so that asyncio does not report an error nobody waits for any more.
             task.exception()
 
+    @overload
+    async def send(
+        self,
+        request: Request,
+        decode: None,
+        options: Options,
+        priority: Priority,
+        call: Call,
+    ) -> Answer: ...
+
+    @overload
     async def send(
         self,
         request: Request,
@@ -228,8 +241,23 @@ class Scheduler:
         options: Options,
         priority: Priority,
         call: Call,
-    ) -> T:
+        answer: Answer | None = None,
+    ) -> T: ...
+
+    async def send(
+        self,
+        request: Request,
+        decode: Callable[[bytes], T] | None,
+        options: Options,
+        priority: Priority,
+        call: Call,
+        answer: Answer | None = None,
+    ) -> T | Answer:
         """Send a request as often as the policy allows, and return its decoded answer.
+
+        Without `decode` the answer is returned as it came, to be given in again as `answer` of
+        the same call: it is then decoded, and the request sent again only if it can't be. So the
+        next request may go out before the time that decoding takes.
 
         Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
         is free at once, and a read's connection is closed. Writes that must not lose their slot
@@ -239,7 +267,7 @@ class Scheduler:
         try:
             if options.priority is not None:
                 priority = options.priority
-            return await self._send(request, decode, options, priority, call)
+            return await self._send(request, decode, options, priority, call, answer)
         except BCAttrValsError as error:
             error.attempts, error.waited_s = call.sent, call.waited_s
             raise
@@ -257,12 +285,29 @@ class Scheduler:
     async def _send(
         self,
         request: Request,
-        decode: Callable[[bytes], T],
+        decode: Callable[[bytes], T] | None,
         options: Options,
         priority: Priority,
         call: Call,
-    ) -> T:
-        failures = 0
+        answer: Answer | None,
+    ) -> T | Answer:
+        while True:
+            if answer is None:
+                answer = await self._answer_to(request, options, priority, call)
+            if decode is None:
+                return answer
+            try:
+                return decode(answer.body)
+            except DecodeError as error:
+                error.status, error.request_id = answer.status, answer.request_id
+                call.error = error
+            answer = None
+            await self._pause_before_retry(request, options, call)
+
+    async def _answer_to(
+        self, request: Request, options: Options, priority: Priority, call: Call
+    ) -> Answer:
+        """Send a request as often as the policy allows, and return the first 2xx."""
         front = False
         while True:
             if call.last_try and call.error is not None:
@@ -277,36 +322,29 @@ class Scheduler:
                 raise asyncio.CancelledError
             if isinstance(outcome, Answer):
                 if is_success(outcome.status):
-                    try:
-                        return decode(outcome.body)
-                    except DecodeError as error:
-                        error.status, error.request_id = outcome.status, outcome.request_id
-                        call.error = error
-                else:
-                    call.error = _error_of(request, outcome)
-                    if outcome.status in {429, 503}:
-                        front = self._step_back(outcome, lease, options, call)
-                        if front:
-                            continue
+                    return outcome
+                call.error = _error_of(request, outcome)
+                if outcome.status in {429, 503}:
+                    front = self._step_back(outcome, lease, options, call)
+                    if front:
+                        continue
             else:
                 call.error = outcome
-            failures += 1
             front = False
-            await self._pause_before_retry(request, failures, options, call)
+            await self._pause_before_retry(request, options, call)
 
-    async def _pause_before_retry(
-        self, request: Request, failures: int, options: Options, call: Call
-    ) -> None:
+    async def _pause_before_retry(self, request: Request, options: Options, call: Call) -> None:
         """Wait before the next try; raise the call's error when there is none."""
         error = call.error
         assert error is not None
-        delay_s = options.retry.delay_s(error, failures, request.operation, self._random)
+        call.failures += 1
+        delay_s = options.retry.delay_s(error, call.failures, request.operation, self._random)
         if delay_s is None or call.last_try:
             raise error
         self._retries += 1
         if self._events:
             self._events.emit(
-                RequestRetrying(request.operation, failures, delay_s, type(error).__name__)
+                RequestRetrying(request.operation, call.failures, delay_s, type(error).__name__)
             )
         call.waited_s += delay_s
         if call.on_pause is not None:

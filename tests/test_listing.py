@@ -21,6 +21,7 @@ from bc_attrvals import (
     AttributeValue,
     AttributeValueFilter,
     AuthenticationError,
+    DecodeError,
     InvalidInputError,
     Limits,
     ListingDriftSeen,
@@ -732,6 +733,30 @@ async def test_an_error_keeps_its_place_behind_the_pages_before_it() -> None:
         with pytest.raises(ServerError):
             await gather_ids(store, found)
         assert found == list(range(1, 13))
+        await at_rest(store)
+
+
+async def test_a_page_that_cant_be_read_is_tried_as_often_as_the_policy_says() -> None:
+    """Though it is decoded when its turn comes; a failure before counts, too."""
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.page != 2:
+            await pager.script(request, connection)
+            return
+        pager.asked.append(2)
+        status = 503 if pager.asked.count(2) == 1 else 200
+        await connection.say(answer(b'{"data": [', status, headers={"X-Request-Id": "seen"}))
+
+    pager = Pager(list(range(1, 13)))
+    retry = RetryPolicy(attempts=4, base_s=0.001)
+    async with asyncio.timeout(10), store_on(script, retry=retry) as (store, _):
+        found: list[int] = []
+        with pytest.raises(DecodeError) as caught:
+            await gather_ids(store, found)
+        assert found == [1, 2, 3, 4]
+        assert pager.asked.count(2) == caught.value.attempts == 4
+        assert (caught.value.status, caught.value.request_id) == (200, "seen")
+        assert store.statistics().retries == 3
         await at_rest(store)
 
 
