@@ -57,13 +57,10 @@ class Lister:
         options: Options,
         priority: Priority,
         job: Job | None = None,
-        *,
-        call: Call | None = None,
     ) -> Page:
-        """Fetch one page (from 1) of a query; `call` is made of `job` unless it is given."""
+        """Fetch one page (from 1) of a query."""
         request = self._builder.page(query, page, limit)
-        call = Call(job) if call is None else call
-        return await self._scheduler.send(request, decode_page, options, priority, call)
+        return await self._scheduler.send(request, decode_page, options, priority, Call(job))
 
     async def answer(
         self, query: str, page: int, limit: int, options: Options, call: Call
@@ -72,7 +69,7 @@ class Lister:
         request = self._builder.page(query, page, limit)
         return request, await self._scheduler.send(request, None, options, Priority.BULK, call)
 
-    async def read(self, request: Request, answer: Answer, options: Options, call: Call) -> Page:
+    async def read(self, request: Request, answer: Answer, call: Call, options: Options) -> Page:
         """Decode an answer of `answer`; one that can't be read is a failed try like any other."""
         return await self._scheduler.send(
             request, decode_page, options, Priority.BULK, call, answer
@@ -116,7 +113,7 @@ class Lister:
 
 
 #: A page that has come and is not decoded: what `Lister.read` takes.
-_Fetched: TypeAlias = tuple[Request, Answer, Options, Call]
+_Fetched: TypeAlias = tuple[Request, Answer, Call]
 
 
 class _Listing:
@@ -170,7 +167,7 @@ class _Listing:
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
-                page = await self._lister.read(*await self._fetches[0])
+                page = await self._lister.read(*await self._fetches[0], self._options)
             except PayloadTooLargeError:
                 # Too large a `limit` is answered 413 (the service's guide).
                 if number > 1 or self._limit <= DEFAULT_PAGE_SIZE:
@@ -267,7 +264,7 @@ class _Listing:
         request, answer = await self._lister.answer(
             self._query, number, self._limit, self._options, call
         )
-        return request, answer, self._options, call
+        return request, answer, call
 
     def _brings_news(self, page: Page, number: int) -> bool:
         """Follow the counts of a page; return whether it is one not seen before.

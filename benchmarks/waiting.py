@@ -18,17 +18,16 @@ from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from bc_attrvals import Limits, RetryPolicy, Store
+from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.events import EventBus
 from bc_attrvals.gate import Priority
 from bc_attrvals.scheduler import Call, Options, Scheduler
 from bc_attrvals.session import Answer
-from benchmarks import rivals, stream
+from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone
 from benchmarks.page_server import PageServer, hash_of
 from benchmarks.rivals import Target
-from benchmarks.upsert import lazily
 
 LATENCY_MS = 100
 
@@ -38,14 +37,11 @@ def _target(url: str, rows: int = 0) -> Target:
 
 
 async def _puts(url: str, calls: int) -> int:
-    target = _target(url)
-    async with Store(target.store_hash, target.access_token, base_url=url) as store:
-        report = await store.attribute_values.upsert(lazily(10 * calls))
-    return report.stored
+    return await upsert._ours(_target(url), 10 * calls)
 
 
 async def _puts_by_hand(url: str, calls: int) -> int:
-    return await rivals.put_by_hand(_target(url), lazily(10 * calls))
+    return await rivals.put_by_hand(_target(url), upsert.lazily(10 * calls))
 
 
 async def _reads(url: str, calls: int) -> int:
