@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import msgspec
@@ -30,6 +30,10 @@ from bc_attrvals.errors import (
     TransportError,
 )
 
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.tracing import Trace
+
 __all__ = ["Answer", "Session"]
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +43,7 @@ _REQUEST_ID: Final = istr("X-Request-Id")
 _JSON: Final = "application/json"
 # Deadlines are kept by `Deadlines`, to the connection's making as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+_RECEIVE_BYTES: Final = 64 * 1024
 
 
 # A Struct, for one is made for each call.
@@ -72,6 +77,29 @@ async def _no_resend(
         reason = type(error).__name__
     message = f"the connection was lost before the answer came ({reason})"
     raise ConnectionLostError(message)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector whose plain connections receive into memory that malloc has at hand.
+
+    asyncio asks for 256 KiB whenever something has come (`max_size` of its selector transports) and
+    keeps what was filled. Until a process has once freed as much in one piece, glibc maps it anew
+    each time and unmaps it (from 128 KiB on, mallopt(3)): some 25 us. A page is 40 KiB, so less
+    will do. Over TLS, and by uvloop, nothing is mapped.
+    """
+
+    # aiohttp's own, called for each new connection; without it connections are as they ever were.
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
+    ) -> ResponseHandler:
+        protocol = await super()._create_connection(req, traces, timeout)
+        transport = protocol.transport
+        if transport is not None and hasattr(transport, "max_size"):
+            transport.max_size = _RECEIVE_BYTES
+        return protocol
 
 
 class Session:
@@ -124,7 +152,7 @@ class Session:
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=_Connector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
                 middlewares=(_no_resend,),
@@ -262,25 +290,34 @@ class Session:
         return url
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the body in pieces, so that a decompressed flood stops at the cap."""
-        pieces: list[bytes] = []
-        size = 0
         content = response.content
-        while True:
-            # What has all arrived is at hand, and waited for no more.
-            piece = content.read_nowait() if content.is_eof() else await content.readany()
-            size += len(piece)
-            if size > self._max_response_bytes:
-                message = f"the answer is longer than {self._max_response_bytes} bytes"
-                request_id = _request_id(response.headers)
-                raise DecodeError(message, status=response.status, request_id=request_id)
-            pieces.append(piece)
-            if content.at_eof():
-                break
+        if content.is_eof():
+            # All of it has arrived, as nearly always, and is at hand.
+            body = content.read_nowait()
+            if len(body) > self._max_response_bytes:
+                raise self._too_long(response)
+        else:
+            body = await self._read_in_pieces(response)
         # Whole, it has let go of its connection by itself.
         if not response.closed:
             response.release()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body
+
+    async def _read_in_pieces(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read the body as it comes, so that a decompressed flood stops at the cap."""
+        pieces: list[bytes] = []
+        size = 0
+        while not response.content.at_eof():
+            pieces.append(await response.content.readany())
+            size += len(pieces[-1])
+            if size > self._max_response_bytes:
+                raise self._too_long(response)
+        return b"".join(pieces)
+
+    def _too_long(self, response: aiohttp.ClientResponse) -> DecodeError:
+        message = f"the answer is longer than {self._max_response_bytes} bytes"
+        request_id = _request_id(response.headers)
+        return DecodeError(message, status=response.status, request_id=request_id)
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from aioresponses import aioresponses
 from multidict import CIMultiDict
 
@@ -373,6 +374,28 @@ async def test_an_answer_without_end_stops_at_the_cap(length: bool) -> None:
             await store.attribute_values.get_page()
         await at_rest(store)
     assert said < 10 * 2**20
+
+
+async def test_a_long_answer_is_received_in_pieces_that_malloc_need_not_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces: list[int] = []
+    receive = ResponseHandler.data_received
+
+    def spy(self: ResponseHandler, data: bytes) -> None:
+        pieces.append(len(data))
+        receive(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", spy)
+    rows = [row(one, one, value="v" * 255) for one in range(1, 3_001)]
+    body = page_body(rows, total=3_000, per_page=3_000, page=1, total_pages=1)
+    async with store_on(saying(answer(body), close=False)) as (store, _):
+        for _ in range(2):
+            page = await store.attribute_values.get_page()
+            assert [one.id for one in page.data] == list(range(1, 3_001))
+    assert sum(pieces) > 2 * len(body)
+    # glibc maps what is 128 KiB and more (mallopt(3)).
+    assert max(pieces) < 128 * 1024
 
 
 async def test_answers_are_unpacked_and_read_without_a_length() -> None:
