@@ -59,7 +59,7 @@ _Row: TypeAlias = AttributeValue | Echo
 class Outcomes:
     """Where a job puts what became of its items; counts them all."""
 
-    __slots__ = ("_failures", "_most_failures", "_queue", "counts")
+    __slots__ = ("_failures", "_most_failures", "_queue", "counts", "decode")
 
     def __init__(self, most_failures: int, queue: deque[UpsertOutcome] | None = None) -> None:
         self.counts = dict.fromkeys(OutcomeStatus, 0)
@@ -67,15 +67,14 @@ class Outcomes:
         self._most_failures = most_failures
         # Outcomes are made one by one only where somebody reads them one by one.
         self._queue = queue
+        #: Reads the rows of an answer, whole only where somebody reads them.
+        self.decode: Callable[[bytes], Sequence[_Row]]
+        self.decode = decode_echoes if queue is None else decode_rows
 
     @property
     def untaken(self) -> int:
         """How many outcomes nobody has read yet; none where nobody reads them."""
         return len(self._queue) if self._queue is not None else 0
-
-    def decode(self, body: bytes) -> Sequence[_Row]:
-        """Read the rows of an answer, whole only where somebody reads them."""
-        return decode_echoes(body) if self._queue is None else decode_rows(body)
 
     def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[_Row]) -> None:
         """Note items as stored, each with its row."""
@@ -133,9 +132,10 @@ class _Batch:
     # Keys that went out before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
 
-    def begin(self, keyed: dict[Key, AttributeValueUpsert], open: Bisection) -> None:
+    def begin(self, keyed: dict[Key, AttributeValueUpsert]) -> None:
         """Go on with the next items."""
-        self.keyed, self.open, self.part = keyed, open, []
+        self.keyed, self.part = keyed, []
+        self.open.begin(keyed.values())
         self.tried.clear()
 
 
@@ -240,11 +240,11 @@ class UpsertJob:
     def _more_to_come(self) -> bool:
         if self._abandoned or self._stopped_by is not None or self._crash is not None:
             return False
-        return bool(self._batcher) or not self._input.exhausted
+        return not self._input.exhausted or bool(self._batcher)
 
     def _launch(self) -> None:
         while self._room() > 0 and (keyed := self._context.run(self._next)):
-            batch = _Batch(keyed, self._call(), self._open(keyed))
+            batch = _Batch(keyed, self._call(), Bisection(keyed.values(), self._suspects))
             self._running.add(batch)
             batch.task = self._scheduler.start(self._work(batch), self._context)
             batch.task.add_done_callback(partial(self._end, batch))
@@ -253,14 +253,11 @@ class UpsertJob:
         # While one waits for its next try, another batch may go.
         return Call(self._job, on_pause=self._wake)
 
-    def _open(self, keyed: dict[Key, AttributeValueUpsert]) -> Bisection:
-        return Bisection(list(keyed.values()), self._suspects)
-
     def _next(self) -> dict[Key, AttributeValueUpsert] | None:
         """Read on, and return what is to be sent next; None when there is nothing now."""
         while self._more_to_come():
             self._read()
-            ready = self._batcher.ready
+            ready = len(self._batcher.ready)
             if not ready or (ready < self._size and not self._send_partial()):
                 return None
             self._budget = LOOK_AHEAD
@@ -283,7 +280,7 @@ class UpsertJob:
 
     def _read(self) -> None:
         # An item adds one to what is ready at most, so that many are read before looking again.
-        while (most := min(self._budget, self._size - self._batcher.ready)) > 0:
+        while (most := min(self._budget, self._size - len(self._batcher.ready))) > 0:
             items = self._input.pull(most)
             self._budget -= len(items)
             for superseded in self._batcher.fill(items):
@@ -300,12 +297,14 @@ class UpsertJob:
             if untaken:
                 self._wake()
             # Whoever waited for a key has its turn before this job takes it again.
-            if self._in_step_alone or awaited or untaken > self._size or self._room() < 0:
+            if self._in_step_alone or awaited or untaken > self._size:
+                return
+            if len(self._running) > self._most_running and self._room() < 0:
                 return
             keyed = self._next()
             if keyed is None:
                 return
-            batch.begin(keyed, self._open(keyed))
+            batch.begin(keyed)
 
     def _close(self, batch: _Batch) -> bool:
         """Close the books on a batch; return whether anybody waited for its keys."""
@@ -342,7 +341,13 @@ class UpsertJob:
         while self._stopped_by is None and (part := left.take()):
             batch.part = part
             try:
-                rows = await self._put(part, batch.call)
+                request = self._builder.upsert(part)
+                try:
+                    rows = await self._scheduler.send(
+                        request, self._outcomes.decode, self._options, _BULK, batch.call
+                    )
+                finally:
+                    self._count(batch.call)
                 unconfirmed = self._note_stored(part, rows)
                 left.settle(part)
                 if unconfirmed:
@@ -376,15 +381,6 @@ class UpsertJob:
             tried = item.key in batch.tried
             status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
             self._outcomes.lost([item], status, error)
-
-    async def _put(self, part: Sequence[AttributeValueUpsert], call: Call) -> Sequence[_Row]:
-        request = self._builder.upsert(part)
-        try:
-            return await self._scheduler.send(
-                request, self._outcomes.decode, self._options, _BULK, call
-            )
-        finally:
-            self._count(call)
 
     def _count(self, call: Call) -> None:
         self.calls += call.sent

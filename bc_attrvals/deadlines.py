@@ -36,12 +36,13 @@ class Deadline(msgspec.Struct, eq=False):
 class Deadlines:
     """Cancels tasks whose deadlines pass. Bound to the running event loop."""
 
-    __slots__ = ("_loop", "_open", "_timer")
+    __slots__ = ("_loop", "_open", "_sweep_at", "_timer")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._open: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._sweep_at = 0.0
 
     def begin(self, timeout_s: float) -> Deadline:
         """Cancel the current task after so many seconds, unless `end` is called before."""
@@ -49,11 +50,8 @@ class Deadlines:
         assert task is not None
         deadline = Deadline(task, self._loop.time() + timeout_s, task.cancelling())
         self._open.add(deadline)
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline.when, self._sweep)
-        elif deadline.when < self._timer.when():
-            self._timer.cancel()
-            self._timer = self._loop.call_at(deadline.when, self._sweep)
+        if self._timer is None or deadline.when < self._sweep_at:
+            self._sweep_by(deadline.when)
         return deadline
 
     def end(self, deadline: Deadline) -> None:
@@ -70,6 +68,12 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
+    def _sweep_by(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sweep_at = when
+        self._timer = self._loop.call_at(when, self._sweep)
+
     def _sweep(self) -> None:
         self._timer = None
         now = self._loop.time()
@@ -80,5 +84,4 @@ class Deadlines:
             one.has_passed = True
             one.task.cancel()
         if self._open:
-            next_at = min(one.when for one in self._open)
-            self._timer = self._loop.call_at(next_at, self._sweep)
+            self._sweep_by(min(one.when for one in self._open))

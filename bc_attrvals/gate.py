@@ -128,6 +128,8 @@ class _Lane:
     backoffs: int = 0
     backed_off_at: float = -math.inf
     blocked_until: float = -math.inf
+    # Whether it bears less than it did at first, or was refused last.
+    is_weak: bool = False
 
     def free(self, now: float, *, overtaking: bool = False) -> bool:
         """Return whether one more may go; `overtaking` leaves those of bulk out of account."""
@@ -137,6 +139,15 @@ class _Lane:
     def leave(self, lease: Lease) -> None:
         self.in_flight -= 1
         self.bulk_in_flight -= lease.is_bulk
+
+    def went_well(self, lease: Lease) -> None:
+        """Win the concurrency back, one more at once for each round of answers."""
+        if lease.sent_at < self.backed_off_at:
+            return
+        # Also where there is but one slot, of which none can be won back.
+        self.backoffs = 0
+        self.bearable = min(float(self.most), self.bearable + 1 / int(self.bearable))
+        self.is_weak = self.bearable < self.most
 
     def next_urgent(self) -> deque[_Waiter] | None:
         """Return the queue whose first waiter goes before all bulk ones, if there is one."""
@@ -302,7 +313,10 @@ class Gate:
     def release(
         self, lease: Lease, headers: Mapping[str, str] | None, *, status: int | None = None
     ) -> None:
-        """Give the slot back and learn from the answer; `headers` is None when there was none."""
+        """Give the slot back and learn from the answer.
+
+        `headers` and `status` are None when there was none.
+        """
         assert self._loop is not None
         now = self._loop.time()
         lane = self._lanes[lease.operation]
@@ -314,6 +328,9 @@ class Gate:
         else:
             quota = read_quota_headers(headers) if self._count_units else None
             self._state.answered(lease.sent_at, now, quota, refused=status == 429)
+            # A lane where nothing has gone wrong has nothing to win back.
+            if lane.is_weak and status is not None and status < 500 and status != 429:
+                lane.went_well(lease)
         self._pump()
 
     def cancel(self, lease: Lease) -> None:
@@ -338,6 +355,7 @@ class Gate:
         if lease.sent_at < lane.backed_off_at:
             return
         now = self._loop.time()
+        lane.is_weak = True
         lane.backoffs += 1
         lane.bearable = max(1.0, lane.bearable / 2)
         lane.backed_off_at = now
@@ -348,17 +366,6 @@ class Gate:
         delay_s = backoff_s(count, self._retry.base_s, self._retry.cap_s, self._random)
         lane.blocked_until = now + delay_s
         self._pump()
-
-    def went_well(self, lease: Lease) -> None:
-        """Win the concurrency back, one more at once for each round of answers."""
-        lane = self._lanes[lease.operation]
-        if lease.sent_at < lane.backed_off_at:
-            return
-        # Also where there is but one slot, of which none can be won back.
-        lane.backoffs = 0
-        if lane.bearable < lane.most:
-            lane.bearable = min(float(lane.most), lane.bearable + 1 / int(lane.bearable))
-            self._pump()
 
     def in_flight(self) -> dict[Operation, int]:
         """Return the requests out now, for each operation."""
@@ -429,9 +436,9 @@ class Gate:
     def _pump(self) -> None:
         """Grant all that can be granted now, and set the one timer for the rest."""
         loop = self._loop
-        if self._closed or loop is None:
-            return
         if not self._waiting and self._blocked_since is None and self._timer is None:
+            return
+        if self._closed or loop is None:
             return
         now = loop.time()
         if self._waiting:

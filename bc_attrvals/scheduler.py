@@ -263,11 +263,22 @@ class Scheduler:
         is free at once, and a read's connection is closed. Writes that must not lose their slot
         while on the wire run in a task of `start`.
         """
-        self._active[call] = task = asyncio.current_task()
+        self._active[call] = task = asyncio.current_task(self._loop)
         try:
             if options.priority is not None:
                 priority = options.priority
-            return await self._send(request, decode, options, priority, call, answer)
+            while True:
+                if answer is None:
+                    answer = await self._answer_to(request, options, priority, call)
+                if decode is None:
+                    return answer
+                try:
+                    return decode(answer.body)
+                except DecodeError as error:
+                    error.status, error.request_id = answer.status, answer.request_id
+                    call.error = error
+                answer = None
+                await self._pause_before_retry(request, options, call)
         except BCAttrValsError as error:
             error.attempts, error.waited_s = call.sent, call.waited_s
             raise
@@ -281,28 +292,6 @@ class Scheduler:
             raise
         finally:
             del self._active[call]
-
-    async def _send(
-        self,
-        request: Request,
-        decode: Callable[[bytes], T] | None,
-        options: Options,
-        priority: Priority,
-        call: Call,
-        answer: Answer | None,
-    ) -> T | Answer:
-        while True:
-            if answer is None:
-                answer = await self._answer_to(request, options, priority, call)
-            if decode is None:
-                return answer
-            try:
-                return decode(answer.body)
-            except DecodeError as error:
-                error.status, error.request_id = answer.status, answer.request_id
-                call.error = error
-            answer = None
-            await self._pause_before_retry(request, options, call)
 
     async def _answer_to(
         self, request: Request, options: Options, priority: Priority, call: Call
@@ -415,8 +404,6 @@ class Scheduler:
             self._bytes_received += len(answer.body)
             self._rate_limited += answer.status == 429
             self._gate.release(lease, answer.headers, status=answer.status)
-            if answer.status < 500 and answer.status != 429:
-                self._gate.went_well(lease)
         elif sent:
             self._gate.release(lease, None)
         else:

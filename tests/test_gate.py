@@ -117,7 +117,6 @@ async def test_a_round_of_good_answers_wins_one_slot_back() -> None:
         for _ in range(10):
             lease = await take(gate)
             answered(gate, lease)
-            gate.went_well(lease)
             rooms.append(await room(gate))
     assert rooms == [4, 4, 4, 5, 5, 5, 5, 5, 6, 6]
 
@@ -128,7 +127,6 @@ async def test_a_good_answer_makes_the_next_pause_short_again(reads: int) -> Non
         assert [await refused(gate) for _ in range(3)] == pytest.approx([0.25, 0.5, 1])
         lease = await take(gate)
         answered(gate, lease)
-        gate.went_well(lease)
         assert await refused(gate) == pytest.approx(0.25)
 
 
@@ -139,7 +137,6 @@ async def test_good_answers_to_what_was_sent_before_a_refusal_win_nothing_back()
         assert await refused(gate) == pytest.approx(0.25)
         for lease in early:
             answered(gate, lease)
-            gate.went_well(lease)
         assert await room(gate) == 4
         assert await refused(gate) == pytest.approx(0.5)
 

@@ -17,11 +17,13 @@ __all__ = ["Batcher", "KeyRegistry"]
 class KeyRegistry:
     """The keys under way in one Store, and who waits for them."""
 
-    __slots__ = ("_waiting", "held")
+    __slots__ = ("_waiting", "held", "holds")
 
     def __init__(self) -> None:
         #: The keys under way, to be looked at alone.
         self.held: set[Key] = set()
+        #: How often `hold` was called: while it stays, no key has become held.
+        self.holds = 0
         self._waiting: dict[Key, list[Batcher]] = {}
 
     def __len__(self) -> int:
@@ -34,6 +36,7 @@ class KeyRegistry:
 
     def hold(self, keys: Iterable[Key]) -> None:
         """Mark keys as under way."""
+        self.holds += 1
         self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
@@ -66,7 +69,7 @@ class KeyRegistry:
 class Batcher:
     """The items of one job that were read and not sent yet."""
 
-    __slots__ = ("_held", "_on_unpark", "_parked", "_ready", "_registry", "_size")
+    __slots__ = ("_free_at", "_held", "_on_unpark", "_parked", "_registry", "_size", "ready")
 
     def __init__(
         self, registry: KeyRegistry, size: int, on_unpark: Callable[[], object] = lambda: None
@@ -75,28 +78,26 @@ class Batcher:
         self._held = registry.held
         self._size = size
         self._on_unpark = on_unpark
-        self._ready: dict[Key, AttributeValueUpsert] = {}
+        #: The items that may be sent, to be looked at alone.
+        self.ready: dict[Key, AttributeValueUpsert] = {}
+        # The registry's `holds` when all that is ready was last seen to be free.
+        self._free_at = 0
         self._parked: dict[Key, AttributeValueUpsert] = {}
 
     def __len__(self) -> int:
         """Return how many items wait, parked ones included."""
-        return len(self._ready) + len(self._parked)
-
-    @property
-    def ready(self) -> int:
-        """How many items may be sent."""
-        return len(self._ready)
+        return len(self.ready) + len(self._parked)
 
     def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
         """Take in an item; return the one of the same key that it supersedes, if any."""
         key = (item.customer_id, item.attribute_id)
         if key in self._held:
-            superseded = self._ready.pop(key, None) or self._parked.get(key)
+            superseded = self.ready.pop(key, None) or self._parked.get(key)
             if key not in self._parked:
                 self._registry.wait(key, self)
             self._parked[key] = item
             return superseded
-        ready = self._ready
+        ready = self.ready
         superseded = ready.get(key)
         ready[key] = item
         return superseded
@@ -104,20 +105,22 @@ class Batcher:
     def fill(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
         """Take in items; return those that they, or the later of them, supersede."""
         keyed = {(item.customer_id, item.attribute_id): item for item in items}
-        if not self._ready and len(keyed) == len(items) and self._held.isdisjoint(keyed):
+        if not self.ready and len(keyed) == len(items) and self._held.isdisjoint(keyed):
             # All new and nothing in their way, as nearly always.
-            self._ready = keyed
+            self.ready, self._free_at = keyed, self._registry.holds
             return []
         superseded = (self.feed(item) for item in items)
         return [item for item in superseded if item is not None]
 
     def take(self) -> dict[Key, AttributeValueUpsert]:
         """Return up to `size` items, in the order they came, and hold their keys."""
-        ready = self._ready
-        if len(ready) <= self._size and self._held.isdisjoint(ready):
+        ready, registry = self.ready, self._registry
+        if len(ready) <= self._size and (
+            self._free_at == registry.holds or self._held.isdisjoint(ready)
+        ):
             # One batch and nothing in its way, as nearly always.
-            self._ready = {}
-            self._registry.hold(ready)
+            self.ready = {}
+            registry.hold(ready)
             return ready
         batch: dict[Key, AttributeValueUpsert] = {}
         for key in list(ready):
@@ -138,14 +141,14 @@ class Batcher:
         """Make a parked item ready: its key is free."""
         item = self._parked.pop(key, None)
         if item is not None:
-            self._ready[key] = item
+            self.ready[key] = item
             self._on_unpark()
 
     def drain(self) -> list[AttributeValueUpsert]:
         """Give up all items that wait, and return them."""
         for key in self._parked:
             self._registry.leave(key, self)
-        items = [*self._ready.values(), *self._parked.values()]
-        self._ready.clear()
+        items = [*self.ready.values(), *self._parked.values()]
+        self.ready.clear()
         self._parked.clear()
         return items

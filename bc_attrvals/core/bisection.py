@@ -93,12 +93,16 @@ def _remember(ids: set[int], one: int) -> None:
 
 
 class Bisection:
-    """The items of one batch that are not settled."""
+    """The items of one batch that are not settled; then of the next."""
 
     __slots__ = ("_alone", "_guilty", "_most", "_suspects", "_unknown")
 
-    def __init__(self, items: Sequence[AttributeValueUpsert], suspects: Suspects) -> None:
+    def __init__(self, items: Collection[AttributeValueUpsert], suspects: Suspects) -> None:
         self._suspects = suspects
+        self.begin(items)
+
+    def begin(self, items: Collection[AttributeValueUpsert]) -> None:
+        """Forget the batch, and go on with the next."""
         # What may be good or bad; what is known to hold a bad item; what goes out one by one.
         self._unknown = list(items)
         self._guilty: list[AttributeValueUpsert] = []

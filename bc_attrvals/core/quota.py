@@ -52,13 +52,22 @@ class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
     left: int
 
 
-# Three of four are the same in every answer of a window.
 @lru_cache(maxsize=1_024)
 def _number(text: str | None) -> int | None:
     # ASCII digits only: no sign, no fraction, no exponent, no bytes of a flood.
     if text is None or not 0 < len(text) < 16 or not (text.isascii() and text.isdigit()):
         return None
     return int(text)
+
+
+@lru_cache(maxsize=256)
+def _window(quota_text: str | None, window_text: str | None) -> tuple[int, float] | None:
+    """Return the units of a window and its seconds: the same in nearly every answer."""
+    quota, window_ms = _number(quota_text), _number(window_text)
+    window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
+    if quota is None or not (0 < quota < _LARGEST_QUOTA and 0 < window_s <= _LONGEST_WINDOW_S):
+        return None
+    return quota, window_s
 
 
 def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
@@ -70,17 +79,12 @@ def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
     if left is None:
         return None
     reset_ms = _number(headers.get(_RESET))
-    quota = _number(headers.get(_QUOTA))
-    if reset_ms is None or quota is None:
+    window = _window(headers.get(_QUOTA), headers.get(_WINDOW))
+    if reset_ms is None or window is None:
         return None
-    window_ms = _number(headers.get(_WINDOW))
-    window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
+    quota, window_s = window
     reset_s = reset_ms / 1000
-    if not (
-        0 < window_s <= _LONGEST_WINDOW_S
-        and reset_s <= window_s + 1.0
-        and 0 < quota < _LARGEST_QUOTA
-    ):
+    if reset_s > window_s + 1.0:
         return None
     return QuotaHeaders(window_s, reset_s, quota, left if left < quota else quota)
 
@@ -170,8 +174,9 @@ class QuotaState:
         # A reserve of the whole quota would stop all work for good: one unit is always ours.
         kept = self._reserve if self._reserve < self._quota else self._quota - 1
         left = (left if left < unsent else unsent) - kept
-        share = (int(self._quota * self._share) or 1) - self._sent
-        left = left if left < share else share
+        if self._share < 1:
+            share = (int(self._quota * self._share) or 1) - self._sent
+            left = left if left < share else share
         return left if left > 0 else 0
 
     def opens_at(self) -> float | None:
@@ -199,13 +204,17 @@ class QuotaState:
         high = now + headers.reset_s + self._granularity_s
         left = 0 if refused else headers.left
         surely_newer = sent_at >= self._believed_at
-        if self._is_new_window(sent_at, low, high, headers.window_s):
+        # By how much its window ends after the present one. Ends lie a window apart, so this tells
+        # windows apart even where an answer was on its way for so long that its bounds overlap with
+        # those of the window after its own.
+        later_by_s = (low + high - self._end_low - self._end_high) / 2
+        if self._is_new_window(sent_at, low, headers.window_s, later_by_s):
             self._end_low, self._end_high = low, high
             self._guessed_since = None
             self._left = left
             self._sent = self._out + 1
         elif self._guessed_since is not None or (
-            not surely_newer and self._later_by_s(low, high) < -headers.window_s / 2
+            not surely_newer and later_by_s < -headers.window_s / 2
         ):
             # It was out when this window began, and so was taken for one of this window.
             self._sent -= 1
@@ -227,8 +236,9 @@ class QuotaState:
         self._believed_at = now
         self._quota = headers.quota
         self._window_s = headers.window_s
-        # This answer was asked for after those had been counted, so its count holds them.
-        self._forget_lost(sent_at)
+        if self._lost:
+            # This answer was asked for after those had been counted, so its count holds them.
+            self._forget_lost(sent_at)
 
     def unanswered(self, now: float) -> None:
         """Count one request as ended without an answer: it still may have cost its unit."""
@@ -271,23 +281,15 @@ class QuotaState:
         while self._lost and self._lost[0] <= since - _ON_ITS_WAY_S:
             self._lost.popleft()
 
-    def _is_new_window(self, sent_at: float, low: float, high: float, window_s: float) -> bool:
+    def _is_new_window(
+        self, sent_at: float, low: float, window_s: float, later_by_s: float
+    ) -> bool:
         if self._quota is None:
             return True
         if self._guessed_since is not None:
             # Sent after the opening, or telling of a window that ends after it.
             return sent_at >= self._guessed_since or low >= self._guessed_since
-        return (
-            low - self._end_high > window_s * _DRIFT or self._later_by_s(low, high) > window_s / 2
-        )
-
-    def _later_by_s(self, low: float, high: float) -> float:
-        """By how much a window that ends from `low` to `high` ends after the present one.
-
-        Ends lie a window apart, so this tells windows apart even where an answer was on its way
-        for so long that its bounds overlap with those of the window after its own.
-        """
-        return (low + high) / 2 - (self._end_low + self._end_high) / 2
+        return later_by_s > window_s / 2 or low - self._end_high > window_s * _DRIFT
 
     def _open_window(self, now: float) -> None:
         """Begin a window that no answer has told of yet: the quota is assumed whole."""

@@ -21,6 +21,7 @@ __all__ = ["MAX_DELETE_URL_BYTES", "Operation", "Request", "RequestBuilder"]
 MAX_DELETE_URL_BYTES: Final = 2_000
 
 _PAGE_ROOM_BYTES: Final = len("&limit=250&page=1234567890")
+_PLAIN: Final = frozenset({AttributeValueUpsert})
 
 
 class Operation(StrEnum):
@@ -77,11 +78,9 @@ class RequestBuilder:
 
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""
-        for item in items:
-            if type(item) is not AttributeValueUpsert:
-                # A subclass's own fields are none of the service's.
-                items = [_plain(item) for item in items]
-                break
+        if not _PLAIN.issuperset(map(type, items)):
+            # A subclass's own fields are none of the service's.
+            items = [_plain(item) for item in items]
         return Request(Operation.WRITE, "PUT", self._path, self._encode(items))
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:

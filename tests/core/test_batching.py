@@ -34,7 +34,7 @@ def test_items_come_out_in_the_order_they_came_cut_to_size() -> None:
     registry, batcher = make(size=3)
     items = [item(customer) for customer in (5, 3, 9, 1, 7)]
     assert [batcher.feed(one) for one in items] == [None] * 5
-    assert (len(batcher), batcher.ready) == (5, 5)
+    assert (len(batcher), len(batcher.ready)) == (5, 5)
     assert list(batcher.take().values()) == items[:3]
     assert list(batcher.take().values()) == items[3:]
     assert list(batcher.take().values()) == []
@@ -76,10 +76,10 @@ def test_a_key_under_way_is_parked_until_its_call_has_ended() -> None:
     batcher.feed(item(1, "a"))
     batch = batcher.take()
     assert batcher.feed(item(1, "b")) is None
-    assert (len(batcher), batcher.ready) == (1, 0)
+    assert (len(batcher), len(batcher.ready)) == (1, 0)
     assert list(batcher.take().values()) == []
     registry.release(batch)
-    assert (len(batcher), batcher.ready) == (1, 1)
+    assert (len(batcher), len(batcher.ready)) == (1, 1)
     assert list(batcher.take().values()) == [item(1, "b")]
 
 
@@ -100,7 +100,7 @@ def test_a_full_batch_leaves_the_rest_ready() -> None:
     batcher.feed(item(1))
     batcher.feed(item(2))
     assert list(batcher.take().values()) == [item(1)]
-    assert batcher.ready == 1
+    assert len(batcher.ready) == 1
 
 
 def test_draining_gives_up_all_that_waits_and_holds_nothing() -> None:
@@ -110,7 +110,7 @@ def test_draining_gives_up_all_that_waits_and_holds_nothing() -> None:
     batcher.feed(item(1, "b"))
     batcher.feed(item(2))
     assert sorted(batcher.drain(), key=lambda one: one.key) == [item(1, "b"), item(2)]
-    assert (len(batcher), batcher.ready, batcher.drain()) == (0, 0, [])
+    assert (len(batcher), len(batcher.ready), batcher.drain()) == (0, 0, [])
     registry.release([(1, 1)])
     assert (len(batcher), len(registry)) == (0, 0)
 
@@ -126,7 +126,7 @@ def test_a_key_that_another_job_took_since_is_parked_when_it_would_be_taken() ->
     other.feed(item(2))
     assert list(one.take().values()) == [item(1, "one")]
     assert list(other.take().values()) == [item(2)]
-    assert (len(other), other.ready) == (1, 0)
+    assert (len(other), len(other.ready)) == (1, 0)
     registry.release([(1, 1)])
     assert list(other.take().values()) == [item(1, "other")]
 
@@ -210,7 +210,7 @@ def test_a_job_that_is_woken_may_drain_another_that_waits_for_the_same_key() -> 
     other.feed(item(1, "other"))
     registry.release([(1, 1)])
     assert drained == [item(1, "other")]
-    assert (one.ready, len(other), registry._waiting) == (1, 0, {})
+    assert (len(one.ready), len(other), registry._waiting) == (1, 0, {})
 
 
 def test_releasing_what_is_not_held_is_harmless() -> None:
@@ -315,7 +315,7 @@ class Jobs:
             assert job.fed == job.taken + job.superseded + job.drained + len(job.batcher)
             free = sum(key not in held for key in job.waiting)
             # One that another job took since is found out when it would be taken.
-            assert free <= job.batcher.ready <= len(job.batcher)
+            assert free <= len(job.batcher.ready) <= len(job.batcher)
 
 
 def examples(count: int) -> settings:
