@@ -149,8 +149,8 @@ class Session:
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
         del access_token
         self._owned = session is None
-        # `request` takes its arguments only to hand them on to this, which costs 5 us; what stands in
-        # for aiohttp in tests replaces this as well. A caller's session may have its own `request`.
+        # `request` takes its arguments only to hand them on to this, which costs 5 us; what stands
+        # in for aiohttp in tests replaces this. A caller's session may have its own `request`.
         self._direct = session is None and hasattr(aiohttp.ClientSession, "_request")
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None
         if session is None:

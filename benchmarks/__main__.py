@@ -1,6 +1,6 @@
 """Run all benchmarks (but `quota`, whose clock is the store's) and keep the figures.
 
-    python -m benchmarks [--quick] [--keep] [--million]
+    python -m benchmarks [--quick] [--keep]
 
 With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and of all such
 files draws `benchmarks/speed.svg` and makes the table of the README.
@@ -25,15 +25,13 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--quick", action="store_true", help="tiny, to see that all run")
     parser.add_argument("--keep", action="store_true", help="write results and plot")
-    parser.add_argument("--million", action="store_true", help="scaling of all to a million")
     given = parser.parse_args()
     began_at = time.perf_counter()
     surroundings = environment()
     print(", ".join(f"{name} {value}" for name, value in surroundings.items() if value), "\n")
     results: dict[str, object] = {"environment": surroundings}
     for module in (stream, upsert, memory, waiting, scaling):
-        more = {"million": True} if given.million and module is scaling else {}
-        results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick, **more)
+        results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick)
         print(flush=True)
     print(f"took {time.perf_counter() - began_at:.0f} s")
     if given.keep:

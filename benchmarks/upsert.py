@@ -43,7 +43,7 @@ async def _ours_with_outcomes(target: Target, count: int) -> int:
     return stored
 
 
-def measure(*, quick: bool = False, values: int = 3_000, turns: int = 41) -> dict[str, Any]:
+def measure(*, quick: bool = False, values: int = 10_000, turns: int = 21) -> dict[str, Any]:
     """Measure; see the module."""
     values, turns = (300, 1) if quick else (values, turns)
     with PageServer() as server:
