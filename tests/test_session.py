@@ -576,6 +576,25 @@ async def test_a_callers_session_that_leaves_bodies_packed_is_read_all_the_same(
         assert (await store.attribute_values.get_page()).data == []
 
 
+async def test_a_callers_session_is_asked_by_its_own_request() -> None:
+    asked: list[str] = []
+    with pytest.warns(DeprecationWarning, match="discouraged"):
+
+        class Noting(aiohttp.ClientSession):
+            """What a caller adds is in `request`."""
+
+            def request(self, method: str, url: Any, **options: Any) -> Any:
+                asked.append(method)
+                return super().request(method, url, **options)
+
+    async with (
+        Noting() as session,
+        store_on(saying(GOOD, close=False), session=session) as (store, server),
+    ):
+        await store.attribute_values.put_batch(upserts(1))
+    assert asked == [request.method for request in server.requests] == ["PUT"]
+
+
 async def test_a_callers_session_that_was_closed_says_so() -> None:
     async with (
         aiohttp.ClientSession() as session,
