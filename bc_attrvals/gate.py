@@ -191,7 +191,9 @@ class Gate:
         self._state = QuotaState()
         self._lanes: dict[Operation, _Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # Kept here, for uvloop gives a timer that is due at once no `when()`.
+        self._timer_at = math.inf
         self._closed = False
         self._waiting = 0
         self._turn = 0
@@ -517,12 +519,12 @@ class Gate:
             moments.append(opens_at)
         when = min(moments, default=None)
         if self._timer is not None:
-            if when is not None and self._timer.when() == when:
+            if when == self._timer_at:
                 return
             self._timer.cancel()
             self._timer = None
         if when is not None:
-            self._timer = loop.call_at(when, self._wake)
+            self._timer, self._timer_at = loop.call_at(when, self._wake), when
 
     def _wake(self) -> None:
         self._timer = None

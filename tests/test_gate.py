@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
@@ -108,6 +108,32 @@ async def test_refusals_of_one_round_count_once() -> None:
         gate.cancel(await take(gate))
         assert now() - began_at == pytest.approx(0.25)
         assert await room(gate) == 4
+
+
+async def test_a_timer_that_is_due_at_once_need_not_say_when(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvloop's `call_at` then returns a plain handle, as `call_soon` does."""
+    loop = asyncio.get_running_loop()
+    call_at, plain = loop.call_at, 0
+
+    def call_at_or_soon(when: float, callback: Callable[[], object]) -> asyncio.Handle:
+        nonlocal plain
+        if when - loop.time() < 0.3:
+            plain += 1
+            return loop.call_soon(lambda: call_at(when, callback))
+        return call_at(when, callback)
+
+    monkeypatch.setattr(loop, "call_at", call_at_or_soon)
+    async with open_gate(1) as gate:
+        lease = await take(gate)
+        answered(gate, lease, 503)
+        gate.back_off(lease)
+        # Both ask in one turn of the loop, the second while the first one's timer is set.
+        tasks = [asyncio.create_task(take(gate)) for _ in range(2)]
+        for task in tasks:
+            gate.cancel(await task)
+    assert plain
 
 
 async def test_a_round_of_good_answers_wins_one_slot_back() -> None:
