@@ -44,6 +44,8 @@ _JSON: Final = "application/json"
 # Deadlines are kept by `Deadlines`, to the connection's making as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 _RECEIVE_BYTES: Final = 64 * 1024
+# As aiohttp has it, to be told from what a test puts in its place.
+_REQUEST: Final = aiohttp.ClientSession.request
 
 
 # A Struct, for one is made for each call.
@@ -150,8 +152,12 @@ class Session:
         del access_token
         self._owned = session is None
         # `request` takes its arguments only to hand them on to this, which costs 5 us; what stands
-        # in for aiohttp in tests replaces this. A caller's session may have its own `request`.
-        self._direct = session is None and hasattr(aiohttp.ClientSession, "_request")
+        # in for aiohttp in tests replaces this or that. A caller's session may have its own.
+        self._direct = (
+            session is None
+            and hasattr(aiohttp.ClientSession, "_request")
+            and aiohttp.ClientSession.request is _REQUEST
+        )
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.

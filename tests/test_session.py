@@ -595,6 +595,19 @@ async def test_a_callers_session_is_asked_by_its_own_request() -> None:
     assert asked == [request.method for request in server.requests] == ["PUT"]
 
 
+async def test_a_request_that_is_mocked_in_aiohttp_is_never_gone_past(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def mocked(*_: object, **__: object) -> aiohttp.ClientResponse:
+        raise aiohttp.ServerDisconnectedError
+
+    monkeypatch.setattr(aiohttp.ClientSession, "request", mocked)
+    async with store_on(saying(GOOD), retry=ONCE) as (store, server):
+        with pytest.raises(ConnectionLostError):
+            await store.attribute_values.get_page()
+        assert server.requests == []
+
+
 async def test_a_callers_session_that_was_closed_says_so() -> None:
     async with (
         aiohttp.ClientSession() as session,
