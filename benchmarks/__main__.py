@@ -1,4 +1,4 @@
-"""Run all benchmarks (but `quota`, whose clock is the store's) and keep the figures.
+"""Run all benchmarks and keep the figures.
 
     python -m benchmarks [--quick] [--keep]
 
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import memory, plot, scaling, stream, table, upsert, waiting
+from benchmarks import memory, plot, quota, scaling, stream, table, upsert, waiting
 from benchmarks.harness import environment
 
 _HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def main() -> None:
     surroundings = environment()
     print(", ".join(f"{name} {value}" for name, value in surroundings.items() if value), "\n")
     results: dict[str, object] = {"environment": surroundings}
-    for module in (stream, upsert, memory, waiting, scaling):
+    for module in (stream, upsert, memory, waiting, quota, scaling):
         results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick)
         print(flush=True)
     print(f"took {time.perf_counter() - began_at:.0f} s")

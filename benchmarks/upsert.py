@@ -21,6 +21,7 @@ from benchmarks.rivals import Target
 BATCH = 10
 BASELINE = "aiohttp + orjson, 3 workers"
 OURS = "bc_attrvals, upsert()"
+OURS_WITH_OUTCOMES = "bc_attrvals, upsert_stream()"
 
 
 def lazily(count: int) -> Iterator[AttributeValueUpsert]:
@@ -61,9 +62,7 @@ def measure(*, quick: bool = False, values: int = 10_000, turns: int = 21) -> di
         contenders: dict[str, Callable[[], float]] = {
             BASELINE: timed(lambda: asyncio.run(rivals.put_by_hand(target, lazily(values)))),
             OURS: timed(lambda: asyncio.run(_ours(target, values))),
-            "bc_attrvals, upsert_stream()": timed(
-                lambda: asyncio.run(_ours_with_outcomes(target, values))
-            ),
+            OURS_WITH_OUTCOMES: timed(lambda: asyncio.run(_ours_with_outcomes(target, values))),
         }
         if installed("uvloop"):
             import uvloop
