@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bc_attrvals.attribute_values import AttributeValues
-    from bc_attrvals.core.diff import Reading, SyncPlan
     from bc_attrvals.core.filters import AttributeValueFilter
     from bc_attrvals.core.limits import Limits
     from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination
-    from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome, UpsertReport
-    from bc_attrvals.core.quota import QuotaSnapshot
+    from bc_attrvals.core.outcomes import (
+        DeleteReport,
+        OutcomeStatus,
+        PartialFailureError,
+        UpsertOutcome,
+        UpsertReport,
+    )
+    from bc_attrvals.core.rate_limit import QuotaSnapshot
     from bc_attrvals.core.requests import Operation
     from bc_attrvals.core.retry import RetryPolicy
+    from bc_attrvals.core.sync_plan import Reading, SyncPlan
     from bc_attrvals.errors import (
         APIError,
         AuthenticationError,
@@ -28,7 +34,6 @@ if TYPE_CHECKING:
         JournalError,
         ListingDriftError,
         NotFoundError,
-        PartialFailureError,
         PayloadTooLargeError,
         PermissionDeniedError,
         RateLimitError,
@@ -51,10 +56,10 @@ if TYPE_CHECKING:
         SharedQuotaRegained,
         SyncProgressed,
     )
-    from bc_attrvals.gate import Priority, Quota
-    from bc_attrvals.report import SyncReport
-    from bc_attrvals.scheduler import Statistics
+    from bc_attrvals.scheduling.admission import Priority, Quota
+    from bc_attrvals.scheduling.scheduler import Statistics
     from bc_attrvals.store import Store, StoreView
+    from bc_attrvals.sync.report import SyncReport
 
 __all__ = [
     "APIError",
@@ -113,12 +118,18 @@ __all__ = [
 
 _NAMES_OF_MODULE = {
     "attribute_values": ("AttributeValues",),
-    "core.diff": ("Reading", "SyncPlan"),
+    "core.sync_plan": ("Reading", "SyncPlan"),
     "core.filters": ("AttributeValueFilter",),
     "core.limits": ("Limits",),
     "core.models": ("AttributeValue", "AttributeValueUpsert", "Page", "Pagination"),
-    "core.outcomes": ("DeleteReport", "OutcomeStatus", "UpsertOutcome", "UpsertReport"),
-    "core.quota": ("QuotaSnapshot",),
+    "core.outcomes": (
+        "DeleteReport",
+        "OutcomeStatus",
+        "PartialFailureError",
+        "UpsertOutcome",
+        "UpsertReport",
+    ),
+    "core.rate_limit": ("QuotaSnapshot",),
     "core.requests": ("Operation",),
     "core.retry": ("RetryPolicy",),
     "errors": (
@@ -132,7 +143,6 @@ _NAMES_OF_MODULE = {
         "JournalError",
         "ListingDriftError",
         "NotFoundError",
-        "PartialFailureError",
         "PayloadTooLargeError",
         "PermissionDeniedError",
         "RateLimitError",
@@ -155,9 +165,9 @@ _NAMES_OF_MODULE = {
         "SharedQuotaRegained",
         "SyncProgressed",
     ),
-    "gate": ("Priority", "Quota"),
-    "report": ("SyncReport",),
-    "scheduler": ("Statistics",),
+    "scheduling.admission": ("Priority", "Quota"),
+    "sync.report": ("SyncReport",),
+    "scheduling.scheduler": ("Statistics",),
     "store": ("Store", "StoreView"),
 }
 _MODULE_OF_NAME = {
@@ -166,10 +176,10 @@ _MODULE_OF_NAME = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name, or one of the modules they come from, when it is first asked for."""
+    """Import a public name, or one of the top modules, when it is first asked for."""
     if name in _MODULE_OF_NAME:
         found: object = getattr(import_module(_MODULE_OF_NAME[name]), name)
-    elif name == "core" or name in _NAMES_OF_MODULE:
+    elif name in {module.partition(".")[0] for module in _NAMES_OF_MODULE}:
         found = import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

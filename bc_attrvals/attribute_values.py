@@ -15,9 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from bc_attrvals.bulk import Outcomes, UpsertJob
-from bc_attrvals.core.batching import KeyRegistry
-from bc_attrvals.core.diff import SyncPlan
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import (
@@ -27,28 +24,36 @@ from bc_attrvals.core.models import (
     Pagination,
     check_id,
 )
-from bc_attrvals.core.outcomes import DeleteReport, UpsertOutcome, UpsertReport, attach_report
+from bc_attrvals.core.outcomes import (
+    DeleteReport,
+    PartialFailureError,
+    UpsertOutcome,
+    UpsertReport,
+    attach_report,
+)
 from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import decode_rows
-from bc_attrvals.deletes import DeleteJob, Ids, check_ids
+from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     ListingDriftError,
-    PartialFailureError,
     StoreStateError,
 )
 from bc_attrvals.events import EventBus
-from bc_attrvals.exact import exact_rows
-from bc_attrvals.gate import Job, Priority
-from bc_attrvals.inputs import Items
-from bc_attrvals.listing import DEFAULT_PAGE_SIZE, Lister
-from bc_attrvals.report import SyncReport
-from bc_attrvals.scheduler import Call, Options, Scheduler
+from bc_attrvals.reading.exactly_once import exact_rows
+from bc_attrvals.reading.pager import DEFAULT_PAGE_SIZE, Lister
+from bc_attrvals.scheduling.admission import Job, Priority
+from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.writing.batching import KeyRegistry
+from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
+from bc_attrvals.writing.sources import Items
+from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
 if TYPE_CHECKING:
-    from bc_attrvals.journal import JournalPath
-    from bc_attrvals.sync import SyncJob
+    from bc_attrvals.sync.job import SyncJob
+    from bc_attrvals.sync.journal import JournalPath
 
 __all__ = ["AttributeValues"]
 
@@ -410,7 +415,7 @@ class AttributeValues:
         max_failures: int = _MOST_FAILURES,
     ) -> SyncJob:
         # Here, so that importing the package does not load SQLite.
-        from bc_attrvals.sync import SyncJob
+        from bc_attrvals.sync.job import SyncJob
 
         self._ensure_open()
         return SyncJob(

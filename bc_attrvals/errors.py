@@ -7,11 +7,6 @@ error holds the access token, and titles that come from the service are cut to a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bc_attrvals.core.outcomes import DeleteReport, UpsertReport
-    from bc_attrvals.report import SyncReport
 
 __all__ = [
     "APIError",
@@ -24,7 +19,6 @@ __all__ = [
     "JournalError",
     "ListingDriftError",
     "NotFoundError",
-    "PartialFailureError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitError",
@@ -51,13 +45,13 @@ class BCAttrValsError(Exception):
     """Base of all errors of this package.
 
     `attempts` says how often the request behind it was sent (0: never), `waited_s` how many
-    seconds went by in back-off and in waiting for quota before it was given up. `report` holds
-    what a bulk job had done when this error ended it, and is None elsewhere.
+    seconds went by in back-off and in waiting for quota before it was given up. `report` is the
+    `UpsertReport`, `DeleteReport` or `SyncReport` of the bulk job that this error ended, else None.
     """
 
     attempts: int = 0
     waited_s: float = 0.0
-    report: UpsertReport | DeleteReport | SyncReport | None = None
+    report: object = None
 
     def __reduce__(
         self,
@@ -125,14 +119,6 @@ class ListingDriftError(BCAttrValsError):
     def __init__(self, message: str, *, passes: int = 1) -> None:
         super().__init__(message)
         self.passes = passes
-
-
-class PartialFailureError(BCAttrValsError):
-    """Some items of a bulk job were not stored; `report` counts them and holds the first ones."""
-
-    def __init__(self, message: str, report: UpsertReport) -> None:
-        super().__init__(message)
-        self.report: UpsertReport = report
 
 
 class TransportError(BCAttrValsError):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.core.work import Phase
+from bc_attrvals.core.sync_states import Phase
 
 __all__ = [
     "Event",

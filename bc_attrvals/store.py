@@ -17,17 +17,17 @@ import attrs
 from yarl import URL
 
 from bc_attrvals.attribute_values import AttributeValues
-from bc_attrvals.closing import Closing
-from bc_attrvals.core.batching import KeyRegistry
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
-from bc_attrvals.gate import Priority, Quota
-from bc_attrvals.listing import Lister
-from bc_attrvals.scheduler import Options, Scheduler, Statistics
-from bc_attrvals.session import Session
+from bc_attrvals.reading.pager import Lister
+from bc_attrvals.scheduling.admission import Priority, Quota
+from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.scheduler import Options, Scheduler, Statistics
+from bc_attrvals.transport.session import Session
+from bc_attrvals.writing.batching import KeyRegistry
 
 __all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
 

@@ -21,9 +21,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.events import EventBus
-from bc_attrvals.gate import Priority
-from bc_attrvals.scheduler import Call, Options, Scheduler
-from bc_attrvals.session import Answer
+from bc_attrvals.scheduling.admission import Priority
+from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.transport.session import Answer
 from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone
 from benchmarks.page_server import PageServer, hash_of

@@ -18,7 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.errors import ConnectionLostError
-from bc_attrvals.session import Answer
+from bc_attrvals.transport.session import Answer
 
 READ = Request(Operation.READ, "GET", "/values")
 WRITE = Request(Operation.WRITE, "PUT", "/values", b"[]")

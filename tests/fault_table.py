@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from .raw_server import Connection, RawRequest, Script, answer, page_body, row
+from tests.raw_server import Connection, RawRequest, Script, answer, page_body, row
 
 OK = "ok"
 #: Two tries in all: whether a fault is tried again shows in the count.

@@ -19,10 +19,9 @@ from bc_attrvals import (
     UnprocessableError,
 )
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
-
-from .conftest import make_store
-from .probes import at_rest, until, upserts
-from .raw_server import Connection, RawRequest, answer, page_body, row, store_on
+from tests.conftest import make_store
+from tests.probes import at_rest, until, upserts
+from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

@@ -24,9 +24,8 @@ import pytest
 from bc_attrvals import AttributeValueFilter, JournalError, Limits, Store
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.sandbox import Sandbox
-
-from .conftest import make_store
-from .probes import at_rest, upserts
+from tests.conftest import make_store
+from tests.probes import at_rest, upserts
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

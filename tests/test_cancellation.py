@@ -26,9 +26,8 @@ from bc_attrvals import (
     TransportError,
 )
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
-
-from .conftest import make_store
-from .probes import at_rest, busy, check_writes, most_at_once, until, upserts
+from tests.conftest import make_store
+from tests.probes import at_rest, busy, check_writes, most_at_once, until, upserts
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

@@ -13,7 +13,7 @@ import pytest
 import bc_attrvals
 from bc_attrvals import events
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.core.work import Phase
+from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.events import (
     Event,
     EventBus,

@@ -54,12 +54,20 @@ from bc_attrvals import (
     TransportError,
 )
 from bc_attrvals.attribute_values import AttributeValues
-
-from .fault_table import HARMLESS, OK, TABLE, TRIES, Row
-from .probes import at_rest, upserts
-from .raw_server import TOKEN, Connection, RawRequest, answer, page_body, row, rows_body, serving
-from .test_session import check_no_token
-from .tls import serving_tls
+from tests.fault_table import HARMLESS, OK, TABLE, TRIES, Row
+from tests.probes import at_rest, upserts
+from tests.raw_server import (
+    TOKEN,
+    Connection,
+    RawRequest,
+    answer,
+    page_body,
+    row,
+    rows_body,
+    serving,
+)
+from tests.tls import serving_tls
+from tests.transport.test_session import check_no_token
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

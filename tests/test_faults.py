@@ -23,9 +23,8 @@ from bc_attrvals import (
     TransportError,
 )
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
-
-from .conftest import QUICK, make_store
-from .probes import at_rest, check_writes, upserts
+from tests.conftest import QUICK, make_store
+from tests.probes import at_rest, check_writes, upserts
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

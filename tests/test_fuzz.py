@@ -18,10 +18,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import DecodeError, JournalError, SyncReport
-from bc_attrvals.cli.files import FileError, open_input
-from bc_attrvals.cli.layout import JSON_LINES, PARQUET, Layout
-from bc_attrvals.cli.reading import read_ids, read_values
-from bc_attrvals.core.quota import QuotaState, read_quota_headers
+from bc_attrvals.core.rate_limit import QuotaState, read_quota_headers
 from bc_attrvals.core.responses import (
     decode_echoes,
     decode_page,
@@ -30,12 +27,14 @@ from bc_attrvals.core.responses import (
     indexes_named,
 )
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.scheduler import _retry_after_s
-from bc_attrvals.session import Answer
-
-from .conftest import make_store
-from .probes import upserts
-from .raw_server import page_body, row
+from bc_attrvals.scheduling.scheduler import _retry_after_s
+from bc_attrvals.tables.files import FileError, open_input
+from bc_attrvals.tables.layout import JSON_LINES, PARQUET, Layout
+from bc_attrvals.tables.reading import read_ids, read_values
+from bc_attrvals.transport.session import Answer
+from tests.conftest import make_store
+from tests.probes import upserts
+from tests.raw_server import page_body, row
 
 COUNT = int(os.environ.get("BC_FUZZ", "1500"))
 #: No body of this size takes longer, on a busy machine either.

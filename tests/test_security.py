@@ -32,13 +32,12 @@ from bc_attrvals import (
 )
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.sandbox import Sandbox
-
-from .cli.conftest import Served
-from .conftest import make_store
-from .probes import at_rest, until, upserts
-from .raw_server import TOKEN, Connection, RawRequest, answer, page_body, serving, store_on
-from .test_session import check_no_token
-from .tls import serving_tls, trusting
+from tests.cli.conftest import Served
+from tests.conftest import make_store
+from tests.probes import at_rest, until, upserts
+from tests.raw_server import TOKEN, Connection, RawRequest, answer, page_body, serving, store_on
+from tests.tls import serving_tls, trusting
+from tests.transport.test_session import check_no_token
 
 ONCE = RetryPolicy(attempts=1)
 EMPTY = page_body([], total=0, per_page=250, page=1, total_pages=0)

@@ -14,9 +14,8 @@ import pytest
 
 from bc_attrvals import StoreStateError
 from bc_attrvals.sandbox import Sandbox
-
-from .conftest import make_store
-from .probes import until, upserts
+from tests.conftest import make_store
+from tests.probes import until, upserts
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "s3cret-token"

@@ -29,9 +29,8 @@ from bc_attrvals import (
     Store,
 )
 from bc_attrvals.sandbox import Fault, Sandbox
-
-from .conftest import make_store
-from .probes import at_rest, check_writes
+from tests.conftest import make_store
+from tests.probes import at_rest, check_writes
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 

@@ -30,9 +30,8 @@ from bc_attrvals import (
     StoreStateError,
 )
 from bc_attrvals.sandbox import Sandbox
-
-from .conftest import QUICK, make_store
-from .probes import at_rest, check_writes, until, upserts
+from tests.conftest import QUICK, make_store
+from tests.probes import at_rest, check_writes, until, upserts
 
 TOKEN = "t0ken-nobody-may-see"
 

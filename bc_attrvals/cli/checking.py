@@ -9,11 +9,11 @@ import attrs
 import click
 
 from bc_attrvals.cli.emptying import EmptyCells
-from bc_attrvals.cli.files import InputFile
-from bc_attrvals.cli.layout import Layout
-from bc_attrvals.cli.reading import BadRow, read_cells, read_values
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import counted
+from bc_attrvals.tables.files import InputFile
+from bc_attrvals.tables.layout import Layout
+from bc_attrvals.tables.reading import BadRow, read_cells, read_values
+from bc_attrvals.tables.text import counted
 
 __all__ = ["Checked", "check", "check_values"]
 

@@ -16,12 +16,12 @@ import anyio.to_thread
 
 from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.rows import Absent, BadRow, Cell, Entry
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, Key
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import StoreView
+from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry
 
 __all__ = ["EmptyCells", "told_of_empty_cells"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Final
 
-from bc_attrvals.cli.files import OutputFile
-from bc_attrvals.cli.layout import CSV, FIELDS, PARQUET, Layout, file_format
-from bc_attrvals.cli.rows import BadRow
-from bc_attrvals.cli.text import one_line
-from bc_attrvals.cli.writing import Cell, row_writer
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.tables.files import OutputFile
+from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout, file_format
+from bc_attrvals.tables.rows import BadRow
+from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.writing import Cell, row_writer
 
 __all__ = ["FailureWriter", "open_failures"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from bc_attrvals.cli.reading import parse_id
-from bc_attrvals.cli.text import cut
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
+from bc_attrvals.tables.reading import parse_id
+from bc_attrvals.tables.text import cut
 
 __all__ = ["filter_options", "scope_options"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from bc_attrvals.cli.files import discard_unfinished
+from bc_attrvals.tables.files import discard_unfinished
 
 __all__ = ["Interrupted", "Stopper", "run"]
 

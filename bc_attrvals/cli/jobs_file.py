@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import click
 
-from bc_attrvals.cli.files import FileError
-from bc_attrvals.cli.layout import file_format
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.fleet import EnvironmentVariable, FileSource, Job
 from bc_attrvals.store import DEFAULT_BASE_URL
+from bc_attrvals.tables.files import FileError
+from bc_attrvals.tables.layout import file_format
 
 __all__ = ["read_jobs"]
 

@@ -8,8 +8,8 @@ from typing import Final
 import click
 
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import counted, duration
-from bc_attrvals.core.diff import Reading, SyncPlan
+from bc_attrvals.core.sync_plan import Reading, SyncPlan
+from bc_attrvals.tables.text import counted, duration
 
 __all__ = ["show_plan"]
 

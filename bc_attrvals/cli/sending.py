@@ -19,11 +19,11 @@ import attrs
 from bc_attrvals.cli.failures import FailureWriter
 from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.reading import BadRow, Entry
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
 from bc_attrvals.store import Store
+from bc_attrvals.tables.reading import BadRow, Entry
 
 __all__ = ["Sender", "Totals"]
 

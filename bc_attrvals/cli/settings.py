@@ -14,10 +14,10 @@ import attrs
 import click
 import msgspec
 
-from bc_attrvals.cli.text import one_line
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.gate import Quota
+from bc_attrvals.scheduling.admission import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
+from bc_attrvals.tables.text import one_line
 
 __all__ = [
     "Settings",

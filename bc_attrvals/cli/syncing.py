@@ -18,21 +18,21 @@ import click
 from bc_attrvals.cli.asking import confirm as confirm_aloud
 from bc_attrvals.cli.emptying import EmptyCells, told_of_empty_cells
 from bc_attrvals.cli.failures import FailureWriter
-from bc_attrvals.cli.files import STANDARD
 from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.plans import show_plan
 from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.rows import BadRow, Entry
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import counted, one_line, rate, table
-from bc_attrvals.core.diff import SyncPlan
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.core.work import Phase
+from bc_attrvals.core.sync_plan import SyncPlan
+from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import Event, SyncProgressed
-from bc_attrvals.report import SyncReport
 from bc_attrvals.store import Store
+from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.tables.files import STANDARD
+from bc_attrvals.tables.rows import BadRow, Entry
+from bc_attrvals.tables.text import counted, one_line, rate, table
 
 __all__ = ["FileSync"]
 

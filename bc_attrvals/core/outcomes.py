@@ -9,7 +9,14 @@ import attrs
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
 from bc_attrvals.errors import BCAttrValsError
 
-__all__ = ["DeleteReport", "OutcomeStatus", "UpsertOutcome", "UpsertReport", "attach_report"]
+__all__ = [
+    "DeleteReport",
+    "OutcomeStatus",
+    "PartialFailureError",
+    "UpsertOutcome",
+    "UpsertReport",
+    "attach_report",
+]
 
 
 class OutcomeStatus(StrEnum):
@@ -67,6 +74,14 @@ class UpsertReport:
     def ok(self) -> bool:
         """True when every item was stored or gave way to a later one."""
         return not (self.failed or self.not_sent)
+
+
+class PartialFailureError(BCAttrValsError):
+    """Some items of a bulk job were not stored; `report` counts them and holds the first ones."""
+
+    def __init__(self, message: str, report: UpsertReport) -> None:
+        super().__init__(message)
+        self.report: UpsertReport = report
 
 
 @attrs.frozen

@@ -17,16 +17,16 @@ import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.scope import Scope
+from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
-    PartialFailureError,
     StoreStateError,
 )
-from bc_attrvals.report import SyncReport
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
+from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.sync.scope import Scope
 
 __all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
 

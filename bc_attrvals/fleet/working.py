@@ -30,8 +30,8 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.fleet.jobs import FileSource, Function, Job
-from bc_attrvals.report import SyncReport
 from bc_attrvals.store import Store
+from bc_attrvals.sync.report import SyncReport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -266,9 +266,9 @@ def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
     # The readers came with the command line.
     import click
 
-    from bc_attrvals.cli.files import open_input
-    from bc_attrvals.cli.layout import FIELDS, Layout, file_format
-    from bc_attrvals.cli.reading import BadRow, read_values
+    from bc_attrvals.tables.files import open_input
+    from bc_attrvals.tables.layout import FIELDS, Layout, file_format
+    from bc_attrvals.tables.reading import BadRow, read_values
 
     try:
         layout = Layout(

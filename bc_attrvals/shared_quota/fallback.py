@@ -14,10 +14,10 @@ import math
 from typing import Final
 
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, QuotaState
+from bc_attrvals.core.rate_limit import QuotaHeaders, QuotaSnapshot, QuotaState
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.shared_quota.holdings import UNANSWERED, UNSENT
-from bc_attrvals.shared_quota.roster import Fleetmates
+from bc_attrvals.shared_quota.leases import UNANSWERED, UNSENT
+from bc_attrvals.shared_quota.membership import Fleetmates
 
 __all__ = ["LocalShare"]
 

@@ -16,18 +16,17 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bc_attrvals.closing import Closing
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.quota import QuotaHeaders, QuotaSnapshot, read_quota_headers
+from bc_attrvals.core.rate_limit import QuotaHeaders, QuotaSnapshot, read_quota_headers
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.gate import Priority
+from bc_attrvals.scheduling.admission import Priority
+from bc_attrvals.scheduling.closing import Closing
 from bc_attrvals.shared_quota.address import place_of, url_error
-from bc_attrvals.shared_quota.alone import Alone
-from bc_attrvals.shared_quota.bell import Bell
+from bc_attrvals.shared_quota.degraded import Alone
 from bc_attrvals.shared_quota.fallback import LocalShare
-from bc_attrvals.shared_quota.holdings import (
+from bc_attrvals.shared_quota.leases import (
     ANSWERED,
     BARE,
     OPERATIONS,
@@ -48,8 +47,9 @@ from bc_attrvals.shared_quota.link import (
     LinkError,
     Reply,
 )
+from bc_attrvals.shared_quota.membership import Roster
 from bc_attrvals.shared_quota.options import Options
-from bc_attrvals.shared_quota.roster import Roster
+from bc_attrvals.shared_quota.wake_up import Bell
 
 __all__ = ["RedisQuota"]
 

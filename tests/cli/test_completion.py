@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bc_attrvals.cli.app import cli
-
-from .conftest import ROOT
+from tests.cli.conftest import ROOT
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.cli.emptying import EmptyCells
-from bc_attrvals.cli.rows import Absent
+from bc_attrvals.tables.rows import Absent
 
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
 DELETE = [*WIDE, "--empty", "delete", "--yes"]

@@ -7,9 +7,9 @@ import io
 
 import pytest
 
-from bc_attrvals.cli.files import InputFile
-from bc_attrvals.cli.layout import Layout
-from bc_attrvals.cli.reading import read_ids, read_values
+from bc_attrvals.tables.files import InputFile
+from bc_attrvals.tables.layout import Layout
+from bc_attrvals.tables.reading import read_ids, read_values
 
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
 HEAD = ["customer_id", "attribute_id", "value"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ..valkey import Valkey
+from tests.valkey import Valkey
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'bc_attrvals[dev]'")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Served
+from tests.cli.conftest import Served
 
 HEAD = "customer_id,attribute_id,value\n"
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bc_attrvals.cli.files import InputFile
-from bc_attrvals.cli.layout import Layout
-from bc_attrvals.cli.reading import read_values
+from bc_attrvals.tables.files import InputFile
+from bc_attrvals.tables.layout import Layout
+from bc_attrvals.tables.reading import read_values
 
 pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValueUpsert
-from bc_attrvals.cli.files import InputFile
-from bc_attrvals.cli.layout import Layout
-from bc_attrvals.cli.reading import read_values
-from bc_attrvals.cli.writing import CSVRows, JSONRows
+from bc_attrvals.tables.files import InputFile
+from bc_attrvals.tables.layout import Layout
+from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.writing import CSVRows, JSONRows
 
 HEAD = "customer_id,attribute_id,value\n"
 

@@ -13,7 +13,7 @@ from random import Random
 
 import attrs
 
-from bc_attrvals.core.quota import QuotaState, read_quota_headers
+from bc_attrvals.core.rate_limit import QuotaState, read_quota_headers
 
 MS = 1_000
 SECOND = 1_000_000

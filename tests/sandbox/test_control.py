@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from bc_attrvals.sandbox import Fault, Sandbox, control
-
-from .api import Api, Reply, item, running, until
+from tests.sandbox.api import Api, Reply, item, running, until
 
 MINE = {"customer_id": 1, "attribute_id": 2, "value": "a"}
 

@@ -9,8 +9,7 @@ import aiohttp
 import pytest
 
 from bc_attrvals.sandbox import Fault, FaultKind, Faults, Sandbox
-
-from .api import Api, Reply, item, running, until
+from tests.sandbox.api import Api, Reply, item, running, until
 
 LEFT = "X-Rate-Limit-Requests-Left"
 

@@ -8,8 +8,7 @@ import pytest
 
 from bc_attrvals.sandbox import Quirks, Window
 from bc_attrvals.sandbox.limits import QuotaWindow
-
-from .api import Clock, Reply, item, running, until
+from tests.sandbox.api import Clock, Reply, item, running, until
 
 LEFT, RESET = "X-Rate-Limit-Requests-Left", "X-Rate-Limit-Time-Reset-Ms"
 QUOTA, WINDOW = "X-Rate-Limit-Requests-Quota", "X-Rate-Limit-Time-Window-Ms"

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from bc_attrvals.sandbox import Quirks, SeedRow, StoredRow
-
-from .api import Api, item, running
+from tests.sandbox.api import Api, item, running
 
 DAY_S = 86_400
 START_S = int(datetime(2024, 5, 1, tzinfo=UTC).timestamp())

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from bc_attrvals.sandbox import Sandbox
-
-from .api import Api, item, running
-from .browser import CHROMIUM, Page, browsing
+from tests.sandbox.api import Api, item, running
+from tests.sandbox.browser import CHROMIUM, Page, browsing
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"

@@ -15,8 +15,7 @@ import pytest
 
 from bc_attrvals import sandbox as package
 from bc_attrvals.sandbox import Fault, Operation, Quirks, Sandbox
-
-from .api import item, running, until
+from tests.sandbox.api import item, running, until
 
 
 async def test_wrong_addresses_and_tokens_cost_no_unit() -> None:

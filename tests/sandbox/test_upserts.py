@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from bc_attrvals.sandbox import Quirks
-
-from .api import Clock, item, running
+from tests.sandbox.api import Clock, item, running
 
 
 async def test_an_upsert_creates_and_then_changes_by_customer_and_attribute() -> None:

@@ -13,18 +13,18 @@ import click
 
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.commands.sandbox import quota_option
-from bc_attrvals.cli.files import open_input
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.layout import file_format, input_options, layout
 from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.reading import read_values
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
-from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
+from bc_attrvals.tables.files import open_input
+from bc_attrvals.tables.layout import file_format, input_options, layout
+from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.text import examples, rate
 
 __all__ = ["demo"]
 

@@ -11,10 +11,15 @@ import anyio.to_thread
 import attrs
 import click
 
-from bc_attrvals.cli.files import STANDARD, OutputFile
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.layout import (
+from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.store import Store
+from bc_attrvals.tables.files import STANDARD, OutputFile
+from bc_attrvals.tables.layout import (
     CSV,
     FIELDS,
     PARQUET,
@@ -24,10 +29,8 @@ from bc_attrvals.cli.layout import (
     layout,
     wide_options,
 )
-from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.text import counted, examples, rate
-from bc_attrvals.cli.writing import (
+from bc_attrvals.tables.text import counted, examples, rate
+from bc_attrvals.tables.writing import (
     ALL_COLUMNS,
     IDS,
     MOMENTS,
@@ -36,9 +39,6 @@ from bc_attrvals.cli.writing import (
     long_rows,
     row_writer,
 )
-from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import AttributeValue
-from bc_attrvals.store import Store
 
 __all__ = ["export"]
 

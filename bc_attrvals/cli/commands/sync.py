@@ -12,10 +12,13 @@ from bc_attrvals.cli.asking import need_somebody
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import open_failures
-from bc_attrvals.cli.files import STANDARD, FileError, open_input
 from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.interrupts import run
-from bc_attrvals.cli.layout import (
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.syncing import FileSync
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.tables.files import STANDARD, FileError, open_input
+from bc_attrvals.tables.layout import (
     DELETE,
     Layout,
     empty_option,
@@ -23,11 +26,8 @@ from bc_attrvals.cli.layout import (
     input_options,
     layout,
 )
-from bc_attrvals.cli.reading import read_values
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.syncing import FileSync
-from bc_attrvals.cli.text import examples
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.text import examples
 
 __all__ = ["sync"]
 

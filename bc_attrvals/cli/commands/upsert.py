@@ -14,9 +14,15 @@ from bc_attrvals.cli.asking import confirm, need_somebody
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells, told_of_empty_cells
 from bc_attrvals.cli.failures import open_failures
-from bc_attrvals.cli.files import STANDARD, open_input
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.layout import (
+from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.sending import Sender, Totals
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.scheduling.scheduler import Statistics
+from bc_attrvals.store import Store
+from bc_attrvals.tables.files import STANDARD, open_input
+from bc_attrvals.tables.layout import (
     DELETE,
     Layout,
     empty_option,
@@ -24,14 +30,8 @@ from bc_attrvals.cli.layout import (
     input_options,
     layout,
 )
-from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.reading import read_values
-from bc_attrvals.cli.sending import Sender, Totals
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.text import counted, examples, one_line, rate, table
-from bc_attrvals.errors import BCAttrValsError
-from bc_attrvals.scheduler import Statistics
-from bc_attrvals.store import Store
+from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.text import counted, examples, one_line, rate, table
 
 __all__ = ["upsert"]
 

@@ -1,0 +1,183 @@
+"""Desired × current → a plan and its cost: which way to read is cheapest, and what a sync comes to.
+
+Pure arithmetic between the counts that the working set of `workset.py` has and the calls that
+`sync.py` makes. A call of the service moves ten values in, 250 out or fifty away, so what a sync
+costs is decided by how it finds out what differs: see `choose_reading`.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
+
+__all__ = [
+    "MAX_VALUES_PER_CUSTOMER",
+    "Reading",
+    "SyncPlan",
+    "calls_for",
+    "choose_reading",
+    "customers_per_listing",
+    "estimate_seconds",
+    "is_worth_probing",
+    "look_up_calls",
+]
+
+#: "A customer can have a maximum of 50 attribute values" (the service's reference).
+MAX_VALUES_PER_CUSTOMER: Final = 50
+
+#: What an estimate takes one call to last, for want of anything better.
+_CALL_S: Final = 0.25
+
+
+class Reading(StrEnum):
+    """How a sync finds out what the store holds."""
+
+    #: Every page of the scope.
+    LIST = "list"
+    #: The customers that are desired, by `customer_id:in`.
+    LOOK_UP = "look_up"
+    #: Not at all: writing everything costs less.
+    NOTHING = "nothing"
+
+
+def calls_for(count: int, size: int) -> int:
+    """Return how many calls of `size` take `count`."""
+    return -(-count // size)
+
+
+def customers_per_listing(most: int, attributes: int, page_size: int) -> int:
+    """Return how many customers to look up at once, at most `most`, so that pages are full.
+
+    Each customer has up to `attributes` rows. A listing that ends in a nearly empty page has
+    paid for it in full.
+    """
+    full_pages = most * attributes // page_size
+    return most if not full_pages else max(1, full_pages * page_size // attributes)
+
+
+def look_up_calls(customers: int, per_listing: int, attributes: int, page_size: int) -> int:
+    """Return the most calls that it takes to look customers up, `per_listing` at once."""
+    listings, rest = divmod(customers, per_listing)
+    pages = calls_for(per_listing * attributes, page_size)
+    return listings * pages + calls_for(rest * attributes, page_size)
+
+
+def is_worth_probing(*, blind_calls: int, look_up_calls: int) -> bool:
+    """Return whether to spend a call on the first page of the listing, to learn how long it is."""
+    return min(blind_calls, look_up_calls) > 1
+
+
+def choose_reading(
+    *, blind_calls: int, look_up_calls: int, list_calls: int | None = None
+) -> Reading:
+    """Return the cheapest way to read, for a sync that could be written blindly.
+
+    The arguments are calls still to be made; `list_calls` is None where listing is out of the
+    question. How much a reading saves is unknown before it, so it is done only where it costs at
+    most half of what it could save.
+    """
+    listing = math.inf if list_calls is None else list_calls
+    if 2 * min(listing, look_up_calls) > blind_calls:
+        return Reading.NOTHING
+    return Reading.LIST if listing <= look_up_calls else Reading.LOOK_UP
+
+
+def estimate_seconds(
+    read_calls: int,
+    write_calls: int,
+    delete_calls: int,
+    *,
+    quota: QuotaSnapshot,
+    limits: Limits,
+) -> float:
+    """Return about how long calls take from now on: by requests at once, and by quota.
+
+    A call is taken to last a quarter of a second. Calls beyond what the window has left wait for
+    the windows to come, each of 30 seconds (the service's guide).
+    """
+    busy_s = _CALL_S * (
+        calls_for(read_calls, limits.reads)
+        + calls_for(write_calls, limits.writes)
+        + calls_for(delete_calls, limits.deletes)
+    )
+    calls = read_calls + write_calls + delete_calls
+    if quota.quota is None or quota.left is None or calls <= quota.left:
+        return busy_s
+    beyond = calls - quota.left
+    per_window = max(1, quota.quota - limits.reserve)
+    windows = calls_for(beyond, per_window)
+    last_opens_s = (quota.resets_in_s or 0.0) + (windows - 1) * DEFAULT_WINDOW_S
+    in_last = beyond - (windows - 1) * per_window
+    in_last_s = min(DEFAULT_WINDOW_S, busy_s * in_last / calls)
+    return max(busy_s, last_opens_s + in_last_s)
+
+
+_READING_WORDS: Final = {
+    Reading.LIST: "list the scope",
+    Reading.LOOK_UP: "look customers up",
+    Reading.NOTHING: "nothing",
+}
+
+
+@attrs.frozen(kw_only=True)
+class SyncPlan:
+    """What a sync would do, and what it would cost.
+
+    `create`, `update`, `delete` and `unchanged` count values; `write` counts those that are sent
+    without reading first (`reading` is then `Reading.NOTHING`), where the three before can't be
+    told apart. `read_calls` are what the plan itself took, and a sync takes again. `seconds` is an
+    estimate under the quota known when the plan was made.
+    """
+
+    reading: Reading
+    create: int = 0
+    update: int = 0
+    delete: int = 0
+    unchanged: int = 0
+    write: int = 0
+    read_calls: int = 0
+    write_calls: int = 0
+    delete_calls: int = 0
+    seconds: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """Calls in all, if every one succeeds at once."""
+        return self.read_calls + self.write_calls + self.delete_calls
+
+    def __str__(self) -> str:
+        """Return a table of a few lines."""
+        rows = [("read", _READING_WORDS[self.reading], _calls_text(self.read_calls))]
+        if self.reading is Reading.NOTHING:
+            rows.append(("write", f"{self.write:,}", _calls_text(self.write_calls)))
+        else:
+            rows += [
+                ("create", f"{self.create:,}", ""),
+                ("update", f"{self.update:,}", _calls_text(self.write_calls)),
+                ("unchanged", f"{self.unchanged:,}", ""),
+            ]
+        rows += [
+            ("delete", f"{self.delete:,}", _calls_text(self.delete_calls)),
+            ("in all", f"about {_duration_text(self.seconds)}", _calls_text(self.calls)),
+        ]
+        return "\n".join(f"{name:<10}{what:>18}{calls:>16}".rstrip() for name, what, calls in rows)
+
+
+def _calls_text(calls: int) -> str:
+    return f"{calls:,} call{'' if calls == 1 else 's'}"
+
+
+def _duration_text(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

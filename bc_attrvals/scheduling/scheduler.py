@@ -1,0 +1,466 @@
+"""Sends requests: gate, wire, retry. Between the session below and the resource above.
+
+Each try takes a slot and a quota unit from the gate before it is sent, and gives the slot back
+before any wait. A 429 costs no try: with rate-limit headers the request waits for the window at the
+front of the queue, without them the whole operation steps back (the service: the store is under
+load, or too many were at once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from random import Random
+from typing import Any, Final, Protocol, TypeVar, overload
+
+import attrs
+import msgspec
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers
+from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.core.responses import error_from_answer, is_success
+from bc_attrvals.core.retry import RetryPolicy
+from bc_attrvals.errors import (
+    APIError,
+    BCAttrValsError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DecodeError,
+    StoreStateError,
+    TransportError,
+)
+from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
+from bc_attrvals.scheduling.admission import Gate, Job, Lease, Priority, Quota
+from bc_attrvals.transport.session import Answer
+
+__all__ = ["Call", "Options", "Scheduler", "Statistics"]
+
+T = TypeVar("T")
+
+#: Tries of `RetryPolicy.attempts` that so many 429s count for, where no headers say when to come
+#: back. A store under load refuses at random; giving up must take far longer than bad luck does.
+_REFUSALS_PER_ATTEMPT: Final = 4
+#: So many 429s with headers in a row and the headers are not to be believed.
+_MOST_QUOTA_REFUSALS: Final = 5
+#: The longest wait a `X-Retry-After` is believed.
+_LONGEST_RETRY_AFTER_S: Final = 120.0
+
+
+@attrs.frozen
+class Options:
+    """What a view of a Store has of its own; None leaves the choice to the operation."""
+
+    timeout_s: float = 30.0
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    priority: Priority | None = None
+
+
+class Call(msgspec.Struct, eq=False):
+    """The course of one request through its tries, for whoever waits for it."""
+
+    job: Job | None = None
+    # Called when it begins to wait for its next try.
+    on_pause: Callable[[], None] | None = None
+    on_wire: bool = False
+    # Cancelled while on the wire.
+    cut_off: bool = False
+    # Nobody waits any more: what is on the wire ends, nothing is sent again.
+    abandoned: bool = False
+    # The job was ended by another call: what is on the wire is not sent again.
+    last_try: bool = False
+    # The Store was closed underneath.
+    closed: bool = False
+    sent: int = 0
+    # Tries that ended in an error, as the retry policy counts them.
+    failures: int = 0
+    waited_s: float = 0.0
+    refusals: int = 0
+    quota_refusals: int = 0
+    # What the last try ended with.
+    error: BCAttrValsError | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """A snapshot of one Store's traffic, from its opening on.
+
+    `in_flight` and `queued` are requests now, per operation; `requests` all that were sent,
+    `retries` those of them sent again after a failure, `rate_limited` the answers 429;
+    `bytes_sent` and `bytes_received` count bodies; `slot_wait_s` and `quota_wait_s` are summed over
+    requests.
+    """
+
+    in_flight: dict[Operation, int]
+    queued: dict[Operation, int]
+    quota: QuotaSnapshot
+    requests: int
+    retries: int
+    rate_limited: int
+    bytes_sent: int
+    bytes_received: int
+    slot_wait_s: float
+    quota_wait_s: float
+
+
+class Transport(Protocol):
+    """What the scheduler needs of a session."""
+
+    def send(self, request: Request, timeout_s: float) -> Awaitable[Answer]:
+        """Send once; return any answer, or raise a `TransportError` or `DecodeError`."""
+
+
+class Scheduler:
+    """Sends the requests of one Store. Bound to the event loop it is opened in."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        limits: Limits,
+        retry: RetryPolicy,
+        events: EventBus,
+        quota: Quota | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._transport = transport
+        self._limits = limits
+        self._events = events
+        # Jitter is no secret.
+        self._random = Random() if random is None else random  # noqa: S311
+        self._gate = Gate(
+            events=events, retry=retry, random=self._random, count_units=quota is None
+        )
+        # A quota shared with other processes has its own slots and units, behind ours.
+        self._shared = quota
+        # Every request under way, with the task that waits for it; and the writes' own tasks.
+        self._active: dict[Call, asyncio.Task[Any] | None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._requests = 0
+        self._retries = 0
+        self._rate_limited = 0
+        self._bytes_sent = 0
+        self._bytes_received = 0
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self._gate!r}, {self._requests} sent>"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits it keeps."""
+        return self._limits
+
+    async def open(self, store_hash: str) -> None:
+        """Bind to the running loop."""
+        self._loop = asyncio.get_running_loop()
+        await self._gate.open(store_hash, self._limits)
+        if self._shared is not None:
+            report_to = getattr(self._shared, "report_to", None)
+            if report_to is not None:
+                report_to(self._events.emit)
+            await self._shared.open(store_hash, self._limits)
+
+    async def close(self) -> None:
+        """End every request under way, and wait until the writes' own tasks are gone.
+
+        Whoever waits gets `ConnectionLostError` when its request was on the wire, else
+        `StoreStateError`. Cancelled, a shared quota is closed even so.
+        """
+        for call, task in self._active.items():
+            if task is not None:
+                call.closed = True
+                task.cancel()
+        try:
+            await self._gate.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            if self._shared is not None:
+                await self._shared.close()
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot."""
+        return Statistics(
+            in_flight=self._gate.in_flight(),
+            queued=self._gate.queued(),
+            quota=self._quota(),
+            requests=self._requests,
+            retries=self._retries,
+            rate_limited=self._rate_limited,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_received,
+            slot_wait_s=self._gate.slot_wait_s,
+            quota_wait_s=self._gate.quota_wait_s,
+        )
+
+    def _quota(self) -> QuotaSnapshot:
+        snapshot = getattr(self._shared, "snapshot", None)
+        return self._gate.quota() if snapshot is None else snapshot()
+
+    def start(
+        self, coroutine: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Run a write in a task of its own, which `abandon` may leave to end by itself."""
+        task = self._loop.create_task(coroutine, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def abandon(self, task: asyncio.Task[T], call: Call) -> None:
+        """Stop caring for a write: on the wire it ends by itself, else it ends now.
+
+        A write on the wire can't be called back: closing its connection would free its slot
+        while the service still works on it.
+        """
+        call.abandoned = True
+        if not call.on_wire:
+            task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Looked at, so that asyncio does not report an error nobody waits for any more.
+            task.exception()
+
+    @overload
+    async def send(
+        self,
+        request: Request,
+        decode: None,
+        options: Options,
+        priority: Priority,
+        call: Call,
+    ) -> Answer: ...
+
+    @overload
+    async def send(
+        self,
+        request: Request,
+        decode: Callable[[bytes], T],
+        options: Options,
+        priority: Priority,
+        call: Call,
+        answer: Answer | None = None,
+    ) -> T: ...
+
+    async def send(
+        self,
+        request: Request,
+        decode: Callable[[bytes], T] | None,
+        options: Options,
+        priority: Priority,
+        call: Call,
+        answer: Answer | None = None,
+    ) -> T | Answer:
+        """Send a request as often as the policy allows, and return its decoded answer.
+
+        Without `decode` the answer is returned as it came, to be given in again as `answer` of
+        the same call: it is then decoded, and the request sent again only if it can't be. So the
+        next request may go out before the time that decoding takes.
+
+        Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
+        is free at once, and a read's connection is closed. Writes that must not lose their slot
+        while on the wire run in a task of `start`.
+        """
+        self._active[call] = task = asyncio.current_task(self._loop)
+        try:
+            if options.priority is not None:
+                priority = options.priority
+            while True:
+                if answer is None:
+                    answer = await self._answer_to(request, options, priority, call)
+                if decode is None:
+                    return answer
+                try:
+                    return decode(answer.body)
+                except DecodeError as error:
+                    error.status, error.request_id = answer.status, answer.request_id
+                    call.error = error
+                answer = None
+                await self._pause_before_retry(request, options, call)
+        except BCAttrValsError as error:
+            error.attempts, error.waited_s = call.sent, call.waited_s
+            raise
+        except asyncio.CancelledError as cancelled:
+            if call.closed and task is not None and task.uncancel() == 0:
+                raise _closed_error(request, call) from None
+            if call.error is not None:
+                # A caller's timeout then shows what stood in the way as its cause's context.
+                call.error.attempts, call.error.waited_s = call.sent, call.waited_s
+                cancelled.__context__ = call.error
+            raise
+        finally:
+            del self._active[call]
+
+    async def _answer_to(
+        self, request: Request, options: Options, priority: Priority, call: Call
+    ) -> Answer:
+        """Send a request as often as the policy allows, and return the first 2xx."""
+        front = False
+        while True:
+            if call.last_try and call.error is not None:
+                raise call.error
+            lease = self._gate.acquire_nowait(request.operation, priority, call.job)
+            if lease is None:
+                began_at = self._loop.time()
+                lease = await self._gate.acquire(request.operation, priority, call.job, front=front)
+                call.waited_s += lease.sent_at - began_at
+            outcome = await self._try_once(request, lease, options, priority, call)
+            if call.abandoned:
+                raise asyncio.CancelledError
+            if isinstance(outcome, Answer):
+                if is_success(outcome.status):
+                    return outcome
+                call.error = _error_of(request, outcome)
+                if outcome.status in {429, 503}:
+                    front = self._step_back(outcome, lease, options, call)
+                    if front:
+                        continue
+            else:
+                call.error = outcome
+            front = False
+            await self._pause_before_retry(request, options, call)
+
+    async def _pause_before_retry(self, request: Request, options: Options, call: Call) -> None:
+        """Wait before the next try; raise the call's error when there is none."""
+        error = call.error
+        assert error is not None
+        call.failures += 1
+        delay_s = options.retry.delay_s(error, call.failures, request.operation, self._random)
+        if delay_s is None or call.last_try:
+            raise error
+        self._retries += 1
+        if self._events:
+            self._events.emit(
+                RequestRetrying(request.operation, call.failures, delay_s, type(error).__name__)
+            )
+        call.waited_s += delay_s
+        if call.on_pause is not None:
+            call.on_pause()
+        await asyncio.sleep(delay_s)
+
+    def _step_back(self, answer: Answer, lease: Lease, options: Options, call: Call) -> bool:
+        """React to a store that refuses; return whether the request goes back to the front.
+
+        It does after a 429, which costs no try, unless refusals do not end. A 503 is a failed
+        try like any other, but a sign of load as well.
+        """
+        if answer.status == 429 and self._refused_by_quota(answer):
+            call.quota_refusals += 1
+            if call.quota_refusals <= _MOST_QUOTA_REFUSALS:
+                return True
+        self._gate.back_off(lease)
+        if answer.status != 429:
+            return False
+        call.refusals += 1
+        return call.refusals < _REFUSALS_PER_ATTEMPT * options.retry.attempts
+
+    async def _try_once(
+        self, request: Request, lease: Lease, options: Options, priority: Priority, call: Call
+    ) -> Answer | BCAttrValsError:
+        """Send once; slot and unit go back whatever happens."""
+        shared_lease: object = None
+        answer: Answer | None = None
+        sent = False
+        try:
+            if self._shared is not None:
+                shared_lease = await self._shared.acquire(request.operation, priority)
+                call.waited_s += self._gate.begin(lease)
+            sent = True
+            call.sent += 1
+            call.on_wire = True
+            self._requests += 1
+            if request.body is not None:
+                self._bytes_sent += len(request.body)
+            if self._events:
+                self._events.emit(RequestSent(request.operation, call.sent))
+            answer = await self._transport.send(request, options.timeout_s)
+        except (TransportError, DecodeError) as error:
+            # Nothing left this machine, so no unit was spent.
+            sent = not isinstance(error, ConnectionFailedError)
+            return error
+        except asyncio.CancelledError:
+            call.cut_off = call.on_wire
+            raise
+        else:
+            return answer
+        finally:
+            call.on_wire = False
+            self._settle(request, lease, shared_lease, answer, sent=sent)
+
+    def _settle(
+        self,
+        request: Request,
+        lease: Lease,
+        shared_lease: object,
+        answer: Answer | None,
+        *,
+        sent: bool,
+    ) -> None:
+        if self._shared is not None and shared_lease is not None:
+            self._shared.release(shared_lease, None if answer is None else answer.headers)
+        if answer is not None:
+            self._bytes_received += len(answer.body)
+            self._rate_limited += answer.status == 429
+            self._gate.release(lease, answer.headers, status=answer.status)
+        elif sent:
+            self._gate.release(lease, None)
+        else:
+            self._gate.cancel(lease)
+        if self._events:
+            self._events.emit(
+                RequestAnswered(
+                    request.operation,
+                    None if answer is None else answer.status,
+                    self._loop.time() - lease.sent_at,
+                    0 if answer is None else len(answer.body),
+                    None if answer is None else answer.request_id,
+                )
+            )
+
+    def _refused_by_quota(self, answer: Answer) -> bool:
+        """Return whether a 429 says when to come back, and see to it that all wait so long."""
+        if read_quota_headers(answer.headers) is not None:
+            return True
+        retry_after_s = _retry_after_s(answer)
+        if retry_after_s is None:
+            return False
+        self._gate.wait_for(retry_after_s)
+        return True
+
+
+def _error_of(request: Request, answer: Answer) -> APIError:
+    return error_from_answer(
+        answer.status,
+        answer.body,
+        request_id=answer.request_id,
+        method=request.method,
+        path=request.resource,
+    )
+
+
+def _retry_after_s(answer: Answer) -> float | None:
+    """Return the seconds of `X-Retry-After`, the older form of saying when to come back."""
+    try:
+        delay_s = float(answer.headers.get("X-Retry-After", "nan"))
+    except ValueError:
+        return None
+    if not math.isfinite(delay_s) or delay_s < 0:
+        return None
+    return min(delay_s, _LONGEST_RETRY_AFTER_S)
+
+
+def _closed_error(request: Request, call: Call) -> BCAttrValsError:
+    error: BCAttrValsError
+    if call.cut_off:
+        error = ConnectionLostError(
+            "the Store was closed while the request was on its way",
+            method=request.method,
+            path=request.resource,
+            may_have_been_applied=request.operation is not Operation.READ,
+        )
+    else:
+        error = StoreStateError("the Store was closed before the request was answered")
+    error.attempts, error.waited_s = call.sent, call.waited_s
+    return error

@@ -1,0 +1,258 @@
+"""Files in and out: what is read can be read twice, what is written appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final, Protocol, Self, cast
+
+import click
+
+from bc_attrvals.tables.text import one_line
+
+__all__ = ["FileError", "InputFile", "OutputFile", "discard_unfinished", "open_input"]
+
+STANDARD: Final = "-"
+
+# Temporary files not yet in place, for the exit that runs no `finally`.
+_unfinished: set[str] = set()
+
+
+class FileError(click.ClickException):
+    """A file that can't be used as asked; one line, exit status 2."""
+
+    exit_code = 2
+
+
+def _os_error(name: str, error: OSError | ValueError) -> FileError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return FileError(one_line(f"{name}: {reason or error}"))
+
+
+#: First bytes of what people take for a table.
+_OTHER_KINDS: Final = (
+    (b"\x1f\x8b", "is compressed (gzip); unpack it first"),
+    (b"BZh", "is compressed (bzip2); unpack it first"),
+    (b"\xfd7zXZ\0", "is compressed (xz); unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd); unpack it first"),
+    (b"PK\x03\x04", "is a ZIP archive or a workbook; save it as CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "is a workbook or document; save it as CSV (UTF-8)"),
+    (b"PAR1", "is a Parquet file; say --format parquet"),
+    (b"%PDF-", "is a PDF document"),
+    (b"SQLite format 3\0", "is an SQLite database"),
+)
+
+
+class InputFile:
+    """One input, open, to be read from its start as often as wanted, one reading at a time.
+
+    The same open file serves all readings, so that one replaced meanwhile does no harm.
+    """
+
+    def __init__(self, name: str, handle: IO[bytes]) -> None:
+        self.name = name
+        self._handle = handle
+
+    def text(self, encoding: str) -> io.TextIOWrapper:
+        """Begin a reading. Line ends stay as they are.
+
+        Raises `FileError` for an unknown encoding, and for what is no text by its first bytes.
+        """
+        self._handle.seek(0)
+        head = self._handle.read(16)
+        for begin, problem in _OTHER_KINDS:
+            if head.startswith(begin):
+                raise FileError(f"{self.name}: {problem}")
+        self._handle.seek(0)
+        try:
+            layer = cast(IO[bytes], _Undivided(self._handle))
+            # utf-8-sig takes UTF-8 with a byte order mark and without.
+            return io.TextIOWrapper(layer, encoding=encoding, newline="")
+        except LookupError:
+            raise FileError(f"{self.name}: unknown text encoding {encoding!r}") from None
+
+    def binary(self) -> IO[bytes]:
+        """Begin a reading of bytes."""
+        self._handle.seek(0)
+        return self._handle
+
+
+class _Undivided(io.BufferedIOBase):
+    """The readable side of a file that a text layer may close without closing the file."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._file = handle
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._file.read(-1 if size is None else size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._file.read(size)
+
+
+@contextmanager
+def open_input(name: str) -> Iterator[InputFile]:
+    """Open a file, or `-` for standard input, which is first copied to a temporary file.
+
+    Raises `FileError` for a directory, a device, and what can't be opened.
+    """
+    shown = "standard input" if name == STANDARD else one_line(name)
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(_opened(name))
+        except (OSError, ValueError) as error:
+            # ValueError: a NUL byte in the name.
+            raise _os_error(shown, error) from None
+        yield InputFile(shown, handle)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    if name == STANDARD:
+        if sys.stdin is None:
+            raise FileError("standard input: is closed")
+        with _spooled(sys.stdin.buffer) as handle:
+            yield handle
+        return
+    with Path(name).open("rb") as handle:
+        mode = os.fstat(handle.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            yield handle
+        elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or handle.isatty():
+            with _spooled(handle) as copy:
+                yield copy
+        else:
+            raise FileError(f"{name}: is a device, not a file")
+
+
+@contextmanager
+def _spooled(stream: IO[bytes]) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        yield copy
+
+
+class Part(Protocol):
+    """A writer with something to write at the end of its file."""
+
+    def finish(self) -> None:
+        """Write what is left; the file is about to be put in its place."""
+
+    def drop(self) -> None:
+        """Write nothing any more; the file is given up."""
+
+
+class OutputFile:
+    """A file that appears, readable by its owner only, when it is `commit`ted.
+
+    It is written beside its place and renamed into it: never through a link that stands there.
+    `-` is standard output, written as it comes. Written through `text` or `binary`, one of them
+    alone.
+    """
+
+    def __init__(self, name: str, encoding: str = "utf-8") -> None:
+        """Begin. Raises `FileError` where the file could not be put in the end."""
+        self.name = name
+        self.is_standard = name == STANDARD
+        self._temporary: str | None = None
+        binary = _buffered_stdout() if self.is_standard else self._begin(Path(name))
+        self.binary = binary
+        self.text = io.TextIOWrapper(
+            binary, encoding=encoding, errors="backslashreplace", newline=""
+        )
+        self._parts: list[Part] = []
+
+    def attach(self, part: Part) -> None:
+        """Let a writer finish before the file is put in its place."""
+        self._parts.append(part)
+
+    def _begin(self, path: Path) -> IO[bytes]:
+        _check_target(path)
+        try:
+            # Exclusively created with mode 600.
+            descriptor, self._temporary = tempfile.mkstemp(
+                prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent
+            )
+        except OSError as error:
+            raise _os_error(self.name, error) from None
+        _unfinished.add(self._temporary)
+        return os.fdopen(descriptor, "wb")
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        for part in self._parts:
+            part.finish()
+        self._parts.clear()
+        self.text.flush()
+        if self._temporary is None:
+            return
+        os.fsync(self.text.fileno())
+        self.text.close()
+        _check_target(Path(self.name))
+        # It replaces a link planted since, and does not follow it.
+        Path(self._temporary).replace(self.name)
+        _unfinished.discard(self._temporary)
+        self._temporary = None
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        while self._parts:
+            self._parts.pop().drop()
+        if self.is_standard:
+            with suppress(ValueError, BrokenPipeError):
+                # Standard output itself stays open.
+                self.text.detach()
+            return
+        with suppress(OSError):
+            self.text.close()
+        if self._temporary is not None:
+            with suppress(OSError):
+                Path(self._temporary).unlink()
+            _unfinished.discard(self._temporary)
+            self._temporary = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _buffered_stdout() -> IO[bytes]:
+    binary: IO[bytes] | io.RawIOBase = sys.stdout.buffer
+    if isinstance(binary, io.RawIOBase):
+        # PYTHONUNBUFFERED: a raw stream may write less than it is given. Opened anew, not closed.
+        return os.fdopen(binary.fileno(), "wb", closefd=False)
+    return binary
+
+
+def _check_target(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _os_error(str(path), error) from None
+    if stat.S_ISLNK(mode):
+        raise FileError(f"{path}: is a symbolic link; name the file itself")
+    if stat.S_ISDIR(mode):
+        raise FileError(f"{path}: is a directory")
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path}: is no ordinary file; - is standard output")
+
+
+def discard_unfinished() -> None:
+    """Remove the temporary files of outputs not committed."""
+    for name in list(_unfinished):
+        with suppress(OSError):
+            Path(name).unlink()

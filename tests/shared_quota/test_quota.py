@@ -1,0 +1,626 @@
+"""The protocol of quotas, for both that there are; and what is shared through a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from bc_attrvals import AttributeValueUpsert, Limits, Operation, Priority, RetryPolicy, Store
+from bc_attrvals.errors import InvalidInputError, StoreStateError
+from bc_attrvals.events import Event, EventBus, SharedQuotaLost, SharedQuotaRegained
+from bc_attrvals.sandbox import Sandbox
+from bc_attrvals.scheduling.admission import Gate, Quota
+from tests.conftest import make_store
+from tests.probes import at_rest, most_at_once, until, upserts
+from tests.processes import Worker, started
+from tests.valkey import Valkey
+
+from bc_attrvals.shared_quota import RedisQuota  # isort: skip - skipped where redis is missing
+
+pytestmark = pytest.mark.usefixtures("no_task_left")
+
+READ, WRITE, DELETE = Operation
+BULK, INTERACTIVE = Priority.BULK, Priority.INTERACTIVE
+STORE = "abc"
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as one:
+        yield one
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    return f"test-{abs(hash(request.node.nodeid))}"
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=["in this process", "shared"])
+def make(request: pytest.FixtureRequest, valkey: Valkey, namespace: str) -> Make:
+    def make_one() -> Quota:
+        if request.param == "shared":
+            return RedisQuota(valkey.url, namespace=namespace)
+        gate: Any = Gate(events=EventBus(), retry=RetryPolicy(), random=Random(1))
+        return gate
+
+    return make_one
+
+
+@pytest.fixture
+def shared(valkey: Valkey, namespace: str) -> Callable[..., RedisQuota]:
+    return lambda **options: RedisQuota(valkey.url, **{"namespace": namespace, **options})
+
+
+@asynccontextmanager
+async def opened(*quotas: Any, **limits: int) -> AsyncIterator[list[Any]]:
+    async with AsyncExitStack() as stack:
+        for one in quotas:
+            await one.open(STORE, Limits(**limits))
+            stack.push_async_callback(one.close)
+        yield list(quotas)
+
+
+def told(left: int, *, quota: int = 10, reset_ms: int = 60_000, window_ms: int = 60_000) -> Any:
+    return CIMultiDict(
+        {
+            "X-Rate-Limit-Time-Window-Ms": str(window_ms),
+            "X-Rate-Limit-Time-Reset-Ms": str(reset_ms),
+            "X-Rate-Limit-Requests-Quota": str(quota),
+            "X-Rate-Limit-Requests-Left": str(left),
+        }
+    )
+
+
+async def settled(seconds: float = 0.08) -> None:
+    """Give a server on this machine the time to say no."""
+    await asyncio.sleep(seconds)
+
+
+async def learn(quota: Any, headers: Any) -> None:
+    """Have one request answered with these headers (none: a store without a quota)."""
+    quota.release(await quota.acquire(READ, INTERACTIVE), headers)
+    await settled()
+
+
+def asking(quota: Any, operation: Operation, priority: Priority, count: int) -> list[Any]:
+    return [asyncio.ensure_future(quota.acquire(operation, priority)) for _ in range(count)]
+
+
+def granted(tasks: list[Any]) -> list[Any]:
+    return [task.result() for task in tasks if task.done() and not task.cancelled()]
+
+
+async def ended(*tasks: Any) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# --- one set of tests for both implementations ---------------------------------------------------
+
+
+async def test_no_more_at_once_than_the_limits_allow(make: Make) -> None:
+    async with opened(make(), reads=4, writes=3, deletes=2) as [quota]:
+        await learn(quota, {})
+        counts = {}
+        for operation in Operation:
+            tasks = asking(quota, operation, BULK, 6)
+            await until(lambda tasks=tasks: granted(tasks))
+            await settled()
+            counts[operation] = len(granted(tasks))
+            # A slot given back goes to one that waits.
+            quota.release(granted(tasks)[0], {})
+            await until(lambda tasks=tasks, had=counts[operation]: len(granted(tasks)) > had)
+            await ended(*tasks[counts[operation] + 1 :])
+            for lease in granted(tasks)[1:]:
+                quota.release(lease, {})
+        assert counts == {READ: 4, WRITE: 3, DELETE: 2}
+
+
+async def test_no_request_when_the_quota_is_spent_and_all_of_it_when_the_window_opens(
+    make: Make,
+) -> None:
+    async with opened(make(), writes=50) as [quota]:
+        ends_at = time.monotonic() + 0.5
+
+        def now_left(left: int) -> Any:
+            reset_ms = int((ends_at - time.monotonic()) * 1000)
+            # Never whole seconds, which might be all that the service's clock has.
+            return told(left, quota=5, reset_ms=reset_ms, window_ms=600)
+
+        await learn(quota, now_left(2))
+        tasks = asking(quota, WRITE, BULK, 8)
+        await until(lambda: len(granted(tasks)) == 2)
+        await settled()
+        assert len(granted(tasks)) == 2
+        for lease in granted(tasks):
+            quota.release(lease, now_left(0))
+        await until(lambda: len(granted(tasks)) == 7)
+        # No earlier than the answers allow, and late by little.
+        assert ends_at <= time.monotonic() < ends_at + 0.2
+        await settled()
+        assert len(granted(tasks)) == 7
+        await ended(tasks[7])
+
+
+async def test_an_answer_that_never_came_costs_its_unit(make: Make) -> None:
+    async with opened(make(), writes=50) as [quota]:
+        await learn(quota, told(3))
+        quota.release(await quota.acquire(WRITE, BULK), None)
+        tasks = asking(quota, WRITE, BULK, 4)
+        await until(lambda: len(granted(tasks)) == 2)
+        await settled()
+        assert len(granted(tasks)) == 2
+        await ended(*tasks)
+
+
+async def test_interactive_requests_go_first_and_bulk_still_moves(make: Make) -> None:
+    async with opened(make(), writes=1) as [quota]:
+        await learn(quota, {})
+        order: list[Priority] = []
+        first = await quota.acquire(WRITE, BULK)
+
+        async def one(priority: Priority) -> None:
+            lease = await quota.acquire(WRITE, priority)
+            order.append(priority)
+            quota.release(lease, {})
+
+        tasks = [asyncio.ensure_future(one(BULK)) for _ in range(4)]
+        await settled(0.02)
+        tasks += [asyncio.ensure_future(one(INTERACTIVE)) for _ in range(16)]
+        await settled()
+        quota.release(first, {})
+        await asyncio.gather(*tasks)
+        assert order[:7] == [INTERACTIVE] * 7
+        assert Counter(order[:16])[BULK] == 2
+
+
+async def test_a_cancelled_acquire_leaves_nothing_taken(make: Make) -> None:
+    async with opened(make(), writes=1) as [quota]:
+        await learn(quota, told(3))
+        first = await quota.acquire(WRITE, BULK)
+        waiting = asking(quota, WRITE, BULK, 3)
+        await settled()
+        waiting[0].cancel()
+        # Granted and cancelled at about the same moment, whichever comes first.
+        quota.release(first, None)
+        await settled(0.001)
+        if not waiting[1].cancel():
+            quota.release(waiting[1].result(), told(2))
+        await until(waiting[2].done)
+        quota.release(waiting[2].result(), told(2))
+        lease = await asyncio.wait_for(quota.acquire(WRITE, BULK), 5)
+        quota.release(lease, told(1))
+
+
+async def test_closing_ends_all_that_wait_and_what_comes_after(make: Make) -> None:
+    async with opened(make(), writes=1) as [quota]:
+        await learn(quota, {})
+        lease = await quota.acquire(WRITE, BULK)
+        waiting = asking(quota, WRITE, BULK, 2)
+        await settled(0.02)
+        await quota.close()
+        for task in waiting:
+            with pytest.raises(StoreStateError):
+                await task
+        with pytest.raises(StoreStateError):
+            await quota.acquire(WRITE, BULK)
+        quota.release(lease, None)
+
+
+async def test_the_reserve_is_left_to_others(make: Make) -> None:
+    async with opened(make(), writes=50, reserve=4) as [quota]:
+        await learn(quota, told(9))
+        tasks = asking(quota, WRITE, BULK, 8)
+        await until(lambda: len(granted(tasks)) == 5)
+        await settled()
+        assert len(granted(tasks)) == 5
+        await ended(*tasks)
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
+async def test_slots_and_units_are_counted_over_all_processes(shared: Make) -> None:
+    async with opened(shared(), shared(), shared(), writes=3) as quotas:
+        await learn(quotas[0], told(5))
+        tasks = [task for quota in quotas for task in asking(quota, WRITE, BULK, 3)]
+        await until(lambda: len(granted(tasks)) == 3)
+        await settled()
+        assert len(granted(tasks)) == 3
+        owner = next(quota for quota in quotas if quota._holdings.held)
+        for left in (4, 3):
+            lease = next(iter(owner._holdings.held.values()))
+            owner.release(lease, told(left, reset_ms=50_000 + left))
+            await settled()
+            owner = next(quota for quota in quotas if quota._holdings.held)
+        assert len(granted(tasks)) == 5
+        assert quotas[0].snapshot().quota == 10
+        await ended(*tasks)
+
+
+async def test_a_cold_start_of_many_sends_one_request_first(shared: Make) -> None:
+    async with opened(*(shared() for _ in range(4))) as quotas:
+        tasks = [task for quota in quotas for task in asking(quota, READ, BULK, 5)]
+        await until(lambda: granted(tasks))
+        await settled()
+        assert len(granted(tasks)) == 1
+        asked = next(quota for quota in quotas if quota._holdings.held)
+        asked.release(granted(tasks)[0], told(4, quota=5))
+        await until(lambda: len(granted(tasks)) == 5)
+        await settled()
+        assert len(granted(tasks)) == 5
+        await ended(*tasks)
+
+
+async def test_ten_times_the_work_starves_nobody(shared: Make) -> None:
+    async with opened(shared(), shared(), writes=2) as quotas:
+        await learn(quotas[0], {})
+        order: list[int] = []
+
+        async def one(index: int) -> None:
+            lease = await quotas[index].acquire(WRITE, BULK)
+            order.append(index)
+            await asyncio.sleep(0.002)
+            quotas[index].release(lease, {})
+
+        tasks = [asyncio.ensure_future(one(0)) for _ in range(200)]
+        await settled()
+        order.clear()
+        await asyncio.gather(*(one(1) for _ in range(20)))
+        assert order.count(0) <= 30
+        await asyncio.gather(*tasks)
+
+
+async def test_interactive_goes_before_bulk_of_another_process(shared: Make) -> None:
+    async with opened(shared(), shared(), writes=1) as [bulk, web]:
+        await learn(bulk, {})
+        first = await bulk.acquire(WRITE, BULK)
+        waiting = asking(bulk, WRITE, BULK, 5)
+        await settled()
+        single = asking(web, WRITE, INTERACTIVE, 1)
+        await settled()
+        bulk.release(first, {})
+        await until(single[0].done)
+        assert not granted(waiting)
+        await ended(*waiting)
+
+
+async def test_an_interactive_call_overtakes_bulk_calls_of_its_own_store(
+    shared: Make, valkey: Valkey, namespace: str
+) -> None:
+    """Bulk calls that wait for shared slots hold none of their own process."""
+    async with opened(shared(), writes=3) as [other]:
+        await learn(other, {})
+        taken = [await other.acquire(WRITE, BULK) for _ in range(3)]
+        async with (
+            Sandbox(quota=None, store_hash=STORE) as sandbox,
+            make_store(sandbox, quota=shared()) as store,
+        ):
+            bulk = asyncio.ensure_future(store.attribute_values.upsert(upserts(100)))
+            await until(lambda: store.statistics().in_flight[WRITE] == 3)
+            item = AttributeValueUpsert(9_999, 1, "now")
+            single = asyncio.ensure_future(store.attribute_values.put_batch([item]))
+            await until(lambda: store.statistics().in_flight[WRITE] == 4)
+            await settled()
+            assert sandbox.requests.seen == 0
+            other.release(taken.pop(), {})
+            await single
+            assert sandbox.requests[0].item_count == 1
+            for lease in taken:
+                other.release(lease, {})
+            await bulk
+            assert sandbox.peak_in_flight("upsert") <= 3
+            await at_rest(store)
+
+
+async def test_under_load_there_is_one_call_to_the_server_a_request(
+    shared: Make, valkey: Valkey, namespace: str
+) -> None:
+    from redis.asyncio import Redis
+
+    async with (
+        Redis.from_url(valkey.url) as redis,
+        Sandbox(quota=None, latency_ms=3) as sandbox,
+        make_store(sandbox, quota=shared()) as one,
+        make_store(sandbox, quota=shared()) as two,
+    ):
+        before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+        await asyncio.gather(
+            *(
+                store.attribute_values.upsert(upserts(1_500, first=first))
+                for store, first in ((one, 1), (two, 10_000))
+            )
+        )
+        calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] - before
+        assert sandbox.requests.seen == 300
+        assert calls <= 1.1 * 300
+        assert sandbox.peak_in_flight("upsert") == 3
+
+
+async def test_idle_processes_are_no_load(shared: Make, valkey: Valkey) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(valkey.url) as redis, opened(shared(lease_s=0.3)) as [quota]:
+        await learn(quota, {})
+        before = (await redis.info("stats"))["total_commands_processed"]
+        await settled(0.5)
+        assert (await redis.info("stats"))["total_commands_processed"] - before <= 1
+        # It was forgotten meanwhile, and goes on all the same.
+        quota.release(await quota.acquire(WRITE, BULK), {})
+
+
+async def test_what_a_dead_process_held_comes_back_within_the_lease_time(shared: Make) -> None:
+    dying = shared(lease_s=0.6)
+    async with opened(shared(lease_s=0.6), writes=2) as [living]:
+        await dying.open(STORE, Limits(writes=2))
+        await learn(dying, told(6))
+        for _ in range(2):
+            await dying.acquire(WRITE, BULK)
+        # As a SIGKILL leaves it: nothing is said any more.
+        dying._task.cancel()
+        dying._bell.close()
+        died_at = time.monotonic()
+        tasks = asking(living, WRITE, BULK, 2)
+        await until(lambda: len(granted(tasks)) == 2)
+        assert 0.2 < time.monotonic() - died_at <= 0.6
+        for lease in granted(tasks):
+            living.release(lease, told(6))
+        # Two of six that were left may be spent; these are newer, so they know.
+        await settled()
+        await dying._link.aclose()
+
+
+async def test_a_lease_is_kept_for_as_long_as_its_request_takes(shared: Make) -> None:
+    async with opened(shared(lease_s=0.3), shared(lease_s=0.3), writes=1) as [one, two]:
+        await learn(one, {})
+        lease = await one.acquire(WRITE, BULK)
+        tasks = asking(two, WRITE, BULK, 1)
+        await settled(0.7)
+        assert not granted(tasks)
+        one.release(lease, {})
+        await until(lambda: granted(tasks))
+
+
+async def test_a_server_whose_clock_was_set_back_goes_on(
+    shared: Make, valkey: Valkey, namespace: str
+) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(valkey.url) as redis, opened(shared(), writes=5) as [quota]:
+        await learn(quota, told(0, quota=5, reset_ms=399, window_ms=400))
+        key = f"{namespace}:{{{STORE}}}"
+        state = msgspec.msgpack.decode(await redis.get(key))
+        for one in (state["q"], state, *state["p"].values()):
+            for name in ("now", "believed", "low", "high", "probed", "ends"):
+                if one.get(name):
+                    one[name] += 3_600_000
+        await redis.set(key, msgspec.msgpack.encode(state))
+        lease = await asyncio.wait_for(quota.acquire(WRITE, BULK), 2)
+        quota.release(lease, told(4, quota=5, reset_ms=399, window_ms=400))
+
+
+async def test_state_that_nobody_uses_goes_by_itself(
+    shared: Make, valkey: Valkey, namespace: str
+) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(valkey.url) as redis, opened(shared()) as [quota]:
+        await learn(quota, told(3))
+        keys = [key async for key in redis.scan_iter(match=f"{namespace}*")]
+        assert keys == [f"{namespace}:{{{STORE}}}".encode()]
+        assert 0 < await redis.pttl(keys[0]) <= 120_000
+
+
+# --- without the server --------------------------------------------------------------------------
+
+
+async def lost_and_regained(quota: RedisQuota) -> list[Event]:
+    events: list[Event] = []
+    quota.report_to(events.append)
+    return events
+
+
+async def test_without_a_server_a_process_keeps_to_its_share_and_says_so() -> None:
+    with Valkey() as valkey:
+        valkey.stop()
+        quota = RedisQuota(valkey.url, fallback_share=0.3)
+        events = await lost_and_regained(quota)
+        async with opened(quota, reads=10, writes=3):
+            assert [type(one) for one in events] == [SharedQuotaLost]
+            assert not quota.connected
+            tasks = asking(quota, READ, BULK, 9)
+            await settled(0.02)
+            # Nothing known: one request finds out.
+            assert len(granted(tasks)) == 1
+            quota.release(granted(tasks)[0], told(9, quota=20))
+            await settled(0.02)
+            assert len(granted(tasks)) == 4
+            assert len(granted(asking(quota, WRITE, BULK, 1))) == 0
+            for lease in granted(tasks)[1:]:
+                quota.release(lease, told(9, quota=20))
+            await settled(0.02)
+            # A share of 0.3 of 20 is 6, and the first counts.
+            assert len(granted(tasks)) == 6
+            await ended(*tasks)
+
+
+async def test_a_share_is_one_unit_at_least() -> None:
+    with Valkey() as valkey:
+        valkey.stop()
+        async with opened(RedisQuota(valkey.url, fallback_share=0.01)) as [quota]:
+            await learn(quota, told(4, quota=5, reset_ms=199, window_ms=200))
+            for _ in range(2):
+                lease = await asyncio.wait_for(quota.acquire(WRITE, BULK), 2)
+                quota.release(lease, told(3, quota=5, reset_ms=199, window_ms=200))
+
+
+async def test_a_server_that_comes_back_empty_learns_all_again() -> None:
+    with Valkey() as valkey:
+        quotas = [RedisQuota(valkey.url) for _ in range(2)]
+        events = await lost_and_regained(quotas[0])
+        async with opened(*quotas, writes=3) as [one, two]:
+            await learn(one, told(5))
+            kept = await one.acquire(WRITE, BULK), await two.acquire(WRITE, BULK)
+            valkey.stop()
+            await until(lambda: not one.connected and not two.connected)
+            assert [type(event) for event in events] == [SharedQuotaLost]
+            assert events[0].share == 0.25
+            valkey.start()
+            tasks = asking(one, WRITE, BULK, 5)
+            await until(lambda: one.connected and two.connected)
+            assert isinstance(events[1], SharedQuotaRegained)
+            assert events[1].lost_s > 0
+            await until(lambda: granted(tasks))
+            await settled(0.2)
+            # Both leases are known again, and of the quota what the newest answer told.
+            assert len(granted(tasks)) == 1
+            assert one.snapshot().quota == 10
+            for quota, lease in zip((one, two), kept, strict=True):
+                quota.release(lease, None)
+            await until(lambda: len(granted(tasks)) == 3)
+            await settled(0.2)
+            assert len(granted(tasks)) == 3
+            await ended(*tasks)
+
+
+async def test_a_server_that_hangs_is_given_up() -> None:
+    import signal
+
+    with Valkey() as valkey:
+        async with opened(RedisQuota(valkey.url, timeout_s=0.2)) as [quota]:
+            await learn(quota, {})
+            assert valkey._process is not None
+            valkey._process.send_signal(signal.SIGSTOP)
+            began_at = time.monotonic()
+            quota.release(await quota.acquire(WRITE, BULK), {})
+            assert time.monotonic() - began_at < 1.0
+            assert not quota.connected
+            valkey._process.send_signal(signal.SIGCONT)
+            await until(lambda: quota.connected)
+
+
+# --- secrets and what can't be -------------------------------------------------------------------
+
+
+async def test_the_password_is_in_no_repr_log_or_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = Valkey.PASSWORD
+    with Valkey(password=True) as valkey:
+        quota = RedisQuota(valkey.url)
+        assert secret not in repr(quota)
+        events = await lost_and_regained(quota)
+        async with opened(quota):
+            quota.release(await quota.acquire(WRITE, BULK), {})
+            assert secret not in repr(quota)
+            valkey.stop()
+            await until(lambda: not quota.connected)
+            await settled()
+        assert secret not in repr(events)
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(quota)
+        valkey.start()
+        wrong = RedisQuota(valkey.url.replace(secret, "wrong-word"))
+        with pytest.raises(InvalidInputError, match="refuses the user or password") as refused:
+            await wrong.open(STORE, Limits())
+        assert refused.value.__cause__ is None
+        assert "wrong-word" not in repr(refused.value) + str(refused.value)
+    assert secret not in caplog.text
+    assert "wrong-word" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("url", {"url": "http://localhost"}),
+        ("url", {"url": "redis://:hidden@localhost:port/0"}),
+        ("url", {"url": 5}),
+        ("namespace", {"namespace": "a{b}"}),
+        ("namespace", {"namespace": ""}),
+        ("lease_s", {"lease_s": 0}),
+        ("timeout_s", {"timeout_s": True}),
+        ("fallback_share", {"fallback_share": 1.5}),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(field: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        RedisQuota(**{"url": "redis://localhost", **arguments})
+    assert refused.value.field == field
+    assert "hidden" not in str(refused.value)
+
+
+async def test_one_object_serves_one_store_at_a_time(shared: Make) -> None:
+    async with opened(shared()) as [quota]:
+        with pytest.raises(StoreStateError, match="one Store"):
+            await quota.open(STORE, Limits())
+    async with opened(quota):
+        quota.release(await quota.acquire(WRITE, BULK), {})
+
+
+# --- whole processes -----------------------------------------------------------------------------
+
+
+async def test_four_processes_use_the_whole_quota_and_meet_no_429(valkey: Valkey) -> None:
+    async with Sandbox(quota=40, window_s=2.0, latency_ms=15, store_hash="four") as sandbox:
+        workers = [Worker(sandbox, valkey.url, first=1 + i * 10_000, count=250) for i in range(4)]
+        await started(*workers)
+        results = await asyncio.gather(*(one.result() for one in workers))
+        assert [one["stored"] for one in results] == [250] * 4
+        assert sandbox.count_429 == 0
+        assert most_at_once(sandbox.requests.of("upsert")) <= 3
+        full = [window.granted for window in sandbox.windows[1:-1]]
+        assert full
+        assert min(full) >= 0.95 * 40
+
+
+async def test_processes_go_on_when_one_is_killed_and_when_the_server_is(
+    valkey: Valkey,
+) -> None:
+    with Valkey() as server:
+        async with Sandbox(quota=40, window_s=1.0, latency_ms=15, store_hash="kill") as sandbox:
+            workers = [
+                Worker(sandbox, server.url, first=1 + i * 10_000, count=400, quota={"lease_s": 2.0})
+                for i in range(4)
+            ]
+            await started(*workers)
+            await until(lambda: sandbox.requests.seen > 25 and sandbox.in_flight("upsert"))
+            await workers.pop().kill()
+            await until(lambda: sandbox.requests.seen > 55)
+            server.stop()
+            await until(lambda: sandbox.requests.seen > 80, 10)
+            server.start()
+            results = await asyncio.gather(*(one.result() for one in workers))
+            assert [one["stored"] for one in results] == [400] * 3
+            told = [one["events"] for one in results]
+            back = ["SharedQuotaLost", "SharedQuotaRegained"]
+            # One may be done with its work before the server is found again.
+            assert back in told
+            assert all(one in (back, back[:1]) for one in told)
+            assert sandbox.count_429 <= 0.01 * sandbox.requests.seen
+            values = await sandbox.values()
+            for i in range(3):
+                assert all(values[1 + i * 10_000 + k, 1] for k in range(400))
+
+
+async def test_a_store_closes_its_quota_with_it(shared: Make) -> None:
+    quota = shared()
+    async with Sandbox(quota=None) as sandbox:
+        store: Store = make_store(sandbox, quota=quota)
+        async with store:
+            await store.attribute_values.upsert(upserts(5))
+            assert quota.connected
+        assert not quota.connected

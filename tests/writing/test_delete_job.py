@@ -1,0 +1,377 @@
+"""Bulk deletes, by ids and by filter: what was confirmed, what ends them, what they read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from bc_attrvals import (
+    AttributeValueFilter,
+    AuthenticationError,
+    DeleteReport,
+    InvalidInputError,
+    Limits,
+    ListingDriftError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RetryPolicy,
+    ServerError,
+    Store,
+)
+from bc_attrvals.sandbox import Fault, Quirks, RecordedRequest, Sandbox
+from tests.conftest import make_store
+from tests.probes import at_rest, most_at_once, until
+from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
+
+pytestmark = pytest.mark.usefixtures("no_task_left")
+
+
+async def seeded(sandbox: Sandbox, count: int) -> list[int]:
+    """Put in so many rows; return their ids."""
+    await sandbox.seed((customer, 1, "v") for customer in range(1, count + 1))
+    return [one.id for one in await sandbox.rows()]
+
+
+def ids_of(request: RecordedRequest) -> list[int]:
+    return [int(text) for text in request.query_string.removeprefix("id:in=").split(",")]
+
+
+async def one_by_one(ids: Iterable[int]) -> AsyncIterator[int]:
+    for number in ids:
+        yield number
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("source", ["list", "set", "generator", "async generator"])
+async def test_all_ids_are_deleted_fifty_a_call_and_three_calls_at_once(
+    sandbox: Sandbox, store: Store, source: str
+) -> None:
+    sandbox.latency_ms = 25
+    ids = await seeded(sandbox, 1230)
+    given: Any = {
+        "list": ids,
+        "set": set(ids),
+        "generator": iter(ids),
+        "async generator": one_by_one(ids),
+    }[source]
+    report = await store.attribute_values.delete(given)
+    assert (report.deleted, report.calls, report.retries) == (1230, 25, 0)
+    assert await sandbox.count() == 0
+    requests = sandbox.requests.of("delete")
+    assert sorted(number for one in requests for number in ids_of(one)) == ids
+    assert most_at_once(requests) == 3
+    assert sandbox.count_429 == 0
+    await at_rest(store)
+
+
+async def test_ids_that_do_not_exist_are_confirmed_too(sandbox: Sandbox, store: Store) -> None:
+    ids = await seeded(sandbox, 3)
+    report = await store.attribute_values.delete([*ids, 777, 888])
+    assert report.deleted == 5
+    assert await sandbox.count() == 0
+
+
+async def test_no_ids_are_refused_without_a_call(sandbox: Sandbox, store: Store) -> None:
+    for nothing in ([], iter(()), one_by_one(())):
+        with pytest.raises(InvalidInputError) as caught:
+            await store.attribute_values.delete(nothing)
+        assert caught.value.field == "ids"
+    assert len(sandbox.requests) == 0
+
+
+async def test_urls_of_many_long_ids_stay_below_2000_bytes(sandbox: Sandbox) -> None:
+    async with make_store(sandbox, limits=Limits(delete_size=1000)) as store:
+        ids = range(2_000_000_000, 2_000_001_000)
+        report = await store.attribute_values.delete(ids)
+        assert report.deleted == 1000
+        requests = sandbox.requests.of("delete")
+        assert sorted(number for one in requests for number in ids_of(one)) == list(ids)
+        sizes = [len(f"{sandbox.url}{one.path}?{one.query_string}") for one in requests]
+        assert max(sizes) < 2000
+        assert len(requests) == 6
+
+
+async def test_a_store_that_takes_fewer_ids_a_call_gets_fewer(sandbox: Sandbox) -> None:
+    async with (
+        Sandbox(quota=None, quirks=Quirks(max_delete_ids=10)) as sandbox,
+        make_store(sandbox) as store,
+    ):
+        ids = await seeded(sandbox, 500)
+        report = await store.attribute_values.delete(ids)
+        assert (report.deleted, await sandbox.count()) == (500, 0)
+        assert report.calls == sandbox.calls["delete"]
+        # It is learned, and not found out again for each call.
+        assert sandbox.statuses[413] <= 4 * 3
+        await at_rest(store)
+
+
+async def test_a_store_that_takes_not_even_one_id_ends_the_job(sandbox: Sandbox) -> None:
+    async def script(_: RawRequest, connection: Connection) -> None:
+        await connection.say(answer(b"", 413))
+
+    async with store_on(script) as (store, _):
+        with pytest.raises(PayloadTooLargeError) as caught:
+            await store.attribute_values.delete(range(1, 200))
+        assert caught.value.report is not None
+        await at_rest(store)
+
+
+@pytest.mark.parametrize("bad", [0, -1, True, 2**31, "7", None, 1.0])
+async def test_a_bad_id_is_named_and_in_a_list_found_before_anything_is_sent(
+    sandbox: Sandbox, store: Store, bad: Any
+) -> None:
+    ids = [*range(1, 201), bad]
+    with pytest.raises(InvalidInputError) as caught:
+        await store.attribute_values.delete(ids)
+    assert (caught.value.field, caught.value.place) == ("ids", "ids[200]")
+    assert len(sandbox.requests) == 0
+    with pytest.raises(InvalidInputError) as late:
+        await store.attribute_values.delete(one_by_one(ids))
+    assert late.value.place == "ids[200]"
+    assert late.value.report is not None
+    assert late.value.report.calls == len(sandbox.requests) > 0
+    with pytest.raises(InvalidInputError):
+        await store.attribute_values.delete_batch([bad])
+
+
+@pytest.mark.parametrize("ids", ["12", b"12", 7, None])
+async def test_what_is_no_iterable_of_ids_is_refused(store: Store, ids: Any) -> None:
+    with pytest.raises(InvalidInputError, match="ids must be an iterable of ints"):
+        await store.attribute_values.delete(ids)
+
+
+@pytest.mark.parametrize("source", ["generator", "async generator", "pausing"])
+@pytest.mark.parametrize(("kind", "error"), [("401", AuthenticationError), ("500", ServerError)])
+async def test_the_first_error_ends_the_job_with_a_report_and_reads_no_further(
+    sandbox: Sandbox, source: str, kind: str, error: type[Exception]
+) -> None:
+    ids = await seeded(sandbox, 3000)
+    sandbox.faults.add(Fault(kind, after=5))
+    sandbox.latency_ms = 1
+    read = 0
+
+    def noting() -> Iterator[int]:
+        nonlocal read
+        for number in ids:
+            read += 1
+            yield number
+
+    async def pausing() -> AsyncIterator[int]:
+        for number in noting():
+            yield number
+            if read == 300:
+                # Nothing more comes, and nothing says that nothing will.
+                await asyncio.Event().wait()
+
+    given: Any = {"generator": noting(), "async generator": one_by_one(noting())}.get(
+        source, pausing()
+    )
+    retry = RetryPolicy(attempts=2, base_s=0.001, cap_s=0.002)
+    async with asyncio.timeout(10), make_store(sandbox, retry=retry) as store:
+        with pytest.raises(error) as caught:
+            await store.attribute_values.delete(given)
+        report = caught.value.report  # type: ignore[attr-defined]
+        assert isinstance(report, DeleteReport)
+        assert report.deleted == 250 == 3000 - await sandbox.count()
+        assert report.calls == sandbox.calls["delete"]
+        assert read <= 600
+        await at_rest(store)
+
+
+async def test_an_input_that_raises_midway_loses_nothing_read_before(
+    sandbox: Sandbox, store: Store
+) -> None:
+    ids = await seeded(sandbox, 120)
+
+    async def breaks() -> AsyncIterator[int]:
+        for number in ids[:100]:
+            yield number
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone") as caught:
+        await store.attribute_values.delete(breaks())
+    assert caught.value.__notes__ == ["bc_attrvals: before this, 100 ids deleted"]
+    assert await sandbox.count() == 20
+    await at_rest(store)
+
+
+async def test_an_input_cancelled_from_inside_is_no_end_of_the_input(store: Store) -> None:
+    async def cancelled() -> AsyncIterator[int]:
+        yield 1
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await store.attribute_values.delete(cancelled())
+    await at_rest(store)
+
+
+async def test_a_cancelled_delete_returns_at_once_and_closes_its_input(sandbox: Sandbox) -> None:
+    sandbox.faults.add("hang")
+    closed = asyncio.Event()
+    read = 0
+
+    async def endless() -> AsyncIterator[int]:
+        nonlocal read
+        try:
+            while True:
+                read += 1
+                yield read
+        finally:
+            closed.set()
+
+    async with make_store(sandbox) as store:
+        job = asyncio.create_task(store.attribute_values.delete(endless()))
+        await until(lambda: sandbox.in_flight("delete") == 3)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert read == 250
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert closed.is_set()
+        # On the wire they can't be called back; each keeps its slot.
+        assert store.statistics().in_flight["delete"] == 3  # type: ignore[index]
+        assert sandbox.calls["delete"] == 3
+    await until(lambda: not sandbox.in_flight())
+
+
+# -- by filter --
+
+
+async def test_delete_where_deletes_what_matches_and_nothing_else(
+    sandbox: Sandbox, store: Store
+) -> None:
+    await sandbox.seed(
+        (customer, attribute, "v") for customer in range(1, 301) for attribute in (1, 2, 3)
+    )
+    report = await store.attribute_values.delete_where(AttributeValueFilter(attribute_id_in=[2]))
+    assert report.deleted == 300
+    assert Counter(attribute for _, attribute in await sandbox.values()) == {1: 300, 3: 300}
+    report = await store.attribute_values.delete_where(
+        AttributeValueFilter(customer_id_in=range(1, 101))
+    )
+    assert report.deleted == 200
+    assert await sandbox.count() == 400
+    await at_rest(store)
+
+
+@pytest.mark.parametrize("nothing", [None, AttributeValueFilter()])
+async def test_an_empty_filter_deletes_nothing_unless_everything_is_meant(
+    sandbox: Sandbox, store: Store, nothing: AttributeValueFilter | None
+) -> None:
+    await seeded(sandbox, 20)
+    with pytest.raises(InvalidInputError, match="everything=True"):
+        await store.attribute_values.delete_where(nothing)
+    assert len(sandbox.requests) == 0
+    report = await store.attribute_values.delete_where(nothing, everything=True)
+    assert (report.deleted, await sandbox.count()) == (20, 0)
+
+
+async def test_a_filter_that_matches_nothing_is_no_empty_filter(
+    sandbox: Sandbox, store: Store
+) -> None:
+    await seeded(sandbox, 5)
+    for everything in (False, True):
+        report = await store.attribute_values.delete_where(
+            AttributeValueFilter(customer_id_in=[]), everything=everything
+        )
+        assert report.deleted == 0
+    assert await sandbox.count() == 5
+    assert len(sandbox.requests) == 0
+
+
+@pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
+async def test_rows_that_come_meanwhile_are_deleted_too(order: Any) -> None:
+    async with Sandbox(quota=None, quirks=Quirks(order=order)) as sandbox:
+        async with make_store(sandbox) as store:
+            await seeded(sandbox, 700)
+            added = 0
+
+            async def add() -> None:
+                nonlocal added
+                while added < 3:
+                    calls = sandbox.calls["delete"]
+                    await until(lambda: sandbox.calls["delete"] > calls)  # noqa: B023
+                    await sandbox.seed((5000 + 10 * added + one, 1, "v") for one in range(10))
+                    added += 1
+
+            adding = asyncio.create_task(add())
+            await store.attribute_values.delete_where(None, everything=True)
+            await adding
+            await at_rest(store)
+        assert await sandbox.count() == 0
+
+
+async def test_rows_that_never_stop_coming_are_given_up_with_a_report() -> None:
+    number = 0
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        nonlocal number
+        if request.method == "DELETE":
+            await connection.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        number += 1
+        body = page_body([row(number, number)], total=1, per_page=250, page=1, total_pages=1)
+        await connection.say(answer(body))
+
+    async with store_on(script) as (store, _):
+        with pytest.raises(ListingDriftError) as caught:
+            await store.attribute_values.delete_where(None, everything=True)
+    assert caught.value.passes == 5
+    assert caught.value.report is not None
+    assert caught.value.report.deleted == 5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("broken", ["list", "delete"])
+async def test_an_error_of_a_later_pass_tells_what_was_deleted(
+    sandbox: Sandbox, broken: str
+) -> None:
+    ids = await seeded(sandbox, 100)
+
+    async def more(request_count: int) -> None:
+        await until(lambda: sandbox.calls["delete"] >= request_count)
+        await sandbox.seed([(9999, 1, "v")])
+
+    sandbox.faults.add(Fault("403", operation=broken, after=1 if broken == "list" else 2))  # type: ignore[arg-type]
+    async with make_store(sandbox) as store:
+        adding = asyncio.create_task(more(1))
+        with pytest.raises(PermissionDeniedError) as caught:
+            await store.attribute_values.delete_where(None, everything=True)
+        await adding
+        assert isinstance(caught.value.report, DeleteReport)
+        assert caught.value.report.deleted == len(ids)
+        await at_rest(store)
+
+
+# -- one call --
+
+
+async def test_delete_batch_is_one_call(sandbox: Sandbox, store: Store) -> None:
+    ids = await seeded(sandbox, 60)
+    await store.attribute_values.delete_batch(ids[:50])
+    assert await sandbox.count() == 10
+    assert sandbox.calls["delete"] == 1
+    for bad in ([], ids):
+        with pytest.raises(InvalidInputError, match="a call takes 1 to 50 ids"):
+            await store.attribute_values.delete_batch(bad)
+    async with make_store(sandbox, limits=Limits(delete_size=1000)) as large:
+        with pytest.raises(InvalidInputError, match="fit into a URL"):
+            await large.attribute_values.delete_batch(range(2_000_000_000, 2_000_000_500))
+    assert sandbox.calls["delete"] == 1
+
+
+async def test_reports_and_logs_hold_no_values(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "bc_attrvals")
+    await sandbox.seed([(1, 1, "a secret of the customer's")])
+    async with make_store(sandbox) as store:
+        await store.attribute_values.delete_where(None, everything=True)
+    assert caplog.records
+    assert "secret" not in caplog.text
+    assert sandbox.access_token not in caplog.text
