@@ -23,13 +23,14 @@ from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
 from bc_attrvals.cli.interrupts import Interrupted
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
+from bc_attrvals.cli.text import examples
 from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
 )
-from bc_attrvals.tables.text import examples, one_line
+from bc_attrvals.tables.text import one_line
 
 __all__ = ["cli"]
 

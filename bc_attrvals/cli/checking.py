@@ -78,7 +78,6 @@ def check(
 def check_values(
     source: InputFile,
     shape: Layout,
-    encoding: str,
     settings: Settings,
     *,
     skip_invalid: bool = False,
@@ -86,7 +85,7 @@ def check_values(
 ) -> Checked:
     """Read the values of a file to its end, as `check` does; `empty_cells` gets the empty ones."""
     if empty_cells is None:
-        entries = read_values(source, shape, encoding)
+        entries = read_values(source, shape)
     else:
-        entries = empty_cells.watch(read_cells(source, shape, encoding))
+        entries = empty_cells.watch(read_cells(source, shape))
     return check(entries, source.name, settings, skip_invalid=skip_invalid)

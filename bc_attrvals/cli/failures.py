@@ -7,10 +7,10 @@ from typing import Final
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.tables.files import OutputFile
-from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout, file_format
-from bc_attrvals.tables.rows import BadRow
+from bc_attrvals.tables.layout import CSV, ENCODING, FIELDS, PARQUET, Layout, file_format
+from bc_attrvals.tables.rows import BadRow, Written
 from bc_attrvals.tables.text import one_line
-from bc_attrvals.tables.writing import Cell, row_writer
+from bc_attrvals.tables.writing import row_writer
 
 __all__ = ["FailureWriter", "open_failures"]
 
@@ -18,7 +18,7 @@ _REASON: Final = "reason"
 
 
 def open_failures(
-    name: str | None, encoding: str, layout: Layout, stack: ExitStack
+    name: str | None, layout: Layout, stack: ExitStack
 ) -> tuple[OutputFile | None, FailureWriter | None]:
     """Begin the `--failures` file, if any: of the input's encoding, so that the options fit both.
 
@@ -28,7 +28,8 @@ def open_failures(
     if name is None:
         return None, None
     form = file_format(name, None, layout.format)
-    file = stack.enter_context(OutputFile(name, "utf-8" if encoding == "utf-8-sig" else encoding))
+    encoding = "utf-8" if layout.encoding == ENCODING else layout.encoding
+    file = stack.enter_context(OutputFile(name, encoding))
     return file, FailureWriter(file, form, layout)
 
 
@@ -54,7 +55,9 @@ class FailureWriter:
             ids, self._places = self._columns[:2], None
         while reason in self._columns:
             reason += "_"
-        self._rows = row_writer(file, format, (*self._columns, reason), ids=ids)
+        self._rows = row_writer(
+            file, format, (*self._columns, reason), ids=ids, delimiter=layout.delimiter
+        )
 
     def item(self, item: AttributeValueUpsert, reason: str) -> None:
         """Write a value that was not stored."""
@@ -62,7 +65,7 @@ class FailureWriter:
 
     def bad_row(self, row: BadRow) -> None:
         """Write what is there of a row that was skipped."""
-        cells: list[Cell] = [row.cells.get(field) for field in FIELDS]
+        cells: list[Written] = [row.cells.get(field) for field in FIELDS]
         customer, attribute, value = cells
         if self._format != CSV:
             customer, attribute = _number(customer), _number(attribute)
@@ -73,9 +76,9 @@ class FailureWriter:
             value = value if isinstance(value, str) else None
         self._write((customer, attribute, value), str(row))
 
-    def _write(self, cells: tuple[Cell, Cell, Cell], reason: str) -> None:
+    def _write(self, cells: tuple[Written, Written, Written], reason: str) -> None:
         self.count += 1
-        row: list[Cell]
+        row: list[Written]
         if self._places is None:
             row = list(cells)
         else:
@@ -87,7 +90,7 @@ class FailureWriter:
         self._rows.write([(*row, reason)])
 
 
-def _number(cell: Cell) -> Cell:
+def _number(cell: Written) -> Written:
     if isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
         return int(cell)
     return cell

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
@@ -153,8 +151,8 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
     _check_place("source", path.is_file, f"{path} is no file")
     try:
         file_format(table["source"], table.get("format"))
-    except click.ClickException as error:
-        raise _Bad("format", error.format_message()) from None
+    except FileError as error:
+        raise _Bad("format", str(error)) from None
     journal = None if "journal" not in table else folder / table["journal"]
     if journal is not None:
         parent = journal.parent

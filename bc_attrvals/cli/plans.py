@@ -8,8 +8,9 @@ from typing import Final
 import click
 
 from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import duration
 from bc_attrvals.core.sync_plan import Reading, SyncPlan
-from bc_attrvals.tables.text import counted, duration
+from bc_attrvals.tables.text import counted
 
 __all__ = ["show_plan"]
 

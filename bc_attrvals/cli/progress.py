@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import duration
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
 from bc_attrvals.store import StoreView
-from bc_attrvals.tables.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

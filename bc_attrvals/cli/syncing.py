@@ -22,6 +22,7 @@ from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.plans import show_plan
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import rate, table
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.sync_plan import SyncPlan
@@ -32,7 +33,7 @@ from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.rows import BadRow, Entry
-from bc_attrvals.tables.text import counted, one_line, rate, table
+from bc_attrvals.tables.text import counted, one_line
 
 __all__ = ["FileSync"]
 

@@ -263,24 +263,22 @@ def _task() -> asyncio.Task[Any] | None:
 
 def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
-    # The readers came with the command line.
-    import click
-
-    from bc_attrvals.tables.files import open_input
+    from bc_attrvals.tables.files import FileError, open_input
     from bc_attrvals.tables.layout import FIELDS, Layout, file_format
     from bc_attrvals.tables.reading import BadRow, read_values
 
     try:
         layout = Layout(
             format=file_format(source.path, source.format),
+            encoding=source.encoding,
             columns={field: source.columns.get(field, field) for field in FIELDS},
             customer_column=source.customer_column,
             attributes=source.attributes,
         )
         with open_input(source.path) as opened:
-            for entry in read_values(opened, layout, source.encoding):
+            for entry in read_values(opened, layout):
                 if isinstance(entry, BadRow):
                     raise InvalidInputError(f"{source.path}: {entry}", field="source")
                 yield entry
-    except click.ClickException as error:
-        raise InvalidInputError(error.format_message(), field="source") from None
+    except FileError as error:
+        raise InvalidInputError(str(error), field="source") from None

@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, Protocol, Self, cast
 
-import click
-
+from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.text import one_line
 
 __all__ = ["FileError", "InputFile", "OutputFile", "discard_unfinished", "open_input"]
@@ -25,10 +24,8 @@ STANDARD: Final = "-"
 _unfinished: set[str] = set()
 
 
-class FileError(click.ClickException):
-    """A file that can't be used as asked; one line, exit status 2."""
-
-    exit_code = 2
+class FileError(InvalidInputError):
+    """A file that can't be used as asked. The message is one line that names the file."""
 
 
 def _os_error(name: str, error: OSError | ValueError) -> FileError:

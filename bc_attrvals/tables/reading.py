@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Final, cast
 
 from bc_attrvals.core.models import check_id
-from bc_attrvals.tables.csv_rows import csv_rows
+from bc_attrvals.tables.csv_format import csv_rows
 from bc_attrvals.tables.files import InputFile
-from bc_attrvals.tables.json_rows import json_rows
+from bc_attrvals.tables.json_lines import json_rows
 from bc_attrvals.tables.layout import CSV, PARQUET, Layout
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.parquet_rows import MAGIC, UNIT, parquet_rows
+from bc_attrvals.tables.parquet import MAGIC, UNIT, parquet_rows
 from bc_attrvals.tables.rows import (
     Absent,
     BadRow,
@@ -34,7 +34,7 @@ __all__ = ["Absent", "BadRow", "Cell", "Entry", "parse_id", "read_cells", "read_
 _IDS_ENCODING: Final = "utf-8-sig"
 
 
-def read_values(source: InputFile, layout: Layout, encoding: str) -> Iterator[Entry]:
+def read_values(source: InputFile, layout: Layout) -> Iterator[Entry]:
     """Yield the values of a file in order, those that can't be sent as `BadRow`.
 
     Empty cells of the wide form are missing values; in long form they are empty strings.
@@ -42,28 +42,28 @@ def read_values(source: InputFile, layout: Layout, encoding: str) -> Iterator[En
     doubled or of wrong types, quotes out of place, a line without end, damage, nothing at all; and
     where Parquet's extra is not installed. `encoding` is that of text formats.
     """
-    return cast(Iterator[Entry], _cells(source, layout, encoding, absent=False))
+    return cast(Iterator[Entry], _cells(source, layout, absent=False))
 
 
-def read_cells(source: InputFile, layout: Layout, encoding: str) -> Iterator[Cell]:
+def read_cells(source: InputFile, layout: Layout) -> Iterator[Cell]:
     """Yield what `read_values` does, and the empty cells of the wide form as `Absent`.
 
     A field that an object of JSON Lines does not have is no empty cell.
     """
-    return _cells(source, layout, encoding, absent=True)
+    return _cells(source, layout, absent=True)
 
 
-def _cells(source: InputFile, layout: Layout, encoding: str, *, absent: bool) -> Iterator[Cell]:
+def _cells(source: InputFile, layout: Layout, *, absent: bool) -> Iterator[Cell]:
     rows: Iterator[Row]
     rules = Rules()
     if layout.format == CSV:
-        rows = csv_rows(source, encoding, layout.needed)
+        rows = csv_rows(source, layout)
     elif layout.format == PARQUET:
         rules = Rules(unit=UNIT)
         rows = parquet_rows(source, layout)
     else:
         rules = Rules(text_ids=False)
-        rows = json_rows(source, encoding, layout.needed)
+        rows = json_rows(source, layout.encoding, layout.needed)
     if layout.wide:
         return wide_entries(rows, layout, rules, absent=absent)
     return long_entries(rows, layout, rules)
@@ -82,7 +82,7 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
         lines = Lines(source, _IDS_ENCODING)
         rows = ((lines.number, (text.strip("\r\n"),)) for text in lines if text.strip())
     else:
-        rows = csv_rows(source, _IDS_ENCODING, ["id"])
+        rows = csv_rows(source, Layout(customer_column="id"))
     for line, cells in rows:
         if isinstance(cells, BadRow):
             yield cells

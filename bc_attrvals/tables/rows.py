@@ -7,6 +7,7 @@ together. Cells are checked here alone, so that all formats refuse the same thin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final, TypeAlias
 
 import attrs
@@ -24,6 +25,7 @@ __all__ = [
     "Entry",
     "Row",
     "Rules",
+    "Written",
     "long_entries",
     "parse_id",
     "wide_entries",
@@ -63,6 +65,8 @@ Entry: TypeAlias = AttributeValueUpsert | BadRow
 Cell: TypeAlias = Entry | Absent
 #: (line, cells in the order of `Layout.needed`, or what spoils the row).
 Row: TypeAlias = tuple[int, Sequence[object] | BadRow]
+#: A cell to be written; None is an empty cell, or a field left out.
+Written: TypeAlias = int | float | str | datetime | None
 
 
 class _Missing:

@@ -5,24 +5,22 @@ The last step of `export`, and of `--failures`.
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import IO, Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import OutputFile
+from bc_attrvals.tables.json_lines import JSONRows
 from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
-from bc_attrvals.tables.parquet_writing import ParquetRows
+from bc_attrvals.tables.parquet import ParquetRows
+from bc_attrvals.tables.rows import Written
 
 __all__ = [
     "ALL_COLUMNS",
     "IDS",
     "MOMENTS",
-    "Cell",
     "RowWriter",
     "WideTable",
     "long_rows",
@@ -34,18 +32,11 @@ ALL_COLUMNS: Final = (*FIELDS, "id", *MOMENTS)
 #: Columns of the long form that hold integers.
 IDS: Final = ("customer_id", "attribute_id", "id")
 
-#: None is an empty cell, or a field left out.
-Cell: TypeAlias = int | float | str | datetime | None
-
-# What makes a spreadsheet run a cell (OWASP, "CSV Injection"), with the full-width forms.
-_FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
-_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-
 
 class RowWriter(Protocol):
     """Writes rows under fixed columns. Blocks."""
 
-    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
+    def write(self, rows: Iterable[Sequence[Written]]) -> None:
         """Write rows; each has a cell a column."""
 
 
@@ -56,6 +47,7 @@ def row_writer(
     *,
     ids: Sequence[str],
     moments: Sequence[str] = (),
+    delimiter: str | None = None,
     spreadsheet_safe: bool = False,
 ) -> RowWriter:
     """Return the writer of a format, with its header written.
@@ -67,58 +59,15 @@ def row_writer(
     if format == PARQUET:
         return ParquetRows(file, columns, ids=ids, moments=moments)
     if format == CSV:
-        return CSVRows(file.text, columns, spreadsheet_safe=spreadsheet_safe)
+        return CSVRows(
+            file.text, columns, delimiter=delimiter or ",", spreadsheet_safe=spreadsheet_safe
+        )
     return JSONRows(file.text, columns)
 
 
-class CSVRows:
-    """Rows of CSV below a header."""
-
-    def __init__(
-        self, text: IO[str], columns: Sequence[str], *, spreadsheet_safe: bool = False
-    ) -> None:
-        self._writer = csv.writer(text)
-        self._safe = spreadsheet_safe
-        self.write([columns])
-
-    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
-        """Write rows; None is an empty cell."""
-        if self._safe:
-            rows = ([_harmless(cell) for cell in row] for row in rows)
-        self._writer.writerows([_plain(cell) for cell in row] for row in rows)
-
-
-def _harmless(cell: Cell) -> Cell:
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-        return "'" + cell
-    return cell
-
-
-class JSONRows:
-    """Rows of JSON Lines."""
-
-    def __init__(self, text: IO[str], columns: Sequence[str]) -> None:
-        self._text = text
-        self._columns = tuple(columns)
-
-    def write(self, rows: Iterable[Sequence[Cell]]) -> None:
-        """Write rows; None is a field left out."""
-        for row in rows:
-            fields = {
-                name: _plain(cell)
-                for name, cell in zip(self._columns, row, strict=True)
-                if cell is not None
-            }
-            self._text.write(json.dumps(fields, ensure_ascii=False) + "\n")
-
-
-def _plain(cell: Cell) -> int | float | str | None:
-    if isinstance(cell, datetime):
-        return cell.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-    return cell
-
-
-def long_rows(values: Iterable[AttributeValue], *, all_columns: bool) -> Iterator[Sequence[Cell]]:
+def long_rows(
+    values: Iterable[AttributeValue], *, all_columns: bool
+) -> Iterator[Sequence[Written]]:
     """Yield the rows of the long form."""
     for value in values:
         row = (value.customer_id, value.attribute_id, value.attribute_value)
@@ -160,7 +109,7 @@ class WideTable:
             ),
         )
 
-    def rows(self) -> Iterator[Sequence[Cell]]:
+    def rows(self) -> Iterator[Sequence[Written]]:
         """Yield one row a customer, by ascending id: the id and a cell an attribute."""
         cells: list[str | None] = []
         present: int | None = None

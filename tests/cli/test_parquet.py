@@ -119,7 +119,7 @@ def test_ids_of_any_integer_and_values_of_any_string(ids, values) -> None:
     for _ in range(2):
         found = [
             (one.customer_id, one.attribute_id, one.value)
-            for one in read_values(source, Layout(format="parquet"), "utf-8")
+            for one in read_values(source, Layout(format="parquet"))
         ]
         assert found == [(1, 3, "a"), (2, 3, "")]
 
@@ -137,7 +137,7 @@ def test_rows_are_counted_over_batches_and_names_may_hold_dots() -> None:
     file = io.BytesIO()
     parquet.write_table(table, file, row_group_size=7_000)
     layout = Layout(format="parquet", customer_column="a.b", attributes={"a": 1, "c": 2, "n": 3})
-    entries = list(read_values(InputFile("memory", file), layout, "utf-8"))
+    entries = list(read_values(InputFile("memory", file), layout))
     assert len(entries) == 2 * count
     assert str(entries[-1]).startswith("row 20,000, column c: value has 256")
     assert [one.customer_id for one in entries[0:-1:2]] == list(range(1, count + 1))

@@ -8,7 +8,7 @@ from bc_attrvals import QuotaSnapshot, Store
 from bc_attrvals.cli import progress as progress_module
 from bc_attrvals.cli.progress import Progress, seconds_to_go
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.tables.text import duration, table
+from bc_attrvals.cli.text import duration, table
 
 UNKNOWN = QuotaSnapshot()
 

@@ -118,7 +118,9 @@ def test_delimiter_byte_order_mark_encoding_and_names(served, tmp_path, delimite
 
 
 def test_values_go_out_as_they_stand_and_empty_ones_are_empty(served) -> None:
-    result = served.run("upsert", "-", input=HEAD + '1,1, 007.50 \n1,2,\n1,3,"a\r\nb"\n1,4,=1+1\n')
+    result = served.run(
+        "upsert", "-", input=HEAD + '1,1," 007.50 "\n1,2,\n1,3,"a\r\nb"\n1,4,=1+1\n'
+    )
     assert result.exit_code == 0
     assert served.values() == {(1, 1): " 007.50 ", (1, 2): "", (1, 3): "a\r\nb", (1, 4): "=1+1"}
 
@@ -209,4 +211,4 @@ def test_what_is_written_is_read_again(items, format) -> None:
     writer.write((item.customer_id, item.attribute_id, item.value) for item in items)
     source = InputFile("memory", io.BytesIO(text.getvalue().encode()))
     if items:
-        assert list(read_values(source, Layout(format=format), "utf-8-sig")) == items
+        assert list(read_values(source, Layout(format=format))) == items

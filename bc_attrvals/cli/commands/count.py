@@ -7,8 +7,8 @@ import click
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.tables.text import examples
 
 __all__ = ["count"]
 

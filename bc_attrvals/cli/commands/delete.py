@@ -19,6 +19,7 @@ from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.core.requests import Operation
@@ -27,7 +28,7 @@ from bc_attrvals.events import Event, RequestAnswered
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, InputFile, open_input
 from bc_attrvals.tables.reading import BadRow, read_ids
-from bc_attrvals.tables.text import counted, examples, one_line
+from bc_attrvals.tables.text import counted, one_line
 
 __all__ = ["delete"]
 

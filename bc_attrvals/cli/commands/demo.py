@@ -13,18 +13,18 @@ import click
 
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.commands.sandbox import quota_option
+from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
+from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import open_input
-from bc_attrvals.tables.layout import file_format, input_options, layout
 from bc_attrvals.tables.reading import read_values
-from bc_attrvals.tables.text import examples, rate
 
 __all__ = ["demo"]
 
@@ -67,12 +67,7 @@ def demo(
     quota: int | None,
     window_s: float,
     file: str | None,
-    format: str | None,
-    wide: bool,
-    customer_column: str | None,
-    attribute: Sequence[str],
-    column: Sequence[str],
-    encoding: str,
+    options: FileOptions,
 ) -> None:
     """Store, read back, update and delete values in an emulated store, and compare each of them.
 
@@ -84,16 +79,10 @@ def demo(
         if file is None:
             items = list(sample_values(count))
         else:
-            shape = layout(
-                file_format(file, format),
-                wide=wide,
-                customer_column=customer_column,
-                attribute=attribute,
-                column=column,
-            )
+            shape = options.layout(file)
             source = stack.enter_context(open_input(file))
-            check(read_values(source, shape, encoding), source.name, settings)
-            entries = read_values(source, shape, encoding)
+            check(read_values(source, shape), source.name, settings)
+            entries = read_values(source, shape)
             items = [one for one in entries if isinstance(one, AttributeValueUpsert)]
         if not items:
             raise click.UsageError("there are no values to store")

@@ -11,25 +11,18 @@ import anyio.to_thread
 import attrs
 import click
 
+from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, OutputFile
-from bc_attrvals.tables.layout import (
-    CSV,
-    FIELDS,
-    PARQUET,
-    Layout,
-    file_format,
-    format_option,
-    layout,
-    wide_options,
-)
-from bc_attrvals.tables.text import counted, examples, rate
+from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
+from bc_attrvals.tables.text import counted
 from bc_attrvals.tables.writing import (
     ALL_COLUMNS,
     IDS,
@@ -60,7 +53,6 @@ __all__ = ["export"]
     metavar="FILE",
     help="Appears whole or not at all; - is standard output [default: -]",
 )
-@format_option
 @click.option("--all-columns", is_flag=True, help="Long form: id and dates, too.")
 @click.option(
     "--spreadsheet-safe",
@@ -68,7 +60,7 @@ __all__ = ["export"]
     help="CSV: an apostrophe before what a spreadsheet would run. For people to open, not to be"
     " given in again.",
 )
-@wide_options
+@output_file_options
 @filter_options
 @connection_options()
 @output_options()
@@ -78,12 +70,9 @@ def export(
     filter: AttributeValueFilter,
     *,
     output: str,
-    format: str | None,
     all_columns: bool,
     spreadsheet_safe: bool,
-    wide: bool,
-    customer_column: str | None,
-    attribute: Sequence[str],
+    options: FileOptions,
 ) -> None:
     """Write the values that match, exactly as they are stored.
 
@@ -98,14 +87,9 @@ def export(
     """
     if settings.json and output == STANDARD:
         raise click.UsageError("--json and the values can't share stdout; give --output FILE")
-    if all_columns and wide:
+    if all_columns and options.wide:
         raise click.UsageError("--all-columns is for the long form")
-    shape = layout(
-        file_format(output, format),
-        wide=wide,
-        customer_column=customer_column,
-        attribute=attribute,
-    )
+    shape = options.layout(output)
     if spreadsheet_safe and shape.format != CSV:
         raise click.UsageError("--spreadsheet-safe is for CSV")
     if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
@@ -126,7 +110,7 @@ def export(
         file.commit()
     seconds = time.monotonic() - began_at
     text = f"Exported {counted(values, 'value')}"
-    if wide:
+    if shape.wide:
         text += f" of {counted(rows, 'customer')}"
     text += f" in {counted(job.calls, 'call')}, {seconds:.1f} s ({rate(values, seconds)})."
     summary = {

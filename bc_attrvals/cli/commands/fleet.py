@@ -26,8 +26,9 @@ from bc_attrvals.cli.settings import (
     shared_quota_option,
     warn,
 )
+from bc_attrvals.cli.text import examples
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
-from bc_attrvals.tables.text import counted, examples, one_line
+from bc_attrvals.tables.text import counted, one_line
 
 if TYPE_CHECKING:
     from rich.live import Live

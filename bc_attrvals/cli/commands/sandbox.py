@@ -13,9 +13,10 @@ from click.core import ParameterSource
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
+from bc_attrvals.cli.text import examples
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
-from bc_attrvals.tables.text import counted, examples
+from bc_attrvals.tables.text import counted
 
 __all__ = ["quota_option", "sandbox"]
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 
-import attrs
 import click
 
 from bc_attrvals.cli.asking import need_somebody
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import open_failures
+from bc_attrvals.cli.file_options import DELETE, FileOptions, empty_option, input_options
 from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.syncing import FileSync
+from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.tables.files import STANDARD, FileError, open_input
-from bc_attrvals.tables.layout import (
-    DELETE,
-    Layout,
-    empty_option,
-    file_format,
-    input_options,
-    layout,
-)
+from bc_attrvals.tables.layout import Layout, file_format
 from bc_attrvals.tables.reading import read_values
-from bc_attrvals.tables.text import examples
 
 __all__ = ["sync"]
 
@@ -69,12 +61,7 @@ def sync(
     scope: AttributeValueFilter | None,
     *,
     file: str,
-    format: str | None,
-    wide: bool,
-    customer_column: str | None,
-    attribute: Sequence[str],
-    column: Sequence[str],
-    encoding: str,
+    options: FileOptions,
     empty: str,
     prune: bool,
     allow_empty: bool,
@@ -96,20 +83,14 @@ def sync(
     is not written twice. The journal of a finished sync makes a rerun a no-op; give another one, or
     remove it, to begin anew.
     """
-    shape = layout(
-        file_format(file, format),
-        wide=wide,
-        customer_column=customer_column,
-        attribute=attribute,
-        column=column,
-    )
+    shape = options.layout(file)
     scope = _default_scope(scope, shape)
     emptying = empty == DELETE
     if prune:
         _check_prune(scope, skip_invalid=skip_invalid, emptying=emptying)
     elif allow_empty:
         raise click.UsageError("--allow-empty goes with --prune")
-    if emptying and not wide:
+    if emptying and not shape.wide:
         raise click.UsageError("--empty delete goes with --wide")
     if prune or emptying:
         need_somebody(yes=yes or dry_run, stdin_taken=file == STANDARD, what="deletes")
@@ -123,18 +104,18 @@ def sync(
         source = stack.enter_context(open_input(file))
         cells = stack.enter_context(EmptyCells()) if emptying else None
         checked = check_values(
-            source, shape, encoding, settings, skip_invalid=skip_invalid, empty_cells=cells
+            source, shape, settings, skip_invalid=skip_invalid, empty_cells=cells
         )
         if prune and not checked.good and not allow_empty:
             message = f"{source.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
         # A row of the wide form would have other cells empty, too.
-        form = attrs.evolve(Layout(), format=shape.format) if emptying else shape
-        output, writer = open_failures(failures, encoding, form, stack)
+        form = shape.in_long_form() if emptying else shape
+        output, writer = open_failures(failures, form, stack)
         job = FileSync(
             settings,
             store,
-            read_values(source, shape, encoding),
+            read_values(source, shape),
             total=checked.good,
             scope=scope,
             prune=prune,

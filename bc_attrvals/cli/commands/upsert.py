@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 
-import attrs
 import click
 
 from bc_attrvals.cli.asking import confirm, need_somebody
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells, told_of_empty_cells
 from bc_attrvals.cli.failures import open_failures
+from bc_attrvals.cli.file_options import DELETE, FileOptions, empty_option, input_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sending import Sender, Totals
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples, rate, table
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.scheduling.scheduler import Statistics
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
-from bc_attrvals.tables.layout import (
-    DELETE,
-    Layout,
-    empty_option,
-    file_format,
-    input_options,
-    layout,
-)
+from bc_attrvals.tables.layout import file_format
 from bc_attrvals.tables.reading import read_values
-from bc_attrvals.tables.text import counted, examples, one_line, rate, table
+from bc_attrvals.tables.text import counted, one_line
 
 __all__ = ["upsert"]
 
@@ -67,12 +60,7 @@ def upsert(
     settings: Settings,
     *,
     file: str,
-    format: str | None,
-    wide: bool,
-    customer_column: str | None,
-    attribute: Sequence[str],
-    column: Sequence[str],
-    encoding: str,
+    options: FileOptions,
     empty: str,
     yes: bool,
     failures: str | None,
@@ -81,8 +69,8 @@ def upsert(
     """Store the values of FILE (- is standard input); create them or replace what is there.
 
     The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
-    customer's values. Other columns are ignored. CSV may be delimited by comma, semicolon, tab, bar
-    or whatever the header shows. Values go out as the strings that stand in the file.
+    customer's values. Other columns are ignored. CSV is delimited by comma, semicolon, tab or bar,
+    as its header shows, or by --delimiter. Values go out as the strings that stand in the file.
 
     In wide form empty cells are left alone; with --empty delete they are values that shall not
     exist: after all values are sent, those that are stored nevertheless are looked up and deleted.
@@ -93,18 +81,12 @@ def upsert(
     again, or give it the --failures file with the same options. After --empty delete that file is
     in long form.
     """
-    shape = layout(
-        file_format(file, format),
-        wide=wide,
-        customer_column=customer_column,
-        attribute=attribute,
-        column=column,
-    )
+    shape = options.layout(file)
     if failures == STANDARD and settings.json:
         raise click.UsageError("--json and the failures can't share stdout")
     emptying = empty == DELETE
     if emptying:
-        if not wide:
+        if not shape.wide:
             raise click.UsageError("--empty delete goes with --wide")
         need_somebody(yes=yes, stdin_taken=file == STANDARD, what="deletes")
     if failures is not None:
@@ -115,16 +97,16 @@ def upsert(
         source = stack.enter_context(open_input(file))
         cells = stack.enter_context(EmptyCells()) if emptying else None
         checked = check_values(
-            source, shape, encoding, settings, skip_invalid=skip_invalid, empty_cells=cells
+            source, shape, settings, skip_invalid=skip_invalid, empty_cells=cells
         )
         if not yes:
             _ask(cells)
         # A row of the wide form would have other cells empty, too.
-        form = attrs.evolve(Layout(), format=shape.format) if emptying else shape
-        output, writer = open_failures(failures, encoding, form, stack)
+        form = shape.in_long_form() if emptying else shape
+        output, writer = open_failures(failures, form, stack)
 
         async def send(stopper: Stopper) -> tuple[Totals, Statistics, int | None]:
-            sender = Sender(read_values(source, shape, encoding), writer)
+            sender = Sender(read_values(source, shape), writer)
             async with store:
                 with Progress(settings, store, "Storing", checked.good) as progress:
                     totals = await sender.run(store, stopper, progress)

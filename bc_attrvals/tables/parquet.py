@@ -1,28 +1,32 @@
-"""Reads Parquet by batches of rows, the needed columns alone; under `rows`. Rows count from 1.
+"""Reads and writes Parquet in batches of rows; under `rows`. Rows count from 1.
 
-What the schema shows to be of a wrong type is refused before a row is read.
+pyarrow is optional, and imported when a Parquet file is read or written. A column of a wrong type
+is refused before a row is read.
 """
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import ModuleType
-from typing import Any, Final
+from typing import IO, Any, Final
 
-from bc_attrvals.tables.arrow import Unclosed, pyarrow
-from bc_attrvals.tables.files import FileError, InputFile
+from bc_attrvals.tables.files import FileError, InputFile, OutputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.rows import Row
 from bc_attrvals.tables.text import cut, one_line
 
-__all__ = ["MAGIC", "UNIT", "parquet_rows"]
+__all__ = ["MAGIC", "UNIT", "ParquetRows", "parquet_rows"]
 
 #: What a place in a Parquet file is counted in.
 UNIT: Final = "row"
 
 #: What such a file begins and ends with.
 MAGIC: Final = b"PAR1"
+#: Rows held in memory before they are written as a row group.
+_GROUP_ROWS: Final = 50_000
 _BATCH_ROWS: Final = 8_192
 #: Column chunks are read by so much, whatever a row group's size.
 _BUFFER_BYTES: Final = 1 << 20
@@ -148,3 +152,124 @@ def _cell(scalar: Any) -> object:  # noqa: ANN401 - untyped
         return scalar.as_py()
     except UnicodeDecodeError as error:
         return bytes(error.object)
+
+
+class ParquetRows:
+    """Rows of a Parquet file: `ids` as int64, `moments` as UTC timestamps, all else strings.
+
+    Blocks. Raises `FileError` without pyarrow.
+    """
+
+    def __init__(
+        self,
+        file: OutputFile,
+        columns: Sequence[str],
+        *,
+        ids: Sequence[str],
+        moments: Sequence[str] = (),
+    ) -> None:
+        self._arrow, parquet = pyarrow(file.name)
+        arrow = self._arrow
+        types = {name: arrow.timestamp("us", tz="UTC") for name in moments}
+        types |= {name: arrow.int64() for name in ids}
+        fields = [(name, types.get(name, arrow.string())) for name in columns]
+        self._schema = arrow.schema(fields)
+        self._sink = Unclosed(file.binary)
+        self._writer: Any = parquet.ParquetWriter(self._sink, self._schema)
+        self._rows: list[Sequence[object]] = []
+        file.attach(self)
+
+    def write(self, rows: Iterable[Sequence[object]]) -> None:
+        """Write rows; None is null."""
+        self._rows.extend(rows)
+        if len(self._rows) >= _GROUP_ROWS:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is left, and the footer."""
+        self._flush()
+        self._writer.close()
+        self._sink.drop()
+
+    def drop(self) -> None:
+        """Write nothing any more."""
+        self._sink.drop()
+        # It may be broken already: that is why it is dropped.
+        with suppress(self._arrow.ArrowException, OSError, ValueError):
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        columns = [
+            self._arrow.array(cells, type=field.type)
+            for cells, field in zip(zip(*self._rows, strict=True), self._schema, strict=True)
+        ]
+        self._rows = []
+        self._writer.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
+
+
+def pyarrow(name: str) -> tuple[ModuleType, ModuleType]:
+    """Return `pyarrow` and `pyarrow.parquet`; raise `FileError` for file `name` without them."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = "Parquet needs pyarrow" if missing else f"pyarrow can't be loaded ({error})"
+        message = f"{name}: {reason}; install it: pip install 'bc_attrvals[parquet]'"
+        raise FileError(message) from None
+    return pa, parquet
+
+
+class Unclosed(io.RawIOBase):
+    """A binary file as pyarrow sees it, which closes what it is done with; ours stays open.
+
+    After `drop` nothing is written any more: a writer that is thrown away still writes its footer.
+    """
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        super().__init__()
+        self._handle = handle
+        self._dropped = False
+
+    def drop(self) -> None:
+        """Let further writes go nowhere."""
+        self._dropped = True
+
+    def readable(self) -> bool:
+        """Whether this side can be read."""
+        return self._handle.readable()
+
+    def writable(self) -> bool:
+        """Whether this side can be written."""
+        return self._handle.writable()
+
+    def seekable(self) -> bool:
+        """Whether places can be gone to: where it is read."""
+        return self._handle.readable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place; return it."""
+        return self._handle.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._handle.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes, all by default."""
+        return self._handle.read(size)
+
+    def write(self, data: object, /) -> int:
+        """Write all of a buffer; return its size."""
+        block = bytes(data)  # type: ignore[call-overload]
+        if not self._dropped:
+            self._handle.write(block)
+        return len(block)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        # Called when this object is thrown away, too, which may be later than the file is closed.
+        if not (self._dropped or self._handle.closed):
+            self._handle.flush()

@@ -1,17 +1,18 @@
-"""Reads JSON Lines a row at a time, and says where one is bad; under `rows`."""
+"""Reads and writes JSON Lines: one JSON object a line. Between `lines` and `rows`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import IO, Final
 
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.rows import MISSING, BadRow, Row
-from bc_attrvals.tables.text import cut
+from bc_attrvals.tables.rows import MISSING, BadRow, Row, Written
+from bc_attrvals.tables.text import cut, moment
 
-__all__ = ["json_rows"]
+__all__ = ["JSONRows", "json_rows"]
 
 #: So many lines from the start that are no objects: this is another kind of file.
 _MOST_FIRST_BAD: Final = 20
@@ -69,3 +70,21 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         message = f"field {cut(doubled)} doubled"
         raise ValueError(message)
     return row
+
+
+class JSONRows:
+    """Rows of JSON Lines."""
+
+    def __init__(self, text: IO[str], columns: Sequence[str]) -> None:
+        self._text = text
+        self._columns = tuple(columns)
+
+    def write(self, rows: Iterable[Sequence[Written]]) -> None:
+        """Write rows; None is a field left out."""
+        for row in rows:
+            fields = {
+                name: moment(cell) if isinstance(cell, datetime) else cell
+                for name, cell in zip(self._columns, row, strict=True)
+                if cell is not None
+            }
+            self._text.write(json.dumps(fields, ensure_ascii=False) + "\n")
