@@ -8,11 +8,11 @@ open in the running loop, and besides the errors it names any of `APIError`, `Tr
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
@@ -31,7 +31,6 @@ from bc_attrvals.core.outcomes import (
     UpsertReport,
     attach_report,
 )
-from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import (
@@ -40,11 +39,9 @@ from bc_attrvals.errors import (
     ListingDriftError,
     StoreStateError,
 )
-from bc_attrvals.events import EventBus
 from bc_attrvals.reading.exactly_once import exact_rows
-from bc_attrvals.reading.pager import DEFAULT_PAGE_SIZE, Lister
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.reading.pager import pages
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
@@ -68,33 +65,13 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues:
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = (
-        "_builder",
-        "_ensure_open",
-        "_events",
-        "_lister",
-        "_options",
-        "_registry",
-        "_scheduler",
-    )
+    __slots__ = ("_calls", "_ensure_open", "_registry")
 
     def __init__(
-        self,
-        *,
-        scheduler: Scheduler,
-        builder: RequestBuilder,
-        lister: Lister,
-        registry: KeyRegistry,
-        options: Options,
-        events: EventBus,
-        ensure_open: Callable[[], None],
+        self, calls: Calls, *, registry: KeyRegistry, ensure_open: Callable[[], None]
     ) -> None:
-        self._scheduler = scheduler
-        self._builder = builder
-        self._lister = lister
+        self._calls = calls
         self._registry = registry
-        self._options = options
-        self._events = events
         self._ensure_open = ensure_open
 
     def __repr__(self) -> str:
@@ -119,13 +96,13 @@ class AttributeValues:
         self._ensure_open()
         _check_range("page", page, 1, None)
         _check_range("limit", limit, 1, MAX_PAGE_SIZE)
-        queries = self._builder.listing_queries(filter)
+        queries = self._calls.queries(filter)
         if not queries:
             return Page([], Pagination(0, limit, 1, 0, 0))
         if len(queries) > 1:
             message = f"the id lists need {len(queries)} URLs; use pages() or stream()"
             raise InvalidInputError(message, field="filter")
-        return await self._lister.page(queries[0], page, limit, self._options, Priority.INTERACTIVE)
+        return await self._calls.page(queries[0], page, limit)
 
     async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
         """Return the value a customer has for an attribute, or None, in one call."""
@@ -143,8 +120,8 @@ class AttributeValues:
         """Return how many values match, in one call for each URL the filter needs."""
         self._ensure_open()
         total = 0
-        for query in self._builder.listing_queries(filter):
-            page = await self._lister.page(query, 1, 1, self._options, Priority.INTERACTIVE)
+        for query in self._calls.queries(filter):
+            page = await self._calls.page(query, 1, 1)
             total += page.pagination.total
         return total
 
@@ -164,8 +141,8 @@ class AttributeValues:
         self._ensure_open()
         if read_ahead is not None:
             _check_range("read_ahead", read_ahead, 0, None)
-        async with aclosing(self._lister.pages(filter, self._options, Job(), read_ahead)) as pages:
-            async for page in pages:
+        async with aclosing(pages(self._calls.for_job(), filter, read_ahead)) as listing:
+            async for page in listing:
                 yield page
 
     async def stream(
@@ -183,14 +160,13 @@ class AttributeValues:
         if exactly_once:
             self._ensure_open()
             check_filter(filter)
-            parts = exact_rows(self._lister, filter, self._options, Job())
-            async with aclosing(parts):
+            async with aclosing(exact_rows(self._calls.for_job(), filter)) as parts:
                 async for rows in parts:
                     for value in rows:
                         yield value
             return
-        async with aclosing(self.pages(filter)) as pages:
-            async for page in pages:
+        async with aclosing(self.pages(filter)) as listing:
+            async for page in listing:
                 for value in page.data:
                     yield value
 
@@ -213,7 +189,7 @@ class AttributeValues:
             if not isinstance(item, AttributeValueUpsert):
                 message = f"expected AttributeValueUpsert, got {type(item).__name__}"
                 raise InvalidInputError(message, field="items", place=f"items[{index}]")
-        return await self._write(self._builder.upsert(items), decode_rows)
+        return await self._calls.shielded(partial(self._calls.put, items, decode_rows))
 
     async def delete_batch(self, ids: Iterable[int]) -> None:
         """Delete rows by id in one DELETE; ids that do not exist are no error.
@@ -224,12 +200,12 @@ class AttributeValues:
         self._ensure_open()
         ids = _listed("ids", ids)
         check_ids(ids)
-        requests = list(self._builder.deletes(ids, self._scheduler.limits.delete_size))
+        most = self._calls.limits.delete_size
+        requests = list(self._calls.delete_parts(ids, most))
         if len(requests) != 1:
-            most = self._scheduler.limits.delete_size
             message = f"a call takes 1 to {most} ids that fit into a URL, not {len(ids)}"
             raise InvalidInputError(message, field="ids")
-        await self._write(requests[0][0], lambda _: None)
+        await self._calls.shielded(partial(self._calls.delete, requests[0][0]))
 
     async def upsert(
         self,
@@ -297,7 +273,7 @@ class AttributeValues:
         DELETE without ids in silence, and for an entry that is no id.
         """
         self._ensure_open()
-        job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
+        job = DeleteJob(self._calls.for_job())
         report = await job.run(ids)
         if not report.calls:
             raise InvalidInputError("ids must name at least one row", field="ids")
@@ -320,7 +296,7 @@ class AttributeValues:
         if (filter is None or filter.is_empty) and not everything:
             message = "an empty filter matches every value; say everything=True if you mean it"
             raise InvalidInputError(message, field="filter")
-        job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
+        job = DeleteJob(self._calls.for_job())
         try:
             for _ in range(_MOST_DELETE_PASSES):
                 # Listed to the end first: deleting underneath would move rows across page borders.
@@ -419,19 +395,13 @@ class AttributeValues:
 
         self._ensure_open()
         return SyncJob(
-            scheduler=self._scheduler,
-            builder=self._builder,
+            self._calls,
             registry=self._registry,
-            options=self._options,
-            lister=self._lister,
             is_open=self._is_open,
-            # What a journal is bound to: the path names the store, and holds no secret.
-            store=self._builder.page("", 1, 1).resource,
             scope=scope,
             prune=prune,
             allow_empty=allow_empty,
             max_failures=max_failures,
-            events=self._events,
         )
 
     def _is_open(self) -> bool:
@@ -443,27 +413,7 @@ class AttributeValues:
 
     def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
         self._ensure_open()
-        return UpsertJob(
-            items,
-            scheduler=self._scheduler,
-            builder=self._builder,
-            registry=self._registry,
-            options=self._options,
-            lister=self._lister,
-            outcomes=outcomes,
-        )
-
-    async def _write(self, request: Request, decode: Callable[[bytes], T]) -> T:
-        """Send a write in a task of its own, so that a cancelled caller leaves it its slot."""
-        call = Call()
-        task = self._scheduler.start(
-            self._scheduler.send(request, decode, self._options, Priority.INTERACTIVE, call)
-        )
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            self._scheduler.abandon(task, call)
-            raise
+        return UpsertJob(items, self._calls.for_job(), registry=self._registry, outcomes=outcomes)
 
 
 def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:

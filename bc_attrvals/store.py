@@ -22,10 +22,10 @@ from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
-from bc_attrvals.reading.pager import Lister
 from bc_attrvals.scheduling.admission import Priority, Quota
+from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
-from bc_attrvals.scheduling.scheduler import Options, Scheduler, Statistics
+from bc_attrvals.scheduling.scheduler import CallOptions, Scheduler, Statistics
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
 
@@ -48,7 +48,7 @@ class _Runtime:
     session: Session
     scheduler: Scheduler
     builder: RequestBuilder
-    lister: Lister
+    sizes: LearntSizes
     registry: KeyRegistry
 
 
@@ -75,7 +75,7 @@ class _State:
             raise StoreStateError(message)
         return self.runtime
 
-    def resource(self, options: Options) -> AttributeValues:
+    def resource(self, options: CallOptions) -> AttributeValues:
         runtime = self.running()
 
         def ensure_open() -> None:
@@ -84,15 +84,14 @@ class _State:
             if asyncio.get_running_loop() is not runtime.loop:
                 raise StoreStateError("the Store is open in another event loop")
 
-        return AttributeValues(
-            scheduler=runtime.scheduler,
-            builder=runtime.builder,
-            lister=runtime.lister,
-            registry=runtime.registry,
-            options=options,
+        calls = Calls(
+            runtime.scheduler,
+            runtime.builder,
+            options,
             events=self.events,
-            ensure_open=ensure_open,
+            sizes=runtime.sizes,
         )
+        return AttributeValues(calls, registry=runtime.registry, ensure_open=ensure_open)
 
 
 class StoreView:
@@ -100,7 +99,7 @@ class StoreView:
 
     __slots__ = ("_options", "_state")
 
-    def __init__(self, state: _State, options: Options) -> None:
+    def __init__(self, state: _State, options: CallOptions) -> None:
         self._state = state
         self._options = options
 
@@ -223,7 +222,7 @@ class Store(StoreView):
         self._user_agent = _full_user_agent(user_agent)
         super().__init__(
             _State(f"{store_hash!r} at {self._base_url}", EventBus()),
-            Options(_checked_timeout(timeout), retry),
+            CallOptions(_checked_timeout(timeout), retry),
         )
 
     @classmethod
@@ -295,7 +294,7 @@ class Store(StoreView):
             session=session,
             scheduler=scheduler,
             builder=builder,
-            lister=Lister(scheduler, builder, self._state.events),
+            sizes=LearntSizes(self._limits),
             registry=KeyRegistry(),
         )
 

@@ -22,7 +22,7 @@ from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
 from bc_attrvals.transport.session import Answer
 from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone
@@ -81,14 +81,14 @@ async def _queue_us(queued: int, requests: int) -> float:
     scheduler = Scheduler(_Transport(), limits=Limits(), retry=RetryPolicy(), events=EventBus())
     await scheduler.open("hash")
     request = Request(Operation.WRITE, "PUT", "/values", b"[]")
-    options = Options()
+    options = CallOptions()
     left = requests
 
     async def send() -> None:
         nonlocal left
         while left > 0:
             left -= 1
-            await scheduler.send(request, lambda _: None, options, Priority.BULK, Call())
+            await scheduler.send(Exchange(request, options, Priority.BULK))
 
     tasks = [asyncio.create_task(send()) for _ in range(queued)]
     await asyncio.sleep(0)

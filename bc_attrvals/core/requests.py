@@ -61,6 +61,11 @@ class RequestBuilder:
         self._delete_room_bytes = MAX_DELETE_URL_BYTES - 1 - used_bytes - len("id:in=")
         self._encode = msgspec.json.Encoder().encode
 
+    @property
+    def resource(self) -> str:
+        """The path of the resource, without a query."""
+        return self._path
+
     def listing_queries(
         self, filter: AttributeValueFilter | None, spare_bytes: int = 0
     ) -> list[str]:

@@ -30,9 +30,8 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.errors import ListingDriftError, PayloadTooLargeError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, cut
-from bc_attrvals.reading.pager import Lister
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Options
+from bc_attrvals.reading.pager import note_drift
+from bc_attrvals.scheduling.calls import Calls
 
 __all__ = ["exact_rows"]
 
@@ -55,7 +54,7 @@ _RANGE_ROOM_BYTES: Final = len("&date_created:min=&date_created:max=") + 2 * 20
 
 
 async def exact_rows(
-    lister: Lister, filter: AttributeValueFilter | None, options: Options, job: Job
+    calls: Calls, filter: AttributeValueFilter | None
 ) -> AsyncGenerator[list[AttributeValue]]:
     """Yield the rows of a filter in lists, each row that exists throughout exactly once.
 
@@ -71,8 +70,8 @@ async def exact_rows(
     )
     if not base.matches_nothing:
         base = attrs.evolve(base, date_created_min=None, date_created_max=None)
-    for query in lister.queries(base, spare_bytes=_RANGE_ROOM_BYTES):
-        listing = _ExactListing(lister, query, options, job, bounds, gains_rows=gains_rows)
+    for query in calls.queries(base, spare_bytes=_RANGE_ROOM_BYTES):
+        listing = _ExactListing(calls, query, bounds, gains_rows=gains_rows)
         if base.date_created is not None:
             listing.pin(base.date_created)
         async with aclosing(listing.rows()) as parts:
@@ -85,18 +84,14 @@ class _ExactListing:
 
     def __init__(
         self,
-        lister: Lister,
+        calls: Calls,
         query: str,
-        options: Options,
-        job: Job,
         bounds: Bounds,
         *,
         gains_rows: bool,
     ) -> None:
-        self._lister = lister
+        self._calls = calls
         self._query = query
-        self._options = options
-        self._job = job
         self._bounds = bounds
         self._gains_rows = gains_rows
         self._loop = asyncio.get_running_loop()
@@ -115,7 +110,7 @@ class _ExactListing:
             first = await self._page(self._whole, 1)
         except PayloadTooLargeError:
             # Too large a `limit` is answered 413; raised again if the default is refused, too.
-            self._lister.lower_page_size()
+            self._calls.sizes.lower_page()
             first = await self._page(self._whole, 1)
         if _is_snapshot(first):
             yield first.data
@@ -166,7 +161,7 @@ class _ExactListing:
     async def _closed(self, part: CreatedRange) -> AsyncGenerator[list[AttributeValue]]:
         """Yield the rows of a range of the past, several parts of it read at once."""
         waiting = deque([part])
-        page_size = self._lister.page_size
+        page_size = self._calls.sizes.page
         while waiting:
             wave: list[CreatedRange] = []
             pages = 0
@@ -191,14 +186,14 @@ class _ExactListing:
         if count > _MOST_PAGES_HELD:
             step = count / _SAMPLE_PAGES
             numbers = [1 + int(step * index) for index in range(1, _SAMPLE_PAGES)]
-            target = self._lister.page_size * _MOST_PAGES_HELD // 2
+            target = self._calls.sizes.page * _MOST_PAGES_HELD // 2
         else:
             numbers = list(range(2, count + 1))
-            target = int(self._lister.page_size * _FILL)
+            target = int(self._calls.sizes.page * _FILL)
         pages = [first, *await self._pages(part, numbers)]
         if count <= _MOST_PAGES_HELD and not self._gains_rows and _stood_still(pages):
             return _clip(part, [row for page in pages for row in page.data]), []
-        self._lister.note_drift(count, total, pages[-1].pagination.total)
+        note_drift(self._calls, count, total, pages[-1].pagination.total)
         dates = _dates(row for page in pages for row in page.data)
         parts = cut(part, dates, total, target)
         if len(parts) == 1:
@@ -274,14 +269,7 @@ class _ExactListing:
     async def _page(self, part: CreatedRange, number: int, bounds: Bounds | None = None) -> Page:
         pinned = part.is_one_second and self._whole.is_one_second
         dates = "" if pinned else (bounds or self._bounds).query(part)
-        page = await self._lister.page(
-            self._joined(dates),
-            number,
-            self._lister.page_size,
-            self._options,
-            Priority.BULK,
-            self._job,
-        )
+        page = await self._calls.page(self._joined(dates), number, self._calls.sizes.page)
         self._observe(page.data)
         return page
 

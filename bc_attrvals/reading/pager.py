@@ -11,22 +11,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import Page
-from bc_attrvals.core.requests import Request, RequestBuilder
-from bc_attrvals.core.responses import decode_page
 from bc_attrvals.errors import PayloadTooLargeError
-from bc_attrvals.events import EventBus, ListingDriftSeen
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
-from bc_attrvals.transport.session import Answer
+from bc_attrvals.events import ListingDriftSeen
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
-__all__ = ["DEFAULT_PAGE_SIZE", "Lister"]
+__all__ = ["note_drift", "pages"]
 
-#: The `limit` the service takes when none is given, which no plan can refuse.
-DEFAULT_PAGE_SIZE: Final = 50
 #: So many pages more than can be on the wire are fetched ahead.
 _PAGES_IN_HAND: Final = 2
 #: Of so many pages in a row that bring nothing new, the promise of more is no longer believed.
@@ -35,85 +29,26 @@ _MOST_STALE_PAGES: Final = 3
 _MOST_GROWN_PAGES: Final = 10
 
 
-class Lister:
-    """Lists the values of one store."""
-
-    __slots__ = ("_builder", "_events", "_scheduler", "most_at_once", "page_size")
-
-    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, events: EventBus) -> None:
-        self._scheduler = scheduler
-        self._builder = builder
-        self._events = events
-        #: Rows asked for in a page.
-        self.page_size = scheduler.limits.page_size
-        #: Pages that can be on the wire at once.
-        self.most_at_once = scheduler.limits.reads
-
-    async def page(
-        self,
-        query: str,
-        page: int,
-        limit: int,
-        options: Options,
-        priority: Priority,
-        job: Job | None = None,
-    ) -> Page:
-        """Fetch one page (from 1) of a query."""
-        request = self._builder.page(query, page, limit)
-        return await self._scheduler.send(request, decode_page, options, priority, Call(job))
-
-    async def answer(
-        self, query: str, page: int, limit: int, options: Options, call: Call
-    ) -> tuple[Request, Answer]:
-        """Fetch one page as `page` does, in bulk, and return its answer for `read`."""
-        request = self._builder.page(query, page, limit)
-        return request, await self._scheduler.send(request, None, options, Priority.BULK, call)
-
-    async def read(self, request: Request, answer: Answer, call: Call, options: Options) -> Page:
-        """Decode an answer of `answer`; one that can't be read is a failed try like any other."""
-        return await self._scheduler.send(
-            request, decode_page, options, Priority.BULK, call, answer
-        )
-
-    async def pages(
-        self,
-        filter: AttributeValueFilter | None,
-        options: Options,
-        job: Job,
-        read_ahead: int | None = None,
-        calls: list[Call] | None = None,
-    ) -> AsyncGenerator[Page]:
-        """Yield every page of a filter, of one query after the other.
-
-        Each call made is appended to `calls`, if given.
-        """
-        if read_ahead is None:
-            # A page that comes late holds up those behind it, but not what is fetched meanwhile.
-            read_ahead = self.most_at_once + _PAGES_IN_HAND
-        for query in self._builder.listing_queries(filter):
-            listing = _Listing(self, query, options, job, read_ahead, calls)
-            try:
-                while (page := await listing.next()) is not None:
-                    yield page
-            finally:
-                await listing.aclose()
-
-    def queries(self, filter: AttributeValueFilter | None, spare_bytes: int = 0) -> list[str]:
-        """Return the queries that list a filter, with room for more parameters."""
-        return self._builder.listing_queries(filter, spare_bytes)
-
-    def note_drift(self, page: int, total: int, new_total: int) -> None:
-        """Tell subscribers that a listing changed underneath."""
-        if self._events:
-            self._events.emit(ListingDriftSeen(page, total, new_total))
-
-    def lower_page_size(self) -> None:
-        """Ask for fewer rows from now on: the store has refused more."""
-        self.page_size = min(self.page_size, DEFAULT_PAGE_SIZE)
+async def pages(
+    calls: Calls, filter: AttributeValueFilter | None, read_ahead: int | None = None
+) -> AsyncGenerator[Page]:
+    """Yield every page of a filter, of one query after the other."""
+    if read_ahead is None:
+        # A page that comes late holds up those behind it, but not what is fetched meanwhile.
+        read_ahead = calls.limits.reads + _PAGES_IN_HAND
+    for query in calls.queries(filter):
+        listing = _Listing(calls, query, read_ahead)
+        try:
+            while (page := await listing.next()) is not None:
+                yield page
+        finally:
+            await listing.aclose()
 
 
-#: A page that has come and is not decoded: what `Lister.read` takes.
-_Fetched: TypeAlias = tuple[Request, Answer, Call]
+def note_drift(calls: Calls, page: int, total: int, new_total: int) -> None:
+    """Report to subscribers that a listing changed underneath."""
+    if calls.events:
+        calls.events.emit(ListingDriftSeen(page, total, new_total))
 
 
 class _Listing:
@@ -126,27 +61,21 @@ class _Listing:
 
     def __init__(
         self,
-        lister: Lister,
+        calls: Calls,
         query: str,
-        options: Options,
-        job: Job,
         read_ahead: int,
-        calls: list[Call] | None,
     ) -> None:
-        self._lister = lister
-        self._query = query
-        self._options = options
-        self._job = job
-        self._read_ahead = read_ahead
         self._calls = calls
-        self._most_workers = min(lister.most_at_once, read_ahead) or 1
-        self._limit = lister.page_size
+        self._query = query
+        self._read_ahead = read_ahead
+        self._most_workers = min(calls.limits.reads, read_ahead) or 1
+        self._limit = calls.sizes.page
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         # How many have not come to their end, which asyncio tells of a turn later.
         self._working = 0
         # Pages asked for and not taken yet, in order.
-        self._fetches: deque[asyncio.Future[_Fetched]] = deque()
+        self._fetches: deque[asyncio.Future[Fetched]] = deque()
         self._next_fetch = 1
         # The last page there is, by the newest answer.
         self._last_page = 1
@@ -167,13 +96,13 @@ class _Listing:
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
-                page = await self._lister.read(*await self._fetches[0], self._options)
+                page = await self._calls.decode(await self._fetches[0])
             except PayloadTooLargeError:
                 # Too large a `limit` is answered 413 (the service's guide).
                 if number > 1 or self._limit <= DEFAULT_PAGE_SIZE:
                     raise
-                self._lister.lower_page_size()
-                self._limit = self._lister.page_size
+                self._calls.sizes.lower_page()
+                self._limit = self._calls.sizes.page
                 self._fetches.clear()
                 self._next_fetch = 1
                 continue
@@ -215,7 +144,7 @@ class _Listing:
             self._workers.add(worker)
         worker.add_done_callback(partial(self._end, fetch))
 
-    def _claim(self) -> tuple[int, asyncio.Future[_Fetched]]:
+    def _claim(self) -> tuple[int, asyncio.Future[Fetched]]:
         """Return the number of the next page, and where it goes."""
         number = self._next_fetch
         self._next_fetch += 1
@@ -223,11 +152,11 @@ class _Listing:
         self._fetches.append(fetch)
         return number, fetch
 
-    async def _work(self, number: int, fetch: asyncio.Future[_Fetched]) -> None:
+    async def _work(self, number: int, fetch: asyncio.Future[Fetched]) -> None:
         """Fetch a page, and those after it while there is room."""
         try:
             while True:
-                fetched = await self._fetch(number)
+                fetched = await self._calls.fetch(self._query, number, self._limit)
                 if fetch.done():
                     # Whoever waited for it was cancelled.
                     return
@@ -247,7 +176,7 @@ class _Listing:
         finally:
             self._working -= 1
 
-    def _end(self, first: asyncio.Future[_Fetched], worker: asyncio.Task[None]) -> None:
+    def _end(self, first: asyncio.Future[Fetched], worker: asyncio.Task[None]) -> None:
         """Note that a worker is gone; called even when it was cancelled before it began."""
         self._workers.discard(worker)
         if not first.done():
@@ -256,15 +185,6 @@ class _Listing:
         if not worker.cancelled():
             # A KeyboardInterrupt, say, which asyncio has raised already.
             worker.exception()
-
-    async def _fetch(self, number: int) -> _Fetched:
-        call = Call(self._job)
-        if self._calls is not None:
-            self._calls.append(call)
-        request, answer = await self._lister.answer(
-            self._query, number, self._limit, self._options, call
-        )
-        return request, answer, call
 
     def _brings_news(self, page: Page, number: int) -> bool:
         """Follow the counts of a page; return whether it is one not seen before.
@@ -276,7 +196,7 @@ class _Listing:
         """
         pagination = page.pagination
         if self._total is not None and pagination.total != self._total:
-            self._lister.note_drift(number, self._total, pagination.total)
+            note_drift(self._calls, number, self._total, pagination.total)
         self._total = pagination.total
         seen = hash(tuple([row.id for row in page.data]))
         clamped = pagination.current_page < number

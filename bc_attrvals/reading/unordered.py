@@ -13,12 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import attrs
 
 from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.core.responses import decode_page
 from bc_attrvals.errors import PayloadTooLargeError
-from bc_attrvals.reading.pager import DEFAULT_PAGE_SIZE
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["Listing", "Sweep"]
 
@@ -53,19 +49,14 @@ class Listing:
 
 
 class Sweep:
-    """Reads listings, at most `Limits.reads` pages at once; counts its calls."""
+    """Reads listings, at most `Limits.reads` pages at once."""
 
-    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, options: Options) -> None:
-        self._scheduler = scheduler
-        self._builder = builder
-        self._options = options
-        self._job = Job()
-        self.calls = 0
-        self.retries = 0
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def listing(self, query: str) -> Listing:
         """Return a listing that has not begun."""
-        return Listing(query, self._scheduler.limits.page_size)
+        return Listing(query, self._calls.sizes.page)
 
     async def first_page(self, listing: Listing) -> list[AttributeValue]:
         """Read the first page alone; `listing.pages_left` then says what is left."""
@@ -86,7 +77,7 @@ class Sweep:
         fetches: dict[asyncio.Task[list[AttributeValue]], Listing] = {}
         try:
             while True:
-                while len(fetches) < self._scheduler.limits.reads:
+                while len(fetches) < self._calls.limits.reads:
                     listing = await _with_pages_left(begun, listings)
                     if listing is None:
                         break
@@ -111,26 +102,16 @@ class Sweep:
 
     async def _fetch(self, listing: Listing, number: int) -> list[AttributeValue]:
         try:
-            page = await self._page(listing, number)
+            page = await self._calls.page(listing.query, number, listing.limit)
         except PayloadTooLargeError:
             # Too large a `limit` is answered 413 (the service's guide).
             if number > 1 or listing.limit <= DEFAULT_PAGE_SIZE:
                 raise
-            listing.limit = DEFAULT_PAGE_SIZE
-            page = await self._page(listing, number)
+            self._calls.sizes.lower_page()
+            listing.limit = self._calls.sizes.page
+            page = await self._calls.page(listing.query, number, listing.limit)
         listing.learn(number, page)
         return page.data
-
-    async def _page(self, listing: Listing, number: int) -> Page:
-        call = Call(self._job)
-        request = self._builder.page(listing.query, number, listing.limit)
-        try:
-            return await self._scheduler.send(
-                request, decode_page, self._options, Priority.BULK, call
-            )
-        finally:
-            self.calls += call.sent
-            self.retries += max(0, call.sent - 1)
 
 
 async def _with_pages_left(

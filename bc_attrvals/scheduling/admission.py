@@ -32,7 +32,7 @@ from bc_attrvals.core.retry import RetryPolicy, backoff_s
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import EventBus, QuotaExhausted
 
-__all__ = ["Gate", "Job", "Lease", "Priority", "Quota"]
+__all__ = ["Flow", "Gate", "Lease", "Priority", "Quota"]
 
 #: Of so many contested grants in a row, the last one goes to bulk.
 _BULK_SHARE: Final = 8
@@ -83,8 +83,8 @@ class Quota(Protocol):
         """Let go of everything."""
 
 
-class Job:
-    """One bulk job, or all single calls together: the unit among which sharing is even."""
+class Flow:
+    """What shares fairly: the calls of one bulk job, or all single calls together."""
 
     __slots__ = ("turn",)
 
@@ -122,9 +122,9 @@ class _Lane:
     # Sent before and refused for quota or load: these go before all others.
     refused: deque[_Waiter] = attrs.field(factory=deque)
     interactive: deque[_Waiter] = attrs.field(factory=deque)
-    bulk: dict[Job, deque[_Waiter]] = attrs.field(factory=dict)
+    bulk: dict[Flow, deque[_Waiter]] = attrs.field(factory=dict)
     # Bulk jobs that wait, the one served longest ago first; turns differ, so jobs never compare.
-    turns: list[tuple[int, int, Job]] = attrs.field(factory=list)
+    turns: list[tuple[int, int, Flow]] = attrs.field(factory=list)
     backoffs: int = 0
     backed_off_at: float = -math.inf
     blocked_until: float = -math.inf
@@ -158,16 +158,16 @@ class _Lane:
                 return queue
         return None
 
-    def next_job(self) -> Job | None:
+    def next_flow(self) -> Flow | None:
         while self.turns:
-            job = self.turns[0][2]
-            waiters = self.bulk[job]
+            flow = self.turns[0][2]
+            waiters = self.bulk[flow]
             while waiters and waiters[0].future.done():
                 waiters.popleft()
             if waiters:
-                return job
+                return flow
             heapq.heappop(self.turns)
-            del self.bulk[job]
+            del self.bulk[flow]
         return None
 
 
@@ -243,7 +243,7 @@ class Gate:
                     waiter.future.set_exception(_closed_error())
 
     def acquire_nowait(
-        self, operation: Operation, priority: Priority, job: Job | None = None
+        self, operation: Operation, priority: Priority, flow: Flow | None = None
     ) -> Lease | None:
         """Take a slot and a unit if both are free and nobody waits for them.
 
@@ -261,14 +261,14 @@ class Gate:
             and self._state.available(now) != 0
             and not (is_bulk and self._gives_way(lane, now))
         ):
-            return self._take(lane, now, job or _NO_JOB, is_bulk=is_bulk)
+            return self._take(lane, now, flow or _NO_FLOW, is_bulk=is_bulk)
         return None
 
     async def acquire(
         self,
         operation: Operation,
         priority: Priority,
-        job: Job | None = None,
+        flow: Flow | None = None,
         *,
         front: bool = False,
     ) -> Lease:
@@ -277,16 +277,16 @@ class Gate:
         Raises `StoreStateError` when the gate is closed. Cancelled, it leaves nothing taken, and
         what it had been granted goes to the next.
         """
-        lease = self.acquire_nowait(operation, priority, job)
+        lease = self.acquire_nowait(operation, priority, flow)
         if lease is not None:
             return lease
         assert self._loop is not None
         now = self._loop.time()
         lane = self._lanes[operation]
-        job = job or _NO_JOB
+        flow = flow or _NO_FLOW
         is_bulk = priority is _BULK
         waiter = _Waiter(self._loop.create_future(), is_bulk, now, self._blocked_time_s(now))
-        self._enqueue(lane, waiter, priority, job, front)
+        self._enqueue(lane, waiter, priority, flow, front)
         self._pump()
         try:
             lease = await waiter.future
@@ -408,16 +408,16 @@ class Gate:
             and lane.bulk_in_flight >= int(self._bulk_reads)
         )
 
-    def _take(self, lane: _Lane, now: float, job: Job, *, is_bulk: bool) -> Lease:
+    def _take(self, lane: _Lane, now: float, flow: Flow, *, is_bulk: bool) -> Lease:
         lane.in_flight += 1
         lane.bulk_in_flight += is_bulk
         self._turn += 1
-        job.turn = self._turn
+        flow.turn = self._turn
         self._state.take()
         return Lease(lane.operation, now, is_bulk)
 
     def _enqueue(
-        self, lane: _Lane, waiter: _Waiter, priority: Priority, job: Job, front: bool
+        self, lane: _Lane, waiter: _Waiter, priority: Priority, flow: Flow, front: bool
     ) -> None:
         lane.queued += 1
         self._waiting += 1
@@ -425,11 +425,11 @@ class Gate:
             lane.refused.append(waiter)
         elif priority is Priority.INTERACTIVE:
             lane.interactive.append(waiter)
-        elif job in lane.bulk:
-            lane.bulk[job].append(waiter)
+        elif flow in lane.bulk:
+            lane.bulk[flow].append(waiter)
         else:
-            lane.bulk[job] = deque([waiter])
-            heapq.heappush(lane.turns, (job.turn, id(job), job))
+            lane.bulk[flow] = deque([waiter])
+            heapq.heappush(lane.turns, (flow.turn, id(flow), flow))
 
     def _leave(self, lane: _Lane) -> None:
         lane.queued -= 1
@@ -453,16 +453,16 @@ class Gate:
 
     def _grant_one(self, now: float) -> bool:
         urgent: tuple[_Lane, deque[_Waiter]] | None = None
-        bulk: tuple[_Lane, Job] | None = None
+        bulk: tuple[_Lane, Flow] | None = None
         for lane in self._lanes.values():
             if not lane.queued or not lane.free(now, overtaking=self._overtakes):
                 continue
             queue = lane.next_urgent()
             if queue is not None and (urgent is None or queue is lane.refused):
                 urgent = (lane, queue)
-            job = None if self._gives_way(lane, now) else lane.next_job()
-            if job is not None and (bulk is None or job.turn < bulk[1].turn):
-                bulk = (lane, job)
+            flow = None if self._gives_way(lane, now) else lane.next_flow()
+            if flow is not None and (bulk is None or flow.turn < bulk[1].turn):
+                bulk = (lane, flow)
         if urgent is not None and bulk is not None:
             self._urgent_in_a_row += 1
             if self._urgent_in_a_row >= _BULK_SHARE:
@@ -470,21 +470,21 @@ class Gate:
                 urgent = None
         if urgent is not None:
             lane, queue = urgent
-            job = _NO_JOB
+            flow = _NO_FLOW
             waiter = queue.popleft()
         elif bulk is not None:
-            lane, job = bulk
+            lane, flow = bulk
             heapq.heappop(lane.turns)
-            waiters = lane.bulk[job]
+            waiters = lane.bulk[flow]
             waiter = waiters.popleft()
             if waiters:
-                heapq.heappush(lane.turns, (self._turn + 1, id(job), job))
+                heapq.heappush(lane.turns, (self._turn + 1, id(flow), flow))
             else:
-                del lane.bulk[job]
+                del lane.bulk[flow]
         else:
             return False
         self._leave(lane)
-        waiter.future.set_result(self._take(lane, now, job, is_bulk=waiter.is_bulk))
+        waiter.future.set_result(self._take(lane, now, flow, is_bulk=waiter.is_bulk))
         return True
 
     def _waits_for_quota(self, now: float) -> bool:
@@ -531,8 +531,8 @@ class Gate:
         self._pump()
 
 
-#: The job of requests that belong to none.
-_NO_JOB: Final = Job()
+#: The flow of requests that belong to none.
+_NO_FLOW: Final = Flow()
 
 
 def _closed_error() -> StoreStateError:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from random import Random
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -33,10 +33,10 @@ from bc_attrvals.errors import (
     TransportError,
 )
 from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
-from bc_attrvals.scheduling.admission import Gate, Job, Lease, Priority, Quota
+from bc_attrvals.scheduling.admission import Flow, Gate, Lease, Priority, Quota
 from bc_attrvals.transport.session import Answer
 
-__all__ = ["Call", "Options", "Scheduler", "Statistics"]
+__all__ = ["CallOptions", "Exchange", "Scheduler", "Statistics", "Tally", "Worker"]
 
 T = TypeVar("T")
 
@@ -50,29 +50,72 @@ _LONGEST_RETRY_AFTER_S: Final = 120.0
 
 
 @attrs.frozen
-class Options:
-    """What a view of a Store has of its own; None leaves the choice to the operation."""
+class CallOptions:
+    """The options of a view of a Store; a priority of None leaves the choice to the operation."""
 
     timeout_s: float = 30.0
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     priority: Priority | None = None
 
 
-class Call(msgspec.Struct, eq=False):
-    """The course of one request through its tries, for whoever waits for it."""
+class Tally:
+    """Requests of one job that were put on the wire, and those of them that were sent again."""
 
-    job: Job | None = None
-    # Called when it begins to wait for its next try.
+    __slots__ = ("calls", "retries")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.retries = 0
+
+    def __repr__(self) -> str:
+        return f"<Tally {self.calls} calls, {self.retries} retries>"
+
+
+class Worker(msgspec.Struct, eq=False):
+    """A task that makes calls one after the other, and how far its present call is.
+
+    A write on the wire can't be called back: closing its connection would free its slot while the
+    service still works on it. So a worker is never just cancelled: see `abandon` and `finish`.
+    """
+
+    # Called when the call begins to wait for its next try.
     on_pause: Callable[[], None] | None = None
+    task: asyncio.Task[Any] | None = None
     on_wire: bool = False
-    # Cancelled while on the wire.
-    cut_off: bool = False
-    # Nobody waits any more: what is on the wire ends, nothing is sent again.
-    abandoned: bool = False
-    # The job was ended by another call: what is on the wire is not sent again.
-    last_try: bool = False
-    # The Store was closed underneath.
-    closed: bool = False
+    # Whether the present call waits for its next try, or for its slot after a failed one.
+    has_failed: bool = False
+    # Whether the present call, or the last one, was ever sent.
+    was_sent: bool = False
+    is_abandoned: bool = False
+    is_finishing: bool = False
+
+    def begin(self) -> None:
+        """Note that its next call begins."""
+        self.on_wire = self.has_failed = self.was_sent = False
+
+    def abandon(self) -> None:
+        """Stop waiting for it: a call on the wire ends by itself, anything else ends now."""
+        self.is_abandoned = True
+        if not self.on_wire and self.task is not None:
+            self.task.cancel()
+
+    def finish(self) -> None:
+        """End it because its job ends: a call on the wire is waited for, and is its last try."""
+        if self.on_wire:
+            self.is_finishing = True
+        elif self.task is not None:
+            self.task.cancel()
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """One request on its way through its tries."""
+
+    request: Request
+    options: CallOptions
+    priority: Priority
+    flow: Flow | None = None
+    tally: Tally | None = None
+    worker: Worker | None = None
     sent: int = 0
     # Tries that ended in an error, as the retry policy counts them.
     failures: int = 0
@@ -81,6 +124,35 @@ class Call(msgspec.Struct, eq=False):
     quota_refusals: int = 0
     # What the last try ended with.
     error: BCAttrValsError | None = None
+    # Whether it was cancelled on the wire, and whether the Store was closed underneath.
+    was_cut_off: bool = False
+    was_closed: bool = False
+
+    def begin_try(self) -> None:
+        """Count a try; it is about to be sent."""
+        self.sent += 1
+        tally, worker = self.tally, self.worker
+        if tally is not None:
+            tally.calls += 1
+            tally.retries += self.sent > 1
+        if worker is not None:
+            worker.on_wire = worker.was_sent = True
+
+    def end_try(self) -> None:
+        """Note that nothing of it is on the wire any more."""
+        if self.worker is not None:
+            self.worker.on_wire = False
+
+    def fail(self, error: BCAttrValsError) -> None:
+        """Note what a try ended with."""
+        self.error = error
+        if self.worker is not None:
+            self.worker.has_failed = True
+
+    @property
+    def is_last_try(self) -> bool:
+        """Whether the job was ended by another call, so that this one is not sent again."""
+        return self.worker is not None and self.worker.is_finishing
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +208,7 @@ class Scheduler:
         # A quota shared with other processes has its own slots and units, behind ours.
         self._shared = quota
         # Every request under way, with the task that waits for it; and the writes' own tasks.
-        self._active: dict[Call, asyncio.Task[Any] | None] = {}
+        self._active: dict[Exchange, asyncio.Task[Any] | None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests = 0
         self._retries = 0
@@ -168,9 +240,9 @@ class Scheduler:
         Whoever waits gets `ConnectionLostError` when its request was on the wire, else
         `StoreStateError`. Cancelled, a shared quota is closed even so.
         """
-        for call, task in self._active.items():
+        for exchange, task in self._active.items():
             if task is not None:
-                call.closed = True
+                exchange.was_closed = True
                 task.cancel()
         try:
             await self._gate.close()
@@ -199,23 +271,17 @@ class Scheduler:
         return self._gate.quota() if snapshot is None else snapshot()
 
     def start(
-        self, coroutine: Coroutine[Any, Any, T], context: Context | None = None
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        worker: Worker,
+        context: Context | None = None,
     ) -> asyncio.Task[T]:
-        """Run a write in a task of its own, which `abandon` may leave to end by itself."""
+        """Run a write in a task of its own, which `worker.abandon` may leave to end by itself."""
         task = self._loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        worker.task = task
         return task
-
-    def abandon(self, task: asyncio.Task[T], call: Call) -> None:
-        """Stop caring for a write: on the wire it ends by itself, else it ends now.
-
-        A write on the wire can't be called back: closing its connection would free its slot
-        while the service still works on it.
-        """
-        call.abandoned = True
-        if not call.on_wire:
-            task.cancel()
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -223,170 +289,143 @@ class Scheduler:
             # Looked at, so that asyncio does not report an error nobody waits for any more.
             task.exception()
 
-    @overload
-    async def send(
-        self,
-        request: Request,
-        decode: None,
-        options: Options,
-        priority: Priority,
-        call: Call,
-    ) -> Answer: ...
-
-    @overload
-    async def send(
-        self,
-        request: Request,
-        decode: Callable[[bytes], T],
-        options: Options,
-        priority: Priority,
-        call: Call,
-        answer: Answer | None = None,
-    ) -> T: ...
-
-    async def send(
-        self,
-        request: Request,
-        decode: Callable[[bytes], T] | None,
-        options: Options,
-        priority: Priority,
-        call: Call,
-        answer: Answer | None = None,
-    ) -> T | Answer:
-        """Send a request as often as the policy allows, and return its decoded answer.
-
-        Without `decode` the answer is returned as it came, to be given in again as `answer` of
-        the same call: it is then decoded, and the request sent again only if it can't be. So the
-        next request may go out before the time that decoding takes.
+    async def send(self, exchange: Exchange) -> Answer:
+        """Send a request as often as the policy allows, and return the first 2xx.
 
         Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
         is free at once, and a read's connection is closed. Writes that must not lose their slot
         while on the wire run in a task of `start`.
         """
-        self._active[call] = task = asyncio.current_task(self._loop)
+        if exchange.worker is not None:
+            exchange.worker.begin()
+        return await self._carry(exchange, self._answer_to(exchange))
+
+    async def send_again(self, exchange: Exchange, error: DecodeError) -> Answer:
+        """Send a request again whose answer could not be read: a failed try like any other."""
+        return await self._carry(exchange, self._again(exchange, error))
+
+    async def _carry(self, exchange: Exchange, tries: Coroutine[Any, Any, Answer]) -> Answer:
+        self._active[exchange] = task = asyncio.current_task(self._loop)
         try:
-            if options.priority is not None:
-                priority = options.priority
-            while True:
-                if answer is None:
-                    answer = await self._answer_to(request, options, priority, call)
-                if decode is None:
-                    return answer
-                try:
-                    return decode(answer.body)
-                except DecodeError as error:
-                    error.status, error.request_id = answer.status, answer.request_id
-                    call.error = error
-                answer = None
-                await self._pause_before_retry(request, options, call)
+            return await tries
         except BCAttrValsError as error:
-            error.attempts, error.waited_s = call.sent, call.waited_s
+            error.attempts, error.waited_s = exchange.sent, exchange.waited_s
             raise
         except asyncio.CancelledError as cancelled:
-            if call.closed and task is not None and task.uncancel() == 0:
-                raise _closed_error(request, call) from None
-            if call.error is not None:
+            if exchange.was_closed and task is not None and task.uncancel() == 0:
+                raise _closed_error(exchange) from None
+            if exchange.error is not None:
                 # A caller's timeout then shows what stood in the way as its cause's context.
-                call.error.attempts, call.error.waited_s = call.sent, call.waited_s
-                cancelled.__context__ = call.error
+                exchange.error.attempts = exchange.sent
+                exchange.error.waited_s = exchange.waited_s
+                cancelled.__context__ = exchange.error
             raise
         finally:
-            del self._active[call]
+            del self._active[exchange]
 
-    async def _answer_to(
-        self, request: Request, options: Options, priority: Priority, call: Call
-    ) -> Answer:
-        """Send a request as often as the policy allows, and return the first 2xx."""
+    async def _again(self, exchange: Exchange, error: DecodeError) -> Answer:
+        exchange.fail(error)
+        await self._pause_before_retry(exchange)
+        return await self._answer_to(exchange)
+
+    async def _answer_to(self, exchange: Exchange) -> Answer:
+        request = exchange.request
+        operation = request.operation
+        priority = exchange.options.priority
+        if priority is None:
+            priority = exchange.priority
         front = False
         while True:
-            if call.last_try and call.error is not None:
-                raise call.error
-            lease = self._gate.acquire_nowait(request.operation, priority, call.job)
+            if exchange.is_last_try and exchange.error is not None:
+                raise exchange.error
+            lease = self._gate.acquire_nowait(operation, priority, exchange.flow)
             if lease is None:
                 began_at = self._loop.time()
-                lease = await self._gate.acquire(request.operation, priority, call.job, front=front)
-                call.waited_s += lease.sent_at - began_at
-            outcome = await self._try_once(request, lease, options, priority, call)
-            if call.abandoned:
+                lease = await self._gate.acquire(operation, priority, exchange.flow, front=front)
+                exchange.waited_s += lease.sent_at - began_at
+            outcome = await self._try_once(exchange, lease, priority)
+            if exchange.worker is not None and exchange.worker.is_abandoned:
                 raise asyncio.CancelledError
             if isinstance(outcome, Answer):
                 if is_success(outcome.status):
                     return outcome
-                call.error = _error_of(request, outcome)
+                exchange.fail(_error_of(request, outcome))
                 if outcome.status in {429, 503}:
-                    front = self._step_back(outcome, lease, options, call)
+                    front = self._step_back(outcome, lease, exchange)
                     if front:
                         continue
             else:
-                call.error = outcome
+                exchange.fail(outcome)
             front = False
-            await self._pause_before_retry(request, options, call)
+            await self._pause_before_retry(exchange)
 
-    async def _pause_before_retry(self, request: Request, options: Options, call: Call) -> None:
-        """Wait before the next try; raise the call's error when there is none."""
-        error = call.error
+    async def _pause_before_retry(self, exchange: Exchange) -> None:
+        """Wait before the next try; raise the last error when there is none."""
+        error = exchange.error
         assert error is not None
-        call.failures += 1
-        delay_s = options.retry.delay_s(error, call.failures, request.operation, self._random)
-        if delay_s is None or call.last_try:
+        exchange.failures += 1
+        operation = exchange.request.operation
+        delay_s = exchange.options.retry.delay_s(error, exchange.failures, operation, self._random)
+        if delay_s is None or exchange.is_last_try:
             raise error
         self._retries += 1
         if self._events:
             self._events.emit(
-                RequestRetrying(request.operation, call.failures, delay_s, type(error).__name__)
+                RequestRetrying(operation, exchange.failures, delay_s, type(error).__name__)
             )
-        call.waited_s += delay_s
-        if call.on_pause is not None:
-            call.on_pause()
+        exchange.waited_s += delay_s
+        worker = exchange.worker
+        if worker is not None and worker.on_pause is not None:
+            worker.on_pause()
         await asyncio.sleep(delay_s)
 
-    def _step_back(self, answer: Answer, lease: Lease, options: Options, call: Call) -> bool:
+    def _step_back(self, answer: Answer, lease: Lease, exchange: Exchange) -> bool:
         """React to a store that refuses; return whether the request goes back to the front.
 
         It does after a 429, which costs no try, unless refusals do not end. A 503 is a failed
         try like any other, but a sign of load as well.
         """
         if answer.status == 429 and self._refused_by_quota(answer):
-            call.quota_refusals += 1
-            if call.quota_refusals <= _MOST_QUOTA_REFUSALS:
+            exchange.quota_refusals += 1
+            if exchange.quota_refusals <= _MOST_QUOTA_REFUSALS:
                 return True
         self._gate.back_off(lease)
         if answer.status != 429:
             return False
-        call.refusals += 1
-        return call.refusals < _REFUSALS_PER_ATTEMPT * options.retry.attempts
+        exchange.refusals += 1
+        return exchange.refusals < _REFUSALS_PER_ATTEMPT * exchange.options.retry.attempts
 
     async def _try_once(
-        self, request: Request, lease: Lease, options: Options, priority: Priority, call: Call
+        self, exchange: Exchange, lease: Lease, priority: Priority
     ) -> Answer | BCAttrValsError:
         """Send once; slot and unit go back whatever happens."""
+        request = exchange.request
         shared_lease: object = None
         answer: Answer | None = None
         sent = False
         try:
             if self._shared is not None:
                 shared_lease = await self._shared.acquire(request.operation, priority)
-                call.waited_s += self._gate.begin(lease)
+                exchange.waited_s += self._gate.begin(lease)
             sent = True
-            call.sent += 1
-            call.on_wire = True
+            exchange.begin_try()
             self._requests += 1
             if request.body is not None:
                 self._bytes_sent += len(request.body)
             if self._events:
-                self._events.emit(RequestSent(request.operation, call.sent))
-            answer = await self._transport.send(request, options.timeout_s)
+                self._events.emit(RequestSent(request.operation, exchange.sent))
+            answer = await self._transport.send(request, exchange.options.timeout_s)
         except (TransportError, DecodeError) as error:
             # Nothing left this machine, so no unit was spent.
             sent = not isinstance(error, ConnectionFailedError)
             return error
         except asyncio.CancelledError:
-            call.cut_off = call.on_wire
+            exchange.was_cut_off = sent
             raise
         else:
             return answer
         finally:
-            call.on_wire = False
+            exchange.end_try()
             self._settle(request, lease, shared_lease, answer, sent=sent)
 
     def _settle(
@@ -451,9 +490,10 @@ def _retry_after_s(answer: Answer) -> float | None:
     return min(delay_s, _LONGEST_RETRY_AFTER_S)
 
 
-def _closed_error(request: Request, call: Call) -> BCAttrValsError:
+def _closed_error(exchange: Exchange) -> BCAttrValsError:
+    request = exchange.request
     error: BCAttrValsError
-    if call.cut_off:
+    if exchange.was_cut_off:
         error = ConnectionLostError(
             "the Store was closed while the request was on its way",
             method=request.method,
@@ -462,5 +502,5 @@ def _closed_error(request: Request, call: Call) -> BCAttrValsError:
         )
     else:
         error = StoreStateError("the Store was closed before the request was answered")
-    error.attempts, error.waited_s = call.sent, call.waited_s
+    error.attempts, error.waited_s = exchange.sent, exchange.waited_s
     return error

@@ -17,14 +17,12 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome
-from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
 from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
-from bc_attrvals.events import EventBus, SyncProgressed
-from bc_attrvals.reading.pager import Lister
-from bc_attrvals.scheduling.admission import Job
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.events import SyncProgressed
+from bc_attrvals.reading.pager import pages
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database import WorkSet
 from bc_attrvals.sync.journal import Desk
 from bc_attrvals.sync.report import dump_error
@@ -46,26 +44,18 @@ class Delivery:
 
     def __init__(
         self,
+        calls: Calls,
         *,
-        scheduler: Scheduler,
-        builder: RequestBuilder,
         registry: KeyRegistry,
-        options: Options,
-        lister: Lister,
         desk: Desk,
         is_open: Callable[[], bool],
         max_failures: int,
-        events: EventBus,
     ) -> None:
-        self._scheduler = scheduler
-        self._builder = builder
+        self._calls = calls
         self._registry = registry
-        self._options = options
-        self._lister = lister
         self._desk = desk
         self._is_open = is_open
         self._max_failures = max_failures
-        self._events = events
         self._progress = SyncProgressed(Phase.WRITING, 0)
         #: Ids confirmed by the service that an error kept from being noted.
         self.deleted_unnoted = 0
@@ -83,14 +73,11 @@ class Delivery:
         ready: deque[UpsertOutcome] = deque()
         job = UpsertJob(
             feed,
-            scheduler=self._scheduler,
-            builder=self._builder,
+            self._calls.for_job(),
             registry=self._registry,
-            options=self._options,
-            lister=self._lister,
             outcomes=Outcomes(0, ready),
             before_send=self._mark_in_flight if durable else None,
-            most_running=self._scheduler.limits.writes if durable else None,
+            most_running=self._calls.limits.writes if durable else None,
             in_step_alone=True,
         )
         meter = _Meter()
@@ -117,9 +104,9 @@ class Delivery:
         """Send all deletes, round by round; raise the first error."""
         await self._look_again()
         self._begin(Phase.DELETING, await self._desk.run(WorkSet.tally))
-        limits = self._scheduler.limits
+        limits = self._calls.limits
         calls_at_once = limits.deletes if self._desk.is_journal else _DELETE_CALLS_AT_ONCE
-        job = DeleteJob(scheduler=self._scheduler, builder=self._builder, options=self._options)
+        job = DeleteJob(self._calls.for_job())
         meter = _Meter()
         noted = 0
         while ids := await self._desk.run(_begin_deletes, calls_at_once * limits.delete_size):
@@ -145,16 +132,13 @@ class Delivery:
             attribute_id_in={attribute for _, attribute in keys},
         )
         found: set[int] = set()
-        calls: list[Call] = []
+        calls = self._calls.for_job()
         try:
-            pages = self._lister.pages(wanted, self._options, Job(), calls=calls)
-            async with aclosing(pages):
-                async for page in pages:
+            async with aclosing(pages(calls, wanted)) as listing:
+                async for page in listing:
                     found.update(row.id for row in page.data)
         finally:
-            sent = sum(call.sent for call in calls)
-            retries = sum(max(0, call.sent - 1) for call in calls)
-            await self._desk.run(_note_calls, sent, retries)
+            await self._desk.run(_note_calls, calls.calls, calls.retries)
         ids = [one for one, _ in doubtful]
         await self._desk.run(_settle_deletes, ids, found)
 
@@ -191,8 +175,8 @@ class Delivery:
             failed=before.failed + len(failed),
             unanswered=before.unanswered + unanswered,
         )
-        if self._events and before.total:
-            self._events.emit(self._progress)
+        if self._calls.events and before.total:
+            self._calls.events.emit(self._progress)
 
     def _is_settled(self, failed: UpsertOutcome) -> bool:
         """Return whether a failed item is over with; else it stays in flight, and is sent again.

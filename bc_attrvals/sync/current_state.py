@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import MAX_ID, AttributeValue
-from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.sync_plan import (
     MAX_VALUES_PER_CUSTOMER,
     Reading,
@@ -22,9 +21,9 @@ from bc_attrvals.core.sync_plan import (
     look_up_calls,
 )
 from bc_attrvals.core.sync_states import DesiredFacts, Phase, to_key
-from bc_attrvals.events import EventBus, SyncProgressed
+from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import Listing, Sweep
-from bc_attrvals.scheduling.scheduler import Options, Scheduler
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database import WorkSet
 from bc_attrvals.sync.journal import Desk
 from bc_attrvals.sync.scope import Scope
@@ -42,27 +41,21 @@ class Survey:
 
     def __init__(
         self,
-        *,
-        scheduler: Scheduler,
-        builder: RequestBuilder,
-        options: Options,
+        calls: Calls,
         scope: Scope,
         desk: Desk,
-        events: EventBus,
     ) -> None:
-        self._limits = scheduler.limits
-        self._builder = builder
+        self._calls = calls
         self._scope = scope
         self._desk = desk
-        self._sweep = Sweep(scheduler, builder, options)
-        self._events = events
+        self._sweep = Sweep(calls)
         self._noted = (0, 0)
         self._rows = 0
 
     @property
     def calls(self) -> int:
         """Requests sent."""
-        return self._sweep.calls
+        return self._calls.calls
 
     async def read(self, *, prune: bool) -> Reading:
         """Read, and note rows and calls in the working set; return in which way it was done."""
@@ -73,7 +66,7 @@ class Survey:
 
     async def _read_scope(self) -> Reading:
         # What is to be deleted is known only by listing it.
-        queries = self._builder.listing_queries(self._scope.narrowed(None))
+        queries = self._calls.queries(self._scope.narrowed(None))
         await self._read_all(_each(map(self._sweep.listing, queries)))
         return Reading.LIST
 
@@ -83,8 +76,8 @@ class Survey:
             return Reading.NOTHING
         attributes = len(facts.attribute_ids or range(MAX_VALUES_PER_CUSTOMER))
         per_listing = self._customers_per_listing(facts, attributes)
-        blind = calls_for(facts.values, self._limits.batch_size)
-        look_up = look_up_calls(facts.customers, per_listing, attributes, self._limits.page_size)
+        blind = calls_for(facts.values, self._calls.sizes.batch)
+        look_up = look_up_calls(facts.customers, per_listing, attributes, self._calls.sizes.page)
         listing: Listing | None = None
         rows: list[AttributeValue] = []
         if is_worth_probing(blind_calls=blind, look_up_calls=look_up):
@@ -115,10 +108,10 @@ class Survey:
                 fitting = middle
         if fitting == facts.customers:
             return fitting
-        return customers_per_listing(fitting, attributes, self._limits.page_size)
+        return customers_per_listing(fitting, attributes, self._calls.sizes.page)
 
     def _queries(self, customers: Sequence[int], facts: DesiredFacts) -> list[str]:
-        return self._builder.listing_queries(AttributeValueFilter(customers, facts.attribute_ids))
+        return self._calls.queries(AttributeValueFilter(customers, facts.attribute_ids))
 
     def _only_listing(self, facts: DesiredFacts) -> Listing | None:
         """Return the listing of the scope, or None when it takes several.
@@ -128,7 +121,7 @@ class Survey:
         customers = self._scope.customer_ids
         if customers is not None and len(customers) > _MOST_CUSTOMERS:
             return None
-        queries = self._builder.listing_queries(self._scope.narrowed(facts.attribute_ids))
+        queries = self._calls.queries(self._scope.narrowed(facts.attribute_ids))
         return self._sweep.listing(queries[0]) if len(queries) == 1 else None
 
     async def _look_ups(self, facts: DesiredFacts, per_listing: int) -> AsyncGenerator[Listing]:
@@ -147,8 +140,8 @@ class Survey:
             await self._sweep.read(listings, self._take_in)
 
     async def _take_in(self, rows: Sequence[AttributeValue]) -> None:
-        calls, retries = self._sweep.calls - self._noted[0], self._sweep.retries - self._noted[1]
-        self._noted = (self._sweep.calls, self._sweep.retries)
+        calls, retries = self._calls.calls - self._noted[0], self._calls.retries - self._noted[1]
+        self._noted = (self._calls.calls, self._calls.retries)
         if not rows and not calls:
             return
         # Whatever the service answers: nothing outside of the scope is compared or pruned.
@@ -159,8 +152,8 @@ class Survey:
         ]
         await self._desk.run(WorkSet.add_current, current, calls, retries)
         self._rows += len(rows)
-        if self._events:
-            self._events.emit(SyncProgressed(Phase.READING, self._rows))
+        if self._calls.events:
+            self._calls.events.emit(SyncProgressed(Phase.READING, self._rows))
 
 
 async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:

@@ -27,13 +27,11 @@ import msgspec
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.sync_plan import Reading, SyncPlan, calls_for, estimate_seconds
 from bc_attrvals.core.sync_states import DesiredRow, Differences, Phase, to_key
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError
-from bc_attrvals.events import EventBus, SyncProgressed
-from bc_attrvals.reading.pager import Lister
-from bc_attrvals.scheduling.scheduler import Options, Scheduler
+from bc_attrvals.events import SyncProgressed
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.apply import Delivery
 from bc_attrvals.sync.current_state import Survey
 from bc_attrvals.sync.database import WorkSet
@@ -54,25 +52,20 @@ _encode_lines: Final = msgspec.json.Encoder().encode_lines
 class SyncJob:
     """One sync. Make it, then call `plan` or `run` once.
 
-    `store` names the store a journal is bound to. Raises `InvalidInputError` for a scope that
+    Raises `InvalidInputError` for a scope that
     desired values can't be held against, and for pruning without a scope.
     """
 
     def __init__(
         self,
+        calls: Calls,
         *,
-        scheduler: Scheduler,
-        builder: RequestBuilder,
         registry: KeyRegistry,
-        options: Options,
-        lister: Lister,
         is_open: Callable[[], bool],
-        store: str,
         scope: AttributeValueFilter | None,
         prune: bool,
         allow_empty: bool,
         max_failures: int,
-        events: EventBus,
     ) -> None:
         self._scope = Scope.of(scope)
         if prune and scope is None:
@@ -81,17 +74,14 @@ class SyncJob:
                 "AttributeValueFilter() is the whole store"
             )
             raise InvalidInputError(message, field="scope")
-        self._scheduler = scheduler
-        self._builder = builder
+        self._calls = calls
         self._registry = registry
-        self._options = options
-        self._lister = lister
         self._is_open = is_open
         self._prune = prune
         self._allow_empty = allow_empty
         self._max_failures = max_failures
-        self._events = events
-        self._identity = Identity(store, self._scope.digest(), prune)
+        # The path names the store and holds no secret.
+        self._identity = Identity(calls.resource, self._scope.digest(), prune)
         self._loop = asyncio.get_running_loop()
         self._noted_at = self._loop.time()
 
@@ -128,15 +118,11 @@ class SyncJob:
             else:
                 await self._take_up(desk, desired)
             delivery = Delivery(
-                scheduler=self._scheduler,
-                builder=self._builder,
+                self._calls,
                 registry=self._registry,
-                options=self._options,
-                lister=self._lister,
                 desk=desk,
                 is_open=self._is_open,
                 max_failures=self._max_failures,
-                events=self._events,
             )
             try:
                 await self._carry_out(desk, delivery, confirm)
@@ -185,14 +171,7 @@ class SyncJob:
                 await desk.run(finish, self._lap_s())
 
     async def _make_plan(self, desk: Desk) -> SyncPlan:
-        survey = Survey(
-            scheduler=self._scheduler,
-            builder=self._builder,
-            options=self._options,
-            scope=self._scope,
-            desk=desk,
-            events=self._events,
-        )
+        survey = Survey(self._calls.for_job(), self._scope, desk)
         reading = await survey.read(prune=self._prune)
         seal = desk.is_journal
         if reading is Reading.NOTHING:
@@ -203,7 +182,7 @@ class SyncJob:
         return self._costed(reading, survey.calls, differences)
 
     def _costed(self, reading: Reading, read_calls: int, differences: Differences) -> SyncPlan:
-        limits = self._scheduler.limits
+        limits = self._calls.limits
         write_calls = calls_for(differences.upserts, limits.batch_size)
         delete_calls = calls_for(differences.delete, limits.delete_size)
         return SyncPlan(
@@ -220,7 +199,7 @@ class SyncJob:
                 read_calls,
                 write_calls,
                 delete_calls,
-                quota=self._scheduler.statistics().quota,
+                quota=self._calls.quota(),
                 limits=limits,
             ),
         )
@@ -259,8 +238,8 @@ class SyncJob:
             async for rows in chunks:
                 await desk.run(take, rows)
                 count += len(rows)
-                if self._events:
-                    self._events.emit(SyncProgressed(Phase.LOADING, count))
+                if self._calls.events:
+                    self._calls.events.emit(SyncProgressed(Phase.LOADING, count))
         return digest.hexdigest()
 
     def _lap_s(self) -> float:

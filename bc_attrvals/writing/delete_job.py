@@ -11,10 +11,9 @@ import attrs
 
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.outcomes import DeleteReport, attach_report
-from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, PayloadTooLargeError
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.scheduler import Worker
 
 __all__ = ["DeleteJob", "Ids"]
 
@@ -27,27 +26,22 @@ class _Part:
     """Ids of one call, or of several where the service refused so many; the next stand last."""
 
     chunks: list[list[int]]
-    call: Call
+    worker: Worker = attrs.field(factory=Worker)
 
 
 class DeleteJob:
     """One bulk delete, of one or more runs, one after the other. The first error ends it."""
 
-    def __init__(self, *, scheduler: Scheduler, builder: RequestBuilder, options: Options) -> None:
-        self._scheduler = scheduler
-        self._builder = builder
-        self._options = options
-        self._job = Job()
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
         # The most ids a call may name is not documented: lowered when the service says so.
-        self._size = scheduler.limits.delete_size
+        self._size = calls.sizes.delete
         self._reader: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], _Part] = {}
         self._error: BCAttrValsError | None = None
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._deleted = 0
-        self._calls = 0
-        self._retries = 0
 
     async def run(self, ids: Ids) -> DeleteReport:
         """Delete all ids; raise the first error with the report of what was confirmed.
@@ -62,8 +56,8 @@ class DeleteJob:
                 await self._wait()
         except asyncio.CancelledError:
             reader.cancel()
-            for task, part in self._running.items():
-                self._scheduler.abandon(task, part.call)
+            for part in self._running.values():
+                part.worker.abandon()
             await asyncio.wait([reader])
             raise
         error: BaseException | None = self._error
@@ -93,13 +87,13 @@ class DeleteJob:
 
     async def _send(self, chunk: list[int]) -> None:
         begin = 0
-        for _, count in self._builder.deletes(chunk, len(chunk)):
+        for _, count in self._calls.delete_parts(chunk, len(chunk)):
             # One more than can be on the wire, so that a slot that falls free is taken at once.
-            while len(self._running) > self._scheduler.limits.deletes:
+            while len(self._running) > self._calls.limits.deletes:
                 await self._wait()
-            part = _Part([chunk[begin : begin + count]], Call(self._job))
+            part = _Part([chunk[begin : begin + count]])
             begin += count
-            self._running[self._scheduler.start(self._delete(part))] = part
+            self._running[self._calls.start(self._delete(part), part.worker)] = part
 
     async def _delete(self, part: _Part) -> None:
         while part.chunks and self._error is None:
@@ -110,12 +104,9 @@ class DeleteJob:
                     chunk[begin : begin + self._size] for begin in range(0, len(chunk), self._size)
                 ]
                 continue
-            ((request, _),) = self._builder.deletes(chunk, len(chunk))
-            part.call = Call(self._job)
+            ((request, _),) = self._calls.delete_parts(chunk, len(chunk))
             try:
-                await self._scheduler.send(
-                    request, _ignore, self._options, Priority.BULK, part.call
-                )
+                await self._calls.delete(request, part.worker)
             except PayloadTooLargeError as error:
                 middle = len(chunk) // 2
                 if not middle:
@@ -127,9 +118,6 @@ class DeleteJob:
             else:
                 part.chunks.pop()
                 self._deleted += len(chunk)
-            finally:
-                self._calls += part.call.sent
-                self._retries += max(0, part.call.sent - 1)
 
     def _stop(self, error: BCAttrValsError, part: _Part) -> None:
         """End the job: what is on the wire is waited for, once, and nothing else is sent."""
@@ -138,13 +126,9 @@ class DeleteJob:
         self._error = error
         assert self._reader is not None
         self._reader.cancel()
-        for task, other in self._running.items():
-            if other is part:
-                continue
-            if other.call.on_wire:
-                other.call.last_try = True
-            else:
-                task.cancel()
+        for other in self._running.values():
+            if other is not part:
+                other.worker.finish()
 
     async def _wait(self) -> None:
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -156,12 +140,7 @@ class DeleteJob:
     def report(self) -> DeleteReport:
         """Return the sum up to now."""
         seconds = self._loop.time() - self._started_at
-        return DeleteReport(self._deleted, self._calls, self._retries, seconds)
-
-
-def _ignore(body: bytes) -> None:
-    """Read nothing: a delete is answered 204 with an empty body."""
-    del body
+        return DeleteReport(self._deleted, self._calls.calls, self._calls.retries, seconds)
 
 
 def check_ids(ids: Iterable[int]) -> None:

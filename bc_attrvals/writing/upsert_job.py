@@ -25,7 +25,6 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
-from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.responses import Echo, decode_echoes, decode_rows, indexes_named
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import (
@@ -36,9 +35,9 @@ from bc_attrvals.errors import (
     UnconfirmedError,
     UnprocessableError,
 )
-from bc_attrvals.reading.pager import Lister
-from bc_attrvals.scheduling.admission import Job, Priority
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.reading.pager import pages
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.scheduler import Worker
 from bc_attrvals.writing.bad_items import Bisection, Suspects
 from bc_attrvals.writing.batching import Batcher, KeyRegistry
 from bc_attrvals.writing.sources import LOOK_AHEAD, Items, open_input
@@ -49,8 +48,6 @@ __all__ = ["Outcomes", "UpsertJob"]
 _MOST_SENDINGS: Final = 2
 # Asked for with each call, and an enum's members take their time.
 _STORED: Final = OutcomeStatus.STORED
-
-_BULK: Final = Priority.BULK
 
 #: What is told of a stored value.
 _Row: TypeAlias = AttributeValue | Echo
@@ -124,11 +121,10 @@ class _Batch:
     """One batch under way, with all the calls it comes to; then the next of the same task."""
 
     keyed: dict[Key, AttributeValueUpsert]
-    call: Call
+    worker: Worker
     # What has no outcome yet, and the part of it that is sent now.
     open: Bisection
     part: list[AttributeValueUpsert] = attrs.field(factory=list)
-    task: asyncio.Task[None] | None = None
     # Keys that went out before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
 
@@ -154,30 +150,23 @@ class UpsertJob:
     def __init__(
         self,
         items: Items,
+        calls: Calls,
         *,
-        scheduler: Scheduler,
-        builder: RequestBuilder,
         registry: KeyRegistry,
-        options: Options,
-        lister: Lister,
         outcomes: Outcomes,
         before_send: Callable[[Sequence[AttributeValueUpsert]], Awaitable[None]] | None = None,
         most_running: int | None = None,
         in_step_alone: bool = False,
     ) -> None:
-        self._scheduler = scheduler
-        self._size = scheduler.limits.batch_size
-        self._builder = builder
+        self._calls = calls
+        self._size = calls.sizes.batch
         self._registry = registry
-        self._options = options
-        self._lister = lister
         self._outcomes = outcomes
-        self._job = Job()
         self._batcher = Batcher(registry, self._size, self._wake)
         self._running: set[_Batch] = set()
         # As many again while others wait for their next try. Where batches are begun in steps, one
         # more than can be on the wire, so that a slot that falls free is taken at once.
-        writes = scheduler.limits.writes
+        writes = calls.limits.writes
         self._in_step_alone = in_step_alone
         self._most_running = most_running or writes + in_step_alone
         self._most_waiting = 0 if most_running else writes
@@ -192,8 +181,6 @@ class UpsertJob:
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
-        self.calls = 0
-        self.retries = 0
         # Last, for a loop with eager tasks begins to read at once.
         self._input = open_input(items, self._wake)
 
@@ -201,6 +188,16 @@ class UpsertJob:
     def error(self) -> BaseException | None:
         """What ended the job early: an error of the service, or of the input itself."""
         return self._crash or self._stopped_by or self._input.error
+
+    @property
+    def calls(self) -> int:
+        """Requests sent."""
+        return self._calls.calls
+
+    @property
+    def retries(self) -> int:
+        """Those of the requests that were sent again."""
+        return self._calls.retries
 
     @property
     def appetite(self) -> int:
@@ -229,8 +226,7 @@ class UpsertJob:
         """Let go: see the class."""
         self._abandoned = True
         for batch in list(self._running):
-            if batch.task is not None:
-                self._scheduler.abandon(batch.task, batch.call)
+            batch.worker.abandon()
         self._batcher.drain()
         await self._input.close()
 
@@ -244,14 +240,12 @@ class UpsertJob:
 
     def _launch(self) -> None:
         while self._room() > 0 and (keyed := self._context.run(self._next)):
-            batch = _Batch(keyed, self._call(), Bisection(keyed.values(), self._suspects))
+            # While one waits for its next try, another batch may go.
+            worker = Worker(on_pause=self._wake)
+            batch = _Batch(keyed, worker, Bisection(keyed.values(), self._suspects))
             self._running.add(batch)
-            batch.task = self._scheduler.start(self._work(batch), self._context)
-            batch.task.add_done_callback(partial(self._end, batch))
-
-    def _call(self) -> Call:
-        # While one waits for its next try, another batch may go.
-        return Call(self._job, on_pause=self._wake)
+            task = self._calls.start(self._work(batch), worker, self._context)
+            task.add_done_callback(partial(self._end, batch))
 
     def _next(self) -> dict[Key, AttributeValueUpsert] | None:
         """Read on, and return what is to be sent next; None when there is nothing now."""
@@ -272,7 +266,7 @@ class UpsertJob:
             return room
         waiting = 0
         for batch in self._running:
-            waiting += batch.call.error is not None and not batch.call.on_wire
+            waiting += batch.worker.has_failed and not batch.worker.on_wire
         return room + min(waiting, self._most_waiting)
 
     def _send_partial(self) -> bool:
@@ -341,13 +335,7 @@ class UpsertJob:
         while self._stopped_by is None and (part := left.take()):
             batch.part = part
             try:
-                request = self._builder.upsert(part)
-                try:
-                    rows = await self._scheduler.send(
-                        request, self._outcomes.decode, self._options, _BULK, batch.call
-                    )
-                finally:
-                    self._count(batch.call)
+                rows = await self._calls.put(part, self._outcomes.decode, batch.worker)
                 unconfirmed = self._note_stored(part, rows)
                 left.settle(part)
                 if unconfirmed:
@@ -369,23 +357,17 @@ class UpsertJob:
                 left.lost(part)
                 if ends_job(error):
                     self._stop(error, batch)
-            batch.call = self._call()
 
     def _give_up(
         self, items: Sequence[AttributeValueUpsert], batch: _Batch, error: BCAttrValsError
     ) -> None:
         """Note what is left when the job has ended: failed if it ever went out, else not sent."""
-        if batch.call.sent:
+        if batch.worker.was_sent:
             batch.tried.update(item.key for item in batch.part)
         for item in items:
             tried = item.key in batch.tried
             status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
             self._outcomes.lost([item], status, error)
-
-    def _count(self, call: Call) -> None:
-        self.calls += call.sent
-        if call.sent > 1:
-            self.retries += call.sent - 1
 
     def _note_stored(
         self, part: Sequence[AttributeValueUpsert], rows: Sequence[_Row]
@@ -411,11 +393,9 @@ class UpsertJob:
             attribute_id_in={item.attribute_id for item in items},
         )
         by_key: dict[Key, AttributeValue] = {}
-        calls: list[Call] = []
-        listing = self._lister.pages(wanted, self._options, self._job, calls=calls)
         try:
-            async with aclosing(listing) as pages:
-                async for page in pages:
+            async with aclosing(pages(self._calls, wanted)) as found:
+                async for page in found:
                     by_key.update((row.key, row) for row in page.data)
         except BCAttrValsError as error:
             self._outcomes.lost(items, OutcomeStatus.FAILED, error)
@@ -423,12 +403,9 @@ class UpsertJob:
             if ends_job(error):
                 self._stop(error, batch)
             return
-        finally:
-            for call in calls:
-                self._count(call)
-        held = [item for item in items if _is_held(item, by_key)]
-        self._outcomes.stored(held, [by_key[item.key] for item in held])
-        batch.open.settle(held)
+        confirmed = [item for item in items if _is_held(item, by_key)]
+        self._outcomes.stored(confirmed, [by_key[item.key] for item in confirmed])
+        batch.open.settle(confirmed)
         for item in items:
             if _is_held(item, by_key):
                 continue
@@ -436,8 +413,8 @@ class UpsertJob:
             if sendings[item.key] <= _MOST_SENDINGS:
                 batch.tried.add(item.key)
                 continue
-            found = "another value" if item.key in by_key else "no value"
-            message = f"sent {_MOST_SENDINGS} times with success, yet the service holds {found}"
+            held = "another value" if item.key in by_key else "no value"
+            message = f"sent {_MOST_SENDINGS} times with success, yet the service holds {held}"
             self._outcomes.lost([item], OutcomeStatus.FAILED, UnconfirmedError(message))
             batch.open.settle([item])
 
@@ -449,12 +426,8 @@ class UpsertJob:
         self._input.stop()
         self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
         for other in self._running:
-            if other is batch or other.task is None:
-                continue
-            if other.call.on_wire:
-                other.call.last_try = True
-            else:
-                other.task.cancel()
+            if other is not batch:
+                other.worker.finish()
 
 
 def _are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[_Row]) -> bool:

@@ -13,7 +13,7 @@ from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import EventBus, QuotaExhausted
-from bc_attrvals.scheduling.admission import Gate, Job, Lease
+from bc_attrvals.scheduling.admission import Flow, Gate, Lease
 
 # Nothing here does real I/O, so simulated time need not wait for any.
 pytestmark = pytest.mark.looptime(noop_cycles=2)
@@ -304,11 +304,11 @@ async def test_a_wait_that_begins_while_others_wait_for_quota_counts_from_there(
 
 async def test_the_job_served_longest_ago_is_next_also_when_its_queue_was_empty_since() -> None:
     # Where turns were equal, the lower id would decide: it shall not.
-    b, a = sorted((Job(), Job()), key=id)
+    b, a = sorted((Flow(), Flow()), key=id)
     order: list[str] = []
     async with open_gate(1) as gate:
 
-        def ask(name: str, job: Job) -> asyncio.Task[Lease]:
+        def ask(name: str, job: Flow) -> asyncio.Task[Lease]:
             task = asyncio.create_task(gate.acquire(Operation.READ, Priority.BULK, job))
             task.add_done_callback(lambda _: order.append(name))
             return task
@@ -329,7 +329,7 @@ async def test_the_job_served_longest_ago_is_next_also_when_its_queue_was_empty_
 
 
 async def test_a_job_served_without_a_wait_has_had_its_turn() -> None:
-    b, a = sorted((Job(), Job()), key=id)
+    b, a = sorted((Flow(), Flow()), key=id)
     async with open_gate(1) as gate:
         lease = await gate.acquire(Operation.READ, Priority.BULK, b)
         again, first = (

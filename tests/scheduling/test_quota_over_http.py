@@ -1,4 +1,4 @@
-"""Quota, sharing and priority over real HTTP: what a store sees of a whole job."""
+"""Quota, sharing and priority over real HTTP: what a store sees of a whole flow."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from bc_attrvals import (
 from bc_attrvals.core.requests import Request
 from bc_attrvals.events import EventBus
 from bc_attrvals.sandbox import Fault, Sandbox
-from bc_attrvals.scheduling.admission import Job
-from bc_attrvals.scheduling.scheduler import Call, Options, Scheduler
+from bc_attrvals.scheduling.admission import Flow
+from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
 from benchmarks.sandbox_process import SandboxProcess
 from tests.conftest import make_store
-from tests.fake_service import READ, WRITE, FakeService, ignore
+from tests.fake_service import READ, WRITE, FakeService
 from tests.probes import at_rest, check_writes, keys_of, until, upserts
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
@@ -161,13 +161,13 @@ async def test_a_small_reserve_is_enough_at_the_services_own_quota(
             await asyncio.sleep(random.expovariate(75 / 30 / burst))
             service.spend(units)
 
-    async def send(request: Request, job: Job) -> None:
-        await scheduler.send(request, ignore, Options(), Priority.BULK, Call(job))
+    async def send(request: Request, flow: Flow) -> None:
+        await scheduler.send(Exchange(request, CallOptions(), Priority.BULK, flow))
 
     await scheduler.open("hash")
-    jobs = {READ: Job(), WRITE: Job()}
+    flows = {READ: Flow(), WRITE: Flow()}
     async with running(others()):
-        await asyncio.gather(*(send(one, jobs[one]) for one in [READ, WRITE] * 500))
+        await asyncio.gather(*(send(one, flows[one]) for one in [READ, WRITE] * 500))
     await scheduler.close()
     assert service.statuses[200] == 1_000
     assert service.statuses[429] < 0.005 * service.seen
@@ -222,13 +222,13 @@ async def test_four_upserts_of_very_different_sizes_share_the_calls_evenly(
     ):
         await asyncio.gather(
             *(
-                store.attribute_values.upsert(upserts(size, attribute_id=job))
-                for job, size in sizes.items()
+                store.attribute_values.upsert(upserts(size, attribute_id=flow))
+                for flow, size in sizes.items()
             )
         )
         calls = [keys_of(put)[0][1] for put in sandbox.requests.of("upsert")]
         assert sandbox.count_429 == 0
-    assert Counter(calls) == {job: size // 10 for job, size in sizes.items()}
+    assert Counter(calls) == {flow: size // 10 for flow, size in sizes.items()}
     # Up to the last call of the smallest all four run.
     end_of_smallest = len(calls) - calls[::-1].index(4)
     shares = Counter(calls[:end_of_smallest])

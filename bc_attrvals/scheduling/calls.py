@@ -1,0 +1,209 @@
+"""What a job makes calls with: scheduler, requests, options and tally in one bound object.
+
+Between the readers and writers above and the scheduler below. Each job has one `Calls`; the calls
+of one job share its flow, so jobs share slots and quota evenly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextvars import Context
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.models import AttributeValueUpsert, Page
+from bc_attrvals.core.rate_limit import QuotaSnapshot
+from bc_attrvals.core.requests import Request, RequestBuilder
+from bc_attrvals.core.responses import decode_page
+from bc_attrvals.errors import DecodeError
+from bc_attrvals.events import EventBus
+from bc_attrvals.scheduling.admission import Flow, Priority
+from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Tally, Worker
+from bc_attrvals.transport.session import Answer
+
+__all__ = ["DEFAULT_PAGE_SIZE", "Calls", "Fetched", "LearntSizes"]
+
+T = TypeVar("T")
+
+#: The `limit` that the service takes when none is given, which no plan can refuse (BigCommerce
+#: guide, Filtering).
+DEFAULT_PAGE_SIZE: Final = 50
+
+
+class LearntSizes:
+    """How much goes into a call: `Limits` at first, less once the service refused that much.
+
+    One for a Store, so that a refusal is learnt once.
+    """
+
+    __slots__ = ("batch", "delete", "page")
+
+    def __init__(self, limits: Limits) -> None:
+        self.page = limits.page_size
+        self.batch = limits.batch_size
+        self.delete = limits.delete_size
+
+    def lower_page(self) -> None:
+        """Ask for fewer rows a page from now on."""
+        self.page = min(self.page, DEFAULT_PAGE_SIZE)
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A page that has come and is not decoded yet."""
+
+    exchange: Exchange
+    answer: Answer
+
+
+class Calls:
+    """The calls of one job, or of a view's single calls.
+
+    Every call raises what `Scheduler.send` raises. Cancelled, a read's connection is closed; a
+    write goes on only where it runs in a task of `start`.
+    """
+
+    __slots__ = (
+        "_flow",
+        "_options",
+        "_priority",
+        "_requests",
+        "_scheduler",
+        "_tally",
+        "events",
+        "sizes",
+    )
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        requests: RequestBuilder,
+        options: CallOptions,
+        *,
+        events: EventBus,
+        sizes: LearntSizes,
+        priority: Priority = Priority.INTERACTIVE,
+        flow: Flow | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._requests = requests
+        self._options = options
+        self._priority = priority
+        self._flow = flow
+        self._tally = Tally()
+        #: Where events of the job are reported.
+        self.events = events
+        #: Sizes of calls, as far as the service has taught them.
+        self.sizes = sizes
+
+    def __repr__(self) -> str:
+        return f"<Calls {self._tally!r}>"
+
+    def for_job(self) -> Calls:
+        """Return the calls of a bulk job: the same options, a flow and a tally of its own."""
+        return Calls(
+            self._scheduler,
+            self._requests,
+            self._options,
+            events=self.events,
+            sizes=self.sizes,
+            priority=Priority.BULK,
+            flow=Flow(),
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the Store."""
+        return self._scheduler.limits
+
+    @property
+    def calls(self) -> int:
+        """Requests sent, each try counted."""
+        return self._tally.calls
+
+    @property
+    def retries(self) -> int:
+        """Those of the requests that were sent again."""
+        return self._tally.retries
+
+    @property
+    def resource(self) -> str:
+        """The path of the resource, which names the store and holds no secret."""
+        return self._requests.resource
+
+    def quota(self) -> QuotaSnapshot:
+        """Return what is known of the store's quota now."""
+        return self._scheduler.statistics().quota
+
+    # Reads.
+
+    def queries(self, filter: AttributeValueFilter | None, spare_bytes: int = 0) -> list[str]:
+        """Return the queries that list a filter, with room left for more parameters."""
+        return self._requests.listing_queries(filter, spare_bytes)
+
+    async def page(self, query: str, number: int, limit: int) -> Page:
+        """Fetch one page (from 1) of a query."""
+        return await self.decode(await self.fetch(query, number, limit))
+
+    async def fetch(self, query: str, number: int, limit: int) -> Fetched:
+        """Fetch one page and leave it undecoded, so that the next can be asked for before."""
+        exchange = self._exchange(self._requests.page(query, number, limit))
+        return Fetched(exchange, await self._scheduler.send(exchange))
+
+    async def decode(self, fetched: Fetched) -> Page:
+        """Decode a page of `fetch`; one that can't be read is asked for again."""
+        return await self._decoded(fetched.exchange, fetched.answer, decode_page)
+
+    # Writes.
+
+    async def put(
+        self,
+        items: Sequence[AttributeValueUpsert],
+        decode: Callable[[bytes], T],
+        worker: Worker | None = None,
+    ) -> T:
+        """Upsert items in one PUT and return its answer, decoded."""
+        exchange = self._exchange(self._requests.upsert(items), worker)
+        return await self._decoded(exchange, await self._scheduler.send(exchange), decode)
+
+    def delete_parts(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
+        """Yield the DELETEs that `ids` need, each with the count of ids it names."""
+        return self._requests.deletes(ids, most)
+
+    async def delete(self, request: Request, worker: Worker | None = None) -> Answer:
+        """Send one DELETE of `delete_parts` and return its answer."""
+        return await self._scheduler.send(self._exchange(request, worker))
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        worker: Worker,
+        context: Context | None = None,
+    ) -> asyncio.Task[T]:
+        """Run writes in a task of their own, so that a cancelled caller leaves them their slot."""
+        return self._scheduler.start(coroutine, worker, context)
+
+    async def shielded(self, write: Callable[[Worker], Coroutine[Any, Any, T]]) -> T:
+        """Do a single write; cancelled, it returns at once and the write keeps its slot."""
+        worker = Worker()
+        task = self.start(write(worker), worker)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            worker.abandon()
+            raise
+
+    def _exchange(self, request: Request, worker: Worker | None = None) -> Exchange:
+        return Exchange(request, self._options, self._priority, self._flow, self._tally, worker)
+
+    async def _decoded(self, exchange: Exchange, answer: Answer, decode: Callable[[bytes], T]) -> T:
+        while True:
+            try:
+                return decode(answer.body)
+            except DecodeError as error:
+                error.status, error.request_id = answer.status, answer.request_id
+                unread = error
+            answer = await self._scheduler.send_again(exchange, unread)
