@@ -8,6 +8,7 @@ answers (older reference pages say `value` in both); the one Python name is `val
 from __future__ import annotations
 
 import math
+import numbers
 from datetime import datetime
 from typing import Annotated, TypeAlias, final
 
@@ -31,6 +32,9 @@ __all__ = [
 MAX_ID = 2**31 - 1
 #: The longest value the service stores, in characters (its reference for PUT).
 MAX_VALUE_CHARACTERS = 255
+
+#: Integers of more bits are not written out in errors.
+_MOST_BITS_SHOWN = 256
 
 #: (customer_id, attribute_id): what an upsert without `id` is matched by.
 Key: TypeAlias = tuple[int, int]
@@ -141,15 +145,18 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
 
 def check_id(value: object, field: str, place: str | None = None) -> int:
     """Return `value` as a positive 32-bit id, or raise `InvalidInputError` naming `field`."""
-    # bool is an int in Python, but True is nobody's customer id.
-    if isinstance(value, bool) or not isinstance(value, int):
+    # bool is an int in Python, but True is nobody's customer id. numpy's integers are no int.
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         message = f"{field} must be an int, not {type(value).__name__}"
         raise InvalidInputError(message, field=field, place=place)
-    if not 0 < value <= MAX_ID:
-        message = f"{field} must be from 1 to {MAX_ID}, not {value}"
+    number = int(value)
+    if not 0 < number <= MAX_ID:
+        # Python refuses to write integers of some thousand digits.
+        shown = number if number.bit_length() < _MOST_BITS_SHOWN else "a number of many digits"
+        message = f"{field} must be from 1 to {MAX_ID}, not {shown}"
         raise InvalidInputError(message, field=field, place=place)
     # Plain, for the JSON encoder takes no subclasses.
-    return int(value)
+    return number
 
 
 def _check_value(value: object) -> str:

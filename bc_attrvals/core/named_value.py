@@ -1,0 +1,148 @@
+"""A value to store whose customer may be an e-mail address and whose attribute may be a name.
+
+Taken wherever `AttributeValueUpsert` is taken. `value_text` is the one rule by which numbers and
+dates become the strings that the service stores.
+"""
+
+from __future__ import annotations
+
+import numbers
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+import attrs
+
+from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, check_id
+from bc_attrvals.errors import InvalidInputError
+
+__all__ = ["NamedValue", "Value", "check_address", "check_attribute_name", "value_text"]
+
+#: What a `NamedValue` may hold. numpy's integers and floats count as int and float.
+Value: TypeAlias = str | int | float | Decimal | date | datetime
+
+#: The longest e-mail address and the longest attribute name (BigCommerce reference, Create a
+#: Customer Attribute).
+_MAX_NAME_CHARACTERS = 255
+#: Integers of so many bits have more digits than a value has characters.
+_MOST_BITS = 1_024
+
+
+@attrs.frozen
+class NamedValue:
+    """One value to store: created if the customer has none for the attribute, else replaced.
+
+    `customer` is an id or an e-mail address, `attribute` an id or a name, `value` a string, a
+    finite number, a date or a datetime. All stay as they were given; `text` is the string that is
+    sent. The address is compared without regard to case or surrounding blanks. Names are exact.
+
+    Raises `InvalidInputError`, whose `field` names what is wrong.
+    """
+
+    customer: int | str
+    attribute: int | str
+    value: Value
+
+    def __attrs_post_init__(self) -> None:
+        """Check all fields; ids of numpy become plain integers."""
+        if isinstance(self.customer, str):
+            check_address(self.customer)
+        else:
+            object.__setattr__(self, "customer", check_id(self.customer, "customer"))
+        if isinstance(self.attribute, str):
+            check_attribute_name(self.attribute)
+        else:
+            object.__setattr__(self, "attribute", check_id(self.attribute, "attribute"))
+        text = value_text(self.value)
+        if len(text) > MAX_VALUE_CHARACTERS:
+            message = f"value has {len(text)} characters, at most {MAX_VALUE_CHARACTERS} are stored"
+            raise InvalidInputError(message, field="value")
+        _check_encodes(text, "value")
+
+    @property
+    def text(self) -> str:
+        """The string that is sent."""
+        return value_text(self.value)
+
+
+def value_text(value: object) -> str:
+    """Return a value as the string that is sent, which holds all of the value.
+
+    A string stands as it is. A float becomes the shortest decimal that reads back to it, without
+    exponent: `12.0` is `12`. A Decimal keeps its digits, without exponent. A date is
+    `2024-05-14`, a datetime `2024-05-14T09:34:00Z`; one with a time zone is turned to UTC, a naive
+    one has no `Z`. The service's reference is silent on the form of numbers and dates.
+
+    Raises `InvalidInputError` for a number that is not finite and for any other type, booleans
+    among them.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            return value.isoformat()
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral | float | Decimal):
+        message = f"value must be a string, a number or a date, not {type(value).__name__}"
+        raise InvalidInputError(message, field="value")
+    return _number_text(value)
+
+
+def _number_text(number: numbers.Integral | float | Decimal) -> str:
+    if isinstance(number, numbers.Integral):
+        integer = int(number)
+        # Python refuses to write integers of some thousand digits.
+        exact = Decimal(integer) if integer.bit_length() < _MOST_BITS else Decimal("Infinity")
+    else:
+        # repr() of a float is the shortest text that reads back to it; numpy's has another.
+        exact = Decimal(float.__repr__(number)) if isinstance(number, float) else number
+        if not exact.is_finite():
+            raise InvalidInputError(f"value must be a finite number, not {number}", field="value")
+    if not exact.is_finite() or abs(exact.adjusted()) > MAX_VALUE_CHARACTERS:
+        message = f"value is a number of more than {MAX_VALUE_CHARACTERS} digits"
+        raise InvalidInputError(message, field="value")
+    text = format(exact, "f")
+    return text.removesuffix(".0") if isinstance(number, float) else text
+
+
+def check_address(address: str) -> str:
+    """Return an e-mail address without surrounding blanks.
+
+    Raises `InvalidInputError` for one without `@`, with a comma (which separates the values of
+    `email:in`), with a control character, or longer than 255 characters.
+    """
+    stripped = address.strip()
+    if not stripped:
+        problem = "is empty"
+    elif len(stripped) > _MAX_NAME_CHARACTERS:
+        problem = f"has {len(stripped)} characters, at most {_MAX_NAME_CHARACTERS} are allowed"
+    elif not stripped.isprintable():
+        problem = f"holds a control character: {stripped[:40]!r}"
+    elif "," in stripped:
+        problem = f"holds a comma: {stripped[:40]!r}"
+    elif not all(stripped.partition("@")):
+        problem = f"must have a name, @ and a domain: {stripped[:40]!r}"
+    else:
+        return stripped
+    raise InvalidInputError(f"the e-mail address {problem}", field="customer")
+
+
+def check_attribute_name(name: str) -> str:
+    """Return an attribute's name as it is; raise `InvalidInputError` for one that can't exist."""
+    if not name.strip():
+        raise InvalidInputError("the attribute's name is empty", field="attribute")
+    if len(name) > _MAX_NAME_CHARACTERS:
+        message = f"the attribute's name has {len(name)} characters, at most "
+        raise InvalidInputError(f"{message}{_MAX_NAME_CHARACTERS} are allowed", field="attribute")
+    _check_encodes(name, "attribute")
+    return name
+
+
+def _check_encodes(text: str, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{field} holds a lone surrogate at character {error.start}"
+        raise InvalidInputError(message, field=field) from None
