@@ -1,78 +1,191 @@
-"""Inputs of bulk writes: sync and async iterables, read no further than they are needed.
+"""The one place that iterates inputs: sync and async iterables, for upserts, deletes and sync.
 
-Between the caller's iterable and `bulk.py`. An error of the input is kept until all that was read
-before it was sent.
+An input is read no further than it is needed, and each entry is checked as it is read. An input
+that ends by any exception has not ended: what was read before is handed out, then the exception is
+raised, a `CancelledError`, `GeneratorExit` or `KeyboardInterrupt` of the input's own included.
+
+`open_input` is for a job that must not wait for its input: it pulls what is there. `chunks` is for
+a job that reads and works in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from contextlib import aclosing
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["LOOK_AHEAD", "Items", "open_input"]
+__all__ = ["LOOK_AHEAD", "Items", "check_upsert", "chunks", "open_input"]
+
+T = TypeVar("T")
 
 #: What bulk writes read: any iterable of upserts, sync or async.
 Items: TypeAlias = Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert]
+
+#: Returns an entry in the form that is used, or raises `InvalidInputError`; the index is from 0.
+_Check: TypeAlias = Callable[[object, int], T]
 
 #: Items read for a batch before it is sent as it is: with few keys, most items only replace
 #: one another, and an endless input of one key would be read for ever.
 LOOK_AHEAD: Final = 200
 #: An asynchronous input that pauses this long has its unfilled batch sent.
 _LINGER_S: Final = 0.05
+#: Inputs that can be read twice: a bad entry is found before anything is sent.
+_AT_HAND: Final = (list, tuple, set, frozenset, range)
 
 
-def _checked(item: object, index: int) -> AttributeValueUpsert:
+def check_upsert(item: object, index: int) -> AttributeValueUpsert:
+    """Return an entry of a bulk upsert, or raise `InvalidInputError` with its place."""
     if not isinstance(item, AttributeValueUpsert):
         message = f"expected AttributeValueUpsert, got {type(item).__name__}"
         raise InvalidInputError(message, field="items", place=f"items[{index}]")
     return item
 
 
-class _SyncInput:
-    """Items of an ordinary iterable, pulled when they are needed."""
+def open_input(
+    items: Items, on_change: Callable[[], None]
+) -> _SyncInput[AttributeValueUpsert] | _AsyncInput[AttributeValueUpsert]:
+    """Begin to read an input of upserts; an asynchronous one calls `on_change` when it has news.
+
+    Raises `InvalidInputError` when it is no iterable, or a collection with a bad item in it.
+    """
+    if isinstance(items, AsyncIterable):
+        return _AsyncInput(items, check_upsert, on_change)
+    _check_iterable(items, "items")
+    if isinstance(items, _AT_HAND):
+        for index, item in enumerate(items):
+            check_upsert(item, index)
+    return _SyncInput(items, check_upsert, AttributeValueUpsert)
+
+
+async def chunks(
+    items: Iterable[object] | AsyncIterable[object],
+    check: _Check[T],
+    field: str,
+    size: int,
+    *,
+    check_first: bool = False,
+) -> AsyncGenerator[list[T]]:
+    """Yield the checked entries of an input in lists of `size`; the last one may be shorter.
+
+    Nothing is read while a list is worked on. `check_first` checks a collection as a whole before
+    anything is yielded; other inputs are checked as they are read. Closed or cancelled, it closes
+    the input.
+
+    Raises what `check` raises, what the input raises, and `InvalidInputError` naming `field` when
+    the input is no iterable; each after a list of all that was read before it.
+    """
+    if isinstance(items, AsyncIterable):
+        async with aclosing(_async_chunks(items, check, size)) as lists:
+            async for entries in lists:
+                yield entries
+        return
+    _check_iterable(items, field)
+    if check_first and isinstance(items, _AT_HAND):
+        for index, item in enumerate(items):
+            check(item, index)
+    source = _SyncInput(items, check)
+    while not source.exhausted:
+        if entries := source.pull(size):
+            yield entries
+    if source.error is not None:
+        raise source.error
+
+
+async def _async_chunks(
+    items: AsyncIterable[object], check: _Check[T], size: int
+) -> AsyncGenerator[list[T]]:
+    task = asyncio.current_task()
+    assert task is not None
+    cancellations = task.cancelling()
+    entries: list[T] = []
+    error: BaseException | None = None
+    async with aclosing(_checked(items, check)) as checked:
+        while error is None:
+            try:
+                entries.append(await anext(checked))
+            except StopAsyncIteration:
+                break
+            except BaseException as caught:  # noqa: BLE001 - raised again below
+                error = caught
+            if task.cancelling() > cancellations:
+                # Cancelled from outside, though the input may have swallowed it.
+                raise asyncio.CancelledError from error
+            if len(entries) == size:
+                yield entries
+                entries = []
+    if entries:
+        yield entries
+    if error is not None:
+        raise error
+
+
+async def _checked(items: AsyncIterable[object], check: _Check[T]) -> AsyncGenerator[T]:
+    """Yield checked entries, and close the input when this is closed."""
+    iterator = aiter(items)
+    count = 0
+    try:
+        async for item in iterator:
+            yield check(item, count)
+            count += 1
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _check_iterable(items: object, field: str) -> None:
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        message = f"{field} must be an iterable, sync or async, not {type(items).__name__}"
+        raise InvalidInputError(message, field=field)
+
+
+class _SyncInput(Generic[T]):
+    """Entries of an ordinary iterable, pulled when they are needed.
+
+    Entries whose type is `plain` need no check.
+    """
 
     pausing = False
 
-    def __init__(self, items: Iterable[AttributeValueUpsert]) -> None:
-        if isinstance(items, list | tuple):
-            # All at hand, so a bad one is found before anything is sent.
-            for index, item in enumerate(items):
-                _checked(item, index)
-        self._items: Iterator[AttributeValueUpsert] = iter(items)
+    def __init__(
+        self, items: Iterable[object], check: _Check[T], plain: type[T] | None = None
+    ) -> None:
+        self._items: Iterator[object] = iter(items)
+        self._check = check
+        self._plain = plain
         self._count = 0
         self.exhausted = False
         self.error: BaseException | None = None
 
-    def pull(self, most: int) -> list[AttributeValueUpsert]:
-        """Return the next items, `most` of them or all up to the end, or to where it failed."""
-        items: list[AttributeValueUpsert] = []
+    def pull(self, most: int) -> list[T]:
+        """Return the next entries, `most` of them or all up to the end, or to where it failed."""
+        entries: list[T] = []
         if self.exhausted:
-            return items
-        take = items.append
+            return entries
+        take, plain, check, count = entries.append, self._plain, self._check, self._count
         try:
-            # Runs once for each of 100,000 items. One that is bad ends the input there.
+            # Runs once for each of 100,000 items.
             for item in islice(self._items, most):
-                if type(item) is AttributeValueUpsert:
+                if type(item) is plain:
                     take(item)
                 else:
-                    take(_checked(item, self._count + len(items)))
-        except (Exception, asyncio.CancelledError, GeneratorExit) as error:  # noqa: BLE001
-            # What was read before is still sent; then the job ends with this error.
+                    take(check(item, count + len(entries)))
+        except BaseException as error:  # noqa: BLE001 - raised again when all before it is sent
             self.error = error
-        self._count += len(items)
-        self.exhausted = len(items) < most
-        return items
+        self._count += len(entries)
+        self.exhausted = len(entries) < most
+        return entries
 
     def stop(self) -> None:
-        """Do nothing: no item is read unless it is asked for."""
+        """Do nothing: no entry is read unless it is asked for."""
 
-    def drain(self) -> list[AttributeValueUpsert]:
+    def drain(self) -> list[T]:
         """Return what was read and not handed out: nothing."""
         return []
 
@@ -80,15 +193,16 @@ class _SyncInput:
         """Do nothing: an iterator is not closed by its reader."""
 
 
-class _AsyncInput:
-    """Items of an asynchronous iterable, read by a task of its own into a short buffer."""
+class _AsyncInput(Generic[T]):
+    """Entries of an asynchronous iterable, read by a task of its own into a short buffer."""
 
     def __init__(
-        self, items: AsyncIterable[AttributeValueUpsert], on_change: Callable[[], None]
+        self, items: AsyncIterable[object], check: _Check[T], on_change: Callable[[], None]
     ) -> None:
         self._items = items
+        self._check = check
         self._on_change = on_change
-        self._buffer: deque[AttributeValueUpsert] = deque()
+        self._buffer: deque[T] = deque()
         self._space = asyncio.Event()
         self._finished = False
         self._stopped = False
@@ -100,18 +214,18 @@ class _AsyncInput:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all items were handed out."""
+        """Whether all entries were handed out."""
         return self._finished and not self._buffer
 
-    def pull(self, most: int) -> list[AttributeValueUpsert]:
-        """Return the items at hand, at most so many."""
-        items = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
-        if items:
+    def pull(self, most: int) -> list[T]:
+        """Return the entries at hand, at most so many."""
+        entries = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+        if entries:
             self._space.set()
         lingers = self._linger is not None or self.pausing
-        if len(items) < most and not self._finished and not lingers:
+        if len(entries) < most and not self._finished and not lingers:
             self._linger = self._loop.call_later(_LINGER_S, self._pause)
-        return items
+        return entries
 
     def stop(self) -> None:
         """Read no further; what was read stays at hand."""
@@ -121,11 +235,11 @@ class _AsyncInput:
             self._stopped = True
             self._task.cancel()
 
-    def drain(self) -> list[AttributeValueUpsert]:
+    def drain(self) -> list[T]:
         """Return what was read and not handed out."""
-        items = list(self._buffer)
+        entries = list(self._buffer)
         self._buffer.clear()
-        return items
+        return entries
 
     async def close(self) -> None:
         """Stop reading, and close the input if it is a generator."""
@@ -144,51 +258,23 @@ class _AsyncInput:
             self._linger = None
 
     async def _read(self) -> None:
-        iterator: AsyncIterator[AttributeValueUpsert] | None = None
-        count = 0
         try:
-            iterator = aiter(self._items)
-            async for item in iterator:
-                self._buffer.append(_checked(item, count))
-                count += 1
-                self._stop_lingering()
-                self._on_change()
-                while len(self._buffer) >= LOOK_AHEAD and not self._stopped:
-                    self._space.clear()
-                    await self._space.wait()
-                if self._stopped:
-                    # The input swallowed its cancellation.
-                    return
-        except asyncio.CancelledError as error:
-            if not self._stopped:
-                # What the input waited for was cancelled: this is no end of the input.
+            async with aclosing(_checked(self._items, self._check)) as entries:
+                async for entry in entries:
+                    self._buffer.append(entry)
+                    self._stop_lingering()
+                    self._on_change()
+                    while len(self._buffer) >= LOOK_AHEAD and not self._stopped:
+                        self._space.clear()
+                        await self._space.wait()
+                    if self._stopped:
+                        # The input swallowed its cancellation.
+                        return
+        except BaseException as error:  # noqa: BLE001 - raised again by the job
+            # Stopped, its cancellation is the job's own. Else somebody cancelled what the input
+            # waited for, which is no end of the input.
+            if not (self._stopped and isinstance(error, asyncio.CancelledError)):
                 self.error = error
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again by the job
-            self.error = error
         finally:
             self._finished = True
             self._on_change()
-            await self._close(iterator)
-
-    async def _close(self, iterator: AsyncIterator[AttributeValueUpsert] | None) -> None:
-        close = getattr(iterator, "aclose", None)
-        if close is None:
-            return
-        try:
-            await close()
-        except Exception as error:  # noqa: BLE001 - raised again by the job
-            self.error = self.error or error
-
-
-def open_input(items: Items, on_change: Callable[[], None]) -> _SyncInput | _AsyncInput:
-    """Begin to read an input; `on_change` is called when an asynchronous one has news.
-
-    Raises `InvalidInputError` when it is no iterable, or a list or tuple with a bad item in it.
-    """
-    if isinstance(items, AsyncIterable):
-        return _AsyncInput(items, on_change)
-    if isinstance(items, Iterable) and not isinstance(items, str | bytes):
-        return _SyncInput(items)
-    message = f"items must be an iterable, sync or async, not {type(items).__name__}"
-    raise InvalidInputError(message, field="items")
