@@ -68,6 +68,7 @@ def call(bc_sandbox, method, body=None):
     path = f"/stores/{bc_sandbox.store_hash}/v3/customers/attribute-values"
     request = urllib.request.Request(bc_sandbox.url + path, body, method=method)
     request.add_header("X-Auth-Token", bc_sandbox.access_token)
+    request.add_header("Content-Type", "application/json")
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["data"]
 

@@ -1,4 +1,4 @@
-"""Builds the emulated service's answers; quota and request id headers are added when they leave."""
+"""Builds the service's answers; quota and request id headers are added when they are sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTML_TYPE: Final = "text/html; charset=UTF-8"
 class Answer:
     """One answer: status, body and the headers that only this answer has.
 
-    `shows_quota` is False where the service leaves the `X-Rate-Limit` headers out.
+    `shows_quota` is False where the service omits the `X-Rate-Limit` headers.
     """
 
     status: int
@@ -32,17 +32,17 @@ class Answer:
 
 
 class RefusalError(Exception):
-    """Ends a request with an ErrorResponse; raised by the parsers, answered by the server."""
+    """Ends a request with an ErrorResponse; raised by the parsers, answered by the endpoint."""
 
     def __init__(self, status: int, title: str, errors: Mapping[str, str] | None = None) -> None:
-        """Keep what the ErrorResponse shall say."""
+        """Keep the content of the ErrorResponse."""
         super().__init__(status, title)
         self.status = status
         self.title = title
         self.errors = dict(errors or {})
 
     def answer(self) -> Answer:
-        """Return the answer that tells the client."""
+        """Return the answer for the client."""
         return error_answer(self.status, self.title, self.errors)
 
 
@@ -68,7 +68,7 @@ def error_answer(
 
 
 def html_answer(status: int, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """Return what a proxy in front of the service answers by itself."""
+    """Return the answer of a proxy in front of the service."""
     phrase = HTTPStatus(status).phrase
     body = (
         f"<html>\r\n<head><title>{status} {phrase}</title></head>\r\n<body>\r\n"

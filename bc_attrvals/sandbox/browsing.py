@@ -1,14 +1,17 @@
-"""Finds rows for whoever looks into the sandbox: filtered, counted, a page at a time.
+"""Finds attribute values for tests and the page: filtered, counted, a page at a time.
 
-Apart from `listing`, which imitates the service. Blocks, and runs in the database thread.
+`listing` imitates the service; this does not. Blocks, and runs in the database thread.
 """
 
 from __future__ import annotations
 
 import attrs
-import msgspec
 
-from bc_attrvals.sandbox.rows import RowStore, StoredRow
+from bc_attrvals.sandbox.endpoint import Endpoint
+from bc_attrvals.sandbox.listing import count_rows, where_clause
+from bc_attrvals.sandbox.queries import Condition
+from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.rows import StoredRow
 
 
 @attrs.frozen
@@ -27,43 +30,51 @@ class RowQuery:
 
 @attrs.frozen
 class RowPage:
-    """One page by ascending id, how many rows match in all, and the rows' version then."""
+    """One page by ascending id, how many rows match in all, the store's version and customers.
+
+    `emails` and `names` hold the addresses of the rows' customers and the names of their
+    attributes, as far as they are defined.
+    """
 
     rows: list[StoredRow]
     total: int
     version: int
+    customers: int
+    emails: dict[int, str]
+    names: dict[int, str]
 
 
-def browse(store: RowStore, query: RowQuery) -> RowPage:
+def browse(endpoint: Endpoint, query: RowQuery) -> RowPage:
     """Return a page; one past the last is empty."""
-    conditions: list[str] = []
-    bound: list[str | int] = []
-    for column, ids in (
-        ("customer_id", query.customer_ids),
-        ("attribute_id", query.attribute_ids),
-    ):
-        if ids is not None:
-            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608
-            bound.append(msgspec.json.encode(ids).decode())
+    connection = endpoint.database.connection
+    conditions = [
+        Condition(column, "in", ids)
+        for column, ids in (
+            ("customer_id", query.customer_ids),
+            ("attribute_id", query.attribute_ids),
+        )
+        if ids is not None
+    ]
     if query.value:
-        conditions.append(r"value LIKE ? ESCAPE '\'")
-        bound.append(f"%{_escaped(query.value)}%")
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    count = f"SELECT count(*) FROM attribute_values {where}"  # noqa: S608 - placeholders
-    total = int(store.connection.execute(count, bound).fetchone()[0])
+        conditions.append(Condition("value", "like", query.value))
+    where, bound = where_clause(tuple(conditions), Quirks())
+    total = count_rows(endpoint.database, "attribute_values", where, bound)
     # The keys first: a page deep inside then passes over ids instead of whole rows.
     page = f"""
         SELECT id, customer_id, attribute_id, value, date_created, date_modified
         FROM attribute_values WHERE id IN (
-            SELECT id FROM attribute_values {where} ORDER BY id LIMIT ? OFFSET ?
+            SELECT id FROM attribute_values{where} ORDER BY id LIMIT ? OFFSET ?
         ) ORDER BY id
     """  # noqa: S608 - placeholders
     bound += [query.limit, (query.page - 1) * query.limit]
-    rows = [StoredRow(*row) for row in store.connection.execute(page, bound)]
-    return RowPage(rows, total, store.modification_version)
-
-
-def _escaped(text: str) -> str:
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, "\\" + special)
-    return text
+    rows = [StoredRow(*row) for row in connection.execute(page, bound)]
+    definitions = endpoint.definitions
+    customers = definitions.customers({row.customer_id for row in rows})
+    return RowPage(
+        rows,
+        total,
+        endpoint.database.modification_version,
+        definitions.count_customers(),
+        {customer.id: customer.email for customer in customers},
+        {attribute.id: attribute.name for attribute in definitions.attributes()},
+    )

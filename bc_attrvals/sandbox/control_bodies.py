@@ -1,6 +1,6 @@
-"""The bodies and queries that the control routes take, checked, and the errors that name a field.
+"""Checks the bodies and queries of the control routes; errors name the field.
 
-Everything unknown is refused, so that a slip of the pen in another language's test suite shows.
+Unknown fields are refused, so that a typing error in another language's test suite shows.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bc_attrvals.sandbox.bodies import MAX_VALUE_CHARACTERS
 from bc_attrvals.sandbox.browsing import RowQuery
+from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds
 from bc_attrvals.sandbox.faults import Fault
-from bc_attrvals.sandbox.filters import MAX_ID
 from bc_attrvals.sandbox.operations import Operation
-from bc_attrvals.sandbox.upserts import MAX_VALUE_CHARACTERS
-
-T = TypeVar("T")
+from bc_attrvals.sandbox.queries import MAX_ID
+from bc_attrvals.sandbox.quirks import QUIRK_NAMES, Quirks
 
 MOST_ROWS_PAGE: Final = 1_000
 MOST_LOGGED: Final = 1_000
-_PLACE: Final = re.compile(r"(?s)(?P<message>.*?)(?: - at `(?P<place>[^`]*)`)?")
+_PLACE: Final = re.compile(r"(?s)(?P<message>.*?)(?: - at (?:`key` in )?`(?P<place>[^`]*)`)?")
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
 _LONGEST_PAGE_NUMBER: Final = 9
@@ -36,10 +36,10 @@ Units = Annotated[int, Meta(ge=0, le=999_999_999)]
 
 
 class BadControlError(Exception):
-    """A control request can't be carried out; `field` says what of it is wrong."""
+    """A control request is refused; `field` names its bad part."""
 
     def __init__(self, field: str, message: str, status: int = 400) -> None:
-        """Keep what the answer shall say."""
+        """Keep the content of the answer."""
         super().__init__(field, message)
         self.field = field
         self.message = message
@@ -47,7 +47,7 @@ class BadControlError(Exception):
 
 
 class RowBody(Struct, forbid_unknown_fields=True):
-    """A row to put in; dates are UNIX seconds or ISO 8601 with a zone."""
+    """A row to insert; dates are UNIX seconds or ISO 8601 with a zone."""
 
     customer_id: Id
     attribute_id: Id
@@ -67,19 +67,19 @@ class RowBody(Struct, forbid_unknown_fields=True):
 
 
 class RowsBody(Struct, forbid_unknown_fields=True):
-    """The rows to put in."""
+    """The rows to insert."""
 
     rows: list[RowBody]
 
 
 class ResetBody(Struct, forbid_unknown_fields=True):
-    """What to reset; everything by default."""
+    """The parts to reset; all by default."""
 
     only: list[str] | None = None
 
 
 class FaultBody(Struct, forbid_unknown_fields=True):
-    """A fault, field by field as `Fault` has them."""
+    """A fault; its fields are those of `Fault`."""
 
     kind: str
     probability: float = 1.0
@@ -88,7 +88,7 @@ class FaultBody(Struct, forbid_unknown_fields=True):
     after: int = 0
     retry_after_s: int | None = None
     delay_s: float = 0.0
-    applied: bool = False
+    applied: bool | None = None
 
     def fault(self) -> Fault:
         """Return the checked fault; raises ValueError."""
@@ -105,42 +105,111 @@ class FaultBody(Struct, forbid_unknown_fields=True):
 
 
 class ScriptBody(Struct, forbid_unknown_fields=True):
-    """What shall happen to the next requests, null for a healthy one."""
+    """The faults of the next requests, null for a healthy one."""
 
     faults: list[str | FaultBody | None]
     operation: str | None = None
 
 
 class LatencyBody(Struct, forbid_unknown_fields=True):
-    """The latency of all calls from now on."""
+    """The latency of all calls."""
 
     latency_ms: float
 
 
 class QuotaBody(Struct, forbid_unknown_fields=True):
-    """The units of a window, null for no limit; and units that another app spends now."""
+    """The units of a window, null for no limit; units that another app spends now."""
 
     quota: Units | UnsetType | None = UNSET
     spend: Units = 0
 
 
-class CustomersBody(Struct, forbid_unknown_fields=True):
-    """Customers, by id."""
+class RejectedBody(Struct, forbid_unknown_fields=True):
+    """Customers that do not exist, by id."""
 
     customer_ids: Ids
 
 
-def read_body(body: bytes, kind: type[T]) -> T:
-    """Decode a body, an empty one as `{}`; raises BadControlError that names the field."""
+class AttributeBody(Struct, forbid_unknown_fields=True):
+    """An attribute to define; without an id it gets the next one."""
+
+    name: str
+    type: str
+    id: Id | None = None
+
+
+Customers = dict[Id, str] | list[str]
+Attributes = dict[str, str] | list[AttributeBody]
+
+
+class CustomersBody(Struct, forbid_unknown_fields=True):
+    """Customers to define: addresses by id, or addresses that get the next ids."""
+
+    customers: Customers
+
+
+class AttributesBody(Struct, forbid_unknown_fields=True):
+    """Attributes to define: types by name, or objects with a name, a type and perhaps an id."""
+
+    attributes: Attributes
+
+
+class SettingsBody(Struct, forbid_unknown_fields=True):
+    """Settings that can be changed while the sandbox runs; those left out stay as they are.
+
+    `quirks` changes the quirks named. `faults`, `customers` and `attributes` replace all others.
+    """
+
+    store_hash: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    access_token: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    quota: Units | UnsetType | None = UNSET
+    latency_ms: float | UnsetType = UNSET
+    max_concurrent_puts: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
+    quirks: dict[str, Any] | UnsetType = UNSET
+    faults: list[str | FaultBody] | UnsetType = UNSET
+    customers: Customers | UnsetType = UNSET
+    attributes: Attributes | UnsetType = UNSET
+
+
+def customer_seeds(given: Customers | UnsetType | None) -> CustomerSeeds | None:
+    """Return customers as `Sandbox` takes them; None if there are none given."""
+    return None if isinstance(given, UnsetType) else given
+
+
+def attribute_seeds(given: Attributes | UnsetType | None) -> AttributeSeeds | None:
+    """Return attributes as `Sandbox` takes them; None if there are none given."""
+    if isinstance(given, list):
+        return [
+            (one.name, one.type) if one.id is None else (one.name, one.type, one.id)
+            for one in given
+        ]
+    return None if isinstance(given, UnsetType) else given
+
+
+def read_quirks(base: Quirks, changes: dict[str, Any], field: str = "") -> Quirks:
+    """Return changed quirks; raises BadControlError that names the quirk."""
+    try:
+        return base.changed(changes)
+    except (ValueError, TypeError) as error:
+        name = str(error).partition(" ")[0].strip("'")
+        inner = name if name in changes or name in QUIRK_NAMES else ""
+        raise BadControlError(f"{field}.{inner}".strip("."), str(error)) from None
+
+
+def read_body(body: bytes, kind: Any) -> Any:  # noqa: ANN401 - what msgspec takes and returns
+    """Decode a body, an empty one as `{}`; raises BadControlError that names the field.
+
+    `kind` is a Struct, or another type that msgspec decodes.
+    """
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise _told(str(error)) from None
+        raise _refused(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadControlError("", f"the body is not JSON: {error}") from None
 
 
-def _told(text: str) -> BadControlError:
+def _refused(text: str) -> BadControlError:
     match = _PLACE.fullmatch(text)
     message, place = (match["message"], match["place"] or "") if match else (text, "")
     field = place.removeprefix("$").removeprefix(".")
@@ -183,9 +252,8 @@ def read_query(raw: str, known: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def read_row_query(raw: str) -> RowQuery:
+def read_row_query(query: Mapping[str, str]) -> RowQuery:
     """Return which rows are asked for."""
-    query = read_query(raw, ("customer_id", "attribute_id", "value", "page", "limit"))
     return RowQuery(
         customer_ids=read_ids(query, "customer_id"),
         attribute_ids=read_ids(query, "attribute_id"),

@@ -1,4 +1,4 @@
-"""Applies one request to the rows and returns the answer: no HTTP, no faults, no limits.
+"""Applies one request to the stored rows and returns the answer: no HTTP, no faults, no limits.
 
 Blocks on SQLite, so all of it runs in the sandbox's one database thread.
 """
@@ -8,20 +8,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
 
 from bc_attrvals.sandbox.answers import Answer, RefusalError
-from bc_attrvals.sandbox.filters import parse_delete_query, parse_list_query
-from bc_attrvals.sandbox.listing import Lister
+from bc_attrvals.sandbox.bodies import (
+    CREATE_TITLE,
+    RENAME_TITLE,
+    VALUES_TITLE,
+    BadItem,
+    UpsertItem,
+    parse_new_attributes,
+    parse_renamings,
+    parse_upserts,
+    refusal,
+)
+from bc_attrvals.sandbox.database import Database
+from bc_attrvals.sandbox.definitions import Definitions
+from bc_attrvals.sandbox.listing import Lister, count_rows, paginate, shown_page, where_clause
 from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.queries import (
+    ATTRIBUTE_PARAMETERS,
+    CUSTOMER_PARAMETERS,
+    VALUE_PARAMETERS,
+    Parameter,
+    parse_delete_query,
+    parse_list_query,
+)
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.rows import RowStore, StoredRow, UpsertResult
-from bc_attrvals.sandbox.upserts import parse_upsert_body, refusal
 
 _DELETED: Final = Answer(204)
+_ATTRIBUTE_COLUMNS: Final = "id, name, type, date_created, date_modified"
+_CUSTOMER_COLUMNS: Final = "id, email, date_created, date_modified"
 
 
 @attrs.frozen
@@ -32,67 +53,94 @@ class Applied:
     item_count: int
 
 
-class Endpoint:
-    """The three calls of the endpoint on one RowStore. To be made and used in one thread only."""
+@attrs.frozen
+class Request:
+    """The parts of a request that decide what is stored.
 
-    def __init__(
-        self,
-        database: str,
-        *,
-        quirks: Quirks,
-        attribute_names: Mapping[int, str],
-        wall_clock: Callable[[], float],
-    ) -> None:
-        """Open the rows."""
-        self.rows = RowStore(database, wall_clock)
+    `rejected_customers` do not exist, whatever the definitions say.
+    """
+
+    operation: Operation
+    raw_query: str
+    body: bytes
+    rejected_customers: frozenset[int] = frozenset()
+
+
+class Endpoint:
+    """The calls of the three resources on one database. To be made and used in one thread only."""
+
+    def __init__(self, database: str, *, quirks: Quirks, wall_clock: Callable[[], float]) -> None:
+        """Open the database."""
+        self.database = Database(database, wall_clock)
+        self.rows = RowStore(self.database)
+        self.definitions = Definitions(self.database)
+        self._upserts = 0
+        self._handlers: Mapping[Operation, Callable[[Request], Applied]] = {
+            Operation.LIST: self._list,
+            Operation.UPSERT: self._upsert,
+            Operation.DELETE: self._delete,
+            Operation.LIST_ATTRIBUTES: self._list_attributes,
+            Operation.CREATE_ATTRIBUTES: self._create_attributes,
+            Operation.RENAME_ATTRIBUTES: self._rename_attributes,
+            Operation.DELETE_ATTRIBUTES: self._delete_attributes,
+            Operation.LIST_CUSTOMERS: self._list_customers,
+        }
+        self.set_quirks(quirks)
+
+    def set_quirks(self, quirks: Quirks) -> None:
+        """Follow other quirks from the next request on."""
         self._quirks = quirks
-        self._zone = "" if quirks.zoneless_dates else "Z"
-        self._lister = Lister(self.rows, quirks, attribute_names)
+        self._lister = Lister(self.database, quirks, self.definitions.ids_named)
 
     def close(self) -> None:
-        """Close the rows."""
-        self.rows.close()
+        """Close the database."""
+        self.database.close()
 
-    def apply(
-        self, operation: Operation, raw_query: str, body: bytes, unknown_customers: frozenset[int]
-    ) -> Applied:
-        """Apply a request; what the service would refuse comes back as its refusal."""
+    def apply(self, request: Request) -> Applied:
+        """Apply a request; a refusal by the service's rules is an answer too."""
         try:
-            if operation is Operation.LIST:
-                return self._list(raw_query)
-            if operation is Operation.UPSERT:
-                return self._upsert(body, unknown_customers)
-            return self._delete(raw_query)
+            return self._handlers[request.operation](request)
         except RefusalError as refused:
             return Applied(refused.answer(), 0)
 
-    def _list(self, raw_query: str) -> Applied:
-        quirks = self._quirks
-        query = parse_list_query(
-            raw_query,
-            max_limit=quirks.max_limit,
-            over_limit=quirks.over_limit,
-            encoded_dates=quirks.encoded_dates,
-        )
+    def _list(self, request: Request) -> Applied:
+        query = parse_list_query(request.raw_query, VALUE_PARAMETERS, self._quirks)
         body, count = self._lister.body(query)
         return Applied(Answer(200, body), count)
 
-    def _upsert(self, body: bytes, unknown_customers: frozenset[int]) -> Applied:
-        good, bad = parse_upsert_body(body)
+    def _upsert(self, request: Request) -> Applied:
+        quirks = self._quirks
+        good, bad = parse_upserts(request.body, quirks)
+        if quirks.trim_values:
+            good = [attrs.evolve(item, value=item.value.strip()) for item in good]
+        unknown = self.definitions.unknown(good, check_types=quirks.check_value_types)
+
+        def refuse(item: UpsertItem) -> BadItem | None:
+            if item.customer_id in request.rejected_customers:
+                return BadItem(item.index, "customer_id", "customer does not exist")
+            return unknown.get(item.index)
+
         result = self.rows.upsert(
             good,
             bad[0] if bad else None,
-            unknown_customers=unknown_customers,
-            store_good_items=self._quirks.store_good_items_of_refused_batch,
+            now_s=self._upsert_time_s(),
+            refuse=refuse,
+            store_good_items=quirks.store_good_items_of_refused_batch,
         )
         item_count = len(good) + len(bad)
         if result.bad is not None:
-            return Applied(refusal(result.bad, self._quirks.error_style).answer(), item_count)
-        answered = {"data": self._echo(result), "meta": {}}
-        return Applied(Answer(200, msgspec.json.encode(answered)), item_count)
+            return Applied(refusal(VALUES_TITLE, result.bad, quirks).answer(), item_count)
+        return Applied(_answer({"data": self._echo(result), "meta": {}}), item_count)
 
-    def _delete(self, raw_query: str) -> Applied:
-        ids = parse_delete_query(raw_query, max_ids=self._quirks.max_delete_ids)
+    def _upsert_time_s(self) -> int:
+        """Return the date of an upsert, by the clock of the writer whose turn it is."""
+        lags_s = self._quirks.clock_lags_s or (0,)
+        lag_s = lags_s[self._upserts % len(lags_s)]
+        self._upserts += 1
+        return self.database.now_s() - lag_s
+
+    def _delete(self, request: Request) -> Applied:
+        ids = parse_delete_query(request.raw_query, self._quirks)
         if ids:
             self.rows.delete(ids)
         return Applied(_DELETED, len(ids))
@@ -111,9 +159,95 @@ class Endpoint:
             "attribute_id": row.attribute_id,
             self._quirks.value_field: row.value,
             "customer_id": row.customer_id,
-            "date_created": _date(row.date_created_s) + self._zone,
-            "date_modified": _date(row.date_modified_s) + self._zone,
+            **self._dates(row.date_created_s, row.date_modified_s),
         }
+
+    def _dates(self, created_s: int, modified_s: int) -> dict[str, str]:
+        zone = "" if self._quirks.zoneless_dates else "Z"
+        return {"date_created": _date(created_s) + zone, "date_modified": _date(modified_s) + zone}
+
+    def _list_attributes(self, request: Request) -> Applied:
+        rows, pagination = self._select(
+            request, ("attributes", _ATTRIBUTE_COLUMNS), ATTRIBUTE_PARAMETERS
+        )
+        meta = {"pagination": pagination} if self._quirks.attributes_pagination else {}
+        data = [self._attribute(*row) for row in rows]
+        return Applied(_answer({"data": data, "meta": meta}), len(data))
+
+    def _create_attributes(self, request: Request) -> Applied:
+        good, bad = parse_new_attributes(request.body, self._quirks)
+        first_bad: BadItem | None = bad[0] if bad else None
+        ids: list[int] = []
+        if first_bad is None:
+            unique = self._quirks.unique_attribute_names
+            ids, first_bad = self.definitions.create(good, unique_names=unique)
+        return self._changed_attributes(CREATE_TITLE, ids, first_bad)
+
+    def _rename_attributes(self, request: Request) -> Applied:
+        good, bad = parse_renamings(request.body)
+        first_bad = bad[0] if bad else None
+        if first_bad is None:
+            unique = self._quirks.unique_attribute_names
+            first_bad = self.definitions.rename(good, unique_names=unique)
+        return self._changed_attributes(RENAME_TITLE, [item.id for item in good], first_bad)
+
+    def _changed_attributes(self, title: str, ids: list[int], bad: BadItem | None) -> Applied:
+        if bad is not None:
+            return Applied(refusal(title, bad, self._quirks).answer(), 0)
+        found = {one.id: one for one in self.definitions.attributes()}
+        data = [self._attribute(*attrs.astuple(found[one])) for one in dict.fromkeys(ids)]
+        return Applied(_answer({"data": data, "meta": {}}), len(data))
+
+    def _delete_attributes(self, request: Request) -> Applied:
+        ids = parse_delete_query(request.raw_query, self._quirks)
+        if ids:
+            self.definitions.delete_attributes(ids)
+        return Applied(_DELETED, len(ids))
+
+    def _attribute(
+        self, attribute_id: int, name: str, kind: str, created_s: int, modified_s: int
+    ) -> dict[str, int | str]:
+        dates = self._dates(created_s, modified_s)
+        return {"id": attribute_id, "name": name, "type": kind, **dates}
+
+    def _list_customers(self, request: Request) -> Applied:
+        rows, pagination = self._select(
+            request, ("customers", _CUSTOMER_COLUMNS), CUSTOMER_PARAMETERS
+        )
+        data = [self._customer(*row) for row in rows]
+        return Applied(_answer({"data": data, "meta": {"pagination": pagination}}), len(data))
+
+    def _customer(
+        self, customer_id: int, email: str, created_s: int, modified_s: int
+    ) -> dict[str, int | str]:
+        return {
+            "id": customer_id,
+            "email": email,
+            "first_name": "Customer",
+            "last_name": str(customer_id),
+            "company": "",
+            "customer_group_id": 0,
+            **self._dates(created_s, modified_s),
+        }
+
+    def _select(
+        self, request: Request, source: tuple[str, str], parameters: Mapping[str, Parameter]
+    ) -> tuple[list[tuple[Any, ...]], dict[str, object]]:
+        """Return a page of a table by ascending id, and its pagination."""
+        table, columns = source
+        query = parse_list_query(request.raw_query, parameters, self._quirks)
+        where, bound = where_clause(query.conditions, self._quirks)
+        total = count_rows(self.database, table, where, bound)
+        whole = count_rows(self.database, table, "", ()) if where else total
+        page = shown_page(query, total, self._quirks)
+        statement = f"SELECT {columns} FROM {table}{where} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
+        bound += [query.limit, (page - 1) * query.limit]
+        rows = self.database.connection.execute(statement, bound).fetchall()
+        return rows, paginate(query, page, (total, len(rows), whole), self._quirks)
+
+
+def _answer(content: object) -> Answer:
+    return Answer(200, msgspec.json.encode(content))
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
-"""Decides which requests go wrong, and how; the server carries the decision out.
+"""Decides which requests go wrong, and how; `service` carries the decision out.
 
-A request is asked about once, after its token was found right and its quota unit was taken, so a
-dropped request costs its unit as it does at the service.
+Each request is decided once, after its token was checked and its quota unit was taken. So a dropped
+request costs its unit, as it does at the service.
 """
 
 from __future__ import annotations
@@ -22,47 +22,70 @@ from bc_attrvals.sandbox.operations import Operation
 class FaultKind(StrEnum):
     """What goes wrong; equal to its plain string.
 
-    The answers with an error status do not apply the request, unless the fault says `applied`.
-    DROP_AFTER, CUT_BODY and HTML_BODY have applied it. HANG has not, and lasts until the client
-    goes away or the sandbox closes.
+    Error answers do not apply the request and misleading answers do, unless the fault's `applied`
+    says otherwise. DROP_AFTER and CUT_BODY have applied it, DROP_BEFORE and HANG have not. HANG
+    lasts until the client goes away or the sandbox closes.
     """
 
+    BAD_REQUEST = "400"
+    UNAUTHORIZED = "401"
+    FORBIDDEN = "403"
+    CONFLICT = "409"
+    TOO_LARGE = "413"
+    LOCKED = "423"
+    STORE_UNDER_LOAD = "429"
     INTERNAL_ERROR = "500"
     BAD_GATEWAY = "502"
     SERVICE_UNAVAILABLE = "503"
     GATEWAY_TIMEOUT = "504"
-    STORE_UNDER_LOAD = "429"
     STORE_SUSPENDED = "suspended"
+    PROBLEM_JSON = "problem_json"
+    HTML_BODY = "html_body"
+    ERRORS_BODY = "errors_body"
+    EMPTY_OBJECT = "200"
+    ACCEPTED = "202"
+    NO_CONTENT = "204"
+    MULTI_STATUS = "207"
+    NULL_DATA = "null_data"
+    ROWS_WITHOUT_ID = "rows_without_id"
+    ROWS_WITHOUT_DATES = "rows_without_dates"
     DROP_BEFORE = "drop_before"
     DROP_AFTER = "drop_after"
     CUT_BODY = "cut_body"
-    HTML_BODY = "html_body"
     HANG = "hang"
     SLOW = "slow"
-    UNAUTHORIZED = "401"
-    FORBIDDEN = "403"
-    PROBLEM_JSON = "problem_json"
 
 
-ERROR_ANSWER_KINDS: Final = frozenset(
+_DROPS: Final = frozenset(
     {
-        FaultKind.INTERNAL_ERROR,
-        FaultKind.BAD_GATEWAY,
-        FaultKind.SERVICE_UNAVAILABLE,
-        FaultKind.GATEWAY_TIMEOUT,
-        FaultKind.STORE_UNDER_LOAD,
-        FaultKind.STORE_SUSPENDED,
-        FaultKind.UNAUTHORIZED,
-        FaultKind.FORBIDDEN,
-        FaultKind.PROBLEM_JSON,
+        FaultKind.DROP_BEFORE,
+        FaultKind.DROP_AFTER,
+        FaultKind.CUT_BODY,
+        FaultKind.HANG,
+        FaultKind.SLOW,
     }
 )
+#: A success status with another content than the service's own.
+MISLEADING_KINDS: Final = frozenset(
+    {
+        FaultKind.HTML_BODY,
+        FaultKind.ERRORS_BODY,
+        FaultKind.EMPTY_OBJECT,
+        FaultKind.ACCEPTED,
+        FaultKind.NO_CONTENT,
+        FaultKind.MULTI_STATUS,
+        FaultKind.NULL_DATA,
+        FaultKind.ROWS_WITHOUT_ID,
+        FaultKind.ROWS_WITHOUT_DATES,
+    }
+)
+ERROR_ANSWER_KINDS: Final = frozenset(FaultKind) - _DROPS - MISLEADING_KINDS
 
 
-#: The longest a fault or the latency may hold an answer up.
+#: The longest delay of a fault, and the largest latency.
 MAX_DELAY_S: Final = 3_600
 _MOST_DIGITS: Final = 9
-# What may stand in a line after the kind, with an example of each.
+# The fields of a line after the kind, with an example of each.
 _SPEC_FIELDS: Final = {
     "operation": "upsert",
     "times": "3",
@@ -88,9 +111,9 @@ def _to_operation(operation: Operation | str | None) -> Operation | None:
 
 
 def _unknown(what: str, given: object, names: Iterable[str]) -> str:
-    """Say what there is, and what was likely meant."""
+    """Return a message with the known names and the nearest one."""
     known = list(names)
-    # A status is no slip of the pen for another one.
+    # Another status is no typing error.
     close = [] if str(given).isdigit() else difflib.get_close_matches(str(given), known, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return f"unknown {what} {given!r}{meant}; one of {', '.join(known)}"
@@ -98,13 +121,13 @@ def _unknown(what: str, given: object, names: Iterable[str]) -> str:
 
 @attrs.frozen
 class Fault:
-    """One way to go wrong, and which requests it meets.
+    """One way to go wrong, and which requests it hits.
 
-    `probability` is tossed per matching request; `operation` None matches all. The first `after`
+    `probability` is drawn per matching request; `operation` None matches all. The first `after`
     matching requests are spared, and after `times` hits the fault is spent (None: never).
-    `retry_after_s` goes into `Retry-After` and `X-Retry-After` of an error answer; `delay_s` passes
-    before the fault shows; `applied` lets an error answer come after the request was applied, as
-    502 and 504 may.
+    `retry_after_s` goes into `Retry-After` and `X-Retry-After` of an error answer. `delay_s` passes
+    before the fault shows. `applied` decides whether an error answer or a misleading one comes
+    after the request was applied, as 502 and 504 may; None leaves it to the kind.
     """
 
     kind: FaultKind = attrs.field(converter=_to_kind)
@@ -114,10 +137,10 @@ class Fault:
     after: int = attrs.field(default=0, kw_only=True)
     retry_after_s: int | None = attrs.field(default=None, kw_only=True)
     delay_s: float = attrs.field(default=0.0, kw_only=True)
-    applied: bool = attrs.field(default=False, kw_only=True)
+    applied: bool | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what could never work as meant."""
+        """Refuse settings that contradict each other."""
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability must be from 0 to 1, not {self.probability!r}")
         if self.times is not None and self.times < 1:
@@ -129,11 +152,15 @@ class Fault:
             raise ValueError(message)
         if self.retry_after_s is not None and self.retry_after_s < 0:
             raise ValueError(f"retry_after_s must not be negative, got {self.retry_after_s!r}")
-        only_answers = self.kind not in ERROR_ANSWER_KINDS
-        if only_answers and self.retry_after_s is not None:
-            raise ValueError(f"retry_after_s has no answer to stand in with {self.kind.value!r}")
-        if only_answers and self.applied:
+        if self.kind not in ERROR_ANSWER_KINDS and self.retry_after_s is not None:
+            raise ValueError(f"retry_after_s needs an error answer, not {self.kind.value!r}")
+        if self.kind in _DROPS and self.applied is not None:
             raise ValueError(f"applied is already decided by {self.kind.value!r}")
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the request is applied though it is answered wrongly."""
+        return self.kind in MISLEADING_KINDS if self.applied is None else self.applied
 
     @classmethod
     def parse(cls, spec: str) -> Self:
@@ -168,7 +195,7 @@ class Fault:
                 else None
             ),
             delay_s=_number("delay_s", fields.get("delay_s", "0")),
-            applied=_yes("applied", fields.get("applied", "no")),
+            applied=_yes("applied", fields["applied"]) if "applied" in fields else None,
         )
 
 
@@ -204,7 +231,7 @@ def _yes(name: str, text: str) -> bool:
 
 @attrs.define
 class ActiveFault:
-    """A fault in force: its `number`, the requests it `seen` and those it has `hits`."""
+    """A fault in force: its `number`, the matching requests it has `seen`, and its `hits`."""
 
     number: int
     fault: Fault
@@ -246,7 +273,7 @@ class Faults:
 
     @property
     def scripted(self) -> int:
-        """How many requests the scripts still speak for."""
+        """How many requests the scripts still decide."""
         return sum(map(len, self._scripts.values()))
 
     @property
@@ -255,7 +282,7 @@ class Faults:
         return [attrs.evolve(active) for active in self._active if not active.is_spent]
 
     def add(self, fault: Fault | FaultKind | str) -> int:
-        """Put a fault in force, a line as `Fault.parse` reads it or a kind; returns its number."""
+        """Add a fault, a kind or a line for `Fault.parse`; returns its number."""
         checked = to_fault(fault)
         self._added += 1
         self._active = [active for active in self._active if not active.is_spent]
@@ -263,7 +290,7 @@ class Faults:
         return self._added
 
     def remove(self, number: int) -> bool:
-        """End the fault that `add` gave this number; False if there is none (any more)."""
+        """End the fault of this number; False if none in force has it."""
         before = len(self)
         self._active = [
             active for active in self._active if active.number != number and not active.is_spent
@@ -283,13 +310,13 @@ class Faults:
         """Give the next requests exactly these faults in order, None for a healthy one.
 
         A script for an operation goes before one for all. A Fault's own `probability`, `times`,
-        `after` and `operation` do not matter here.
+        `after` and `operation` are ignored here.
         """
         steps = [None if one is None else to_fault(one) for one in kinds]
         self._scripts.setdefault(_to_operation(operation), deque()).extend(steps)
 
     def next_for(self, operation: Operation, rng: random.Random) -> Fault | None:
-        """Return what shall happen to a request that arrives now, and count it."""
+        """Return the fault of a request that arrives now, and count it."""
         for scope in (operation, None):
             script = self._scripts.get(scope)
             if script:
@@ -299,8 +326,7 @@ class Faults:
             if fault.operation not in (None, operation) or active.is_spent:
                 continue
             active.seen += 1
-            # Tossed for certain ones too, so that lowering a probability does not shift the later
-            # tosses.
+            # Drawn for certain ones too, so that lowering a probability does not shift later draws.
             hit = rng.random() < fault.probability
             if active.seen > fault.after and hit:
                 active.hits += 1
@@ -309,7 +335,7 @@ class Faults:
 
 
 def to_fault(given: Fault | FaultKind | str) -> Fault:
-    """Return the fault itself, or the one its kind or line stands for."""
+    """Return the fault itself, or the one of a kind or line."""
     if isinstance(given, Fault):
         return given
     return Fault(given) if isinstance(given, FaultKind) else Fault.parse(given)

@@ -1,4 +1,4 @@
-"""Counts what a store allows: its shared quota per window, and the requests in flight at once."""
+"""Counts what a store limits: the shared quota per window, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Counts:
 
 
 class QuotaWindow:
-    """Grants units in fixed windows on a grid that starts with the clock's first reading.
+    """Grants units in fixed windows on a grid that begins at the start.
 
     `quota` None grants everything and shows no headers.
     """
@@ -62,7 +62,7 @@ class QuotaWindow:
         self._quota = quota
         self._window_s = window_s
         self._clock = clock
-        self._granularity_ms = reset_granularity_ms
+        self.reset_granularity_ms = reset_granularity_ms
         self.restart()
 
     @property
@@ -114,7 +114,7 @@ class QuotaWindow:
         return True
 
     def spend(self, units: int) -> None:
-        """Take units for another app; what the window does not have is not owed to the next."""
+        """Take units for another app; the next window does not owe what this one lacks."""
         if units < 0:
             raise ValueError(f"units must not be negative, got {units}")
         self._current(self._clock()).spent_by_others += units
@@ -146,13 +146,13 @@ class QuotaWindow:
         return self._window_s - (now_s - self._start_s) % self._window_s
 
     def _reset_ms(self, now_s: float) -> int:
-        # Rounded down: integer milliseconds are what is left over of a finer clock.
+        # Rounded down, as whole milliseconds of a finer clock are.
         reset_ms = math.floor(self._remaining_s(now_s) * 1000)
-        return reset_ms - reset_ms % self._granularity_ms
+        return reset_ms - reset_ms % self.reset_granularity_ms
 
 
 class InFlight:
-    """Knows which requests are in flight per operation, and the most there ever were."""
+    """Tracks the requests in flight per operation, and their peak."""
 
     def __init__(self) -> None:
         """Begin with nothing in flight."""
@@ -166,11 +166,11 @@ class InFlight:
         return len(present)
 
     def rank(self, operation: Operation, sequence: int) -> int:
-        """Return how many requests up to and including this one are still there."""
+        """Return how many requests up to this one, itself included, are still in flight."""
         return sum(1 for other in self._present[operation] if other <= sequence)
 
     def note_peak(self, operation: Operation, count: int) -> None:
-        """Remember a number in flight if it is the largest yet."""
+        """Raise the peak to a number in flight, if that is larger."""
         self._peak[operation] = max(self._peak[operation], count)
 
     def leave(self, operation: Operation, sequence: int) -> None:
@@ -184,11 +184,11 @@ class InFlight:
         return len(self._present[operation])
 
     def peak(self, operation: Operation) -> int:
-        """Return the largest number there ever was."""
+        """Return the largest number in flight so far."""
         return self._peak[operation]
 
     def forget_peaks(self) -> None:
-        """Begin the peaks again from what is in flight now."""
+        """Reset the peaks to what is in flight now."""
         self._peak = Counter({one: len(present) for one, present in self._present.items()})
 
 

@@ -1,7 +1,7 @@
-"""Answers listings from the rows: total, page and links, quick at hundreds of thousands of rows.
+"""Answers listings: total, page and links, quick at hundreds of thousands of rows.
 
-There is no cursor in the protocol, only page numbers, so a deep page would walk over all rows
-before it. Two things are remembered per filter until rows come or go: how many match, and which row
+The protocol has page numbers and no cursor, so a deep page would walk over all rows before it. Two
+things are remembered per filter until rows are inserted or deleted: how many match, and which row
 ends each page that was answered. The next page starts there. Runs in the database thread.
 """
 
@@ -9,25 +9,30 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import attrs
 import msgspec
 
-from bc_attrvals.sandbox.filters import ListQuery, RowFilter
+from bc_attrvals.sandbox.database import Database, json_list
+from bc_attrvals.sandbox.definitions import email_key
+from bc_attrvals.sandbox.queries import Condition, ListQuery
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.rows import RowStore
 
-_ID_DIGITS: Final = 10
 _REMEMBERED_FILTERS: Final = 64
-# Above this share of the rows, walking all of them in order beats looking them up and sorting.
+# Above this share of the rows, a walk over all in order is quicker than look-up and sort.
 _DENSE_SHARE: Final = 1 / 8
 # An odd factor modulo 2^32 gives each id another key, so the order is total.
-_SHUFFLE_KEY: Final = "(id * 2654435761 & 4294967295)"
+_SHUFFLE_FACTOR: Final = 2654435761
+_SHUFFLE_KEY: Final = f"(id * {_SHUFFLE_FACTOR} & 4294967295)"
+# An odd share of the keys' range, so that no page repeats another's order soon.
+_SHIFT: Final = 1_640_531_527
+
+_LIKE: Final = "LIKE ? ESCAPE '\\'"
 _RELATIONS: Final = {
-    "inclusive": {"is": "=", "min": ">=", "max": "<="},
-    "exclusive": {"is": "=", "min": ">", "max": "<"},
+    "inclusive": {"is": "= ?", "min": ">= ?", "max": "<= ?", "like": _LIKE},
+    "exclusive": {"is": "= ?", "min": "> ?", "max": "< ?", "like": _LIKE},
 }
 
 
@@ -55,18 +60,20 @@ class _Remembered:
 
 
 class Lister:
-    """Makes the bodies of listings from one RowStore."""
+    """Makes the bodies of the attribute values' listings."""
 
-    def __init__(self, rows: RowStore, quirks: Quirks, attribute_names: Mapping[int, str]) -> None:
-        """Take the rows to list."""
-        self._rows = rows
+    def __init__(
+        self, database: Database, quirks: Quirks, ids_named: Callable[[str], tuple[int, ...]]
+    ) -> None:
+        """List these rows; `ids_named` returns the attributes of a name."""
+        self._database = database
         self._quirks = quirks
-        self._attribute_names = dict(attribute_names)
-        self._remembered: OrderedDict[RowFilter, _Remembered] = OrderedDict()
+        self._ids_named = ids_named
+        self._remembered: OrderedDict[tuple[Condition, ...], _Remembered] = OrderedDict()
         self._order_key = _SHUFFLE_KEY if quirks.order == "shuffled" else "id"
         self._direction: Literal["ASC", "DESC"] = "DESC" if quirks.order == "id_desc" else "ASC"
         if quirks.order == "shuffled":
-            rows.connection.execute(
+            database.connection.execute(
                 f"CREATE INDEX IF NOT EXISTS by_shuffle ON attribute_values ({_SHUFFLE_KEY})"
             )
         zone = "" if quirks.zoneless_dates else "Z"
@@ -78,121 +85,138 @@ class Lister:
 
     def body(self, query: ListQuery) -> tuple[bytes, int]:
         """Return the JSON of the page, and how many rows are on it."""
-        conditions, bound = self._where(query.row_filter)
-        known = self._recall(query.row_filter, conditions, bound)
-        total_pages = -(-known.total // query.limit)
-        page = query.page
-        if not known.total or (self._quirks.clamp_pages and page > total_pages):
-            page = max(1, total_pages)
+        conditions = tuple(self._resolved(one) for one in query.conditions)
+        known = self._recall(conditions)
+        whole = self._recall(()).total
+        page = shown_page(query, known.total, self._quirks)
         offset = (page - 1) * query.limit
         text, count = "[]", 0
         if offset < known.total:
-            text, count = self._select(known, conditions, bound, offset, query.limit)
-        pagination: dict[str, object] = {
-            "total": known.total,
-            "count": count,
-            "per_page": query.limit,
-            "current_page": page,
-            "total_pages": total_pages,
-        }
-        if not self._quirks.omit_links:
-            pagination["links"] = _links(query, page, total_pages)
+            text, count = self._select(known, conditions, page, query.limit)
+        pagination = paginate(query, page, (known.total, count, whole), self._quirks)
         meta = msgspec.json.encode({"pagination": pagination})
         return b"".join((b'{"data":', text.encode(), b',"meta":', meta, b"}")), count
 
-    def _recall(
-        self, row_filter: RowFilter, conditions: list[str], bound: list[str | float]
-    ) -> _Remembered:
-        rows = self._rows
-        follows = rows.modification_version if row_filter.follows_modification else 0
-        version = (rows.membership_version, follows)
-        known = self._remembered.get(row_filter)
+    def _resolved(self, condition: Condition) -> Condition:
+        """Return a condition on the attribute's id for one on its name."""
+        if condition.column != "name":
+            return condition
+        return Condition("attribute_id", "in", self._ids_named(str(condition.operand)))
+
+    def _recall(self, conditions: tuple[Condition, ...]) -> _Remembered:
+        database = self._database
+        # Changing a value can move its row in or out of a filter on date_modified.
+        follows = any(condition.column == "date_modified" for condition in conditions)
+        version = (database.membership_version, database.modification_version if follows else 0)
+        known = self._remembered.get(conditions)
         if known is None or known.version != version:
-            total = self._count(conditions, bound)
-            whole = total
-            if not row_filter.is_empty:
-                empty = self._recall(RowFilter(), [], [])
-                whole = empty.total
+            where, bound = where_clause(conditions, self._quirks)
+            total = count_rows(database, "attribute_values", where, bound)
+            whole = self._recall(()).total if conditions else total
             known = _Remembered(version, total, total >= whole * _DENSE_SHARE)
-            self._remembered[row_filter] = known
-        self._remembered.move_to_end(row_filter)
+            self._remembered[conditions] = known
+        self._remembered.move_to_end(conditions)
         if len(self._remembered) > _REMEMBERED_FILTERS:
             self._remembered.popitem(last=False)
         return known
 
-    def _count(self, conditions: list[str], bound: list[str | float]) -> int:
-        where = _where_clause(conditions)
-        statement = f"SELECT count(*) FROM attribute_values{where}"  # noqa: S608 - no values in it
-        (count,) = self._rows.connection.execute(statement, bound).fetchone()
-        return int(count)
-
     def _select(
-        self,
-        known: _Remembered,
-        conditions: list[str],
-        bound: list[str | float],
-        offset: int,
-        limit: int,
+        self, known: _Remembered, conditions: tuple[Condition, ...], page: int, limit: int
     ) -> tuple[str, int]:
-        known_offset, known_key = known.start(offset)
-        bound = list(bound)
-        if known_key is not None:
-            relation = ">" if self._direction == "ASC" else "<"
-            conditions = [*conditions, f"{self._order_key} {relation} ?"]
-            bound.append(known_key)
+        offset = (page - 1) * limit
+        where, bound = where_clause(conditions, self._quirks)
+        order_key, known_offset = self._order_key, 0
+        if self._quirks.order == "shifting":
+            # Each page turns the order on, so rows are repeated and missed.
+            order_key = f"((id * {_SHUFFLE_FACTOR} + {page * _SHIFT}) & 4294967295)"
+        else:
+            known_offset, known_key = known.start(offset)
+            if known_key is not None:
+                relation = ">" if self._direction == "ASC" else "<"
+                where += f" {'AND' if where else 'WHERE'} {order_key} {relation} ?"
+                bound.append(known_key)
         index = ""
         if known.is_dense:
             index = " INDEXED BY by_shuffle" if self._quirks.order == "shuffled" else " NOT INDEXED"
         last = "max" if self._direction == "ASC" else "min"
         statement = f"""
             SELECT json_group_array({self._item}), count(*), {last}(order_key) FROM (
-                SELECT *, {self._order_key} AS order_key FROM attribute_values{index}
-                {_where_clause(conditions)}
-                ORDER BY {self._order_key} {self._direction} LIMIT ? OFFSET ?
+                SELECT *, {order_key} AS order_key FROM attribute_values{index}{where}
+                ORDER BY {order_key} {self._direction} LIMIT ? OFFSET ?
             )
         """  # noqa: S608 - placeholders and constants
         bound += [limit, offset - known_offset]
-        text, count, key = self._rows.connection.execute(statement, bound).fetchone()
-        if count == limit:
+        text, count, key = self._database.connection.execute(statement, bound).fetchone()
+        if count == limit and self._quirks.order != "shifting":
             known.learn(offset + limit, key)
         return text, count
 
-    def _where(self, row_filter: RowFilter) -> tuple[list[str], list[str | float]]:
-        conditions: list[str] = []
-        bound: list[str | float] = []
-        for column, ids in (
-            ("customer_id", row_filter.customer_ids),
-            ("attribute_id", row_filter.attribute_ids),
-            ("attribute_id", self._named(row_filter.name)),
-        ):
-            if ids is not None and len(ids) == 1:
-                # Equality keeps an index in order of id, which IN does not.
-                conditions.append(f"{column} = ?")
-                bound.append(ids[0])
-            elif ids is not None:
-                conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608
-                bound.append(msgspec.json.encode(ids).decode())
-        for date in row_filter.dates:
-            relation = _RELATIONS[self._quirks.date_bounds][date.relation]
-            conditions.append(f"{date.column} {relation} ?")
-            bound.append(date.moment_s)
-        return conditions, bound
 
-    def _named(self, name: str | None) -> tuple[int, ...] | None:
-        """Return the ids with this name; an attribute without one is called `attribute_<id>`."""
-        if name is None:
-            return None
-        ids = [key for key, given in self._attribute_names.items() if given == name]
-        number = name.removeprefix("attribute_")
-        if number != name and number.isdecimal() and len(number) <= _ID_DIGITS:
-            default_id = int(number)
-            if default_id not in self._attribute_names and name == f"attribute_{default_id}":
-                ids.append(default_id)
-        return tuple(ids)
+def count_rows(database: Database, table: str, where: str, bound: Sequence[str | float]) -> int:
+    """Return how many rows of a table match."""
+    statement = f"SELECT count(*) FROM {table}{where}"  # noqa: S608 - placeholders and constants
+    return int(database.connection.execute(statement, bound).fetchone()[0])
 
 
-def _where_clause(conditions: list[str]) -> str:
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+def shown_page(query: ListQuery, total: int, quirks: Quirks) -> int:
+    """Return the page to answer; an empty list is on page 1."""
+    last = -(-total // query.limit)
+    return max(1, last) if not total or (quirks.clamp_pages and query.page > last) else query.page
+
+
+def paginate(
+    query: ListQuery, page: int, counts: tuple[int, int, int], quirks: Quirks
+) -> dict[str, object]:
+    """Return the pagination; `counts` are the matches, the rows on the page, the whole store's."""
+    total, count, whole = counts
+    divided = {
+        "right": (total, query.limit),
+        "of_asked_limit": (total, query.asked_limit),
+        "of_whole_store": (whole, query.limit),
+    }
+    rows, size = divided[quirks.total_pages]
+    total_pages = -(-rows // size)
+    pagination: dict[str, object] = {
+        "total": total,
+        "count": count,
+        "per_page": query.limit,
+        "current_page": {"right": page, "always_1": 1, "from_0": page - 1}[quirks.current_page],
+        "total_pages": total_pages,
+    }
+    if not quirks.omit_links:
+        pagination["links"] = _links(query, page, total_pages)
+    return pagination
+
+
+def where_clause(
+    conditions: tuple[Condition, ...], quirks: Quirks
+) -> tuple[str, list[str | float]]:
+    """Return the WHERE clause, empty for no condition, and what is bound to its placeholders."""
+    parts: list[str] = []
+    bound: list[str | float] = []
+    for condition in conditions:
+        column, operand = condition.column, condition.operand
+        if column == "email" and not quirks.case_sensitive_emails and isinstance(operand, tuple):
+            column, operand = "email_key", tuple(email_key(str(one)) for one in operand)
+        if not isinstance(operand, tuple):
+            relation = _RELATIONS[quirks.date_bounds][condition.relation]
+            parts.append(f"{column} {relation}")
+            bound.append(f"%{_escaped(str(operand))}%" if condition.relation == "like" else operand)
+        elif len(operand) == 1:
+            # Equality keeps an index in order of id, which IN does not.
+            parts.append(f"{column} = ?")
+            bound.append(operand[0])
+        else:
+            parts.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608
+            bound.append(json_list(operand))
+    return (f" WHERE {' AND '.join(parts)}" if parts else ""), bound
+
+
+def _escaped(text: str) -> str:
+    r"""Return text for LIKE … ESCAPE '\'."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return text
 
 
 def _links(query: ListQuery, page: int, total_pages: int) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Remembers what the sandbox saw: one record per request, in order of arrival.
+"""Logs the requests that the sandbox received: one record per request, in order of arrival.
 
-A request is logged when its head has arrived, so one that hangs is seen too. Inside, the entry is
-filled in place; outside, a frozen copy is handed out, so a copy taken early does not change later.
-The access token never gets in.
+A request is logged when its head has arrived, so a hanging one is logged too. The service fills an
+entry in place; callers get a frozen copy, which does not change later. The access token is never
+logged.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 @attrs.frozen(kw_only=True)
 class RecordedRequest:
-    """One request as it arrived, and what became of it.
+    """One request as it arrived, and its result.
 
     `sequence` counts from 1. `query_string` is raw, as on the wire. The times are the sandbox's
-    monotonic clock; `ended_at_s` None is still open. `status` None was not answered (yet).
-    `item_count` is the rows an upsert gave, the ids a delete gave, or the rows a listing answered;
-    0 if it was not applied. `in_flight` counts the same operation at arrival, itself included.
+    monotonic clock; `ended_at_s` None is still open. `status` None was not answered, or not yet.
+    `item_count` counts the items of a write, the ids of a delete, or the rows that a listing
+    answered; 0 if the request was not applied. `in_flight` counts the same operation at
+    arrival, itself included.
     """
 
     sequence: int
@@ -97,7 +98,7 @@ class RequestLog(Sequence[RecordedRequest]):
         if capacity < 0:
             raise ValueError(f"capacity must not be negative, got {capacity}")
         self._entries: deque[LogEntry] = deque(maxlen=capacity)
-        # Clients send the same few heads over and over; sharing them keeps a long log small.
+        # Clients repeat the same few heads; sharing them keeps a long log small.
         self._heads: dict[RawHeaders, CIMultiDictProxy[str]] = {}
         self._sequence = 0
 

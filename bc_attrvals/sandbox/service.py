@@ -1,7 +1,7 @@
-"""Handles the requests of a sandbox, from the head's arrival to the answer.
+"""Handles the requests of the emulated service, from the head's arrival to the answer.
 
-A request passes: address and token, quota unit, concurrency, fault, latency, rows, answer. Whatever
-it meets, it is logged, counted, and leaves its place in flight before its answer is written, so no
+A request passes: address and token, quota unit, concurrency, fault, latency, rows, answer. In every
+case it is logged and counted, and it leaves its place in flight before its answer is written, so no
 client can be faster than the count.
 """
 
@@ -20,11 +20,18 @@ import attrs
 from aiohttp import web
 from multidict import CIMultiDict, istr
 
-from bc_attrvals.sandbox.answers import PROBLEM_TYPE, Answer, error_answer, html_answer
-from bc_attrvals.sandbox.endpoint import Applied, Endpoint
-from bc_attrvals.sandbox.faults import ERROR_ANSWER_KINDS, Fault, FaultKind, Faults
+from bc_attrvals.sandbox.answers import Answer, error_answer
+from bc_attrvals.sandbox.endpoint import Applied, Endpoint, Request
+from bc_attrvals.sandbox.fault_answers import error_of, misleading_answer
+from bc_attrvals.sandbox.faults import (
+    ERROR_ANSWER_KINDS,
+    MISLEADING_KINDS,
+    Fault,
+    FaultKind,
+    Faults,
+)
 from bc_attrvals.sandbox.limits import InFlight, QuotaWindow
-from bc_attrvals.sandbox.operations import OPERATION_OF_METHOD, Operation
+from bc_attrvals.sandbox.operations import BOUNDED_WRITES, OPERATIONS, Operation, operation_of
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.requests_log import LogEntry, RequestLog
 from bc_attrvals.sandbox.wire import ConnectionServer, drop, is_connected, send_cut_off
@@ -33,14 +40,15 @@ from bc_attrvals.sandbox.worker import Worker
 _REQUEST_ID: Final = istr("X-Request-Id")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _TOKEN: Final = istr("X-Auth-Token")
-# A client in this same loop may send before the socket it has just closed is seen closed here: some
-# turns of the loop.
+_JSON_TYPES: Final = ("application/json", "application/*", "*/*")
+# A client in this same loop may send before this end sees that it closed another socket. That takes
+# some turns of the loop.
 _SETTLING_TURNS: Final = 4
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class ServiceOptions:
-    """What does not change while a sandbox lives."""
+    """The options of the service; all but the clock may be changed while it runs."""
 
     store_hash: str
     access_token: str = attrs.field(repr=False)
@@ -52,7 +60,7 @@ class ServiceOptions:
 
 @attrs.frozen
 class Backend:
-    """What exists only while a sandbox runs."""
+    """The parts that exist only while a sandbox runs."""
 
     worker: Worker
     endpoint: Endpoint
@@ -81,11 +89,9 @@ class Service:
         self.in_flight = InFlight()
         self.calls: Counter[Operation] = Counter()
         self.statuses: Counter[int] = Counter()
-        self.unknown_customers: frozenset[int] = frozenset()
+        self.rejected_customers: frozenset[int] = frozenset()
         self.backend: Backend | None = None
         self._rng = rng
-        self._path = f"/stores/{options.store_hash}/v3/customers/attribute-values"
-        self._token = options.access_token.encode()
         self._tasks: set[asyncio.Task[object]] = set()
         self._hanging: dict[int, asyncio.Future[None]] = {}
 
@@ -99,7 +105,9 @@ class Service:
             # The absolute form, as it is sent to a proxy.
             target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, raw_query = target.partition("#")[0].partition("?")
-        operation = OPERATION_OF_METHOD.get(request.method, Operation.OTHER)
+        decoded, store = unquote(path), f"/stores/{self.options.store_hash}/v3"
+        resource = decoded.removeprefix(store) if decoded.startswith(store) else ""
+        operation = operation_of(resource, request.method)
         entry = self.log.begin(
             method=request.method,
             operation=operation,
@@ -117,7 +125,8 @@ class Service:
         backend.server.watch(request, partial(self._abandoned, entry))
         try:
             await self._settle(entry)
-            response = await self._respond(backend, request, entry, len(target))
+            refused = self._refuse_address(request, resource, operation, len(target))
+            response = await self._respond(backend, request, entry, refused)
             if response is None:
                 return drop(request, reset=entry.fault is FaultKind.DROP_BEFORE)
             if is_connected(request):
@@ -143,17 +152,19 @@ class Service:
         """Count the request in, and how many it finds."""
         operation, sequence = entry.operation, entry.sequence
         count = self.in_flight.enter(operation, sequence)
-        limit = self.options.max_concurrent_puts
-        over_limit = operation is Operation.UPSERT and limit is not None and count > limit
-        if over_limit or count > self.in_flight.peak(operation):
+        if self._is_over(entry, count) or count > self.in_flight.peak(operation):
             for _ in range(_SETTLING_TURNS):
                 await asyncio.sleep(0)
             count = self.in_flight.rank(operation, sequence)
         self.in_flight.note_peak(operation, count)
         entry.in_flight = count
 
+    def _is_over(self, entry: LogEntry, in_flight: int) -> bool:
+        limit = self.options.max_concurrent_puts
+        return entry.operation in BOUNDED_WRITES and limit is not None and in_flight > limit
+
     async def _respond(
-        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, url_bytes: int
+        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, refused: Answer | None
     ) -> web.Response | None:
         """Return the response, None for a connection to be dropped without one."""
         try:
@@ -163,7 +174,7 @@ class Service:
             return self._response(error_answer(413, "The body is too large."), entry)
         except (ConnectionError, web.RequestPayloadError):
             return None
-        answer = self._refuse_address(request, entry, url_bytes) or self._refuse_limits(entry)
+        answer = refused or self._refuse_limits(entry)
         if answer is not None:
             return self._response(answer, entry)
         fault = self.faults.next_for(entry.operation, self._rng)
@@ -180,21 +191,22 @@ class Service:
         return None if answer is None else self._response(answer, entry)
 
     def _refuse_address(
-        self, request: web.BaseRequest, entry: LogEntry, url_bytes: int
+        self, request: web.BaseRequest, resource: str, operation: Operation, url_bytes: int
     ) -> Answer | None:
-        """Check what costs no unit: URL, token, method."""
+        """Check what costs no unit: URL, token, method, media types."""
         if url_bytes > self.options.max_url_bytes:
             return error_answer(414, shows_quota=False)
-        if unquote(entry.path) != self._path:
+        methods = OPERATIONS.get(resource)
+        if methods is None:
             title = "The requested resource was not found."
             return error_answer(404, title, shows_quota=False)
         given = request.headers.get(_TOKEN, "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self._token):
+        if not hmac.compare_digest(given, self.options.access_token.encode()):
             return error_answer(401, "Unauthorized", shows_quota=False)
-        if entry.operation is Operation.OTHER:
-            allow = (("Allow", ", ".join(OPERATION_OF_METHOD)),)
+        if operation is Operation.OTHER:
+            allow = (("Allow", ", ".join(methods)),)
             return error_answer(405, shows_quota=False, headers=allow)
-        return None
+        return _refuse_media_types(request)
 
     def _refuse_limits(self, entry: LogEntry) -> Answer | None:
         """Take the quota unit, then look at the concurrency."""
@@ -203,19 +215,13 @@ class Service:
             if self.options.quirks.rate_headers:
                 headers = (("X-Retry-After", str(self.quota.retry_after_s())),)
             return error_answer(429, headers=headers)
-        limit = self.options.max_concurrent_puts
-        if entry.operation is Operation.UPSERT and limit is not None and entry.in_flight > limit:
+        if self._is_over(entry, entry.in_flight):
             return error_answer(429, "Too many concurrent requests.", shows_quota=False)
         return None
 
     async def _apply(self, backend: Backend, entry: LogEntry) -> Answer:
-        applied: Applied = await backend.worker.run(
-            backend.endpoint.apply,
-            entry.operation,
-            entry.query_string,
-            entry.body,
-            self.unknown_customers,
-        )
+        request = Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
+        applied: Applied = await backend.worker.run(backend.endpoint.apply, request)
         entry.item_count = applied.item_count
         return applied.answer
 
@@ -229,16 +235,17 @@ class Service:
         if kind is FaultKind.HANG:
             await self._hang(request, entry)
             return None
-        if kind in ERROR_ANSWER_KINDS:
-            if fault.applied:
-                await self._apply(backend, entry)
-            return _error_of(fault)
+        if kind in ERROR_ANSWER_KINDS or kind in MISLEADING_KINDS:
+            right = await self._apply(backend, entry) if fault.is_applied else None
+            return (
+                error_of(fault) if kind in ERROR_ANSWER_KINDS else misleading_answer(fault, right)
+            )
         answer = await self._apply(backend, entry)
         # A 204 has no body that could be cut; its connection ends before the answer instead.
         cut_away = kind is FaultKind.CUT_BODY and not answer.body
         if kind is FaultKind.DROP_AFTER or cut_away:
             return None
-        return html_answer(200) if kind is FaultKind.HTML_BODY else answer
+        return answer
 
     async def _hang(self, request: web.BaseRequest, entry: LogEntry) -> None:
         if not is_connected(request):
@@ -271,24 +278,17 @@ class Service:
         return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 
-def _error_of(fault: Fault) -> Answer:
-    headers: tuple[tuple[str, str], ...] = ()
-    if fault.retry_after_s is not None:
-        text = str(fault.retry_after_s)
-        headers = (("Retry-After", text), ("X-Retry-After", text))
-    match fault.kind:
-        case FaultKind.BAD_GATEWAY:
-            return html_answer(502, headers)
-        case FaultKind.PROBLEM_JSON:
-            return error_answer(500, content_type=PROBLEM_TYPE, headers=headers)
-        case FaultKind.STORE_SUSPENDED:
-            return error_answer(503, "The store is suspended.", headers=headers)
-        case FaultKind.STORE_UNDER_LOAD:
-            # Without the rate headers: documented as the sign of load, in contrast to a spent
-            # quota.
-            return error_answer(429, shows_quota=False, headers=headers)
-        case FaultKind.FORBIDDEN:
-            title = "You don't have a required scope to access the endpoint"
-            return error_answer(403, title, headers=headers)
-        case _:
-            return error_answer(int(fault.kind.value), headers=headers)
+def _refuse_media_types(request: web.BaseRequest) -> Answer | None:
+    """Refuse other media types than JSON (BigCommerce guide, API status codes)."""
+    accept = request.headers.get("Accept", "*/*")
+    if not any(_media_type(one) in _JSON_TYPES for one in accept.split(",")):
+        return error_answer(406, shows_quota=False)
+    kind = _media_type(request.headers.get(_CONTENT_TYPE, "application/json"))
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if request.method in ("PUT", "POST") and not is_json:
+        return error_answer(415, shows_quota=False)
+    return None
+
+
+def _media_type(text: str) -> str:
+    return text.partition(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""A sandbox that serves from a thread of its own, for tests that have no event loop to lend it.
+"""A sandbox that serves from a thread of its own, for tests that have no event loop for it.
 
-Every method may be called from any thread, in a coroutine too: it is carried out in the sandbox's
-loop and returns when it is done, in a millisecond or so. What it returns are copies.
+Every method may be called from any thread, in a coroutine too. It is carried out in the sandbox's
+loop and returns when it is done, in about a millisecond. Results are copies.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from bc_attrvals.sandbox.definitions import (
+    AttributeSeeds,
+    CustomerSeeds,
+    StoredAttribute,
+    StoredCustomer,
+)
+from bc_attrvals.sandbox.emulation import RESET_PARTS
 from bc_attrvals.sandbox.faults import Fault, FaultKind
 from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.requests_log import RecordedRequest
 from bc_attrvals.sandbox.rows import SeedRow, StoredRow
-from bc_attrvals.sandbox.server import RESET_PARTS, Sandbox
+from bc_attrvals.sandbox.server import Sandbox
 
 T = TypeVar("T")
 
@@ -61,7 +69,7 @@ class ThreadedSandbox:
         if self._loop is not None:
             raise RuntimeError("the sandbox is already running")
         loop = self._loop = asyncio.new_event_loop()
-        # A daemon, so that a sandbox nobody closed does not keep the process alive.
+        # A daemon, so that a sandbox that was not closed does not keep the process alive.
         self._thread = threading.Thread(
             target=loop.run_forever, name="bc-attrvals-sandbox-loop", daemon=True
         )
@@ -85,7 +93,7 @@ class ThreadedSandbox:
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
         if loop is not None and thread is not None:
-            # In its own thread, for the caller's may have a loop running.
+            # In its own thread, because the caller's may run a loop.
             ending = asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop)
             ending.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             thread.join()
@@ -99,7 +107,7 @@ class ThreadedSandbox:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_S)
 
     def call(self, function: Callable[[Sandbox], T]) -> T:
-        """Return what a function finds or does to the `Sandbox`, carried out in its loop."""
+        """Call a function with the `Sandbox`, in its loop, and return the result."""
 
         async def calling() -> T:
             return function(self._sandbox)
@@ -118,12 +126,12 @@ class ThreadedSandbox:
 
     @property
     def store_hash(self) -> str:
-        """The one store there is."""
+        """The hash of the one store."""
         return self._sandbox.store_hash
 
     @property
     def access_token(self) -> str:
-        """The token that is let in."""
+        """The token that is accepted."""
         return self._sandbox.access_token
 
     @property
@@ -133,7 +141,7 @@ class ThreadedSandbox:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests it has seen, oldest first."""
+        """The requests it received, oldest first."""
         return self.call(lambda sandbox: list(sandbox.requests))
 
     def requests_of(self, operation: Operation | str) -> list[RecordedRequest]:
@@ -152,7 +160,7 @@ class ThreadedSandbox:
 
     @property
     def count_429(self) -> int:
-        """How many requests were answered 429, for whatever reason."""
+        """How many requests were answered 429, for any reason."""
         return self.call(lambda sandbox: sandbox.count_429)
 
     def in_flight(self, operation: Operation | str | None = None) -> int:
@@ -160,7 +168,7 @@ class ThreadedSandbox:
         return self.call(lambda sandbox: sandbox.in_flight(operation))
 
     def peak_in_flight(self, operation: Operation | str) -> int:
-        """Return the most requests of an operation there were at once."""
+        """Return the most requests of an operation at once so far."""
         return self.call(lambda sandbox: sandbox.peak_in_flight(operation))
 
     def fail_next(
@@ -171,19 +179,20 @@ class ThreadedSandbox:
     ) -> None:
         """Give the next requests these faults in order, `times` over; None for a healthy one.
 
-        `fail_next("503", "drop_after", operation="upsert")`. A line such as `slow,delay_s=0.2`
-        works, too. Requests after them are healthy. Raises ValueError for an unknown fault.
+        For example `fail_next("503", "drop_after", operation="upsert")`. A line such as
+        `slow,delay_s=0.2` is a fault too. Later requests are healthy. Raises ValueError for an
+        unknown fault.
         """
         if times < 1 or not faults:
             raise ValueError("give at least one fault, and times of at least 1")
         self.call(lambda sandbox: sandbox.faults.script(faults * times, operation))
 
     def add_fault(self, fault: Fault | FaultKind | str) -> int:
-        """Put a fault in force, such as `503=5%,operation=list`; returns its number."""
+        """Add a fault, such as `503=5%,operation=list`; returns its number."""
         return self.call(lambda sandbox: sandbox.faults.add(fault))
 
     def remove_fault(self, number: int) -> bool:
-        """End the fault of this number; False if there is none any more."""
+        """End the fault of this number; False if none in force has it."""
         return self.call(lambda sandbox: sandbox.faults.remove(number))
 
     def clear_faults(self) -> None:
@@ -191,7 +200,7 @@ class ThreadedSandbox:
         self.call(lambda sandbox: sandbox.faults.clear())
 
     def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
-        """Put rows straight in; see `Sandbox.seed`."""
+        """Insert rows past the endpoint; see `Sandbox.seed`."""
         return self._do(self._sandbox.seed(rows, replace=replace))
 
     def rows(self) -> list[StoredRow]:
@@ -210,12 +219,42 @@ class ThreadedSandbox:
         """Delete rows past the endpoint; returns how many there were."""
         return self._do(self._sandbox.delete_rows(ids))
 
+    def define(
+        self,
+        *,
+        customers: CustomerSeeds | None = None,
+        attributes: AttributeSeeds | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Define customers and attributes; values then name only existing ones.
+
+        For example `define(customers={7: "ann@example.org"}, attributes={"Tier": "string"})`; see
+        `Sandbox.define`.
+        """
+        self._do(self._sandbox.define(customers=customers, attributes=attributes, replace=replace))
+
+    def customers(self) -> list[StoredCustomer]:
+        """Return all customers by ascending id."""
+        return self._do(self._sandbox.customers())
+
+    def attributes(self) -> list[StoredAttribute]:
+        """Return all attributes by ascending id."""
+        return self._do(self._sandbox.attributes())
+
+    def delete_customers(self, customer_ids: Iterable[int]) -> int:
+        """Delete customers past the endpoint; their values stay. Returns how many there were."""
+        return self._do(self._sandbox.delete_customers(customer_ids))
+
+    def set_quirks(self, quirks: Quirks) -> None:
+        """Follow other quirks from the next request on."""
+        self._do(self._sandbox.set_quirks(quirks))
+
     def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
         """Return to an empty, healthy store, or `only` parts of it; see `Sandbox.reset`."""
         self._do(self._sandbox.reset(only))
 
     def reject_customers(self, customer_ids: Iterable[int]) -> None:
-        """Let customers not exist (any more): an upsert that names one is refused."""
+        """Let customers not exist: an upsert that names one is refused."""
         self.call(lambda sandbox: sandbox.reject_customers(customer_ids))
 
     def accept_customers(self, customer_ids: Iterable[int] | None = None) -> None:

@@ -1,12 +1,13 @@
-"""Sits between aiohttp's server and the sandbox.
+"""Adapts aiohttp's server: watches connections, and cuts them off.
 
-It knows which connection carries which request, and how one is cut off. aiohttp keeps a handler
-running when its client goes away, as a service would. The sandbox wants to know of it anyway.
+aiohttp keeps a handler running when its client goes away, as a service would. The sandbox counts
+such requests apart, so it watches the connection of each request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from asyncio.trsock import TransportSocket
@@ -15,14 +16,24 @@ from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 # Linger on, for 0 seconds: closing sends a reset instead of an orderly end.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
+def _is_a_fault_here(record: logging.LogRecord) -> bool:
+    """Return False for a malformed request, which is answered 400 and is the client's mistake."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_LOG: Final = logging.getLogger(__name__)
+_LOG.addFilter(_is_a_fault_here)
+
+
 class ConnectionServer(web.Server):
-    """aiohttp's low-level server, and the futures that end with each connection."""
+    """aiohttp's low-level server, with a callback for the loss of each connection."""
 
     def __init__(
         self,
@@ -31,7 +42,7 @@ class ConnectionServer(web.Server):
         max_line_size: int,
     ) -> None:
         """Serve with this handler; keep no access log."""
-        super().__init__(handler, access_log=None, max_line_size=max_line_size)
+        super().__init__(handler, access_log=None, max_line_size=max_line_size, logger=_LOG)
         self._transports: dict[RequestHandler, asyncio.Transport] = {}
         self._when_lost: dict[RequestHandler, Callable[[], None]] = {}
 
@@ -41,7 +52,7 @@ class ConnectionServer(web.Server):
         self._transports[handler] = transport
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Tell whoever waits for it. Called by aiohttp."""
+        """Call the connection's watcher. Called by aiohttp."""
         super().connection_lost(handler, exc)
         self._transports.pop(handler, None)
         when_lost = self._when_lost.pop(handler, None)

@@ -1,6 +1,6 @@
 """Runs the blocking database work in one thread.
 
-So the event loop never waits for a disk, and SQLite sees a single thread.
+The event loop never waits for a disk, and SQLite is used from a single thread.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _POLL_S: Final = 0.0005
 class Worker:
     """One thread that does jobs in the order they are given.
 
-    It belongs to the event loop it was made in. A plain queue costs half of what an executor does,
-    and the way there and back is a good part of each request.
+    It belongs to the event loop it was made in. A plain queue costs half as much as an executor,
+    and the switch of threads is a good part of each request.
     """
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Worker:
     async def aclose(self) -> None:
         """End the thread after the jobs it was given."""
         self._jobs.put(None)
-        # Joining would block the loop; the thread has little left to do.
+        # A join would block the loop; the thread ends soon.
         while self._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event when it ends
             await asyncio.sleep(_POLL_S)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            # RuntimeError: the loop was closed while nobody waited any more.
+            # RuntimeError: the loop was closed, so nothing awaits the result.
             with suppress(RuntimeError):
                 job()
 

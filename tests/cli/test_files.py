@@ -63,7 +63,7 @@ def test_a_named_delimiter_is_written_to_the_failures_too(served, tmp_path) -> N
     text = "customer_id^attribute_id^value\n1^2^a,b\n3^2^c\n"
     assert served.run(*options, input=text).exit_code == 1
     assert failed.read_text().startswith("customer_id^attribute_id^value^reason\n1^2^a,b^")
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     assert served.run("upsert", failed, "--delimiter", "^").exit_code == 0
     assert served.values() == {(1, 2): "a,b", (3, 2): "c"}
     for bad in ("ab", "", '"', "\n"):
@@ -170,7 +170,7 @@ def test_failures_of_the_wide_form_are_given_in_again_with_the_same_options(
     result = served.run("upsert", path, *WIDE, "--failures", failed, "--skip-invalid", "--json")
     found = summary(result)
     assert (result.exit_code, found["failed"], found["skipped"]) == (1, 2, 3)
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     again = served.run("upsert", failed, *WIDE, "--skip-invalid", "--json")
     assert summary(again)["skipped"] == 3
     assert {key: value for key, value in served.values().items() if key[0] == 2} == {
@@ -189,6 +189,6 @@ def test_failures_have_the_names_and_the_encoding_of_the_input(served, tmp_path)
     assert served.run("upsert", path, *options).exit_code == 1
     text = failed.read_bytes().decode("latin-1")
     assert text.startswith("reason,attribute_id,Größe,reason_\r\n5,6,ä,")
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     assert served.run("upsert", failed, *options).exit_code == 0
     assert served.values() == {(5, 6): "ä"}

@@ -160,7 +160,7 @@ def test_failures_are_given_in_again(served, tmp_path, summary) -> None:
     assert "does not exist" in by_id[3]["reason"]
     assert by_id[2]["value"] is None
     assert "row 2, column value" in by_id[2]["reason"]
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     again = served.run("upsert", failed, "--column", "customer_id=no", "--skip-invalid")
     assert again.exit_code == 1
     assert served.values() == {(1, 5): "a", (3, 5): "c"}

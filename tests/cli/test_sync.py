@@ -151,7 +151,7 @@ def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, 
         ["5", "1", "v5"],
         ["x", "1", "bad"],
     ]
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     lines = failed.read_text().splitlines(keepends=True)
     failed.write_text("".join(line for line in lines if not line.startswith("x")))
     assert served.run("sync", failed, "--failures", failed).exit_code == 0

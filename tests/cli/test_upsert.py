@@ -142,7 +142,7 @@ def test_failed_values_can_be_given_in_again(served, tmp_path, summary, parse) -
     assert rows[0] == ["customer_id", "attribute_id", "value", "reason"]
     assert sorted(row[:3] for row in rows[1:]) == [["3", "1", "v,3"], ["5", "1", "v,5"]]
     assert all("does not exist" in row[3] for row in rows[1:])
-    served.sandbox._service.unknown_customers = frozenset()
+    served.sandbox.accept_customers()
     again = served.run("upsert", failed, "--failures", failed)
     assert again.exit_code == 0
     assert len(served.values()) == 39

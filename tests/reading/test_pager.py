@@ -41,6 +41,7 @@ pytestmark = pytest.mark.usefixtures("no_task_left")
 
 EPOCH = datetime(2024, 5, 14, 9, 30, tzinfo=UTC)
 NAMES = {1: "tier", 2: "tier", 3: "Größe & Farbe", 4: "a+b=c/d?e#f%41"}
+DEFINED = [(name, "string", number) for number, name in NAMES.items()]
 
 
 # -- filters --
@@ -138,7 +139,7 @@ async def test_every_filter_alone_and_combined_gives_what_matches(seed: int) -> 
     rng = random.Random(seed)
     quirks = Quirks(order=("id", "id_desc", "shuffled", "shuffled")[seed])  # type: ignore[arg-type]
     async with (
-        Sandbox(quota=None, attribute_names=NAMES, quirks=quirks) as sandbox,
+        Sandbox(quota=None, attributes=DEFINED, quirks=quirks) as sandbox,
         make_store(sandbox, limits=Limits(page_size=40)) as store,
     ):
         await sandbox.seed(some_rows(rng))

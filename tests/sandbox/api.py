@@ -54,7 +54,8 @@ class Api:
         self, method: str, query: str = "", *, url: str | None = None, **options: Any
     ) -> Reply:
         """Send a request with this raw query."""
-        options.setdefault("headers", {"X-Auth-Token": self.token})
+        json_type = {"Content-Type": "application/json"}
+        options.setdefault("headers", {"X-Auth-Token": self.token, **json_type})
         target = URL((url or self.path) + (f"?{query}" if query else ""), encoded=True)
         async with self.session.request(method, target, **options) as response:
             return Reply(response.status, response.headers.copy(), await response.read())
@@ -67,6 +68,28 @@ class Api:
 
     async def delete(self, query: str = "") -> Reply:
         return await self.call("DELETE", query)
+
+    async def customers(self, query: str = "") -> Reply:
+        return await self.call("GET", query, url=self.path.replace("/attribute-values", ""))
+
+    async def attributes(self, method: str, query: str = "", *items: Any) -> Reply:
+        url = self.path.replace("attribute-values", "attributes")
+        data = json.dumps(items).encode() if items else None
+        return await self.call(method, query, url=url, data=data)
+
+
+class Control:
+    """Calls the control routes as curl does: without token, Origin or Accept."""
+
+    def __init__(self, sandbox: Sandbox, api: Api) -> None:
+        self._url = sandbox.url
+        self._api = api
+
+    async def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        path, _, query = path.partition("?")
+        return await self._api.call(method, query, url=self._url + path, data=data, headers=named)
 
 
 def item(customer_id: int, attribute_id: int = 1, value: str = "v", **more: Any) -> dict[str, Any]:

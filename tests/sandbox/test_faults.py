@@ -1,4 +1,4 @@
-"""Each kind of fault as a client meets it, and which requests a fault meets."""
+"""Which requests a fault meets, and how connections are lost."""
 
 from __future__ import annotations
 
@@ -22,43 +22,6 @@ async def strike(
     (outcome,) = await asyncio.gather(api.put(item(1)), return_exceptions=True)
     stored = await sandbox.delete_rows([row.id for row in await sandbox.rows()]) == 1
     return outcome, stored
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "content_type", "title"),
-    [
-        ("500", 500, "application/json", "Internal Server Error"),
-        ("502", 502, "text/html; charset=UTF-8", None),
-        ("503", 503, "application/json", "Service Unavailable"),
-        ("504", 504, "application/json", "Gateway Timeout"),
-        ("429", 429, "application/json", "Too Many Requests"),
-        ("suspended", 503, "application/json", "The store is suspended."),
-        ("401", 401, "application/json", "Unauthorized"),
-        ("403", 403, "application/json", "You don't have a required scope to access the endpoint"),
-        ("problem_json", 500, "application/problem+json", "Internal Server Error"),
-    ],
-)
-async def test_error_answers_leave_the_rows_alone(
-    kind: str, status: int, content_type: str, title: str | None
-) -> None:
-    async with running(quota=10) as (sandbox, api):
-        reply, stored = await strike(sandbox, api, kind)
-        assert isinstance(reply, Reply)
-        assert sandbox.requests[-1].fault == kind
-        assert sandbox.quota_left == 9
-    assert (reply.status, reply.headers["Content-Type"], stored) == (status, content_type, False)
-    assert (LEFT in reply.headers) is (kind != "429")
-    if title is None:
-        assert b"<html>" in reply.body
-    else:
-        assert (reply.json["title"], reply.json["status"]) == (title, status)
-
-
-async def test_an_error_answer_may_come_after_the_request_was_applied() -> None:
-    async with running() as (sandbox, api):
-        reply, stored = await strike(sandbox, api, Fault("504", applied=True, retry_after_s=3))
-    assert isinstance(reply, Reply)
-    assert (reply.status, reply.headers["Retry-After"], stored) == (504, "3", True)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +52,6 @@ async def test_a_delete_without_a_body_to_cut_loses_its_answer(kind: str) -> Non
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await api.delete("id:in=1")
         assert await sandbox.count() == 0
-
-
-async def test_html_may_come_with_status_200() -> None:
-    async with running() as (sandbox, api):
-        reply, stored = await strike(sandbox, api, "html_body")
-    assert isinstance(reply, Reply)
-    assert (reply.status, stored) == (200, True)
-    assert reply.headers["Content-Type"].startswith("text/html")
-    assert reply.body.startswith(b"<html>")
 
 
 async def test_a_hanging_request_ends_when_its_client_goes_away() -> None:
@@ -176,7 +130,7 @@ async def test_a_caller_may_bring_the_control_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "418"}, "unknown fault kind '418'; one of 500, 502"),
+        ({"kind": "418"}, "unknown fault kind '418'; one of 400, 401"),
         ({"kind": "500", "probability": 1.1}, "probability"),
         ({"kind": "500", "times": 0}, "times"),
         ({"kind": "500", "after": -1}, "after"),

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bc_attrvals.sandbox import Fault, ThreadedSandbox
+from bc_attrvals.sandbox import Fault, Quirks, ThreadedSandbox
 
 
 def status(sandbox: ThreadedSandbox, method: str = "GET", body: bytes | None = None) -> int:
     path = f"/stores/{sandbox.store_hash}/v3/customers/attribute-values"
     request = urllib.request.Request(sandbox.url + path, body, method=method)
     request.add_header("X-Auth-Token", sandbox.access_token)
+    request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
@@ -45,6 +46,12 @@ def test_everything_is_reached_from_the_tests_thread() -> None:
         assert (sandbox.remove_fault(number), sandbox.remove_fault(number)) == (True, False)
         assert sandbox.values() == {(1, 1): "a", (2, 1): "b"}
         assert sandbox.delete_rows([sandbox.rows()[0].id]) == 1
+        sandbox.define(customers={7: "ann@example.org"}, attributes={"Tier": "string"})
+        assert [(one.id, one.email) for one in sandbox.customers()] == [(7, "ann@example.org")]
+        assert [(one.id, one.name) for one in sandbox.attributes()] == [(1, "Tier")]
+        assert sandbox.delete_customers([7]) == 1
+        sandbox.set_quirks(Quirks(order="id_desc"))
+        assert sandbox.call(lambda inner: inner.quirks.order) == "id_desc"
         sandbox.reject_customers([5, 6])
         sandbox.accept_customers([5])
         assert sandbox.call(lambda inner: inner.rejected_customers) == {6}

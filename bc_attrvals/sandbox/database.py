@@ -1,0 +1,143 @@
+"""Opens the sandbox's SQLite database. Everything here blocks, and runs in the database thread.
+
+Statements are few and large: SQLite releases the interpreter lock at each step, and a busy event
+loop is slow to return it. So a page comes back as one JSON text made in SQL, and an upsert is one
+SELECT and one INSERT.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+_APPLICATION_ID: Final = 0x42434156  # "BCAV"
+_SCHEMA_VERSION: Final = 2
+# Version 1 lacks two tables, which the schema adds.
+_READABLE_VERSIONS: Final = (1, _SCHEMA_VERSION)
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS attribute_values (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    customer_id INTEGER NOT NULL,
+    attribute_id INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    date_created INTEGER NOT NULL,
+    date_modified INTEGER NOT NULL,
+    UNIQUE (customer_id, attribute_id)
+);
+CREATE INDEX IF NOT EXISTS by_attribute ON attribute_values (attribute_id);
+CREATE INDEX IF NOT EXISTS by_date_created ON attribute_values (date_created);
+CREATE INDEX IF NOT EXISTS by_date_modified ON attribute_values (date_modified);
+CREATE TABLE IF NOT EXISTS attributes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    date_created INTEGER NOT NULL,
+    date_modified INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS customers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL UNIQUE,
+    date_created INTEGER NOT NULL,
+    date_modified INTEGER NOT NULL
+);
+"""
+
+#: UNIX seconds, or an aware datetime.
+Moment = int | datetime
+
+
+class Database:
+    """One connection, the clock for dates, and two versions. To be used in one thread only.
+
+    `membership_version` counts the changes that inserted or deleted attribute values,
+    `modification_version` all changes.
+    """
+
+    def __init__(self, path: str, wall_clock: Callable[[], float] = time.time) -> None:
+        """Open the database; a new file is readable by its owner only."""
+        self.wall_clock = wall_clock
+        self.membership_version = 0
+        self.modification_version = 0
+        if path != ":memory:":
+            # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
+            # file.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database."""
+        self.connection.close()
+
+    def now_s(self) -> int:
+        """Return whole UNIX seconds."""
+        return int(self.wall_clock())
+
+    def last_id(self, table: str) -> int:
+        """Return the largest id that a table ever held, 0 for none; ids are never given twice."""
+        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        row = found.fetchone()
+        return 0 if row is None else int(row[0])
+
+    def clear(self, table: str) -> None:
+        """Delete a table's rows and begin its ids again."""
+        self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self.note_change(membership=True)
+
+    def note_change(self, *, membership: bool) -> None:
+        """Count a change; `membership` if attribute values came or went."""
+        self.membership_version += membership
+        self.modification_version += 1
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit the block's statements together, or none if it raises."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _prepare(self) -> None:
+        connection = self.connection
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        is_ours = application_id == _APPLICATION_ID and version in _READABLE_VERSIONS
+        if tables and not is_ours:
+            raise ValueError("the database is not a sandbox's, or one of another version")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def json_list(items: Iterable[int] | Iterable[str]) -> str:
+    """Return a JSON array for SQLite's `json_each`."""
+    return msgspec.json.encode(list(items)).decode()
+
+
+def seconds_of(moment: Moment) -> int:
+    """Return whole UNIX seconds; raises ValueError for a naive datetime."""
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError("seed dates must be aware datetimes or UNIX seconds")
+        return int(moment.timestamp())
+    return moment

@@ -1,0 +1,88 @@
+"""Describes the control routes: a short list for people, and OpenAPI for tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from bc_attrvals.sandbox.control_routes import PREFIX, Route
+
+PATH: Final = "/openapi.json"
+
+
+def listed(routes: Iterable[Route]) -> dict[str, object]:
+    """Return each route with what it does, its query and an example of its body."""
+    return {
+        "page": "GET /",
+        "openapi": f"GET {PREFIX}{PATH}",
+        "routes": [
+            {
+                "route": f"{route.method} {PREFIX}{route.path}",
+                "says": route.says,
+                **({"query": dict(route.query)} if route.query else {}),
+                **({} if route.body is None else {"body": route.example}),
+            }
+            for route in routes
+        ],
+        "errors": {"error": {"field": "rows[0].value", "message": "what is wrong"}},
+    }
+
+
+def described(routes: Iterable[Route]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of the routes."""
+    table = tuple(routes)
+    typed = [route for route in table if route.body is not None]
+    schemas, components = msgspec.json.schema_components(
+        [route.body for route in typed], ref_template="#/components/schemas/{name}"
+    )
+    bodies = dict(zip(map(id, typed), schemas, strict=True))
+    paths: dict[str, dict[str, object]] = {}
+    for route in table:
+        described_route: dict[str, object] = {
+            "summary": route.says,
+            "parameters": _parameters(route),
+            "responses": {
+                "200": {"description": "Done", **_json({"type": "object"})},
+                "400": {"description": "Bad input", **_json(_ERROR)},
+            },
+        }
+        if route.body is not None:
+            described_route["requestBody"] = _json(bodies[id(route)], route.example)
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = described_route
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "bc_attrvals sandbox: control routes", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+_ERROR: Final = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["field", "message"],
+        }
+    },
+    "required": ["error"],
+}
+
+
+def _json(schema: object, example: object = None) -> dict[str, object]:
+    content = {"schema": schema} if example is None else {"schema": schema, "example": example}
+    return {"content": {"application/json": content}}
+
+
+def _parameters(route: Route) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = [
+        {"name": name, "in": "query", "description": says, "schema": {"type": "string"}}
+        for name, says in route.query.items()
+    ]
+    if "{number}" in route.path:
+        number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer"}}
+        found.append(number)
+    return found

@@ -1,0 +1,49 @@
+"""The database file: kept for the next sandbox, and a foreign one refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from bc_attrvals.sandbox import Quirks, Sandbox
+from tests.sandbox.api import item, running
+
+
+def database_threads() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("bc-attrvals")]
+
+
+async def test_a_file_keeps_the_rows_for_the_next_sandbox(tmp_path: Path) -> None:
+    database = tmp_path / "store.db"
+    before = os.umask(0)
+    try:
+        async with running(database) as (sandbox, api):
+            await api.put(item(1, 1, "a"), item(2, 1, "b"))
+            await api.delete("id:in=2")
+            kept = await sandbox.rows()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    async with running(database) as (sandbox, api):
+        assert await sandbox.rows() == kept
+        assert (await api.put(item(3))).data[0]["id"] == 3
+    async with running(database, quirks=Quirks(order="shuffled")) as (_, api):
+        assert len((await api.get()).data) == 2
+
+
+async def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    database = tmp_path / "foreign.db"
+    connection = sqlite3.connect(database)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    content = database.read_bytes()
+    with pytest.raises(ValueError, match="not a sandbox's"):
+        await Sandbox(database).start()
+    assert database.read_bytes() == content
+    assert not database_threads()
