@@ -56,6 +56,7 @@ class InputFile:
     def __init__(self, name: str, handle: IO[bytes]) -> None:
         self.name = name
         self._handle = handle
+        self._opened = _version(handle)
 
     def text(self, encoding: str) -> io.TextIOWrapper:
         """Begin a reading. Line ends stay as they are.
@@ -79,6 +80,24 @@ class InputFile:
         """Begin a reading of bytes."""
         self._handle.seek(0)
         return self._handle
+
+    def check_unchanged(self) -> None:
+        """Raise `FileError` if the file was written to since it was opened.
+
+        Called at the end of a reading: a file that somebody still writes may end anywhere.
+        """
+        if _version(self._handle) != self._opened:
+            raise FileError(f"{self.name}: was changed while it was read; run the same again")
+
+
+def _version(handle: IO[bytes]) -> tuple[int, int] | None:
+    """Return what changes when a file is written to: its size and the time of the last write."""
+    try:
+        status = os.fstat(handle.fileno())
+    except OSError:
+        # A file in memory.
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 class _Undivided(io.BufferedIOBase):
@@ -136,6 +155,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 def _spooled(stream: IO[bytes]) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
+        copy.flush()
         yield copy
 
 

@@ -65,8 +65,10 @@ def _cells(source: InputFile, layout: Layout, *, absent: bool) -> Iterator[Cell]
         rules = Rules(text_ids=False)
         rows = json_rows(source, layout.encoding, layout.needed)
     if layout.wide:
-        return wide_entries(rows, layout, rules, absent=absent)
-    return long_entries(rows, layout, rules)
+        yield from wide_entries(rows, layout, rules, absent=absent)
+    else:
+        yield from long_entries(rows, layout, rules)
+    source.check_unchanged()
 
 
 def read_ids(source: InputFile) -> Iterator[int | BadRow]:
@@ -92,6 +94,7 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
             yield check_id(parse_id(cell) if isinstance(cell, str) else cell, "id")
         except ValueError as error:
             yield BadRow(line, "id", str(error), unit=unit)
+    source.check_unchanged()
 
 
 def _is_number(lines: Lines) -> bool:

@@ -43,7 +43,7 @@ class BadRow:
     line: int
     column: str | None
     message: str
-    cells: Mapping[str, str | int | float | None] = attrs.field(factory=dict)
+    cells: Mapping[str, str | int | float | bool | None] = attrs.field(factory=dict)
     unit: str = "line"
 
     def __str__(self) -> str:
@@ -217,7 +217,7 @@ def _wrong_type(cell: object, *, is_id: bool, rules: Rules) -> str | None:
     return f"must be a string, not {name}{hint}"
 
 
-def _kept(cell: object) -> str | int | float | None:
+def _kept(cell: object) -> str | int | float | bool | None:
     """Return a cell as it can be written again."""
     if isinstance(cell, str):
         # A lone surrogate can't be.

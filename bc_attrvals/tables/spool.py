@@ -1,0 +1,77 @@
+"""Keeps the rows of an input on disk, from their check to their sending.
+
+A file is read once. All rows are checked before the first is sent, so what was checked is kept:
+a file that is cut or replaced in between changes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Final, Generic, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import NamedValue
+from bc_attrvals.tables.rows import BadRow
+
+__all__ = ["Spool", "open_spool"]
+
+Kept: TypeAlias = AttributeValueUpsert | NamedValue | BadRow | int
+T = TypeVar("T", bound=Kept)
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_named: Final = msgspec.json.Decoder(tuple[int | str, int | str, str]).decode
+
+
+def _named(line: memoryview) -> NamedValue:
+    return NamedValue(*_decode_named(line))
+
+
+#: Of each kind of row, by the first byte of its line.
+_READERS: Final[Mapping[int, Callable[[memoryview], Kept]]] = {
+    ord("v"): msgspec.json.Decoder(AttributeValueUpsert).decode,
+    ord("n"): _named,
+    ord("b"): msgspec.json.Decoder(BadRow).decode,
+    ord("i"): msgspec.json.Decoder(int).decode,
+}
+
+
+@contextmanager
+def open_spool() -> Iterator[Spool[T]]:
+    """Open an empty spool over a temporary file that has no name."""
+    with tempfile.TemporaryFile() as file:
+        yield Spool(file)
+
+
+class Spool(Generic[T]):
+    """Rows in the order they came. Blocks.
+
+    `keep` fills it. Iterating it reads it from its start, once at a time.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def keep(self, rows: Iterable[T]) -> Iterator[T]:
+        """Keep rows and hand them on."""
+        write = self._file.write
+        for row in rows:
+            write(_line(row))
+            yield row
+
+    def __iter__(self) -> Iterator[T]:
+        self._file.seek(0)
+        for line in self._file:
+            yield cast(T, _READERS[line[0]](memoryview(line)[1:]))
+
+
+def _line(row: Kept) -> bytes:
+    # The encoder escapes line breaks in strings, and writes none between tokens.
+    if isinstance(row, AttributeValueUpsert):
+        return b"v%b\n" % _encode(row)
+    if isinstance(row, NamedValue):
+        return b"n%b\n" % _encode((row.customer, row.attribute, row.text))
+    return (b"b%b\n" if isinstance(row, BadRow) else b"i%b\n") % _encode(row)

@@ -1,0 +1,53 @@
+"""An input that is written to while it is read is refused."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bc_attrvals.tables.files import FileError, open_input
+from bc_attrvals.tables.layout import Layout
+from bc_attrvals.tables.reading import read_ids, read_values
+
+ROWS = "".join(f"{n},1,v\n" for n in range(1, 20_001))
+
+
+@pytest.mark.parametrize("change", ["cut", "appended", "rewritten"])
+def test_a_file_that_changes_under_its_reader_is_no_input(tmp_path, change) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("customer_id,attribute_id,value\n" + ROWS)
+    with open_input(str(path)) as source:
+        entries = read_values(source, Layout())
+        next(entries)
+        if change == "cut":
+            os.truncate(path, path.stat().st_size // 12 * 6)
+        elif change == "appended":
+            with path.open("a") as file:
+                file.write("5,5,v\n")
+        else:
+            os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+        with pytest.raises(FileError, match=r"in\.csv: (was changed while it was read|line)"):
+            list(entries)
+
+
+def test_ids_alike(tmp_path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(map(str, range(1, 20_001))))
+    with open_input(str(path)) as source:
+        entries = read_ids(source)
+        next(entries)
+        os.utime(path, ns=(0, 5))
+        with pytest.raises(FileError, match="was changed"):
+            list(entries)
+
+
+def test_a_file_put_in_its_place_does_no_harm(tmp_path) -> None:
+    path, other = tmp_path / "in.csv", tmp_path / "other.csv"
+    path.write_text("customer_id,attribute_id,value\n" + ROWS)
+    other.write_text("customer_id,attribute_id,value\n")
+    with open_input(str(path)) as source:
+        entries = read_values(source, Layout())
+        next(entries)
+        other.replace(path)
+        assert sum(1 for _ in entries) == 19_999
