@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bc_attrvals.attribute_values import AttributeValues
+    from bc_attrvals.attributes import Attributes
+    from bc_attrvals.core.definitions import Attribute, Customer
     from bc_attrvals.core.filters import AttributeValueFilter
     from bc_attrvals.core.limits import Limits
     from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination
+    from bc_attrvals.core.named_value import AttributeType, NamedValue
     from bc_attrvals.core.outcomes import (
         DeleteReport,
         OutcomeStatus,
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from bc_attrvals.core.requests import Operation
     from bc_attrvals.core.retry import RetryPolicy
     from bc_attrvals.core.sync_plan import Reading, SyncPlan
+    from bc_attrvals.customers import Customers
     from bc_attrvals.errors import (
         APIError,
+        AttributeTypeError,
         AuthenticationError,
         BCAttrValsError,
         ConnectionFailedError,
@@ -43,7 +48,10 @@ if TYPE_CHECKING:
         StoreSuspendedError,
         TransportError,
         UnconfirmedError,
+        UnknownAttributeError,
+        UnknownCustomerError,
         UnprocessableError,
+        UnresolvedError,
     )
     from bc_attrvals.events import (
         Event,
@@ -63,14 +71,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIError",
+    "Attribute",
+    "AttributeType",
+    "AttributeTypeError",
     "AttributeValue",
     "AttributeValueFilter",
     "AttributeValueUpsert",
     "AttributeValues",
+    "Attributes",
     "AuthenticationError",
     "BCAttrValsError",
     "ConnectionFailedError",
     "ConnectionLostError",
+    "Customer",
+    "Customers",
     "DecodeError",
     "DeleteReport",
     "Event",
@@ -79,6 +93,7 @@ __all__ = [
     "Limits",
     "ListingDriftError",
     "ListingDriftSeen",
+    "NamedValue",
     "NotFoundError",
     "Operation",
     "OutcomeStatus",
@@ -111,17 +126,23 @@ __all__ = [
     "SyncReport",
     "TransportError",
     "UnconfirmedError",
+    "UnknownAttributeError",
+    "UnknownCustomerError",
     "UnprocessableError",
+    "UnresolvedError",
     "UpsertOutcome",
     "UpsertReport",
 ]
 
 _NAMES_OF_MODULE = {
     "attribute_values": ("AttributeValues",),
+    "attributes": ("Attributes",),
+    "core.definitions": ("Attribute", "Customer"),
     "core.sync_plan": ("Reading", "SyncPlan"),
     "core.filters": ("AttributeValueFilter",),
     "core.limits": ("Limits",),
     "core.models": ("AttributeValue", "AttributeValueUpsert", "Page", "Pagination"),
+    "core.named_value": ("AttributeType", "NamedValue"),
     "core.outcomes": (
         "DeleteReport",
         "OutcomeStatus",
@@ -132,8 +153,10 @@ _NAMES_OF_MODULE = {
     "core.rate_limit": ("QuotaSnapshot",),
     "core.requests": ("Operation",),
     "core.retry": ("RetryPolicy",),
+    "customers": ("Customers",),
     "errors": (
         "APIError",
+        "AttributeTypeError",
         "AuthenticationError",
         "BCAttrValsError",
         "ConnectionFailedError",
@@ -152,7 +175,10 @@ _NAMES_OF_MODULE = {
         "StoreSuspendedError",
         "TransportError",
         "UnconfirmedError",
+        "UnknownAttributeError",
+        "UnknownCustomerError",
         "UnprocessableError",
+        "UnresolvedError",
     ),
     "events": (
         "Event",

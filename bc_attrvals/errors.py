@@ -6,10 +6,11 @@ error holds the access token, and titles that come from the service are cut to a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "APIError",
+    "AttributeTypeError",
     "AuthenticationError",
     "BCAttrValsError",
     "ConnectionFailedError",
@@ -28,7 +29,10 @@ __all__ = [
     "StoreSuspendedError",
     "TransportError",
     "UnconfirmedError",
+    "UnknownAttributeError",
+    "UnknownCustomerError",
     "UnprocessableError",
+    "UnresolvedError",
 ]
 
 
@@ -104,6 +108,33 @@ class UnconfirmedError(BCAttrValsError):
     Raised of no call; it stands in the outcome of an item, after reading it back and sending it
     again did not help.
     """
+
+
+class UnresolvedError(BCAttrValsError):
+    """A name or an address that stands for no id, or for more than one.
+
+    In a bulk job it fails its own item only. `name` is what could not be resolved, `nearest` the
+    existing names that are most like it, best first.
+    """
+
+    def __init__(self, message: str, *, name: str = "", nearest: Sequence[str] = ()) -> None:
+        if nearest:
+            message += "; nearest: " + ", ".join(map(repr, nearest))
+        super().__init__(message)
+        self.name = name
+        self.nearest = tuple(nearest)
+
+
+class UnknownCustomerError(UnresolvedError):
+    """No customer has this e-mail address, or more than one has it in different case."""
+
+
+class UnknownAttributeError(UnresolvedError):
+    """No attribute has this name or id, or two definitions have the name."""
+
+
+class AttributeTypeError(UnresolvedError):
+    """A value that the attribute's type can't hold, or a definition that has another type."""
 
 
 class JournalError(BCAttrValsError):

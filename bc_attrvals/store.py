@@ -7,7 +7,7 @@ import ipaddress
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import TracebackType
 from typing import Final, NoReturn, Self, SupportsIndex
@@ -17,11 +17,14 @@ import attrs
 from yarl import URL
 
 from bc_attrvals.attribute_values import AttributeValues
+from bc_attrvals.attributes import Attributes
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.requests import RequestBuilder, Resource
 from bc_attrvals.core.retry import RetryPolicy
+from bc_attrvals.customers import Customers
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
+from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.admission import Priority, Quota
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
@@ -47,7 +50,9 @@ class _Runtime:
     loop: asyncio.AbstractEventLoop
     session: Session
     scheduler: Scheduler
-    builder: RequestBuilder
+    # How requests of each resource are built.
+    requests: Mapping[Resource, RequestBuilder]
+    resolver: Resolver
     sizes: LearntSizes
     registry: KeyRegistry
 
@@ -75,7 +80,8 @@ class _State:
             raise StoreStateError(message)
         return self.runtime
 
-    def resource(self, options: CallOptions) -> AttributeValues:
+    def bound(self, options: CallOptions) -> tuple[_Runtime, Calls, Callable[[], None]]:
+        """Return what a resource is made of: the runtime, calls, and a check that all is open."""
         runtime = self.running()
 
         def ensure_open() -> None:
@@ -86,12 +92,12 @@ class _State:
 
         calls = Calls(
             runtime.scheduler,
-            runtime.builder,
+            runtime.requests[Resource.ATTRIBUTE_VALUES],
             options,
             events=self.events,
             sizes=runtime.sizes,
         )
-        return AttributeValues(calls, registry=runtime.registry, ensure_open=ensure_open)
+        return runtime, calls, ensure_open
 
 
 class StoreView:
@@ -117,7 +123,32 @@ class StoreView:
 
         Raises `StoreStateError` unless the Store is open.
         """
-        return self._state.resource(self._options)
+        runtime, calls, ensure_open = self._state.bound(self._options)
+        return AttributeValues(calls, registry=runtime.registry, ensure_open=ensure_open)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The definitions of attributes, with the options of this view.
+
+        Raises `StoreStateError` unless the Store is open.
+        """
+        runtime, calls, ensure_open = self._state.bound(self._options)
+        return Attributes(
+            calls,
+            runtime.requests[Resource.ATTRIBUTES],
+            ensure_open=ensure_open,
+            on_change=runtime.resolver.forget_definitions,
+        )
+
+    @property
+    def customers(self) -> Customers:
+        """The customers, read only, with the options of this view.
+
+        Raises `StoreStateError` unless the Store is open.
+        """
+        runtime, calls, ensure_open = self._state.bound(self._options)
+        requests = runtime.requests[Resource.CUSTOMERS]
+        return Customers(calls, requests, ensure_open=ensure_open)
 
     def with_options(
         self,
@@ -288,12 +319,16 @@ class Store(StoreView):
         except BaseException:
             await session.aclose()
             raise
-        builder = RequestBuilder(self._store_hash, self._base_url)
+        requests = {
+            resource: RequestBuilder(self._store_hash, self._base_url, resource)
+            for resource in Resource
+        }
         return _Runtime(
             loop=asyncio.get_running_loop(),
             session=session,
             scheduler=scheduler,
-            builder=builder,
+            requests=requests,
+            resolver=Resolver(requests[Resource.ATTRIBUTES], requests[Resource.CUSTOMERS]),
             sizes=LearntSizes(self._limits),
             registry=KeyRegistry(),
         )

@@ -22,6 +22,7 @@ from bc_attrvals.core.outcomes import (
 )
 from bc_attrvals.errors import (
     APIError,
+    AttributeTypeError,
     AuthenticationError,
     BCAttrValsError,
     ConnectionFailedError,
@@ -40,7 +41,10 @@ from bc_attrvals.errors import (
     StoreSuspendedError,
     TransportError,
     UnconfirmedError,
+    UnknownAttributeError,
+    UnknownCustomerError,
     UnprocessableError,
+    UnresolvedError,
 )
 
 
@@ -80,6 +84,10 @@ BASES: dict[type[Exception], tuple[type[Exception], ...]] = {
     ListingDriftError: (BCAttrValsError,),
     JournalError: (BCAttrValsError,),
     UnconfirmedError: (BCAttrValsError,),
+    UnresolvedError: (BCAttrValsError,),
+    UnknownCustomerError: (UnresolvedError,),
+    UnknownAttributeError: (UnresolvedError,),
+    AttributeTypeError: (UnresolvedError,),
 }
 
 
@@ -127,6 +135,8 @@ def instances() -> list[BCAttrValsError]:
     for cls in BASES:
         if issubclass(cls, TransportError):
             made.append(cls("broken", **TRANSPORT))
+        elif issubclass(cls, UnresolvedError):
+            made.append(cls("nobody", name="Loyality", nearest=["Loyalty tier"]))
         elif issubclass(cls, APIError):
             made.append(cls(418, *API_ARGUMENTS))
     return made

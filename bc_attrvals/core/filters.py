@@ -249,14 +249,21 @@ def _chunks(parameter: str, ids: Sequence[int] | None, room_bytes: int) -> Itera
 
 def join_ids(ids: Iterable[int], room_bytes: int, most: int | None = None) -> Iterator[str]:
     """Yield `1,2,3` strings of at most `room_bytes` and at most `most` ids, in order."""
+    for part in join_texts(map(str, ids), room_bytes, most):
+        yield ",".join(part)
+
+
+def join_texts(
+    texts: Iterable[str], room_bytes: int, most: int | None = None
+) -> Iterator[list[str]]:
+    """Yield lists of ASCII texts, at most `most` each, that take `room_bytes` joined by commas."""
     part: list[str] = []
     length = 0
-    for number in ids:
-        text = str(number)
+    for text in texts:
         if part and (length + 1 + len(text) > room_bytes or len(part) == most):
-            yield ",".join(part)
+            yield part
             part, length = [], 0
         length += len(text) + bool(part)
         part.append(text)
     if part:
-        yield ",".join(part)
+        yield part

@@ -7,16 +7,27 @@ dates become the strings that the service stores.
 from __future__ import annotations
 
 import numbers
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TypeAlias
+from enum import StrEnum
+from typing import Final, TypeAlias
 
 import attrs
 
 from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, check_id
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import AttributeTypeError, InvalidInputError
 
-__all__ = ["NamedValue", "Value", "check_address", "check_attribute_name", "value_text"]
+__all__ = [
+    "AttributeType",
+    "NamedValue",
+    "Value",
+    "address_key",
+    "check_address",
+    "check_attribute_name",
+    "check_type",
+    "value_text",
+]
 
 #: What a `NamedValue` may hold. numpy's integers and floats count as int and float.
 Value: TypeAlias = str | int | float | Decimal | date | datetime
@@ -26,6 +37,17 @@ Value: TypeAlias = str | int | float | Decimal | date | datetime
 _MAX_NAME_CHARACTERS = 255
 #: Integers of so many bits have more digits than a value has characters.
 _MOST_BITS = 1_024
+
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?")
+
+
+class AttributeType(StrEnum):
+    """The type of an attribute's definition (BigCommerce reference, Customer Attributes)."""
+
+    STRING = "string"
+    NUMBER = "number"
+    DATE = "date"
 
 
 @attrs.frozen
@@ -81,7 +103,11 @@ def value_text(value: object) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             return value.isoformat()
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+        try:
+            return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+        except OverflowError:
+            message = "value is outside of the years 1 to 9999 in UTC"
+            raise InvalidInputError(message, field="value") from None
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, bool) or not isinstance(value, numbers.Integral | float | Decimal):
@@ -107,12 +133,15 @@ def _number_text(number: numbers.Integral | float | Decimal) -> str:
     return text.removesuffix(".0") if isinstance(number, float) else text
 
 
-def check_address(address: str) -> str:
+def check_address(address: object, field: str = "customer", place: str | None = None) -> str:
     """Return an e-mail address without surrounding blanks.
 
     Raises `InvalidInputError` for one without `@`, with a comma (which separates the values of
     `email:in`), with a control character, or longer than 255 characters.
     """
+    if not isinstance(address, str):
+        message = f"{field} must be an e-mail address, not {type(address).__name__}"
+        raise InvalidInputError(message, field=field, place=place)
     stripped = address.strip()
     if not stripped:
         problem = "is empty"
@@ -126,18 +155,26 @@ def check_address(address: str) -> str:
         problem = f"must have a name, @ and a domain: {stripped[:40]!r}"
     else:
         return stripped
-    raise InvalidInputError(f"the e-mail address {problem}", field="customer")
+    raise InvalidInputError(f"the e-mail address {problem}", field=field, place=place)
 
 
-def check_attribute_name(name: str) -> str:
+def address_key(address: str) -> str:
+    """Return what addresses are compared by: neither case nor surrounding blanks count."""
+    return address.strip().lower()
+
+
+def check_attribute_name(name: object, field: str = "attribute", place: str | None = None) -> str:
     """Return an attribute's name as it is; raise `InvalidInputError` for one that can't exist."""
-    if not name.strip():
-        raise InvalidInputError("the attribute's name is empty", field="attribute")
-    if len(name) > _MAX_NAME_CHARACTERS:
-        message = f"the attribute's name has {len(name)} characters, at most "
-        raise InvalidInputError(f"{message}{_MAX_NAME_CHARACTERS} are allowed", field="attribute")
-    _check_encodes(name, "attribute")
-    return name
+    if not isinstance(name, str):
+        problem = f"must be a str, not {type(name).__name__}"
+    elif not name.strip():
+        problem = "is empty"
+    elif len(name) > _MAX_NAME_CHARACTERS:
+        problem = f"has {len(name)} characters, at most {_MAX_NAME_CHARACTERS} are allowed"
+    else:
+        _check_encodes(name, field)
+        return name
+    raise InvalidInputError(f"the attribute's name {problem}", field=field, place=place)
 
 
 def _check_encodes(text: str, field: str) -> None:
@@ -146,3 +183,34 @@ def _check_encodes(text: str, field: str) -> None:
     except UnicodeEncodeError as error:
         message = f"{field} holds a lone surrogate at character {error.start}"
         raise InvalidInputError(message, field=field) from None
+
+
+def check_type(item: NamedValue, kind: AttributeType | str, name: str) -> None:
+    """Raise `AttributeTypeError` where an attribute's type can't hold a value.
+
+    Open, so assumed on the safe side: a number is written with digits, one point and at most an
+    exponent; a date begins with an ISO date. Any value can be a string. A type that is not known
+    here holds anything.
+    """
+    value = item.value
+    if kind == AttributeType.NUMBER:
+        fits = isinstance(value, int | float | Decimal) or (
+            isinstance(value, str) and _NUMBER.fullmatch(value.strip()) is not None
+        )
+    elif kind == AttributeType.DATE:
+        fits = isinstance(value, date) or (isinstance(value, str) and _is_date(value.strip()))
+    else:
+        return
+    if not fits:
+        message = f"the attribute {name!r} is a {kind}, which can't hold {item.text[:80]!r}"
+        raise AttributeTypeError(message, name=name)
+
+
+def _is_date(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

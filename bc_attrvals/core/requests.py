@@ -12,10 +12,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from bc_attrvals.core.filters import MAX_URL_BYTES, AttributeValueFilter, join_ids, split_queries
+from bc_attrvals.core.filters import (
+    MAX_URL_BYTES,
+    AttributeValueFilter,
+    join_ids,
+    join_texts,
+    split_queries,
+)
 from bc_attrvals.core.models import AttributeValueUpsert
 
-__all__ = ["MAX_DELETE_URL_BYTES", "Operation", "Request", "RequestBuilder"]
+__all__ = ["MAX_DELETE_URL_BYTES", "Operation", "Request", "RequestBuilder", "Resource"]
 
 #: The whole URL of a DELETE stays below this; the most ids a call may name is not documented.
 MAX_DELETE_URL_BYTES: Final = 2_000
@@ -49,13 +55,26 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return self.path.partition("?")[0]
 
 
+class Resource(StrEnum):
+    """The resources that are used, by their paths under a store's `/v3/`."""
+
+    ATTRIBUTE_VALUES = "customers/attribute-values"
+    ATTRIBUTES = "customers/attributes"
+    CUSTOMERS = "customers"
+
+
 class RequestBuilder:
-    """Builds the requests of one store, whose hash and base URL fix the room left in a URL."""
+    """Builds the requests of one resource of a store.
+
+    The store's hash, the base URL and the resource fix the room that is left in a URL.
+    """
 
     __slots__ = ("_delete_room_bytes", "_encode", "_listing_room_bytes", "_path")
 
-    def __init__(self, store_hash: str, base_url: str) -> None:
-        self._path = f"/stores/{quote(store_hash, safe='')}/v3/customers/attribute-values"
+    def __init__(
+        self, store_hash: str, base_url: str, resource: Resource = Resource.ATTRIBUTE_VALUES
+    ) -> None:
+        self._path = f"/stores/{quote(store_hash, safe='')}/v3/{resource}"
         used_bytes = len(base_url.encode()) + len(self._path) + 1
         self._listing_room_bytes = MAX_URL_BYTES - used_bytes - _PAGE_ROOM_BYTES
         self._delete_room_bytes = MAX_DELETE_URL_BYTES - 1 - used_bytes - len("id:in=")
@@ -80,6 +99,19 @@ class RequestBuilder:
         joint = "&" if query else ""
         path = f"{self._path}?{query}{joint}limit={limit}&page={page}"
         return Request(Operation.READ, "GET", path)
+
+    def queries_in(self, parameter: str, texts: Sequence[str], most: int) -> list[list[str]]:
+        """Return the texts, percent-encoded already, in parts that one URL can ask for."""
+        room_bytes = self._listing_room_bytes - len(parameter) - 1
+        return list(join_texts(texts, room_bytes, most))
+
+    def post(self, document: object) -> Request:
+        """Return the POST of a JSON document. It is not idempotent."""
+        return Request(Operation.WRITE, "POST", self._path, self._encode(document))
+
+    def put(self, document: object) -> Request:
+        """Return the PUT of a JSON document."""
+        return Request(Operation.WRITE, "PUT", self._path, self._encode(document))
 
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
+import attrs
 import msgspec
 
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -19,6 +20,7 @@ from bc_attrvals.core.models import AttributeValueUpsert, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import decode_page
+from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import DecodeError
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Flow, Priority
@@ -40,16 +42,22 @@ class LearntSizes:
     One for a Store, so that a refusal is learnt once.
     """
 
-    __slots__ = ("batch", "delete", "page")
+    __slots__ = ("batch", "delete", "look_up", "page")
 
     def __init__(self, limits: Limits) -> None:
         self.page = limits.page_size
         self.batch = limits.batch_size
         self.delete = limits.delete_size
+        #: Addresses or ids of customers in one call; a URL may hold fewer.
+        self.look_up = limits.page_size
 
     def lower_page(self) -> None:
         """Ask for fewer rows a page from now on."""
         self.page = min(self.page, DEFAULT_PAGE_SIZE)
+
+    def lower_look_up(self, most: int) -> None:
+        """Ask for fewer customers a call from now on."""
+        self.look_up = min(self.look_up, most)
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -114,6 +122,37 @@ class Calls:
             flow=Flow(),
         )
 
+    def of(self, requests: RequestBuilder) -> Calls:
+        """Return the same job's calls of another resource; both are counted together."""
+        other = Calls(
+            self._scheduler,
+            requests,
+            self._options,
+            events=self.events,
+            sizes=self.sizes,
+            priority=self._priority,
+            flow=self._flow,
+        )
+        other._tally = self._tally
+        return other
+
+    def once(self) -> Calls:
+        """Return the same calls, not sent again by themselves: for what is not idempotent.
+
+        429s and connections that could not be made are still waited out or tried again by whoever
+        calls: nothing was applied then.
+        """
+        once = self.of(self._requests)
+        once._options = attrs.evolve(  # noqa: SLF001 - its own class
+            self._options, retry=attrs.evolve(self._options.retry, attempts=1)
+        )
+        return once
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How failed requests are sent again."""
+        return self._options.retry
+
     @property
     def limits(self) -> Limits:
         """The limits of the Store."""
@@ -157,7 +196,22 @@ class Calls:
         """Decode a page of `fetch`; one that can't be read is asked for again."""
         return await self._decoded(fetched.exchange, fetched.answer, decode_page)
 
+    def parts(self, parameter: str, texts: Sequence[str]) -> list[list[str]]:
+        """Return percent-encoded texts in parts, each of which one URL can ask for."""
+        return self._requests.queries_in(parameter, texts, min(self.sizes.look_up, self.sizes.page))
+
+    async def rows(self, query: str, number: int, limit: int, decode: Callable[[bytes], T]) -> T:
+        """Fetch one page (from 1) of a query of another resource."""
+        return await self.sent(self._requests.page(query, number, limit), decode)
+
     # Writes.
+
+    async def sent(
+        self, request: Request, decode: Callable[[bytes], T], worker: Worker | None = None
+    ) -> T:
+        """Send a request and return its answer, decoded."""
+        exchange = self._exchange(request, worker)
+        return await self._decoded(exchange, await self._scheduler.send(exchange), decode)
 
     async def put(
         self,
@@ -166,8 +220,7 @@ class Calls:
         worker: Worker | None = None,
     ) -> T:
         """Upsert items in one PUT and return its answer, decoded."""
-        exchange = self._exchange(self._requests.upsert(items), worker)
-        return await self._decoded(exchange, await self._scheduler.send(exchange), decode)
+        return await self.sent(self._requests.upsert(items), decode, worker)
 
     def delete_parts(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
         """Yield the DELETEs that `ids` need, each with the count of ids it names."""

@@ -1,0 +1,116 @@
+"""The rows of the two neighbouring resources, and how their answers are read.
+
+Both are read only as far as names and addresses need it. New fields are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
+import msgspec
+
+from bc_attrvals.core.models import Pagination
+from bc_attrvals.errors import DecodeError
+
+__all__ = ["Attribute", "Customer", "RowsPage", "decode_attributes", "decode_customers"]
+
+T = TypeVar("T", bound="Attribute | Customer")
+
+
+@attrs.frozen
+class Attribute:
+    """The definition of an attribute; `type` is an `AttributeType`, or a word that is new."""
+
+    id: int
+    name: str
+    type: str
+    date_created: datetime | None = None
+    date_modified: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; dates are ISO strings."""
+        return _plain(self)
+
+
+@attrs.frozen
+class Customer:
+    """What is read of a customer; texts are empty and the group is None where they are left out."""
+
+    id: int
+    email: str
+    first_name: str = ""
+    last_name: str = ""
+    company: str = ""
+    customer_group_id: int | None = None
+    date_created: datetime | None = None
+    date_modified: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; dates are ISO strings."""
+        return _plain(self)
+
+
+@attrs.frozen
+class RowsPage(Generic[T]):
+    """One page; `pagination` is None where the answer has none (then there is one page)."""
+
+    data: Sequence[T]
+    pagination: Pagination | None
+
+
+class _Meta(msgspec.Struct):
+    # The reference's example of the definitions has `meta: {}`.
+    pagination: Pagination | None = None
+
+
+class _Envelope(msgspec.Struct, Generic[T]):
+    data: list[T]
+    meta: _Meta | None = None
+
+
+_ATTRIBUTES: Final = msgspec.json.Decoder(_Envelope[Attribute])
+_CUSTOMERS: Final = msgspec.json.Decoder(_Envelope[Customer])
+
+
+def decode_attributes(body: bytes) -> RowsPage[Attribute]:
+    """Read an answer of `/customers/attributes`. Raises `DecodeError` with the place."""
+    return _decode(_ATTRIBUTES, body)
+
+
+def decode_customers(body: bytes) -> RowsPage[Customer]:
+    """Read an answer of `/customers`. Raises `DecodeError` with the place."""
+    return _decode(_CUSTOMERS, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes) -> RowsPage[T]:
+    try:
+        envelope = decoder.decode(body)
+        rows = [_in_utc(row) for row in envelope.data]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        reason, _, place = str(error).partition(" - at `")
+        raise DecodeError(reason, place=place.rstrip("`") or "$") from None
+    return RowsPage(rows, None if envelope.meta is None else envelope.meta.pagination)
+
+
+def _in_utc(row: T) -> T:
+    return attrs.evolve(
+        row, date_created=_utc(row.date_created), date_modified=_utc(row.date_modified)
+    )
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    # The service's own zoneless dates are UTC.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _plain(row: Attribute | Customer) -> dict[str, Any]:
+    plain = attrs.asdict(row)
+    for name in ("date_created", "date_modified"):
+        if plain[name] is not None:
+            plain[name] = plain[name].isoformat()
+    return plain

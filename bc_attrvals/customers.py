@@ -1,0 +1,130 @@
+"""Customers, read only: e-mail address ↔ id.
+
+`Store.customers`. On the same scheduler, quota, slots and retries as the values. Every method
+raises `StoreStateError` when the Store is not open in the running loop, and besides the errors it
+names any of `APIError`, `TransportError` and `DecodeError` after the tries of the retry policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import TypeVar
+from urllib.parse import quote
+
+from bc_attrvals.core.definitions import Customer, decode_customers
+from bc_attrvals.core.models import check_id
+from bc_attrvals.core.named_value import address_key, check_address
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.errors import InvalidInputError, ListingDriftError
+from bc_attrvals.naming.addresses import customers_by, find_addresses
+from bc_attrvals.scheduling.calls import Calls
+
+__all__ = ["Customers"]
+
+T = TypeVar("T")
+
+
+class Customers:
+    """The customers of one store; get it as `Store.customers`."""
+
+    __slots__ = ("_calls", "_ensure_open")
+
+    def __init__(
+        self, calls: Calls, requests: RequestBuilder, *, ensure_open: Callable[[], None]
+    ) -> None:
+        self._calls = calls.of(requests)
+        self._ensure_open = ensure_open
+
+    async def ids_by_email(self, emails: Iterable[str]) -> dict[str, int]:
+        """Return the customer's id of each address that somebody has; keys are as given.
+
+        Addresses are compared without regard to case or surrounding blanks. An address that nobody
+        has is left out. They are looked up in chunks as large as a URL holds; one that is not found
+        as given is asked for in lower case, too.
+
+        Raises `InvalidInputError` (`place` is `emails[i]`) before anything is sent for what is no
+        address, and `UnknownCustomerError` for an address that several customers have in different
+        case.
+        """
+        self._ensure_open()
+        given = _listed("emails", emails)
+        for index, email in enumerate(given):
+            check_address(email, "emails", f"emails[{index}]")
+        found = await find_addresses(self._calls, given)
+        return {email: one for email, one in found.items() if one is not None}
+
+    async def emails_by_id(self, ids: Iterable[int]) -> dict[int, str]:
+        """Return the address of each customer that exists, by id, in chunks a URL holds.
+
+        Raises `InvalidInputError` (`place` is `ids[i]`) before anything is sent for what is no id.
+        """
+        self._ensure_open()
+        wanted = {
+            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(_listed("ids", ids))
+        }
+        found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(wanted)])
+        return {one.id: one.email for one in found if one.id in wanted}
+
+    async def stream(
+        self, *, id_in: Iterable[int] | None = None, email_in: Iterable[str] | None = None
+    ) -> AsyncGenerator[Customer]:
+        """Yield customers in the service's order: all of them, or those of some ids or addresses.
+
+        Of all customers one page after the other is read. Raises `InvalidInputError` for both
+        arguments at once or a bad entry, and `ListingDriftError` where the listing ends short of
+        what the service says there is.
+        """
+        self._ensure_open()
+        if id_in is not None and email_in is not None:
+            raise InvalidInputError("give id_in or email_in, not both", field="email_in")
+        if id_in is not None:
+            ids = {
+                check_id(one, "id_in", f"id_in[{index}]")
+                for index, one in enumerate(_listed("id_in", id_in))
+            }
+            found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(ids)])
+            customers = _each([one for one in found if one.id in ids])
+        elif email_in is not None:
+            emails = [
+                check_address(one, "email_in", f"email_in[{index}]")
+                for index, one in enumerate(_listed("email_in", email_in))
+            ]
+            texts = [quote(one, safe="") for one in dict.fromkeys(emails)]
+            keys = set(map(address_key, emails))
+            found = await customers_by(self._calls, "email:in", texts)
+            customers = _each([one for one in found if address_key(one.email) in keys])
+        else:
+            customers = self._all()
+        async with aclosing(customers):
+            async for customer in customers:
+                yield customer
+
+    async def _all(self) -> AsyncGenerator[Customer]:
+        calls = self._calls.for_job()
+        seen: set[int] = set()
+        number = 0
+        while True:
+            number += 1
+            page = await calls.rows("", number, calls.sizes.page, decode_customers)
+            fresh = [one for one in page.data if one.id not in seen]
+            seen.update(one.id for one in fresh)
+            for customer in fresh:
+                yield customer
+            if page.pagination is None or len(seen) >= page.pagination.total:
+                return
+            if not fresh:
+                message = f"{len(seen)} of {page.pagination.total} customers came"
+                raise ListingDriftError(message)
+
+
+async def _each(customers: Iterable[Customer]) -> AsyncGenerator[Customer]:
+    for customer in customers:
+        yield customer
+
+
+def _listed(field: str, values: Iterable[T]) -> list[T]:
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        message = f"{field} must be an iterable, not {type(values).__name__}"
+        raise InvalidInputError(message, field=field)
+    return list(values)

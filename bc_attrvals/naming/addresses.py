@@ -1,0 +1,158 @@
+"""Looks customers up by e-mail address, in chunks as large as a URL holds.
+
+Open in the service: whether `email:in` regards case, and how many addresses it takes. So an address
+is asked for as given and, if not found, in lower case; and a refused chunk is halved, and the size
+that was taken is learnt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from bc_attrvals.core.definitions import Customer, decode_customers
+from bc_attrvals.core.named_value import address_key
+from bc_attrvals.errors import (
+    APIError,
+    ListingDriftError,
+    UnknownCustomerError,
+)
+from bc_attrvals.scheduling.calls import Calls
+
+__all__ = ["Addresses", "customers_by", "find_addresses"]
+
+#: Addresses that a Store remembers: some 15 MB.
+_MOST_REMEMBERED: Final = 100_000
+#: Statuses that a request too large is refused with.
+_TOO_LARGE: Final = frozenset({400, 413, 414, 422})
+
+
+async def customers_by(calls: Calls, parameter: str, texts: Sequence[str]) -> list[Customer]:
+    """Return the customers that one parameter names; `texts` are percent-encoded already.
+
+    Chunks are asked for at once, as many as slots allow. Raises `ListingDriftError` where a page
+    is short of what the service says matches.
+    """
+    parts = calls.parts(parameter, texts)
+    lists = await _gather(calls, parameter, parts)
+    return [customer for customers in lists for customer in customers]
+
+
+async def _gather(
+    calls: Calls, parameter: str, parts: Sequence[Sequence[str]]
+) -> list[list[Customer]]:
+    tasks = [asyncio.ensure_future(_fetch(calls, parameter, part)) for part in parts]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Customer]:
+    limit = calls.sizes.page
+    query = f"{parameter}={','.join(part)}"
+    try:
+        page = await calls.rows(query, 1, limit, decode_customers)
+    except APIError as error:
+        middle = len(part) // 2
+        if error.status not in _TOO_LARGE or not middle:
+            raise
+        calls.sizes.lower_look_up(middle)
+        return [
+            customer
+            for half in (part[:middle], part[middle:])
+            for customer in await _fetch(calls, parameter, half)
+        ]
+    rows = list(page.data)
+    if page.pagination is not None and page.pagination.total > len(rows):
+        # More customers than were asked for, or a page cut short: neither is an answer.
+        message = "the service did not answer with the customers that were asked for"
+        raise ListingDriftError(message)
+    return rows
+
+
+async def find_addresses(calls: Calls, addresses: Iterable[str]) -> dict[str, int | None]:
+    """Return the customer's id of each address, as given; None where nobody has it.
+
+    `calls` are those of the customers' resource. Raises `UnknownCustomerError` for an address that
+    several customers have in different case, none of them as given.
+    """
+    found, ambiguous = await look_up(calls, addresses)
+    for address, ids in ambiguous.items():
+        raise ambiguity(address, ids)
+    return found
+
+
+def ambiguity(address: str, ids: Sequence[int]) -> UnknownCustomerError:
+    """Return the error of an address that several customers have in different case."""
+    numbers = ", ".join(map(str, ids))
+    message = f"several customers have the address {address!r} in different case: {numbers}"
+    return UnknownCustomerError(message, name=address)
+
+
+async def look_up(
+    calls: Calls, addresses: Iterable[str]
+) -> tuple[dict[str, int | None], dict[str, list[int]]]:
+    """Return the ids of addresses, and the ids of those that are ambiguous."""
+    wanted = list(dict.fromkeys(addresses))
+    by_key: dict[str, dict[str, int]] = {}
+    asked = list(dict.fromkeys(address.strip() for address in wanted))
+    # As given, then in lower case, for whatever is not found.
+    for _ in range(2):
+        customers = await customers_by(calls, "email:in", [quote(one, safe="") for one in asked])
+        for customer in customers:
+            by_key.setdefault(address_key(customer.email), {})[customer.email] = customer.id
+        asked = list(
+            dict.fromkeys(
+                address_key(one)
+                for one in asked
+                if address_key(one) not in by_key and address_key(one) != one
+            )
+        )
+        if not asked:
+            break
+    found: dict[str, int | None] = {}
+    ambiguous: dict[str, list[int]] = {}
+    for address in wanted:
+        spellings = by_key.get(address_key(address), {})
+        exact = spellings.get(address.strip())
+        if exact is not None or len(set(spellings.values())) <= 1:
+            found[address] = exact if exact is not None else next(iter(spellings.values()), None)
+        else:
+            ambiguous[address] = sorted(set(spellings.values()))
+    return found, ambiguous
+
+
+class Addresses:
+    """The addresses that a Store has looked up: a bounded number, the oldest forgotten first."""
+
+    def __init__(self, most: int = _MOST_REMEMBERED) -> None:
+        self._most = most
+        self._ids: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many are remembered."""
+        return len(self._ids)
+
+    def get(self, address: str) -> int | None:
+        """Return the id of an address if it is remembered."""
+        found = self._ids.get(address)
+        if found is not None:
+            self._ids.move_to_end(address)
+        return found
+
+    def remember(self, address: str, customer_id: int) -> None:
+        """Remember an address."""
+        self._ids[address] = customer_id
+        self._ids.move_to_end(address)
+        while len(self._ids) > self._most:
+            self._ids.popitem(last=False)
+
+    def forget(self, address: str) -> None:
+        """Forget an address, so that it is looked up again."""
+        self._ids.pop(address, None)

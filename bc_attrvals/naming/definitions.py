@@ -1,0 +1,81 @@
+"""Reads the definitions of a store's attributes: all of them, for there are 50 at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from bc_attrvals.core.definitions import Attribute, decode_attributes
+from bc_attrvals.errors import ListingDriftError, UnknownAttributeError
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+
+__all__ = ["MAX_ATTRIBUTES", "Definitions", "list_definitions", "nearest_names"]
+
+#: "A store can have a maximum of 50 customer attributes" (BigCommerce reference, Customer
+#: Attributes).
+MAX_ATTRIBUTES: Final = 50
+#: Pages after which the service's counters are not believed.
+_MOST_PAGES: Final = 20
+
+
+async def list_definitions(calls: Calls, query: str = "") -> list[Attribute]:
+    """Return the definitions of a query; `calls` are those of the resource.
+
+    Pagination may be missing, which means one page (BigCommerce reference, Get All Customer
+    Attributes). Raises `ListingDriftError` where fewer came than the service says there are.
+    """
+    found: dict[int, Attribute] = {}
+    for number in range(1, _MOST_PAGES + 1):
+        page = await calls.rows(query, number, DEFAULT_PAGE_SIZE, decode_attributes)
+        before = len(found)
+        found.update((row.id, row) for row in page.data)
+        if page.pagination is None or len(found) >= page.pagination.total:
+            return list(found.values())
+        if len(found) == before:
+            break
+    message = "the definitions of the attributes could not be listed to their end"
+    raise ListingDriftError(message)
+
+
+def nearest_names(name: str, names: Sequence[str]) -> list[str]:
+    """Return up to three of the names that are most like one that does not exist."""
+    by_lower = {one.strip().lower(): one for one in names}
+    matches = get_close_matches(name.strip().lower(), by_lower, n=3, cutoff=0.6)
+    return [by_lower[match] for match in matches]
+
+
+class Definitions:
+    """The definitions of a store at one moment, by name and by id."""
+
+    def __init__(self, definitions: Sequence[Attribute]) -> None:
+        self._by_id: Mapping[int, Attribute] = {one.id: one for one in definitions}
+        self._by_name: dict[str, list[Attribute]] = {}
+        for one in definitions:
+            self._by_name.setdefault(one.name, []).append(one)
+
+    def find(self, name_or_id: int | str) -> Attribute | None:
+        """Return the definition of an exact name or an id, None if there is none.
+
+        Raises `UnknownAttributeError` for a name that two definitions have.
+        """
+        if isinstance(name_or_id, int):
+            return self._by_id.get(name_or_id)
+        found = self._by_name.get(name_or_id, [])
+        if len(found) > 1:
+            ids = ", ".join(str(one.id) for one in found)
+            message = f"two definitions have the name {name_or_id!r} (ids {ids}); use the id"
+            raise UnknownAttributeError(message, name=name_or_id)
+        return found[0] if found else None
+
+    def get(self, name_or_id: int | str) -> Attribute:
+        """Return the definition of an exact name or an id, or raise `UnknownAttributeError`."""
+        found = self.find(name_or_id)
+        if found is not None:
+            return found
+        if isinstance(name_or_id, int):
+            message = f"no attribute has the id {name_or_id}"
+            raise UnknownAttributeError(message, name=str(name_or_id))
+        message = f"no attribute has the name {name_or_id!r}"
+        nearest = nearest_names(name_or_id, list(self._by_name))
+        raise UnknownAttributeError(message, name=name_or_id, nearest=nearest)

@@ -1,0 +1,96 @@
+"""Resolves `NamedValue`s of a Store: remembers what was looked up, asks for the rest in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import NamedValue, check_type
+from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.errors import UnknownCustomerError, UnresolvedError
+from bc_attrvals.naming.addresses import Addresses, ambiguity, look_up
+from bc_attrvals.naming.definitions import Definitions, list_definitions
+from bc_attrvals.scheduling.calls import Calls
+
+__all__ = ["WINDOW", "Resolver"]
+
+#: Items that are resolved together: enough to fill the URLs of several look-ups.
+WINDOW: Final = 2_000
+
+
+class Resolver:
+    """Turns names and addresses into ids. One for a Store, for the Store's life."""
+
+    def __init__(self, attributes: RequestBuilder, customers: RequestBuilder) -> None:
+        self._attributes = attributes
+        self._customers = customers
+        self._addresses = Addresses()
+        self._definitions: Definitions | None = None
+        self._reading = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Resolver, {len(self._addresses)} addresses known>"
+
+    def forget_definitions(self) -> None:
+        """Read the definitions anew when they are next needed: one was made, renamed or deleted."""
+        self._definitions = None
+
+    def forget(self, address: str) -> None:
+        """Look an address up anew when it is next needed: its customer was refused as unknown."""
+        self._addresses.forget(address)
+
+    async def resolve(
+        self, items: Sequence[NamedValue], calls: Calls
+    ) -> list[AttributeValueUpsert | UnresolvedError]:
+        """Return what each item comes to, in order: an upsert, or the error that is its alone.
+
+        An address is asked for once, however many items have it. `calls` are those of the job that
+        needs the ids; they are counted there. Raises what ends the look-up as a whole.
+        """
+        definitions = await self._read_definitions(calls)
+        wanted = {item.customer for item in items if isinstance(item.customer, str)}
+        known: dict[str, int | None] = {one: self._addresses.get(one) for one in wanted}
+        missing = [one for one, customer_id in known.items() if customer_id is None]
+        ambiguous: dict[str, list[int]] = {}
+        if missing:
+            customers = calls.of(self._customers)
+            found, ambiguous = await look_up(customers, missing)
+            known.update(found)
+            for address, customer_id in found.items():
+                if customer_id is not None:
+                    self._addresses.remember(address, customer_id)
+        return [_resolved(item, definitions, known, ambiguous) for item in items]
+
+    async def _read_definitions(self, calls: Calls) -> Definitions:
+        # One reading, however many jobs begin at once.
+        async with self._reading:
+            if self._definitions is None:
+                found = await list_definitions(calls.of(self._attributes))
+                self._definitions = Definitions(found)
+            return self._definitions
+
+
+def _resolved(
+    item: NamedValue,
+    definitions: Definitions,
+    known: dict[str, int | None],
+    ambiguous: dict[str, list[int]],
+) -> AttributeValueUpsert | UnresolvedError:
+    customer: int | None
+    try:
+        if isinstance(item.customer, str):
+            if item.customer in ambiguous:
+                return ambiguity(item.customer, ambiguous[item.customer])
+            customer = known[item.customer]
+            if customer is None:
+                message = f"no customer has the address {item.customer!r}"
+                return UnknownCustomerError(message, name=item.customer)
+        else:
+            customer = item.customer
+        attribute = definitions.get(item.attribute)
+        check_type(item, attribute.type, attribute.name)
+        return AttributeValueUpsert(customer, attribute.id, item.text)
+    except UnresolvedError as error:
+        return error
