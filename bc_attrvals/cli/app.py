@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sqlite3
-import sys
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -22,7 +19,7 @@ from bc_attrvals.cli.commands.sandbox import sandbox
 from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
 from bc_attrvals.cli.interrupts import Interrupted
-from bc_attrvals.cli.settings import Settings, connection_options, output_options
+from bc_attrvals.cli.settings import Settings, connection_options, leave_stdout, output_options
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import (
@@ -86,7 +83,7 @@ class Commands(click.Group):
                 raise
             except (BCAttrValsError, OSError, sqlite3.Error) as error:
                 if isinstance(error, BrokenPipeError):
-                    _leave_stdout()
+                    leave_stdout()
                     ctx.exit(_BROKEN_PIPE)
                 raise _failure(error) from None
             except Interrupted as stopped:
@@ -122,14 +119,6 @@ def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickExc
         return _BadInput(f"database: {message}")
     name = f"{one_line(error.filename)}: " if isinstance(error.filename, str) else ""
     return _BadInput(name + (error.strerror or message))
-
-
-def _leave_stdout() -> None:
-    """Send what is still buffered nowhere, so that nothing complains at exit."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

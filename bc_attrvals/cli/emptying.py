@@ -1,8 +1,8 @@
 """Deletes the values that empty cells say shall not exist (`--empty delete`).
 
-Beside the upsert or the sync of the same file: `watch` hears of the cells while the file is
-checked, `find` looks up what is stored for them once the values are sent, `delete` deletes it.
-Keys and ids are kept in a temporary database on disk, so memory stays bounded.
+Part of the upsert or the sync of the same file. `watch` collects the cells while the file is
+checked, `find` looks up what is stored for them, and `delete_stored` deletes it once the values are
+sent. Keys and ids are kept in a temporary database on disk, so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Final, Self
 
 import anyio.to_thread
 
-from bc_attrvals.cli.interrupts import Stopper
-from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.running import Work
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, Key
 from bc_attrvals.core.outcomes import DeleteReport
@@ -23,13 +22,13 @@ from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import StoreView
 from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry
 
-__all__ = ["EmptyCells", "told_of_empty_cells"]
+__all__ = ["EmptyCells"]
 
 _CHUNK_KEYS: Final = 5_000
-#: Customers of one lookup; the library splits it into listings whose URLs fit.
+#: Customers of one look-up; the library splits it into listings whose URLs fit.
 _CHUNK_CUSTOMERS: Final = 5_000
 _CHUNK_IDS: Final = 500
-#: About as many ids fit in one URL, and so many rows on a page: what the choice of a way costs by.
+#: Rough sizes of a URL's id list and of a page, to compare the cost of the two ways to look up.
 _IDS_A_LISTING: Final = 450
 _ROWS_A_PAGE: Final = 250
 
@@ -44,16 +43,15 @@ _TABLES: Final = (
 class EmptyCells:
     """The empty cells of one file, and what became of the values stored for them.
 
-    `count` is how many values shall not exist, known once `watch` is at its end. `found` is how
-    many of them are stored, None until all are looked up; `deleted` those whose deletion the
-    service confirmed.
+    `count` is how many values shall not exist, known at the end of `watch`. `found` is how many of
+    them are stored, None until all are looked up. `deleted` counts confirmed deletions.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.found: int | None = None
         self.deleted = 0
-        # An empty name is a private file of SQLite's own, removed when it is closed.
+        # SQLite removes this private file when it is closed.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for statement in _TABLES:
             self._connection.execute(statement)
@@ -65,9 +63,9 @@ class EmptyCells:
         self._connection.close()
 
     def watch(self, cells: Iterable[Cell]) -> Iterator[Entry]:
-        """Hand on the values and bad rows of a file, and keep the keys of its empty cells. Blocks.
+        """Yield the values and bad rows of a file, and keep the keys of its empty cells. Blocks.
 
-        Of cells with the same key the last one counts: a value behind an empty cell stays.
+        Of cells with the same key the last one counts: a value after an empty cell stays.
         """
         latest: dict[Key, bool] = {}
         for cell in cells:
@@ -101,17 +99,15 @@ class EmptyCells:
         (number,) = self._connection.execute(statement).fetchone()
         return int(number)
 
-    async def find(self, store: StoreView, stopper: Stopper | None = None) -> int:
+    async def find(self, store: StoreView) -> int:
         """Look up what is stored for the empty cells, in few calls; return how many values.
 
-        By customers or, where that takes fewer calls, by listing their attributes whole. A stop
-        ends it early, with `found` None. Raises what the listing raises.
+        By customers or, where that takes fewer calls, by listing their attributes whole. Raises
+        what the listing raises.
         """
         async for wanted in self._filters(store):
             async with aclosing(store.attribute_values.pages(wanted)) as pages:
                 async for page in pages:
-                    if stopper is not None and stopper.stopped:
-                        return 0
                     await anyio.to_thread.run_sync(self._note, page.data)
         self.found = await anyio.to_thread.run_sync(self._number, "SELECT count(*) FROM rows")
         return self.found
@@ -125,68 +121,64 @@ class EmptyCells:
             self._number, "SELECT count(DISTINCT customer) FROM cells"
         )
         listings = -(-customers // _IDS_A_LISTING)
-        # Counting is a call, too.
+        # The count is a call, too.
         if listings > 2 and await store.attribute_values.count(whole) / _ROWS_A_PAGE <= listings:
             yield whole
             return
         last = 0
         while chunk := await self._column(
-            f"SELECT DISTINCT customer FROM cells WHERE customer > {last:d}"  # noqa: S608 - a number
-            f" ORDER BY customer LIMIT {_CHUNK_CUSTOMERS:d}"
+            "SELECT DISTINCT customer FROM cells WHERE customer > ? ORDER BY customer LIMIT ?",
+            last,
+            _CHUNK_CUSTOMERS,
         ):
             last = chunk[-1]
             yield AttributeValueFilter(customer_id_in=chunk, attribute_id_in=attributes)
 
-    async def _column(self, statement: str) -> list[int]:
+    async def _column(self, statement: str, *parameters: int) -> list[int]:
         def read() -> list[int]:
-            return [number for (number,) in self._connection.execute(statement)]
+            return [number for (number,) in self._connection.execute(statement, parameters)]
 
         return await anyio.to_thread.run_sync(read)
 
     def _note(self, values: list[AttributeValue]) -> None:
         execute = self._connection.execute
         execute("BEGIN")
-        for value in values:
-            execute(
-                "INSERT OR IGNORE INTO rows"
-                " SELECT ? FROM cells WHERE customer = ? AND attribute = ?",
-                (value.id, *value.key),
-            )
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO rows SELECT ? FROM cells WHERE customer = ? AND attribute = ?",
+            ((value.id, *value.key) for value in values),
+        )
         execute("COMMIT")
 
-    async def delete(
-        self, store: StoreView, stopper: Stopper | None = None, progress: Progress | None = None
-    ) -> int:
-        """Delete what was found; return how many values, which `deleted` says after errors, too.
+    async def delete_stored(self, work: Work) -> None:
+        """Delete what is stored for the empty cells; look it up first unless that was done.
 
         A stop lets the calls under way be answered. What was on the wire when this was cancelled
-        may have been deleted without being counted. Raises what the deletion raises.
+        may have been deleted without being counted. Raises what the calls raise.
         """
+        found = await self.find(work.store) if self.found is None else self.found
+        work.progress.begin("Deleting", found)
         last = 0
-        while not (stopper is not None and stopper.stopped):
+        while not work.stopper.stopped:
             ids = await self._column(
-                f"SELECT id FROM rows WHERE id > {last:d} ORDER BY id LIMIT {_CHUNK_IDS:d}"  # noqa: S608
+                "SELECT id FROM rows WHERE id > ? ORDER BY id LIMIT ?", last, _CHUNK_IDS
             )
             if not ids:
                 break
             last = ids[-1]
             try:
-                report = await store.attribute_values.delete(ids)
+                report = await work.store.attribute_values.delete(ids)
             except BCAttrValsError as error:
                 if isinstance(error.report, DeleteReport):
                     self.deleted += error.report.deleted
                 raise
             self.deleted += report.deleted
-            if progress is not None:
-                progress.advance(report.deleted)
-        return self.deleted
+            work.progress.advance(report.deleted)
 
-
-def told_of_empty_cells(cells: EmptyCells) -> list[tuple[str, str]]:
-    """Return the rows of a summary that say what became of the values of empty cells."""
-    rows = [("deleted for empty cells", f"{cells.deleted:,}")]
-    if cells.found is None and cells.count:
-        rows.append(("empty cells not looked up", f"{cells.count:,}"))
-    elif cells.found is not None and cells.found > cells.deleted:
-        rows.append(("not known to be deleted", f"{cells.found - cells.deleted:,}"))
-    return rows
+    def counts(self) -> list[tuple[str, int]]:
+        """Return the rows of a summary."""
+        open_cells = self.count if self.found is None else 0
+        return [
+            ("deleted for empty cells", self.deleted),
+            ("empty cells not looked up", open_cells),
+            ("not known to be deleted", (self.found or 0) - self.deleted),
+        ]

@@ -21,7 +21,14 @@ from bc_attrvals.tables.layout import (
     file_format,
 )
 
-__all__ = ["DELETE", "FileOptions", "empty_option", "input_options", "output_file_options"]
+__all__ = [
+    "DELETE",
+    "FileOptions",
+    "bundled",
+    "empty_option",
+    "input_options",
+    "output_file_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,25 +159,27 @@ def _delimiter(given: str | None) -> str | None:
 
 def input_options(function: F) -> F:
     """Add the options that describe an input file; the command gets them as `options`."""
-    return _bundled(function, (_FORMAT, *_WIDE, *_INPUT))
+    return bundled(function, FileOptions, "options", (_FORMAT, *_WIDE, *_INPUT))
 
 
 def output_file_options(function: F) -> F:
     """Add the options that describe an output file; the command gets them as `options`."""
-    return _bundled(function, (_FORMAT, *_WIDE))
+    return bundled(function, FileOptions, "options", (_FORMAT, *_WIDE))
 
 
-def _bundled(function: F, options: Sequence[Callable[[Any], Any]]) -> F:
+def bundled(function: F, kind: type[Any], name: str, options: Sequence[Callable[[Any], Any]]) -> F:
+    """Add options; the command gets them as one argument, an attrs object of that kind."""
+    fields = {field.name for field in attrs.fields(kind)}
+
     @functools.wraps(function)
-    def bundled(*args: object, **given: Any) -> object:  # noqa: ANN401 - click's own
-        names = {field.name for field in attrs.fields(FileOptions)} & set(given)
-        chosen = FileOptions(**{name: given.pop(name) for name in names})
-        return function(*args, options=chosen, **given)
+    def command(*args: object, **given: Any) -> object:  # noqa: ANN401 - click's own
+        chosen = kind(**{field: given.pop(field) for field in fields & set(given)})
+        return function(*args, **{name: chosen}, **given)
 
-    command: Any = bundled
+    wrapped: Any = command
     for option in reversed(options):
-        command = option(command)
-    found: F = command
+        wrapped = option(wrapped)
+    found: F = wrapped
     return found
 
 

@@ -5,16 +5,28 @@ rich is loaded for the bar alone.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
+import attrs
 import click
 
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import duration
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
+from bc_attrvals.events import (
+    Event,
+    QuotaExhausted,
+    RequestAnswered,
+    RequestRetrying,
+    RequestSent,
+)
+from bc_attrvals.scheduling.scheduler import Statistics
 from bc_attrvals.store import StoreView
 
 if TYPE_CHECKING:
@@ -26,12 +38,16 @@ __all__ = ["Progress", "seconds_to_go"]
 _INTERVAL_S: Final = 0.1
 #: Off a terminal, so seldom that a log of a night's job stays readable.
 _LINE_INTERVAL_S: Final = 10.0
+#: While nothing moves, the bar is drawn this often, so that a wait is seen to go on.
+_TICK_S: Final = 0.5
+#: A wait for an answer is named when it lasts longer than answers usually take.
+_SLOW_ANSWER_S: Final = 2.0
 
 
 def seconds_to_go(
     *, done: int, total: int, elapsed_s: float, calls: int, quota: QuotaSnapshot
 ) -> float | None:
-    """Return about how long the rest takes: by the rate up to now, and by the quota.
+    """Return about how long the rest takes, by the rate up to now and by the quota.
 
     `calls` are those that `done` took. None while nothing is done.
     """
@@ -44,17 +60,51 @@ def seconds_to_go(
     beyond = calls * rest / done - quota.left
     if beyond <= 0:
         return by_rate_s
-    # The window that comes next, and as many whole ones as it takes besides.
+    # The next window opens first; the calls beyond it wait for whole windows.
     windows = max(0.0, beyond / quota.quota - 1)
     by_quota_s = (quota.resets_in_s or 0.0) + windows * DEFAULT_WINDOW_S
-    # The rate of a burst says nothing of the waits to come, a rate over several windows does.
+    # The rate of a burst says nothing about the waits to come. A rate over several windows does.
     return by_quota_s if elapsed_s < DEFAULT_WINDOW_S else max(by_rate_s, by_quota_s)
+
+
+@attrs.define
+class _Waiting:
+    """What the requests of a Store wait for, by its events."""
+
+    opens_at: float = 0.0
+    retry_at: float = 0.0
+    reason: str = ""
+    moved_at: float = attrs.field(factory=time.monotonic)
+
+    def hear(self, event: Event) -> None:
+        """Take an event of the Store."""
+        now = time.monotonic()
+        if isinstance(event, QuotaExhausted):
+            self.opens_at = now + event.resets_in_s
+        elif isinstance(event, RequestRetrying):
+            self.retry_at, self.reason = now + event.delay_s, event.reason
+        elif isinstance(event, RequestSent | RequestAnswered):
+            self.moved_at = now
+
+    def words(self, statistics: Statistics, now: float) -> str:
+        """Return what is waited for and for how long; empty while requests move."""
+        if sum(statistics.in_flight.values()):
+            waited_s = now - self.moved_at
+            return f"no answer for {duration(waited_s)}" if waited_s > _SLOW_ANSWER_S else ""
+        quota = statistics.quota
+        opens_in_s = (quota.resets_in_s or 0.0) if quota.left == 0 else self.opens_at - now
+        if opens_in_s > 0:
+            return f"waiting for quota, next calls in {duration(opens_in_s)}"
+        if self.retry_at > now:
+            return f"next try in {duration(self.retry_at - now)} ({self.reason})"
+        return ""
 
 
 class Progress:
     """How far a job is: done of total, rate, calls left in the quota's window, time to go.
 
-    Nothing with `--quiet` or `--json`. NO_COLOR is heeded.
+    While nothing moves it names what is waited for, and for how long. Nothing is shown with
+    `--quiet` or `--json`. NO_COLOR is respected.
     """
 
     def __init__(
@@ -64,6 +114,8 @@ class Progress:
         self._is_shown = not (settings.quiet or settings.json)
         self._bar: Bar | None = _bar() if self._is_shown and sys.stderr.isatty() else None
         self._task: TaskID | None = None
+        self._is_paused = False
+        self._waiting = _Waiting()
         self._restart(what, total, 0)
 
     def _restart(self, what: str, total: int | None, done: int) -> None:
@@ -74,6 +126,8 @@ class Progress:
         self._began_at = self._drawn_at = time.monotonic()
 
     def __enter__(self) -> Self:
+        if self._is_shown:
+            self._store.subscribe(self._waiting.hear)
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(
@@ -99,15 +153,18 @@ class Progress:
             self._bar.reset(self._task, description=what, total=total)
             self._draw(self._began_at)
 
-    def pause(self) -> None:
-        """Take the bar away, for something else to be shown."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while something else is shown."""
+        self._is_paused = True
         if self._bar is not None:
             self._bar.stop()
-
-    def resume(self) -> None:
-        """Show the bar again."""
-        if self._bar is not None:
-            self._bar.start()
+        try:
+            yield
+        finally:
+            self._is_paused = False
+            if self._bar is not None:
+                self._bar.start()
 
     def advance(self, count: int = 1) -> None:
         """Count work as done."""
@@ -116,24 +173,32 @@ class Progress:
     def reach(self, done: int) -> None:
         """Set how much is done."""
         self._done = done
-        if not self._is_shown:
-            return
-        now = time.monotonic()
-        if now - self._drawn_at < (_LINE_INTERVAL_S if self._bar is None else _INTERVAL_S):
-            return
-        if self._bar is None:
-            self._drawn_at = now
-            click.echo(self._line(now), err=True)
-        else:
-            self._draw(now)
+        self._redraw(_INTERVAL_S)
 
     def expect(self, total: int) -> None:
         """Set how much there is in all."""
         self._total = total
 
+    async def tick(self) -> NoReturn:
+        """Redraw until cancelled, so that a wait is seen to go on."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._redraw(_TICK_S)
+
+    def _redraw(self, interval_s: float) -> None:
+        if not self._is_shown or self._is_paused:
+            return
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn_at >= interval_s:
+            self._draw(now)
+        elif self._bar is None and now - self._drawn_at >= _LINE_INTERVAL_S:
+            self._drawn_at = now
+            words = [word for word in self._words(now) if word]
+            click.echo(", ".join([f"{self._what} {self._count()}", *words]), err=True)
+
     @property
     def _known_total(self) -> int | None:
-        # A listing may be of several parts, whose totals are not known before.
+        # A listing may have several parts, whose totals are not known before.
         return None if self._total is None or self._done > self._total else self._total
 
     def _draw(self, now: float) -> None:
@@ -151,24 +216,20 @@ class Progress:
             to_go=to_go,
         )
 
-    def _line(self, now: float) -> str:
-        words = [word for word in self._words(now) if word]
-        return ", ".join([f"{self._what} {self._count()}", *words])
-
     def _count(self) -> str:
         total = self._known_total
         return f"{self._done:,}" if total is None else f"{self._done:,} of {total:,}"
 
     def _words(self, now: float) -> tuple[str, str, str]:
-        """Return rate, quota and time to go, each empty when it is not known."""
+        """Return the rate, the quota or what is waited for, and the time to go."""
         elapsed_s = now - self._began_at
         done = self._done - self._done_before
         statistics = self._store.statistics()
         known = statistics.quota
         rate = f"{done / elapsed_s:,.0f}/s" if done and elapsed_s > 0 else ""
-        quota = "" if known.left is None else f"{known.left:,} calls left"
-        if known.left == 0 and known.resets_in_s:
-            quota = f"next calls in {duration(known.resets_in_s)}"
+        quota = self._waiting.words(statistics, now)
+        if not quota and known.left is not None:
+            quota = f"{known.left:,} calls left"
         total = self._known_total
         to_go = None
         if total is not None:

@@ -7,7 +7,10 @@ the environment comes last.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
@@ -22,6 +25,7 @@ from bc_attrvals.tables.text import one_line
 __all__ = [
     "Settings",
     "connection_options",
+    "leave_stdout",
     "output_options",
     "pass_settings",
     "shared_quota_option",
@@ -76,14 +80,29 @@ class Settings:
 
         return RedisQuota(self.shared_quota)
 
-    def summarize(self, text: str, summary: dict[str, object], *, err: bool = False) -> None:
-        """Print the closing summary: text, or with `--json` the object, once, on stdout."""
-        if self.json:
-            if not self.printed:
-                self.printed = True
-                click.echo(msgspec.json.encode(summary).decode())
-        elif not self.quiet:
-            click.echo(text, err=err)
+    def summarize(self, text: str, summary: dict[str, object], *, err: bool = False) -> int:
+        """Print the closing summary: text, or with `--json` the object, once, on stdout.
+
+        Return the exit status of the summary. Where standard output can't be written, as on a full
+        disk, the summary goes to stderr and the status is 1 at least.
+        """
+        status = summary.get("exit_status", 0)
+        assert isinstance(status, int)
+        if (self.quiet and not self.json) or self.printed:
+            return status
+        self.printed = self.json
+        try:
+            click.echo(msgspec.json.encode(summary).decode() if self.json else text, err=err)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            leave_stdout()
+            status = status or 1
+            problem = f"standard output: {error.strerror or error}"
+            summary |= {"exit_status": status, "error": summary.get("error") or problem}
+            click.echo(msgspec.json.encode(summary).decode() if self.json else text, err=True)
+            click.echo(f"Error: {problem}", err=True)
+        return status
 
     def note(self, text: str) -> None:
         """Say something in passing, on stderr."""
@@ -91,8 +110,16 @@ class Settings:
             click.echo(one_line(text), err=True)
 
 
+def leave_stdout() -> None:
+    """Send what is still buffered nowhere, so that the exit of the process raises nothing."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def warn(text: str) -> None:
-    """Say on stderr what should be known though the work goes on, with `--quiet` too."""
+    """Print a warning on stderr, with `--quiet` too."""
     click.echo(one_line(f"Warning: {text}"), err=True)
 
 

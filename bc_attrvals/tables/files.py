@@ -188,6 +188,7 @@ class OutputFile:
             binary, encoding=encoding, errors="backslashreplace", newline=""
         )
         self._parts: list[Part] = []
+        self._flushed_bytes = 0
 
     def attach(self, part: Part) -> None:
         """Let a writer finish before the file is put in its place."""
@@ -220,6 +221,33 @@ class OutputFile:
         Path(self._temporary).replace(self.name)
         _unfinished.discard(self._temporary)
         self._temporary = None
+
+    def flush(self) -> None:
+        """Hand the text written so far to the system, for `commit_flushed` to keep."""
+        self.text.flush()
+        if self._temporary is not None:
+            self._flushed_bytes = os.lseek(self.text.fileno(), 0, os.SEEK_CUR)
+
+    def commit_flushed(self) -> str | None:
+        """After an error, put the text up to the last `flush` in place; return where it is.
+
+        That is the temporary file when it can't be put in place. None: nothing was flushed, or
+        this is standard output.
+        """
+        if self._temporary is None or not self._flushed_bytes:
+            return None
+        temporary, self._temporary = self._temporary, None
+        with suppress(OSError):
+            # It tries to write the rest again.
+            self.text.close()
+        os.truncate(temporary, self._flushed_bytes)
+        _unfinished.discard(temporary)
+        try:
+            _check_target(Path(self.name))
+            Path(temporary).replace(self.name)
+        except (OSError, FileError):
+            return temporary
+        return self.name
 
     def close(self) -> None:
         """Drop what was not committed."""

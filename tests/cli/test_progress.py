@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import pytest
 
 from bc_attrvals import QuotaSnapshot, Store
@@ -9,6 +12,7 @@ from bc_attrvals.cli import progress as progress_module
 from bc_attrvals.cli.progress import Progress, seconds_to_go
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import duration, table
+from bc_attrvals.events import Event
 
 UNKNOWN = QuotaSnapshot()
 
@@ -74,12 +78,21 @@ def test_quiet_and_json_show_no_progress(
 
 
 class _Idle:
+    """A Store whose events and statistics a test makes."""
+
     class _Nothing:
         requests = 0
         quota = UNKNOWN
+        in_flight: ClassVar[dict[str, int]] = {}
+
+    def __init__(self) -> None:
+        self.hear: Callable[[Event], object] = lambda _: None
 
     def statistics(self) -> _Nothing:
         return self._Nothing()
+
+    def subscribe(self, callback: Callable[[Event], object]) -> None:
+        self.hear = callback
 
 
 _IDLE: Store = _Idle()  # type: ignore[assignment]

@@ -27,8 +27,7 @@ def count(settings: Settings, filter: AttributeValueFilter) -> None:
     """Print how many values match; all of them without filters."""
     store = settings.store()
 
-    async def ask(stopper: Stopper) -> int:
-        del stopper
+    async def ask(_: Stopper) -> int:
         async with store:
             return await store.attribute_values.count(filter)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing, closing
+from contextlib import ExitStack, aclosing, closing
 
 import anyio.to_thread
 import attrs
@@ -13,21 +12,18 @@ import click
 
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.text import examples, rate
+from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
-from bc_attrvals.store import Store
-from bc_attrvals.tables.files import STANDARD, OutputFile
+from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
 from bc_attrvals.tables.text import counted
 from bc_attrvals.tables.writing import (
     ALL_COLUMNS,
     IDS,
     MOMENTS,
-    RowWriter,
     WideTable,
     long_rows,
     row_writer,
@@ -95,37 +91,21 @@ def export(
     if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
         raise click.UsageError("Parquet is nothing for a terminal; give --output FILE")
     store = settings.store()
-    began_at = time.monotonic()
-    with OutputFile(output) as file:
-        job = _Export(
-            settings,
-            store,
-            _narrowed(filter, shape),
-            shape,
-            file,
-            all_columns=all_columns,
-            spreadsheet_safe=spreadsheet_safe,
-        )
-        values, rows = run(job.run)
-        file.commit()
-    seconds = time.monotonic() - began_at
-    text = f"Exported {counted(values, 'value')}"
-    if shape.wide:
-        text += f" of {counted(rows, 'customer')}"
-    text += f" in {counted(job.calls, 'call')}, {seconds:.1f} s ({rate(values, seconds)})."
-    summary = {
-        "command": "export",
-        "exit_status": 0,
-        "values": values,
-        "rows": rows,
-        "calls": job.calls,
-        "seconds": round(seconds, 3),
-    }
-    settings.summarize(text, summary, err=True)
+    with ExitStack() as stack:
+        try:
+            job = _ExportJob(
+                stack, output, _narrowed(filter, shape), shape, all_columns, spreadsheet_safe
+            )
+            run_job(settings, store, job)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            name = "standard output" if output == STANDARD else output
+            raise FileError(f"{name}: {error.strerror or error}") from None
 
 
 def _narrowed(filter: AttributeValueFilter, shape: Layout) -> AttributeValueFilter:
-    """Ask for the attributes that have a column, and no others."""
+    """Return a filter for the attributes that have a column, and no others."""
     if not shape.wide:
         return filter
     wanted = filter.attribute_id_in
@@ -133,78 +113,77 @@ def _narrowed(filter: AttributeValueFilter, shape: Layout) -> AttributeValueFilt
     return attrs.evolve(filter, attribute_id_in=tuple(ids))
 
 
-class _Export:
-    """One export: pages in, rows out; what blocks is done in a thread."""
+class _ExportJob(Job):
+    """One export: pages in, rows out. What blocks is done in a thread."""
+
+    command = "export"
+    what = "Exporting"
+    summary_to_stderr = True
 
     def __init__(
         self,
-        settings: Settings,
-        store: Store,
+        stack: ExitStack,
+        output: str,
         filter: AttributeValueFilter,
         shape: Layout,
-        file: OutputFile,
-        *,
         all_columns: bool,
         spreadsheet_safe: bool,
     ) -> None:
-        self._settings = settings
-        self._store = store
         self._filter = filter
         self._shape = shape
-        self._file = file
         self._all_columns = all_columns
-        self._spreadsheet_safe = spreadsheet_safe
-        self.calls = 0
-
-    async def run(self, stopper: Stopper) -> tuple[int, int]:
-        """Export; return how many values and how many rows."""
-        del stopper
-        async with self._store:
-            if self._shape.customer_column is not None:
-                return await self._wide(self._shape.customer_column)
-            writer = self._writer(ALL_COLUMNS if self._all_columns else FIELDS, IDS, MOMENTS)
-
-            def write(values: list[AttributeValue]) -> None:
-                writer.write(long_rows(values, all_columns=self._all_columns))
-
-            count = await self._read(write)
-            return count, count
-
-    async def _wide(self, customer_column: str) -> tuple[int, int]:
-        writer = self._writer((customer_column, *self._shape.attributes), (customer_column,))
-        with closing(WideTable(self._shape)) as table:
-            count = await self._read(table.add)
-
-            def write() -> int:
-                written = 0
-                for row in table.rows():
-                    writer.write([row])
-                    written += 1
-                return written
-
-            return count, await anyio.to_thread.run_sync(write)
-
-    def _writer(
-        self, columns: Sequence[str], ids: Sequence[str], moments: Sequence[str] = ()
-    ) -> RowWriter:
-        return row_writer(
+        self._is_complete = False
+        self._values = self._rows = 0
+        columns: Sequence[str] = ALL_COLUMNS if all_columns else FIELDS
+        ids: Sequence[str] = IDS
+        if shape.customer_column is not None:
+            columns, ids = (shape.customer_column, *shape.attributes), (shape.customer_column,)
+        self._file = stack.enter_context(OutputFile(output))
+        self._writer = row_writer(
             self._file,
-            self._shape.format,
+            shape.format,
             columns,
             ids=ids,
-            moments=moments,
-            spreadsheet_safe=self._spreadsheet_safe,
+            moments=() if shape.wide else MOMENTS,
+            spreadsheet_safe=spreadsheet_safe,
         )
 
-    async def _read(self, take: Callable[[list[AttributeValue]], None]) -> int:
-        count = 0
-        with Progress(self._settings, self._store, "Exporting") as progress:
-            async with aclosing(self._store.attribute_values.pages(self._filter)) as pages:
-                async for page in pages:
-                    if not count:
-                        progress.expect(page.pagination.total)
-                    count += len(page.data)
-                    await anyio.to_thread.run_sync(take, page.data)
-                    progress.advance(len(page.data))
-        self.calls = self._store.statistics().requests
-        return count
+    async def run(self, work: Work) -> None:
+        """Export, and put the file in its place."""
+        if self._shape.wide:
+            with closing(WideTable(self._shape)) as table:
+                await self._read(work, table.add)
+                await anyio.to_thread.run_sync(self._write_wide, table)
+        else:
+            await self._read(work, self._write_long)
+            self._rows = self._values
+        await anyio.to_thread.run_sync(self._file.commit)
+        self._is_complete = True
+
+    def _write_long(self, values: list[AttributeValue]) -> None:
+        self._writer.write(long_rows(values, all_columns=self._all_columns))
+
+    def _write_wide(self, table: WideTable) -> None:
+        for row in table.rows():
+            self._writer.write([row])
+            self._rows += 1
+
+    async def _read(self, work: Work, take: Callable[[list[AttributeValue]], None]) -> None:
+        async with aclosing(work.store.attribute_values.pages(self._filter)) as pages:
+            async for page in pages:
+                if not self._values:
+                    work.progress.expect(page.pagination.total)
+                self._values += len(page.data)
+                await anyio.to_thread.run_sync(take, page.data)
+                work.progress.advance(len(page.data))
+
+    def result(self) -> Result | None:
+        """Return the counts; None unless the file is in its place."""
+        if not self._is_complete:
+            return None
+        of = f" of {counted(self._rows, 'customer')}" if self._shape.wide else ""
+        return Result(
+            headline=f"Exported {counted(self._values, 'value')}{of}",
+            fields={"values": self._values, "rows": self._rows},
+            values=self._values,
+        )

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import click
 
-from bc_attrvals.cli.asking import need_somebody
-from bc_attrvals.cli.checking import check_values
-from bc_attrvals.cli.emptying import EmptyCells
-from bc_attrvals.cli.failures import open_failures
-from bc_attrvals.cli.file_options import DELETE, FileOptions, empty_option, input_options
 from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.interrupts import run
+from bc_attrvals.cli.running import run_job
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.syncing import FileSync
+from bc_attrvals.cli.syncing import SyncJob, SyncOptions
 from bc_attrvals.cli.text import examples
+from bc_attrvals.cli.value_file import ValueFile, value_file_options
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.tables.files import STANDARD, FileError, open_input
-from bc_attrvals.tables.layout import Layout, file_format
-from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.files import FileError
 
 __all__ = ["sync"]
 
@@ -32,9 +24,7 @@ __all__ = ["sync"]
         "bc-attrvals sync s.csv --wide --customer-column ID --attribute x=1 --prune --yes",
     )
 )
-@click.argument("file")
-@input_options
-@empty_option
+@value_file_options
 @scope_options
 @click.option("--prune", is_flag=True, help="Delete what is stored in the scope and not in FILE.")
 @click.option(
@@ -45,108 +35,60 @@ __all__ = ["sync"]
     metavar="FILE",
     help="Makes the job resumable: run the same again after it was stopped, and it goes on.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop there.")
-@click.option(
-    "--failures",
-    metavar="FILE",
-    help="Gets the values the service did not take, with the reason; fit to be given in again.",
-)
-@click.option("--skip-invalid", is_flag=True, help="Take the good rows though others are bad.")
-@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 @connection_options()
 @output_options()
 @pass_settings
 def sync(
     settings: Settings,
+    source: ValueFile,
     scope: AttributeValueFilter | None,
     *,
-    file: str,
-    options: FileOptions,
-    empty: str,
     prune: bool,
     allow_empty: bool,
     journal: str | None,
-    dry_run: bool,
-    failures: str | None,
-    skip_invalid: bool,
-    yes: bool,
 ) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
 
-    The plan is shown first, with what it costs in calls and time; --dry-run stops there. With
-    --prune the values in the scope that FILE does not have are deleted, which is asked first,
-    unless --yes; and so are, with --empty delete, those stored for empty cells. The scope is what
-    the options say; with --wide, by default the attributes named.
+    The plan is shown first, with its calls and its time; --dry-run stops there. With --prune the
+    values in the scope that FILE does not have are deleted. With --empty delete those stored for
+    empty cells are. Both ask first, unless --yes. The scope is what the options say; with --wide,
+    by default the attributes named.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
-    last one wins. Without a journal an interrupted sync is simply run again: what is right already
-    is not written twice. The journal of a finished sync makes a rerun a no-op; give another one, or
-    remove it, to begin anew.
+    last one wins. Without a journal an interrupted sync is simply run again: values that are right
+    already are not written twice. The journal of a finished sync makes a rerun a no-op; give
+    another one, or remove it, to begin anew.
     """
-    shape = options.layout(file)
-    scope = _default_scope(scope, shape)
-    emptying = empty == DELETE
+    shape = source.check(settings, prune=prune)
+    if scope is None and shape.wide:
+        scope = AttributeValueFilter(attribute_id_in=sorted(shape.attributes.values()))
     if prune:
-        _check_prune(scope, skip_invalid=skip_invalid, emptying=emptying)
+        _check_prune(source, scope)
     elif allow_empty:
         raise click.UsageError("--allow-empty goes with --prune")
-    if emptying and not shape.wide:
-        raise click.UsageError("--empty delete goes with --wide")
-    if prune or emptying:
-        need_somebody(yes=yes or dry_run, stdin_taken=file == STANDARD, what="deletes")
-    if failures == STANDARD and settings.json:
-        raise click.UsageError("--json and the failures can't share stdout")
-    if failures is not None:
-        # A name that can't be is told before the file is read.
-        file_format(failures, None)
+    options = SyncOptions(
+        scope=scope,
+        prune=prune,
+        allow_empty=allow_empty,
+        journal=journal,
+        dry_run=source.dry_run,
+        asks=source.asks,
+    )
     store = settings.store()
-    with ExitStack() as stack:
-        source = stack.enter_context(open_input(file))
-        cells = stack.enter_context(EmptyCells()) if emptying else None
-        checked = check_values(
-            source, shape, settings, skip_invalid=skip_invalid, empty_cells=cells
-        )
-        if prune and not checked.good and not allow_empty:
-            message = f"{source.name}: no values, so --prune would delete all; say --allow-empty"
+    with source.opened(settings, shape) as values:
+        if prune and not values.good and not allow_empty:
+            message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
-        # A row of the wide form would have other cells empty, too.
-        form = shape.in_long_form() if emptying else shape
-        output, writer = open_failures(failures, form, stack)
-        job = FileSync(
-            settings,
-            store,
-            read_values(source, shape),
-            total=checked.good,
-            scope=scope,
-            prune=prune,
-            allow_empty=allow_empty,
-            journal=journal,
-            dry_run=dry_run,
-            asks=not (yes or dry_run),
-            failures=writer,
-            empty_cells=cells,
-        )
-        run(job.run)
-        if output is not None:
-            output.commit()
-    job.conclude(failures)
+        run_job(settings, store, SyncJob(values, options))
 
 
-def _check_prune(scope: AttributeValueFilter | None, *, skip_invalid: bool, emptying: bool) -> None:
-    """Raise `click.UsageError` for what --prune does not go with."""
+def _check_prune(source: ValueFile, scope: AttributeValueFilter | None) -> None:
+    """Raise `click.UsageError` for options that --prune does not go with."""
     if scope is None:
         message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
         raise click.UsageError(message)
-    if skip_invalid:
+    if source.skip_invalid:
         # A row that can't be read is not a row that is not there.
         raise click.UsageError("--skip-invalid with --prune would delete what bad rows stand for")
-    if emptying:
+    if source.deletes_empty:
         raise click.UsageError("--prune deletes what empty cells stand for already")
-
-
-def _default_scope(
-    scope: AttributeValueFilter | None, shape: Layout
-) -> AttributeValueFilter | None:
-    if scope is None and shape.wide:
-        return AttributeValueFilter(attribute_id_in=sorted(shape.attributes.values()))
-    return scope

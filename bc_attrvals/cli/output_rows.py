@@ -1,0 +1,112 @@
+"""Output files that a job writes rows to while it runs. An error of the disk does not end the job.
+
+Rows that could not be written go to stderr as CSV when the job is over.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from bc_attrvals.tables.files import FileError, OutputFile
+from bc_attrvals.tables.layout import ENCODING, PARQUET, Layout, file_format
+from bc_attrvals.tables.rows import Written
+from bc_attrvals.tables.text import counted, one_line
+from bc_attrvals.tables.writing import row_writer
+
+__all__ = ["RowFile"]
+
+_ROWS_A_FLUSH: Final = 100
+#: Rows of Parquet reach the disk at the end, so they are kept for stderr, up to this many.
+_MOST_KEPT: Final = 100_000
+
+
+class RowFile:
+    """Rows under fixed columns, in a file that is put in its place by `commit`. Blocks.
+
+    `count` is the number of rows. `problem` names the file and the reason once a row could not be
+    written; `commit` then keeps the rows that were.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        name: str,
+        columns: Sequence[str],
+        *,
+        like: Layout,
+        ids: Sequence[str] = (),
+    ) -> None:
+        """Begin, with a header. `stack` drops what is not committed.
+
+        The format is that of the name, by default that of `like`, the input; so are encoding and
+        delimiter. `ids` are the columns of integers. Raises `FileError` where the file can't be
+        made, or the format's extra is not installed.
+        """
+        self.name = name
+        self.count = 0
+        self.problem: str | None = None
+        self._format = file_format(name, None, like.format)
+        self._columns = columns
+        encoding = "utf-8" if like.encoding == ENCODING else like.encoding
+        self._file = stack.enter_context(OutputFile(name, encoding))
+        self._rows = row_writer(
+            self._file, self._format, columns, ids=ids, delimiter=like.delimiter
+        )
+        self._unsaved: list[Sequence[Written]] = []
+        self._lost = 0
+
+    def write(self, row: Sequence[Written]) -> None:
+        """Write a row."""
+        self.count += 1
+        if len(self._unsaved) < _MOST_KEPT:
+            self._unsaved.append(row)
+        else:
+            self._lost += 1
+        if self.problem is not None:
+            return
+        try:
+            self._rows.write([row])
+            if self._format != PARQUET and len(self._unsaved) >= _ROWS_A_FLUSH:
+                self._file.flush()
+                self._unsaved.clear()
+        except OSError as error:
+            self._fail(error)
+
+    def commit(self) -> None:
+        """Put the file in its place; rows that are not in it go to stderr."""
+        if self.problem is None:
+            try:
+                if self._format != PARQUET:
+                    self._file.flush()
+                    self._unsaved.clear()
+                self._file.commit()
+            except (OSError, FileError) as error:
+                self._fail(error)
+        if self.problem is None:
+            return
+        kept = self._file.commit_flushed()
+        if kept is not None and kept != self.name:
+            self.problem += f"; the rows written so far are in {one_line(kept)}"
+        if self._unsaved:
+            writer = csv.writer(sys.stderr, lineterminator="\n")
+            writer.writerow(self._columns)
+            writer.writerows(self._unsaved)
+        if self._lost:
+            self.problem += f"; {self._lost:,} more rows are lost"
+
+    def hint(self) -> str:
+        """Return a line for the summary about the rows in the file."""
+        return f"{counted(self.count, 'row')} in {one_line(self.name)}."
+
+    def _fail(self, error: OSError | FileError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        if isinstance(error, OSError):
+            name = "standard output" if self._file.is_standard else self.name
+            self.problem = one_line(f"{name}: {error.strerror or error}")
+        else:
+            self.problem = str(error)

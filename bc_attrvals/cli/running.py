@@ -1,0 +1,192 @@
+"""Runs the job of a command: one Store, one progress bar, one summary, one exit status.
+
+Every command that calls the service goes through `run_job`. A command describes its work as a
+`Job`; what it did comes back as a `Result`, also after a signal or an error ended it early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import ClassVar, NoReturn
+
+import attrs
+import click
+
+from bc_attrvals.cli.asking import confirm
+from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.output_rows import RowFile
+from bc_attrvals.cli.progress import Progress
+from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.text import rate, table
+from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.store import Store
+from bc_attrvals.tables.text import one_line
+
+__all__ = ["Job", "Result", "Work", "run_job"]
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What a job did.
+
+    `headline` begins the text, `counts` are the table below it (without the zeros), or None where
+    the headline is the whole text. `fields` are the job's part of the `--json` object. `values`
+    are counted for the rate. `complete` is False when items failed or were left out, and
+    `first_failure` is the first reason.
+    """
+
+    headline: str
+    fields: dict[str, object]
+    counts: Sequence[tuple[str, int]] | None = ()
+    values: int = 0
+    complete: bool = True
+    first_failure: str | None = None
+
+
+@attrs.frozen
+class Work:
+    """What a job works with."""
+
+    settings: Settings
+    store: Store
+    stopper: Stopper
+    progress: Progress
+
+    def show(self, text: str) -> None:
+        """Show text on stderr, above the progress bar; nothing with `--quiet` or `--json`."""
+        if not (self.settings.quiet or self.settings.json):
+            with self.progress.paused():
+                click.echo(text, err=True)
+
+    def ask(self, question: str, otherwise: str) -> None:
+        """Ask for consent; raise `Declined` unless the answer is yes. Ctrl-C ends the question."""
+        with self.progress.paused(), self.stopper.aside():
+            confirm(question, otherwise)
+
+
+class Job:
+    """The work of one command. `what` names its first part in the progress, of `total` items.
+
+    `grace_s` is how long calls on the wire may take after the first signal; see `Stopper`.
+    `files` are the outputs the job writes rows to while it runs.
+    """
+
+    command: ClassVar[str]
+    what: str
+    grace_s: float = 0.0
+    total: int | None = None
+    files: Sequence[RowFile] = ()
+    #: Where the summary goes when standard output holds rows.
+    summary_to_stderr: bool = False
+
+    async def run(self, work: Work) -> None:
+        """Do the work; errors and cancellation end it early."""
+        raise NotImplementedError
+
+    async def settle(self, reason: str) -> None:
+        """Account for what was left over; `reason` says why. Does nothing by default."""
+
+    def result(self) -> Result | None:
+        """Return what was done; None where nothing was, so that an error is all there is to say."""
+        raise NotImplementedError
+
+
+@attrs.define
+class _End:
+    """How a job ended."""
+
+    error: BCAttrValsError | None = None
+    signal_number: int | None = None
+    traffic: dict[str, int] = attrs.field(factory=dict)
+
+
+def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
+    """Run a job, print its summary, and exit with its status.
+
+    The status is 128 and the number of a signal, 3 after an error that ended the job, 1 where items
+    failed or an output could not be written, else 0. An error or a signal of a job without a
+    result is raised.
+    """
+    began_at = time.monotonic()
+    end = run(lambda stopper: _supervised(settings, store, job, stopper), grace_s=job.grace_s)
+    for file in job.files:
+        file.commit()
+    problems = [file.problem for file in job.files if file.problem is not None]
+    result = job.result()
+    assert result is not None
+    status = _status(end, complete=result.complete and not problems)
+    seconds = time.monotonic() - began_at
+    summary = {
+        "command": job.command,
+        "exit_status": status,
+        **result.fields,
+        **end.traffic,
+        "seconds": round(seconds, 3),
+        "error": _error_text(end, problems),
+    }
+    text = result.headline
+    if result.counts is not None:
+        text += f"; {seconds:.1f} s ({rate(result.values, seconds)}).\n"
+        text += table((name, f"{count:,}") for name, count in _shown(result.counts, end.traffic))
+    text = "\n".join([text, *(file.hint() for file in job.files if file.count)])
+    status = settings.summarize(text, summary, err=job.summary_to_stderr)
+    for problem in problems:
+        click.echo(f"Error: {one_line(problem)}", err=True)
+    if end.error is not None:
+        click.echo(f"Error: {one_line(str(end.error))}", err=True)
+    elif result.first_failure is not None:
+        click.echo(f"The first failure: {one_line(result.first_failure)}", err=True)
+    if end.signal_number is not None:
+        click.echo("Interrupted.", err=True)
+    click.get_current_context().exit(status)
+
+
+async def _supervised(settings: Settings, store: Store, job: Job, stopper: Stopper) -> _End:
+    end = _End()
+    async with store:
+        with Progress(settings, store, job.what, job.total) as progress:
+            ticking = asyncio.create_task(progress.tick())
+            try:
+                await job.run(Work(settings, store, stopper, progress))
+            except asyncio.CancelledError:
+                if not stopper.stopped:
+                    raise
+            except BCAttrValsError as error:
+                end.error = error
+            finally:
+                ticking.cancel()
+            why = "interrupted" if end.error is None else str(end.error)
+            await job.settle(f"not sent: {why}")
+        statistics = store.statistics()
+    end.signal_number = stopper.signal_number
+    end.traffic = {
+        "calls": statistics.requests,
+        "retries": statistics.retries,
+        "rate_limited": statistics.rate_limited,
+    }
+    if job.result() is None:
+        stopper.check()
+        assert end.error is not None
+        raise end.error
+    return end
+
+
+def _status(end: _End, *, complete: bool) -> int:
+    if end.signal_number is not None:
+        return 128 + end.signal_number
+    if end.error is not None:
+        return 3
+    return 0 if complete else 1
+
+
+def _error_text(end: _End, problems: Sequence[str]) -> str | None:
+    if end.error is not None:
+        return str(end.error)
+    return problems[0] if problems else None
+
+
+def _shown(counts: Sequence[tuple[str, int]], traffic: dict[str, int]) -> list[tuple[str, int]]:
+    shown = [(name, count) for name, count in counts if count]
+    return [*shown, ("calls", traffic["calls"]), ("429s", traffic["rate_limited"])]

@@ -1,0 +1,166 @@
+"""FILE and the options that `sync` and `upsert` share: described, checked and opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+import attrs
+import click
+
+from bc_attrvals.cli.asking import need_somebody
+from bc_attrvals.cli.checking import check_values
+from bc_attrvals.cli.emptying import EmptyCells
+from bc_attrvals.cli.failures import FailureFile
+from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_option, input_options
+from bc_attrvals.cli.output_rows import RowFile
+from bc_attrvals.cli.settings import Settings
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.tables.files import STANDARD, open_input
+from bc_attrvals.tables.layout import Layout, file_format
+from bc_attrvals.tables.reading import BadRow, Entry, read_values
+
+__all__ = ["ValueFile", "Values", "value_file_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CHUNK_ROWS: Final = 500
+
+
+@attrs.frozen(kw_only=True)
+class ValueFile:
+    """FILE and its options, as they were given."""
+
+    file: str
+    options: FileOptions
+    empty: str
+    failures: str | None
+    skip_invalid: bool
+    dry_run: bool
+    yes: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether to ask before deleting."""
+        return not (self.yes or self.dry_run)
+
+    @property
+    def deletes_empty(self) -> bool:
+        """Whether empty cells are values to delete."""
+        return self.empty == DELETE
+
+    def check(self, settings: Settings, *, prune: bool = False) -> Layout:
+        """Return the layout of the file.
+
+        Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
+        read then.
+        """
+        shape = self.options.layout(self.file)
+        if self.deletes_empty and not shape.wide:
+            raise click.UsageError("--empty delete goes with --wide")
+        if prune or self.deletes_empty:
+            need_somebody(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
+        if self.failures == STANDARD and settings.json:
+            raise click.UsageError("--json and the failures can't share stdout")
+        if self.failures is not None:
+            file_format(self.failures, None)
+        return shape
+
+    @contextmanager
+    def opened(self, settings: Settings, shape: Layout) -> Iterator[Values]:
+        """Open the file and read it once to its end, to check every row.
+
+        Raises `FileError` for a bad file, and `BadInput` for bad rows unless they are skipped.
+        """
+        with ExitStack() as stack:
+            source = stack.enter_context(open_input(self.file))
+            cells = stack.enter_context(EmptyCells()) if self.deletes_empty else None
+            checked = check_values(
+                source, shape, settings, skip_invalid=self.skip_invalid, empty_cells=cells
+            )
+            failures = None
+            if self.failures is not None:
+                # A row of the wide form would have other cells empty, too.
+                form = shape.in_long_form() if self.deletes_empty else shape
+                same = not self.deletes_empty
+                failures = FailureFile(stack, self.failures, form, same_options=same)
+            entries = read_values(source, shape)
+            yield Values(source.name, checked.good, entries, cells=cells, failures=failures)
+
+
+class Values:
+    """The checked values of a file, read again in chunks, and where the failures go.
+
+    `good` counts the values, `skipped` the bad rows passed over so far.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        good: int,
+        entries: Iterator[Entry],
+        *,
+        cells: EmptyCells | None,
+        failures: FailureFile | None,
+    ) -> None:
+        self.name = name
+        self.good = good
+        self.skipped = 0
+        self.cells = cells
+        self._entries = entries
+        self._failures = failures
+
+    @property
+    def files(self) -> Sequence[RowFile]:
+        """The outputs."""
+        return () if self._failures is None else (self._failures,)
+
+    @property
+    def failures_to_stdout(self) -> bool:
+        """Whether standard output holds the failures."""
+        return self._failures is not None and self._failures.name == STANDARD
+
+    async def next_chunk(self) -> list[AttributeValueUpsert] | None:
+        """Return the next values; None at the end. Bad rows go to the failures."""
+        chunk = await anyio.to_thread.run_sync(lambda: list(islice(self._entries, _CHUNK_ROWS)))
+        values = []
+        for entry in chunk:
+            if isinstance(entry, BadRow):
+                self.skipped += 1
+                if self._failures is not None:
+                    self._failures.bad_row(entry)
+            else:
+                values.append(entry)
+        return values if chunk else None
+
+    def note_failure(self, item: AttributeValueUpsert, reason: str) -> None:
+        """Write a value to the failures."""
+        if self._failures is not None:
+            self._failures.item(item, reason)
+
+    def counts(self) -> list[tuple[str, int]]:
+        """Return the rows of a summary about bad rows and empty cells."""
+        rows = [("invalid and skipped", self.skipped)]
+        return rows if self.cells is None else [*rows, *self.cells.counts()]
+
+
+_OPTIONS: Final = (
+    click.argument("file", type=click.Path(allow_dash=True)),
+    click.option("--dry-run", is_flag=True, help="Show what would be done and stop there."),
+    click.option(
+        "--failures",
+        type=click.Path(allow_dash=True),
+        metavar="FILE",
+        help="Gets all values that were not stored, with the reason; fit to be given in again.",
+    ),
+    click.option("--skip-invalid", is_flag=True, help="Send the good rows though others are bad."),
+    click.option("--yes", is_flag=True, help="Do not ask before deleting."),
+)
+
+
+def value_file_options(function: F) -> F:
+    """Add FILE and the shared options; the command gets them as `source`, a `ValueFile`."""
+    return input_options(empty_option(bundled(function, ValueFile, "source", _OPTIONS)))
