@@ -13,9 +13,11 @@ __all__ = [
     "AttributeTypeError",
     "AuthenticationError",
     "BCAttrValsError",
+    "CertificateError",
     "ConnectionFailedError",
     "ConnectionLostError",
     "DecodeError",
+    "HookError",
     "InvalidInputError",
     "JournalError",
     "ListingDriftError",
@@ -181,12 +183,34 @@ class ConnectionFailedError(TransportError):
     """No connection could be made (DNS, refused, TLS), so nothing was sent."""
 
 
+class CertificateError(ConnectionFailedError):
+    """The certificate of the service or the proxy is not trusted. Ends a whole job.
+
+    Nothing was sent. A private authority is made known by the environment variable
+    `SSL_CERT_FILE`, or by the `ssl` context of a session of your own.
+    """
+
+
 class RequestTimeoutError(TransportError):
     """No whole answer within the timeout of one attempt."""
 
 
 class ConnectionLostError(TransportError):
-    """The connection broke after the request was on its way."""
+    """The connection broke after the request was on its way.
+
+    `was_kept_alive` is True where the connection had served a request before and was lost before
+    any byte of the answer: a server that closes idle connections looks like this.
+    """
+
+    was_kept_alive: bool = False
+
+
+class HookError(TransportError):
+    """A trace, a middleware or a session of the caller raised, or cancelled the request.
+
+    The message names the exception and where it was raised. The request may have been sent and
+    answered.
+    """
 
 
 class APIError(BCAttrValsError):

@@ -6,6 +6,7 @@ the access token or a customer's value.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TypeAlias
@@ -128,7 +129,7 @@ Event: TypeAlias = (
 
 
 class EventBus:
-    """Hands each event to all subscribers; one that raises harms nobody."""
+    """Delivers each event to all subscribers; one that raises harms nobody."""
 
     __slots__ = ("_callbacks",)
 
@@ -154,9 +155,20 @@ class EventBus:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Deliver an event. What a callback raises is logged, and goes no further."""
+        """Deliver an event. What a callback raises is logged, and goes no further.
+
+        That holds for `CancelledError`, `SystemExit` and every other `BaseException` too. A
+        `KeyboardInterrupt` is the user's: the event loop raises it in its next turn, when what
+        reports the event has come to an end.
+        """
         for callback in self._callbacks:
             try:
                 callback(event)
-            except Exception:
+            except KeyboardInterrupt as interrupt:
+                asyncio.get_running_loop().call_soon(_raise, interrupt)
+            except BaseException:
                 _logger.exception("a subscriber failed on %s", type(event).__name__)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

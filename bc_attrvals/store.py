@@ -29,6 +29,7 @@ from bc_attrvals.scheduling.admission import Priority, Quota
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
 from bc_attrvals.scheduling.scheduler import CallOptions, Scheduler, Statistics
+from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
 
@@ -110,6 +111,9 @@ class StoreView:
         self._options = options
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_state"):
+            # A reporter of crashes asks for it where an argument was refused.
+            return f"<{type(self).__name__} not made>"
         return f"<{type(self).__name__} {self._state!r}>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
@@ -189,11 +193,16 @@ class Store(StoreView):
     """One BigCommerce store: an async context manager around session and scheduler.
 
     `store_hash` and `access_token` come from the store's API account. `base_url` must be https,
-    or http to loopback, for the token travels with each request. `limits` bounds what is under way
-    at once, `retry` says how stubborn to be, `timeout` is seconds for each try. A `session` of
+    or http to loopback, because the token travels with each request. `limits` bounds what is under
+    way at once, `retry` says how stubborn to be, `timeout` is seconds for each try. A `session` of
     your own is used (its proxy, TLS and trace settings) and not closed. `quota` replaces the
-    quota of this process by one shared with others. `trace_configs` are aiohttp's, for a
-    session of our own. `user_agent` is put before the library's name.
+    quota of this process by one shared with others. `trace_configs` are aiohttp's. `user_agent` is
+    put before the library's name. `proxy` is `http://[user:password@]host[:port]`;
+    `trust_env=True` takes the proxy that `HTTPS_PROXY` and `NO_PROXY` name when the Store is
+    entered. `trace_configs`, `proxy` and `trust_env` go with the Store's own session only.
+
+    Certificates are checked against OpenSSL's default authorities; the environment variables
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
 
     Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
     or error, and a Store can't be pickled.
@@ -206,10 +215,12 @@ class Store(StoreView):
         "_base_url",
         "_caller_session",
         "_limits",
+        "_proxy_url",
         "_quota",
         "_store_hash",
         "_token",
         "_trace_configs",
+        "_trust_env",
         "_user_agent",
     )
 
@@ -226,10 +237,13 @@ class Store(StoreView):
         quota: Quota | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         user_agent: str | None = None,
+        trust_env: bool = False,
+        proxy: str | None = None,
     ) -> None:
         self._token = access_token
+        self._proxy_url = proxy
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
-        del access_token
+        del access_token, proxy
         _check_pattern("store_hash", store_hash, _STORE_HASH, "letters, digits, '-', '_', '.', '~'")
         if not isinstance(self._token, str) or not _TOKEN.fullmatch(self._token):
             message = "access_token must be a string of visible ASCII characters, at most 1,000"
@@ -240,16 +254,26 @@ class Store(StoreView):
         _check_type("retry", retry, RetryPolicy)
         if session is not None:
             _check_type("session", session, aiohttp.ClientSession)
+        _check_type("trust_env", trust_env, bool)
+        if self._proxy_url is not None:
+            check_proxy(self._proxy_url)
         trace_configs = _checked_traces(trace_configs)
-        if session is not None and trace_configs:
-            message = "trace_configs go with a session of our own; give them to yours"
-            raise InvalidInputError(message, field="trace_configs")
+        if session is not None:
+            for name, given in (
+                ("trace_configs", trace_configs),
+                ("proxy", self._proxy_url),
+                ("trust_env", trust_env),
+            ):
+                if given:
+                    message = f"{name} goes with the Store's own session; give it to yours"
+                    raise InvalidInputError(message, field=name)
         self._store_hash = store_hash
         self._base_url = _checked_base_url(base_url)
         self._limits = limits
         self._caller_session = session
         self._quota = quota
         self._trace_configs = trace_configs
+        self._trust_env = trust_env
         self._user_agent = _full_user_agent(user_agent)
         super().__init__(
             _State(f"{store_hash!r} at {self._base_url}", EventBus()),
@@ -267,6 +291,8 @@ class Store(StoreView):
         quota: Quota | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         user_agent: str | None = None,
+        trust_env: bool = False,
+        proxy: str | None = None,
     ) -> Self:
         """Make a Store of the environment.
 
@@ -284,6 +310,8 @@ class Store(StoreView):
             quota=quota,
             trace_configs=trace_configs,
             user_agent=user_agent,
+            trust_env=trust_env,
+            proxy=proxy,
         )
 
     async def __aenter__(self) -> Self:
@@ -299,6 +327,9 @@ class Store(StoreView):
         return self
 
     async def _open(self) -> _Runtime:
+        proxy = self._proxy_url
+        if proxy is None and self._trust_env:
+            proxy = proxy_of_environment(self._base_url)
         session = Session(
             self._base_url,
             self._token,
@@ -306,6 +337,7 @@ class Store(StoreView):
             max_response_bytes=self._limits.max_response_bytes,
             session=self._caller_session,
             trace_configs=self._trace_configs,
+            proxy=proxy,
         )
         scheduler = Scheduler(
             session,

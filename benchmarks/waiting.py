@@ -20,10 +20,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Priority
 from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
-from bc_attrvals.transport.session import Answer
 from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone
 from benchmarks.page_server import PageServer, hash_of
@@ -69,9 +69,9 @@ class _Transport:
     """Answers after one turn of the loop."""
 
     def __init__(self) -> None:
-        self._answer = Answer(200, CIMultiDictProxy(CIMultiDict()), b"")
+        self._answer = Response(200, CIMultiDictProxy(CIMultiDict()), b"")
 
-    async def send(self, request: Request, timeout_s: float) -> Answer:
+    async def send(self, request: Request, timeout_s: float) -> Response:
         await asyncio.sleep(0)
         return self._answer
 

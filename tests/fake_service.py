@@ -17,8 +17,8 @@ import attrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.core.responses import Response
 from bc_attrvals.errors import ConnectionLostError
-from bc_attrvals.transport.session import Answer
 
 READ = Request(Operation.READ, "GET", "/values")
 WRITE = Request(Operation.WRITE, "PUT", "/values", b"[]")
@@ -74,7 +74,7 @@ class FakeService:
             "X-Rate-Limit-Requests-Left": str(max(0, self.quota - self.windows[self.window()])),
         }
 
-    async def send(self, request: Request, timeout_s: float) -> Answer:
+    async def send(self, request: Request, timeout_s: float) -> Response:
         operation = request.operation
         self.in_flight[operation] += 1
         self.peaks[operation] = max(self.peaks[operation], self.in_flight[operation])
@@ -90,7 +90,7 @@ class FakeService:
             self.statuses[status] += 1
         if status is None:
             raise ConnectionLostError("dropped", may_have_been_applied=True)
-        return Answer(status, CIMultiDictProxy(CIMultiDict(headers)), b"")
+        return Response(status, CIMultiDictProxy(CIMultiDict(headers)), b"")
 
     def _arrive(self, request: Request) -> tuple[int | None, dict[str, str]]:
         if self.quota is not None:

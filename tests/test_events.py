@@ -70,18 +70,48 @@ def test_a_subscriber_that_raises_harms_nobody_and_is_logged(
     assert caplog.records[0].exc_info is not None
 
 
-@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_what_is_meant_to_end_the_program_is_not_swallowed(
-    ending: type[BaseException],
+class Odd(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit, Odd])
+def test_a_subscriber_may_raise_anything(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    bus = EventBus()
+    bus, heard = EventBus(), []
 
-    def end(event: Event) -> None:
-        raise ending
+    def broken(event: Event) -> None:
+        raise error
 
-    bus.subscribe(end)
-    with pytest.raises(ending):
+    bus.subscribe(broken)
+    bus.subscribe(heard.append)
+    bus.emit(SENT)
+    assert heard == [SENT]
+    assert "a subscriber failed on RequestSent" in caplog.text
+
+
+def test_an_interrupt_in_a_subscriber_ends_the_loop_after_what_reports_the_event() -> None:
+    bus, heard = EventBus(), []
+
+    def interrupted(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        bus.subscribe(interrupted)
+        bus.subscribe(heard.append)
         bus.emit(SENT)
+        heard.append("went on")
+        await asyncio.sleep(60)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert heard == [SENT, "went on"]
 
 
 def test_unsubscribing_ends_the_delivery_and_twice_is_harmless() -> None:

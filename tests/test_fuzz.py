@@ -20,6 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from bc_attrvals import DecodeError, JournalError, SyncReport
 from bc_attrvals.core.rate_limit import QuotaState, read_quota_headers
 from bc_attrvals.core.responses import (
+    Response,
     decode_echoes,
     decode_page,
     decode_rows,
@@ -31,7 +32,6 @@ from bc_attrvals.scheduling.scheduler import _retry_after_s
 from bc_attrvals.tables.files import FileError, open_input
 from bc_attrvals.tables.layout import JSON_LINES, PARQUET, Layout
 from bc_attrvals.tables.reading import read_ids, read_values
-from bc_attrvals.transport.session import Answer
 from tests.conftest import make_store
 from tests.probes import upserts
 from tests.raw_server import page_body, row
@@ -172,7 +172,7 @@ def test_bodies_and_headers_of_noise_give_errors_of_ours_alone() -> None:
         began_at = time.perf_counter()
         read_body(body, status)
         clocked.answered(headers, rng, status)
-        answer = Answer(status, headers, body)
+        answer = Response(status, headers, body)
         assert answer.request_id is None or answer.request_id.isprintable()
         after_s = _retry_after_s(answer)
         assert after_s is None or 0 <= after_s <= 120

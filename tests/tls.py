@@ -37,14 +37,19 @@ def trusting() -> ssl.SSLContext:
     return ssl.create_default_context(cadata=CERTIFICATE)
 
 
-@asynccontextmanager
-async def serving_tls(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Give each request the same answer; yields the port, and what was sent inside of TLS."""
+def server_context() -> ssl.SSLContext:
+    """Return a server's context that shows this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "both.pem"
         path.write_text(CERTIFICATE + _KEY)
         context.load_cert_chain(path)
+    return context
+
+
+@asynccontextmanager
+async def serving_tls(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Give each request the same answer; yields the port, and what was sent inside of TLS."""
     received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,6 +59,6 @@ async def serving_tls(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
                 writer.write(answer)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
     async with server:
         yield server.sockets[0].getsockname()[1], received

@@ -15,6 +15,7 @@ from typing import Final
 
 import attrs
 import msgspec
+from multidict import CIMultiDictProxy, istr
 
 from bc_attrvals.core.models import AttributeValue, Key, Page, Pagination, page_of
 from bc_attrvals.errors import (
@@ -31,13 +32,44 @@ from bc_attrvals.errors import (
 
 __all__ = [
     "Echo",
+    "Response",
     "decode_echoes",
     "decode_page",
     "decode_rows",
     "error_from_answer",
     "indexes_named",
     "is_success",
+    "request_id_of",
 ]
+
+
+_REQUEST_ID: Final = istr("X-Request-Id")
+
+
+# A Struct, because one is made for each call.
+class Response(msgspec.Struct, frozen=True):
+    """One answer of the service, read whole; `headers` ignore the case of names."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's `X-Request-Id`, printable and cut to a line's length."""
+        return request_id_of(self.headers)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the `X-Request-Id` of an answer, printable and cut to a line's length."""
+    text = headers.get(_REQUEST_ID)
+    if text is None:
+        return None
+    text = text[:100]
+    if text.isprintable():
+        return text
+    # It is logged and printed, and bytes that are no UTF-8 are lone surrogates here.
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 @attrs.frozen

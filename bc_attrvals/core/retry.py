@@ -12,6 +12,7 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import (
     APIError,
     BCAttrValsError,
+    CertificateError,
     DecodeError,
     InvalidInputError,
     StoreStateError,
@@ -89,12 +90,13 @@ def is_retryable(error: BCAttrValsError) -> bool:
 
 
 def ends_job(error: BCAttrValsError) -> bool:
-    """Return whether an error ends a whole job, for nothing sent after it could succeed.
+    """Return whether an error ends a whole job, because nothing sent after it could succeed.
 
-    401 (wrong token), 403 (missing scope), 404 (wrong store), a suspended store, a closed Store,
-    and a redirect: what stands there is not the service, and the token is not sent on.
+    401 (wrong token), 403 (missing scope), 404 (wrong store), a suspended store, a closed Store, a
+    certificate that is not trusted, and a redirect: what stands there is not the service, and the
+    token is not sent on.
     """
-    if isinstance(error, StoreSuspendedError | StoreStateError):
+    if isinstance(error, StoreSuspendedError | StoreStateError | CertificateError):
         return True
     if not isinstance(error, APIError):
         return False

@@ -19,13 +19,12 @@ from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValueUpsert, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Request, RequestBuilder
-from bc_attrvals.core.responses import decode_page
+from bc_attrvals.core.responses import Response, decode_page
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import DecodeError
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Flow, Priority
 from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Tally, Worker
-from bc_attrvals.transport.session import Answer
 
 __all__ = ["DEFAULT_PAGE_SIZE", "Calls", "Fetched", "LearntSizes"]
 
@@ -64,7 +63,7 @@ class Fetched(msgspec.Struct, frozen=True):
     """A page that has come and is not decoded yet."""
 
     exchange: Exchange
-    answer: Answer
+    answer: Response
 
 
 class Calls:
@@ -226,7 +225,7 @@ class Calls:
         """Yield the DELETEs that `ids` need, each with the count of ids it names."""
         return self._requests.deletes(ids, most)
 
-    async def delete(self, request: Request, worker: Worker | None = None) -> Answer:
+    async def delete(self, request: Request, worker: Worker | None = None) -> Response:
         """Send one DELETE of `delete_parts` and return its answer."""
         return await self._scheduler.send(self._exchange(request, worker))
 
@@ -252,7 +251,9 @@ class Calls:
     def _exchange(self, request: Request, worker: Worker | None = None) -> Exchange:
         return Exchange(request, self._options, self._priority, self._flow, self._tally, worker)
 
-    async def _decoded(self, exchange: Exchange, answer: Answer, decode: Callable[[bytes], T]) -> T:
+    async def _decoded(
+        self, exchange: Exchange, answer: Response, decode: Callable[[bytes], T]
+    ) -> T:
         while True:
             try:
                 return decode(answer.body)

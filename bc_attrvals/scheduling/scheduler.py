@@ -21,7 +21,7 @@ import msgspec
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers
 from bc_attrvals.core.requests import Operation, Request
-from bc_attrvals.core.responses import error_from_answer, is_success
+from bc_attrvals.core.responses import Response, error_from_answer, is_success
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import (
     APIError,
@@ -34,7 +34,6 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
 from bc_attrvals.scheduling.admission import Flow, Gate, Lease, Priority, Quota
-from bc_attrvals.transport.session import Answer
 
 __all__ = ["CallOptions", "Exchange", "Scheduler", "Statistics", "Tally", "Worker"]
 
@@ -124,6 +123,8 @@ class Exchange(msgspec.Struct, eq=False):
     quota_refusals: int = 0
     # What the last try ended with.
     error: BCAttrValsError | None = None
+    # Whether it was sent again at once because a kept connection was lost.
+    has_reconnected: bool = False
     # Whether it was cancelled on the wire, and whether the Store was closed underneath.
     was_cut_off: bool = False
     was_closed: bool = False
@@ -180,7 +181,7 @@ class Statistics:
 class Transport(Protocol):
     """What the scheduler needs of a session."""
 
-    def send(self, request: Request, timeout_s: float) -> Awaitable[Answer]:
+    def send(self, request: Request, timeout_s: float) -> Awaitable[Response]:
         """Send once; return any answer, or raise a `TransportError` or `DecodeError`."""
 
 
@@ -289,7 +290,7 @@ class Scheduler:
             # Looked at, so that asyncio does not report an error nobody waits for any more.
             task.exception()
 
-    async def send(self, exchange: Exchange) -> Answer:
+    async def send(self, exchange: Exchange) -> Response:
         """Send a request as often as the policy allows, and return the first 2xx.
 
         Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
@@ -300,11 +301,11 @@ class Scheduler:
             exchange.worker.begin()
         return await self._carry(exchange, self._answer_to(exchange))
 
-    async def send_again(self, exchange: Exchange, error: DecodeError) -> Answer:
+    async def send_again(self, exchange: Exchange, error: DecodeError) -> Response:
         """Send a request again whose answer could not be read: a failed try like any other."""
         return await self._carry(exchange, self._again(exchange, error))
 
-    async def _carry(self, exchange: Exchange, tries: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _carry(self, exchange: Exchange, tries: Coroutine[Any, Any, Response]) -> Response:
         self._active[exchange] = task = asyncio.current_task(self._loop)
         try:
             return await tries
@@ -323,12 +324,12 @@ class Scheduler:
         finally:
             del self._active[exchange]
 
-    async def _again(self, exchange: Exchange, error: DecodeError) -> Answer:
+    async def _again(self, exchange: Exchange, error: DecodeError) -> Response:
         exchange.fail(error)
         await self._pause_before_retry(exchange)
         return await self._answer_to(exchange)
 
-    async def _answer_to(self, exchange: Exchange) -> Answer:
+    async def _answer_to(self, exchange: Exchange) -> Response:
         request = exchange.request
         operation = request.operation
         priority = exchange.options.priority
@@ -346,7 +347,7 @@ class Scheduler:
             outcome = await self._try_once(exchange, lease, priority)
             if exchange.worker is not None and exchange.worker.is_abandoned:
                 raise asyncio.CancelledError
-            if isinstance(outcome, Answer):
+            if isinstance(outcome, Response):
                 if is_success(outcome.status):
                     return outcome
                 exchange.fail(_error_of(request, outcome))
@@ -368,6 +369,14 @@ class Scheduler:
         delay_s = exchange.options.retry.delay_s(error, exchange.failures, operation, self._random)
         if delay_s is None or exchange.is_last_try:
             raise error
+        if (
+            isinstance(error, ConnectionLostError)
+            and error.was_kept_alive
+            and not exchange.has_reconnected
+        ):
+            # The server has closed an idle connection: that says nothing of its load.
+            exchange.has_reconnected = True
+            delay_s = 0.0
         self._retries += 1
         if self._events:
             self._events.emit(
@@ -379,7 +388,7 @@ class Scheduler:
             worker.on_pause()
         await asyncio.sleep(delay_s)
 
-    def _step_back(self, answer: Answer, lease: Lease, exchange: Exchange) -> bool:
+    def _step_back(self, answer: Response, lease: Lease, exchange: Exchange) -> bool:
         """React to a store that refuses; return whether the request goes back to the front.
 
         It does after a 429, which costs no try, unless refusals do not end. A 503 is a failed
@@ -397,11 +406,11 @@ class Scheduler:
 
     async def _try_once(
         self, exchange: Exchange, lease: Lease, priority: Priority
-    ) -> Answer | BCAttrValsError:
+    ) -> Response | BCAttrValsError:
         """Send once; slot and unit go back whatever happens."""
         request = exchange.request
         shared_lease: object = None
-        answer: Answer | None = None
+        answer: Response | None = None
         sent = False
         try:
             if self._shared is not None:
@@ -433,7 +442,7 @@ class Scheduler:
         request: Request,
         lease: Lease,
         shared_lease: object,
-        answer: Answer | None,
+        answer: Response | None,
         *,
         sent: bool,
     ) -> None:
@@ -458,7 +467,7 @@ class Scheduler:
                 )
             )
 
-    def _refused_by_quota(self, answer: Answer) -> bool:
+    def _refused_by_quota(self, answer: Response) -> bool:
         """Return whether a 429 says when to come back, and see to it that all wait so long."""
         if read_quota_headers(answer.headers) is not None:
             return True
@@ -469,7 +478,7 @@ class Scheduler:
         return True
 
 
-def _error_of(request: Request, answer: Answer) -> APIError:
+def _error_of(request: Request, answer: Response) -> APIError:
     return error_from_answer(
         answer.status,
         answer.body,
@@ -479,7 +488,7 @@ def _error_of(request: Request, answer: Answer) -> APIError:
     )
 
 
-def _retry_after_s(answer: Answer) -> float | None:
+def _retry_after_s(answer: Response) -> float | None:
     """Return the seconds of `X-Retry-After`, the older form of saying when to come back."""
     try:
         delay_s = float(answer.headers.get("X-Retry-After", "nan"))

@@ -1,65 +1,71 @@
 """The transport: one request out, status, headers and bytes in; faults become our errors.
 
-aiohttp is wrapped here and nowhere else. Redirects are not followed and no cookies are kept, so
-that the access token travels to one place only. An error raised here never has aiohttp's
-exception behind it, for that one carries the request's headers, token included.
+aiohttp is used here and nowhere else. Redirects are not followed and no cookies are kept, so that
+the access token travels to one place only. An error raised here never has aiohttp's exception
+behind it, because that one carries the request's headers, token included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from contextvars import ContextVar
+from pathlib import PurePath
+from typing import Final
 
 import aiohttp
-import msgspec
 from aiohttp import hdrs, http_exceptions
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from bc_attrvals.core.requests import Operation, Request
-from bc_attrvals.core.responses import is_success
+from bc_attrvals.core.responses import Response, is_success, request_id_of
 from bc_attrvals.errors import (
+    BCAttrValsError,
+    CertificateError,
     ConnectionFailedError,
     ConnectionLostError,
     DecodeError,
+    HookError,
     RequestTimeoutError,
     StoreStateError,
     TransportError,
 )
-from bc_attrvals.transport.deadlines import Deadline, Deadlines
 
-if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.tracing import Trace
-
-__all__ = ["Answer", "Session"]
+__all__ = ["Session"]
 
 _logger = logging.getLogger(__name__)
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
-_REQUEST_ID: Final = istr("X-Request-Id")
 _JSON: Final = "application/json"
-# Deadlines are kept by `Deadlines`, to the connection's making as well.
+# One deadline for the whole attempt is kept by `Session.send`.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
-_RECEIVE_BYTES: Final = 64 * 1024
-# As aiohttp has it, to be told from what a test puts in its place.
-_REQUEST: Final = aiohttp.ClientSession.request
+#: Content encodings that aiohttp unpacks, or refuses by itself where a package is missing.
+_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
-# A Struct, for one is made for each call.
-class Answer(msgspec.Struct, frozen=True):
-    """One answer, read whole; `headers` ignore the case of names."""
+class _Attempt:
+    """One request on its way, as far as its connection is concerned."""
 
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
+    __slots__ = ("has_connected",)
 
-    @property
-    def request_id(self) -> str | None:
-        """The service's `X-Request-Id`, printable and cut to a line's length."""
-        return _request_id(self.headers)
+    def __init__(self) -> None:
+        self.has_connected = False
+
+
+_attempt: ContextVar[_Attempt | None] = ContextVar("_attempt", default=None)
+
+
+def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Make a socket as aiohttp does, and note whose: other requests reuse a kept connection."""
+    attempt = _attempt.get()
+    if attempt is not None:
+        attempt.has_connected = True
+    family, kind, protocol, *_ = address
+    return socket.socket(family, kind, protocol)
 
 
 async def _no_resend(
@@ -76,32 +82,22 @@ async def _no_resend(
         # Never sent, and never resent by aiohttp.
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        reason = type(error).__name__
-    message = f"the connection was lost before the answer came ({reason})"
-    raise ConnectionLostError(message)
+        lost = _lost_before_answer(error)
+    raise lost
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A connector whose plain connections receive into memory that malloc has at hand.
+def _with_no_resend(
+    session: aiohttp.ClientSession,
+) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
+    """Return the middlewares for requests over a caller's session: `_no_resend`, then their own.
 
-    asyncio asks for 256 KiB whenever something has come (`max_size` of its selector transports) and
-    keeps what was filled. Until a process has once freed as much in one piece, glibc maps it anew
-    each time and unmaps it (from 128 KiB on, mallopt(3)): some 25 us. A page is 40 KiB, so less
-    will do. Over TLS, and by uvloop, nothing is mapped.
+    Here stands the one private attribute of aiohttp in use. Middlewares given for one request
+    replace those of the session, and aiohttp has no public way to ask for these. Without it a
+    caller's session may send a request twice that was admitted once; that is what is left where
+    aiohttp has renamed it (None), and then `tests/transport/test_session.py` fails.
     """
-
-    # aiohttp's own, called for each new connection; without it connections are as they ever were.
-    async def _create_connection(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
-    ) -> ResponseHandler:
-        protocol = await super()._create_connection(req, traces, timeout)
-        transport = protocol.transport
-        if transport is not None and hasattr(transport, "max_size"):
-            transport.max_size = _RECEIVE_BYTES
-        return protocol
+    own: Sequence[aiohttp.ClientMiddlewareType] | None = getattr(session, "_middlewares", None)
+    return None if own is None else (_no_resend, *own)
 
 
 class Session:
@@ -109,8 +105,7 @@ class Session:
 
     __slots__ = (
         "_authority",
-        "_deadlines",
-        "_direct",
+        "_has_answered",
         "_headers",
         "_max_response_bytes",
         "_middlewares",
@@ -130,14 +125,13 @@ class Session:
         max_response_bytes: int,
         session: aiohttp.ClientSession | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        proxy: str | None = None,
     ) -> None:
-        loop = asyncio.get_running_loop()
         base = URL(base_url)
         self._scheme, self._authority = base.scheme, base.raw_authority
         # A bare host has the path "/".
         self._root = base.raw_path.rstrip("/")
         self._max_response_bytes = max_response_bytes
-        self._deadlines = Deadlines()
         # Writes all go to one place; pages are asked for once.
         self._urls: dict[str, URL] = {}
         self._headers: Mapping[str, str] | None = CIMultiDict(
@@ -151,37 +145,29 @@ class Session:
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
         del access_token
         self._owned = session is None
-        # `request` takes its arguments only to hand them on to this, which costs 5 us; what stands
-        # in for aiohttp in tests replaces this or that. A caller's session may have its own.
-        self._direct = (
-            session is None
-            and hasattr(aiohttp.ClientSession, "_request")
-            and aiohttp.ClientSession.request is _REQUEST
-        )
-        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None
+        self._has_answered = False
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
-                connector=_Connector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
+                # aiohttp sends headers of the session to the proxy too, outside of TLS.
+                headers=self._headers if proxy is None else None,
                 middlewares=(_no_resend,),
                 trace_configs=list(trace_configs),
+                proxy=proxy,
             )
-            self._headers = self._middlewares = None
-            if getattr(session, "_retry_connection", None) is True:
-                # The private switch of what `_no_resend` is there for, which costs less.
-                session._retry_connection = False  # noqa: SLF001
-                self._middlewares = ()
+            if proxy is None:
+                self._headers = None
+            del proxy
         else:
             if session.closed:
                 raise StoreStateError("the aiohttp session given to the Store is closed")
-            if getattr(session, "_loop", loop) is not loop:
+            if _loop_of(session) is not asyncio.get_running_loop():
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
-            # Given for one request, middlewares replace the session's; the caller's stay in use.
-            own: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
-            self._middlewares = (_no_resend, *own)
+            self._middlewares = _with_no_resend(session)
         self._session = session
 
     @property
@@ -191,65 +177,72 @@ class Session:
 
     async def aclose(self) -> None:
         """Close the aiohttp session if it is our own."""
-        self._deadlines.close()
         if self._owned:
             await self._session.close()
 
-    async def send(self, request: Request, timeout_s: float) -> Answer:
+    async def send(self, request: Request, timeout_s: float) -> Response:
         """Send one request once and read the whole answer, whatever its status.
 
         Raises `ConnectionFailedError` (never sent), `ConnectionLostError`, `RequestTimeoutError`
-        (of the whole attempt), `DecodeError` when the answer is too long, or `StoreStateError` when
-        a caller has closed their session. Cancellation closes the connection; a write may then
-        have been applied.
+        (of the whole attempt), `HookError` where a trace, middleware or session of the caller
+        raised, `DecodeError` when the answer is too long or packed in an unknown way, or
+        `StoreStateError` when a caller has closed their session. Cancellation closes the
+        connection; a write may then have been applied.
         """
         if self._session.closed:
-            raise StoreStateError("the aiohttp session given to the Store is closed")
-        deadline = self._deadlines.begin(timeout_s)
-        mapped: TransportError
+            raise _closed_error()
+        attempt = _Attempt()
+        _attempt.set(attempt)
+        mapped: BCAttrValsError
         try:
-            return await self._exchange(request, deadline)
+            return await self._exchange(request, timeout_s)
         except asyncio.CancelledError as cancelled:
-            if not deadline.was_missed():
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
                 # It becomes the cause of a caller's TimeoutError, with aiohttp's frames and the
                 # headers in them.
                 raise cancelled.with_traceback(None) from None
-            mapped = _timeout_error(timeout_s)
-        except (
-            aiohttp.ClientError,
-            http_exceptions.HttpProcessingError,
-            TimeoutError,
-            OSError,
-        ) as error:
-            mapped = _map_error(error, timeout_s)
-        except TransportError as error:
+            # Nobody cancelled this task: a hook raised it, or the session was closed.
+            mapped = _hook_error(cancelled)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BCAttrValsError as error:
             # aiohttp's frames behind it have the headers, which reporters of crashes show.
             mapped = error.with_traceback(None)
-        finally:
-            self._deadlines.end(deadline)
-        mapped.method, mapped.path = request.method, request.resource
-        mapped.may_have_been_applied = request.operation is not Operation.READ and not isinstance(
-            mapped, ConnectionFailedError
-        )
+        except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
+            mapped = _map_error(error, timeout_s)
+        if isinstance(mapped, HookError) and self._session.closed:
+            mapped = _closed_error()
+        if isinstance(mapped, ConnectionLostError):
+            # A session of the caller does not say whether it has connected anew.
+            reused = not attempt.has_connected if self._owned else self._has_answered
+            mapped.was_kept_alive = mapped.was_kept_alive and reused
+        if isinstance(mapped, TransportError):
+            mapped.method, mapped.path = request.method, request.resource
+            mapped.may_have_been_applied = (
+                request.operation is not Operation.READ
+                and not isinstance(mapped, ConnectionFailedError)
+            )
         raise mapped
 
-    async def _exchange(self, request: Request, deadline: Deadline) -> Answer:
-        session = self._session
-        send = session._request if self._direct else session.request  # noqa: SLF001
-        response = await send(
-            request.method,
-            self._url(request),
-            data=request.body,
-            headers=self._headers,
-            allow_redirects=False,
-            middlewares=self._middlewares,
-            timeout=_NO_TIMEOUT,
-            # Whatever a caller's session does otherwise: answers are read here, errors mapped.
-            raise_for_status=False,
-            auto_decompress=True,
-        )
+    async def _exchange(self, request: Request, timeout_s: float) -> Response:
+        response: aiohttp.ClientResponse | None = None
         try:
-            body = await self._read(response)
+            async with asyncio.timeout(timeout_s):
+                response = await self._session.request(
+                    request.method,
+                    self._url(request),
+                    data=request.body,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    middlewares=self._middlewares,
+                    timeout=_NO_TIMEOUT,
+                    # Whatever a caller's session does otherwise: answers are read here, errors
+                    # mapped.
+                    raise_for_status=False,
+                    auto_decompress=True,
+                )
+                body = await self._read(response)
         except (
             aiohttp.ClientError,
             http_exceptions.HttpProcessingError,
@@ -257,22 +250,19 @@ class Session:
             TimeoutError,
             OSError,
         ):
+            if response is None:
+                raise
             response.close()
             if is_success(response.status):
                 raise
             # The status of a refusal is worth more than its words: it decides what happens next.
             body = b""
-        except asyncio.CancelledError:
-            response.close()
-            if not deadline.was_missed():
-                raise
-            if is_success(response.status):
-                raise TimeoutError from None
-            body = b""
         except BaseException:
-            response.close()
+            if response is not None:
+                response.close()
             raise
-        answer = Answer(response.status, response.headers, body)
+        self._has_answered = True
+        answer = Response(response.status, response.headers, body)
         if _logger.isEnabledFor(logging.DEBUG):
             _logger.debug(
                 "%s %s: %d, %d bytes, request id %s",
@@ -288,8 +278,8 @@ class Session:
         url = self._urls.get(request.path)
         if url is None:
             path, _, query = request.path.partition("?")
-            # Encoded already: yarl would quote what the service wants raw. Built of its parts, for
-            # taking a whole URL apart costs three times as much.
+            # Encoded already: yarl would quote what the service wants raw. Built of its parts,
+            # because taking a whole URL apart costs three times as much.
             url = URL.build(
                 scheme=self._scheme,
                 authority=self._authority,
@@ -303,14 +293,30 @@ class Session:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         content = response.content
-        if content.is_eof():
-            # All of it has arrived, as nearly always, and is at hand.
+        if not isinstance(content, aiohttp.StreamReader):
+            # A double of aiohttp's response, as testing tools make them.
+            body = await response.read()
+        elif content.exception() is not None:
+            # Broken, or released by a hook: what follows tells these apart.
+            body = b""
+        elif content.is_eof():
+            # All of it has arrived, as nearly always.
             body = content.read_nowait()
-            if len(body) > self._max_response_bytes:
-                raise self._too_long(response)
         else:
             body = await self._read_in_pieces(response)
-        # Whole, it has let go of its connection by itself.
+        if not body and response.status != 204:
+            # A hook may have read the body before, and aiohttp then keeps it. `read` refuses it
+            # once the connection was released; `text` does not, and Latin-1 maps bytes one to one.
+            body = (await response.text("latin-1")).encode("latin-1")
+        if len(body) > self._max_response_bytes:
+            raise self._too_long(response)
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        if encoding.lower() not in _ENCODINGS:
+            message = f"the body is packed as {encoding[:40]!r}, which can't be unpacked"
+            raise DecodeError(
+                message, status=response.status, request_id=request_id_of(response.headers)
+            )
+        # Read whole, it has released its connection by itself.
         if not response.closed:
             response.release()
         return body
@@ -328,39 +334,87 @@ class Session:
 
     def _too_long(self, response: aiohttp.ClientResponse) -> DecodeError:
         message = f"the answer is longer than {self._max_response_bytes} bytes"
-        request_id = _request_id(response.headers)
+        request_id = request_id_of(response.headers)
         return DecodeError(message, status=response.status, request_id=request_id)
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    text = headers.get(_REQUEST_ID)
-    if text is None:
-        return None
-    text = text[:100]
-    if text.isprintable():
-        return text
-    # It is logged and printed, and bytes that are no UTF-8 are lone surrogates here.
-    return "".join(c if c.isprintable() else "?" for c in text)
+def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
+    with warnings.catch_warnings():
+        # Deprecated, and the only public way to ask for it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return session.loop
 
 
-def _timeout_error(timeout_s: float) -> RequestTimeoutError:
-    return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
+def _closed_error() -> StoreStateError:
+    return StoreStateError("the aiohttp session given to the Store is closed")
 
 
-def _map_error(error: Exception, timeout_s: float) -> TransportError:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        # str() of both names host, port and the fault of the certificate.
-        return ConnectionFailedError(f"no trusted connection: {error}", retryable=False)
+def _lost_before_answer(
+    error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError,
+) -> ConnectionLostError:
+    message = f"the connection was lost before the answer came ({type(error).__name__})"
+    lost = ConnectionLostError(message)
+    # The other kind of message is what had come of an answer.
+    lost.was_kept_alive = isinstance(error, OSError) or isinstance(error.message, str)
+    return lost
+
+
+def _map_error(error: BaseException, timeout_s: float) -> TransportError:
+    failed = _never_sent(error)
+    if failed is not None:
+        return failed
+    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
+        return _lost_before_answer(error)
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
+    if not isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
+        return _hook_error(error)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        reason = _unpacking(error) or "the answer was cut off"
+    elif isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):
+        reason = _unpacking(error) or "the answer is no well-formed HTTP"
+    else:
+        reason = f"the connection was lost ({type(error).__name__})"
+    lost = ConnectionLostError(reason)
+    # Writing to a connection that closes at this moment.
+    lost.was_kept_alive = isinstance(error, ConnectionResetError)
+    return lost
+
+
+def _never_sent(error: BaseException) -> ConnectionFailedError | None:
+    """Return the error for a connection that could not be made, if that is what happened."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        # str() names host, port and the fault of the certificate.
+        return CertificateError(f"no trusted connection: {error}", retryable=False)
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        message = "no trusted connection: the certificate's fingerprint is another"
+        return CertificateError(message, retryable=False)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        # A handshake that an alert ended is among these.
         return ConnectionFailedError(f"no connection: {error}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
-    if isinstance(error, TimeoutError):
-        return _timeout_error(timeout_s)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        reason = "the answer was cut off or can't be unpacked"
-    elif isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):
-        reason = "the answer is no well-formed HTTP"
-    else:
-        reason = f"the connection was lost ({type(error).__name__})"
-    return ConnectionLostError(reason)
+    return None
+
+
+def _unpacking(error: Exception) -> str | None:
+    """Return what is wrong with the answer's content encoding, if that is what is wrong."""
+    for line in str(error).splitlines():
+        _, found, rest = line.partition("Can not decode content-encoding: ")
+        if found:
+            # Such as "brotli (br). Please install `Brotli`", and then what aiohttp quotes.
+            return f"the answer can't be unpacked: {rest.partition(chr(39))[0]}"
+    return None
+
+
+def _hook_error(error: BaseException) -> HookError:
+    """Return the error for what a hook of the caller raised: its class and place, not its words.
+
+    Its words may quote the request's headers.
+    """
+    kind, place = type(error).__name__, ""
+    frame = error.__traceback__
+    while frame is not None:
+        place = f" at {PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return HookError(f"a trace, middleware or session of the caller raised {kind}{place}")

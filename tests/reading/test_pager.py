@@ -31,8 +31,9 @@ from bc_attrvals import (
     Store,
 )
 from bc_attrvals.core.requests import Request
+from bc_attrvals.core.responses import Response
 from bc_attrvals.sandbox import Quirks, Sandbox, StoredRow
-from bc_attrvals.transport.session import Answer, Session
+from bc_attrvals.transport.session import Session
 from tests.conftest import make_store
 from tests.probes import at_rest, busy, until
 from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
@@ -649,11 +650,11 @@ async def test_answers_that_come_at_once_to_eager_tasks_ask_for_no_page_too_many
 ) -> None:
     asked: list[int] = []
 
-    async def answered_at_once(session: Session, request: Request, timeout_s: float) -> Answer:
+    async def answered_at_once(session: Session, request: Request, timeout_s: float) -> Response:
         page = int(request.path.rpartition("=")[2])
         asked.append(page)
         body = page_body([row(page, page)], total=12, per_page=1, page=page, total_pages=12)
-        return Answer(200, CIMultiDictProxy(CIMultiDict()), body)
+        return Response(200, CIMultiDictProxy(CIMultiDict()), body)
 
     monkeypatch.setattr(Session, "send", answered_at_once)
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)

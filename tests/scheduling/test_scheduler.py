@@ -23,6 +23,7 @@ from bc_attrvals import (
 )
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Request
+from bc_attrvals.core.responses import Response
 from bc_attrvals.errors import ConnectionFailedError, ConnectionLostError
 from bc_attrvals.events import (
     Event,
@@ -34,7 +35,6 @@ from bc_attrvals.events import (
 )
 from bc_attrvals.scheduling.admission import Flow, Quota
 from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Worker
-from bc_attrvals.transport.session import Answer
 from tests.fake_service import DELETE, READ, WRITE, FakeService
 
 # Nothing here does real I/O, so simulated time need not wait for any.
@@ -633,10 +633,10 @@ async def test_an_abandoned_write_that_fails_is_not_sent_again_nor_complained_of
 class Named(FakeService):
     """Gives each answer an id and a body."""
 
-    async def send(self, request: Request, timeout_s: float) -> Answer:
+    async def send(self, request: Request, timeout_s: float) -> Response:
         answer = await super().send(request, timeout_s)
         named = CIMultiDict({**answer.headers, "X-Request-Id": f"r{self.seen}"})
-        return Answer(answer.status, CIMultiDictProxy(named), b"12345")
+        return Response(answer.status, CIMultiDictProxy(named), b"12345")
 
 
 async def test_every_request_and_how_it_ended_is_told() -> None:
@@ -747,7 +747,7 @@ async def test_cancelled_while_it_waits_for_a_quota_of_ones_own_a_request_holds_
 
 async def test_a_request_that_found_no_connection_spends_no_unit() -> None:
     class Unreachable(FakeService):
-        async def send(self, request: Request, timeout_s: float) -> Answer:
+        async def send(self, request: Request, timeout_s: float) -> Response:
             if self.seen:
                 raise ConnectionFailedError("refused")
             return await super().send(request, timeout_s)
@@ -767,7 +767,7 @@ async def test_closing_waits_until_the_writes_own_tasks_are_gone() -> None:
     class Lingering(FakeService):
         """Takes some turns of the loop to let go."""
 
-        async def send(self, request: Request, timeout_s: float) -> Answer:
+        async def send(self, request: Request, timeout_s: float) -> Response:
             try:
                 return await super().send(request, timeout_s)
             finally:
@@ -903,7 +903,7 @@ async def test_the_timeout_of_the_options_goes_with_each_request() -> None:
     class Timed(FakeService):
         timeouts: list[float]
 
-        async def send(self, request: Request, timeout_s: float) -> Answer:
+        async def send(self, request: Request, timeout_s: float) -> Response:
             self.timeouts.append(timeout_s)
             return await super().send(request, timeout_s)
 

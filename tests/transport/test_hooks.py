@@ -1,0 +1,184 @@
+"""Traces, middlewares and sessions of the caller: they may read first, raise and cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bc_attrvals import HookError, RetryPolicy, Store
+from tests.probes import at_rest, upserts
+from tests.raw_server import (
+    TOKEN,
+    RawServer,
+    answer,
+    page_body,
+    row,
+    rows_body,
+    store_on,
+)
+from tests.transport.test_session import chain_of, check_no_token, saying
+
+pytestmark = pytest.mark.usefixtures("no_task_left")
+
+ONCE = RetryPolicy(attempts=1)
+ECHO = answer(rows_body([row(7, 1, 1, "v1")]))
+READERS: dict[str, Callable[[aiohttp.ClientResponse], Awaitable[object]]] = {
+    "read": aiohttp.ClientResponse.read,
+    "text": aiohttp.ClientResponse.text,
+    "json": aiohttp.ClientResponse.json,
+}
+
+
+async def release(response: aiohttp.ClientResponse) -> None:
+    await response.read()
+    response.release()
+
+
+READERS["read and released"] = release
+
+
+@asynccontextmanager
+async def hooked(
+    how: str, hook: Callable[[aiohttp.ClientResponse], Awaitable[object]], **options: Any
+) -> AsyncIterator[tuple[Store, RawServer]]:
+    """Open a Store whose answers go through a hook: a trace's, a middleware's or a session's."""
+    raw = answer(rows_body([row(7, 1, 1, "v1")]), headers={"Content-Type": "application/json"})
+    if how == "trace":
+        trace = aiohttp.TraceConfig()
+
+        async def ended(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+            await hook(params.response)
+
+        trace.on_request_end.append(ended)
+        async with store_on(saying(raw, close=False), trace_configs=[trace], **options) as opened:
+            yield opened
+        return
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        await hook(response)
+        return response
+
+    async with (
+        aiohttp.ClientSession(middlewares=(middleware,)) as session,
+        store_on(saying(raw, close=False), session=session, **options) as opened,
+    ):
+        yield opened
+
+
+@pytest.mark.parametrize("how", ["trace", "middleware"])
+@pytest.mark.parametrize("reader", READERS)
+async def test_a_body_that_a_hook_read_first_is_there_all_the_same(how: str, reader: str) -> None:
+    async with hooked(how, READERS[reader], retry=ONCE) as (store, server):
+        for _ in range(3):
+            (stored,) = await store.attribute_values.put_batch(upserts(1))
+            assert (stored.id, stored.value) == (7, "v1")
+        report = await store.attribute_values.upsert(upserts(1))
+        assert (report.stored, report.failed) == (1, 0)
+        assert len(server.requests) == 4
+        # The connection was kept, read first or not.
+        assert server.connections == 1
+        await at_rest(store)
+
+
+async def test_a_hook_that_reads_bytes_beyond_ascii_changes_none() -> None:
+    body = page_body([row(1, 1, value="Ünïcødé €")], total=1, per_page=250, page=1, total_pages=1)
+    trace = aiohttp.TraceConfig()
+
+    async def ended(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+        await params.response.read()
+
+    trace.on_request_end.append(ended)
+    async with store_on(saying(answer(body)), trace_configs=[trace]) as (store, _):
+        (value,) = (await store.attribute_values.get_page()).data
+    assert value.value == "Ünïcødé €"
+
+
+async def test_a_double_of_a_response_without_aiohttps_stream_is_read_by_its_read() -> None:
+    class Double(aiohttp.ClientResponse):
+        """As recorders of HTTP traffic make them."""
+
+        content = object()  # type: ignore[assignment]
+
+        async def read(self) -> bytes:
+            return rows_body([row(9, 1, 1, "v1")])
+
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            response = await super().start(connection)
+            del self.content
+            return response
+
+    async with (
+        aiohttp.ClientSession(response_class=Double) as session,
+        store_on(saying(answer(b"")), session=session, retry=ONCE) as (store, _),
+    ):
+        (stored,) = await store.attribute_values.put_batch(upserts(1))
+    assert stored.id == 9
+
+
+class Odd(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize("how", ["trace", "middleware"])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, asyncio.CancelledError, Odd])
+async def test_a_hook_that_raises_once_costs_a_try_and_each_time_a_named_error(
+    how: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    raised = 0
+
+    async def hook(response: aiohttp.ClientResponse) -> None:
+        nonlocal raised
+        if raised < most:
+            raised += 1
+            raise error(f"headers were {TOKEN}")
+
+    retry = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.001)
+    for most in (1, 3):
+        raised = 0
+        async with hooked(how, hook, retry=retry) as (store, server):
+            report = await store.attribute_values.upsert(upserts(1), raise_on_failure=False)
+            assert (report.stored, report.failed) == ((1, 0) if most == 1 else (0, 1))
+            assert len(server.requests) == most + (most == 1)
+            await at_rest(store)
+        if most == 3:
+            failed = report.failures[0].error
+            assert isinstance(failed, HookError)
+            assert f"{error.__name__} at test_hooks.py:" in str(failed)
+            assert failed.may_have_been_applied
+            assert chain_of(failed) == [failed]
+            check_no_token(failed, caplog.records)
+
+
+async def test_a_real_cancellation_is_no_hooks() -> None:
+    async def hook(response: aiohttp.ClientResponse) -> None:
+        await asyncio.sleep(60)
+
+    async with hooked("trace", hook) as (store, server):
+        task = asyncio.create_task(store.attribute_values.get_page())
+        while not server.requests:  # noqa: ASYNC110 - the server does not say
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await at_rest(store)
+
+
+async def test_the_private_attribute_of_a_callers_session_is_still_there() -> None:
+    """`_with_no_resend` in transport/session.py reads it: see there what is lost without."""
+    from bc_attrvals.transport.session import _no_resend, _with_no_resend
+
+    async def own(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        return await handler(request)
+
+    async with aiohttp.ClientSession(middlewares=(own,)) as session:
+        assert _with_no_resend(session) == (_no_resend, own)
