@@ -1,8 +1,7 @@
 """Listings: every page of a filter, fetched ahead and yielded in order.
 
-Between the resource above and the scheduler below. Page numbers are all the service has (no
-cursor, no sort), so the count of pages is followed as it moves, and never trusted further than the
-answers bear out.
+A read job's middle: queries in, decoded pages out. Which pages to ask for, and whether the listing
+is complete, `page_count` decides.
 """
 
 from __future__ import annotations
@@ -14,30 +13,31 @@ from functools import partial
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import Page
-from bc_attrvals.errors import PayloadTooLargeError
+from bc_attrvals.core.models import AttributeValue, Page
+from bc_attrvals.errors import APIError
 from bc_attrvals.events import ListingDriftSeen
+from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
 __all__ = ["note_drift", "pages"]
 
-#: So many pages more than can be on the wire are fetched ahead.
+#: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: Of so many pages in a row that bring nothing new, the promise of more is no longer believed.
-_MOST_STALE_PAGES: Final = 3
-#: So many more where the total grew by as many pages: they are what the rows moved on by.
-_MOST_GROWN_PAGES: Final = 10
 
 
 async def pages(
     calls: Calls, filter: AttributeValueFilter | None, read_ahead: int | None = None
 ) -> AsyncGenerator[Page]:
-    """Yield every page of a filter, of one query after the other."""
+    """Yield the pages of a filter with the rows that no page of its query had before.
+
+    One query follows the other. Raises `ListingDriftError` after the last page of a query that did
+    not prove complete; see `page_count`.
+    """
     if read_ahead is None:
         # A page that comes late holds up those behind it, but not what is fetched meanwhile.
         read_ahead = calls.limits.reads + _PAGES_IN_HAND
     for query in calls.queries(filter):
-        listing = _Listing(calls, query, read_ahead)
+        listing = _ReadAhead(calls, query, read_ahead)
         try:
             while (page := await listing.next()) is not None:
                 yield page
@@ -51,69 +51,70 @@ def note_drift(calls: Calls, page: int, total: int, new_total: int) -> None:
         calls.events.emit(ListingDriftSeen(page, total, new_total))
 
 
-class _Listing:
-    """The pages of one query.
+class _ReadAhead:
+    """The pages of one query, fetched ahead.
 
     A few workers fetch them, as many as can be on the wire; each goes on with the next page by
     itself as long as few enough wait to be taken. A page is decoded when its turn comes, so that
-    its slot is not idle meanwhile, and one that failed fails then, so that errors keep their place.
+    its slot is not idle meanwhile, and a failure is
+    raised then, so that errors keep their place.
     """
 
-    def __init__(
-        self,
-        calls: Calls,
-        query: str,
-        read_ahead: int,
-    ) -> None:
+    def __init__(self, calls: Calls, query: str, read_ahead: int) -> None:
         self._calls = calls
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
-        self._limit = calls.sizes.page
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
-        # How many have not come to their end, which asyncio tells of a turn later.
+        # Workers that have not ended. asyncio reports an end one turn later.
         self._working = 0
         # Pages asked for and not taken yet, in order.
         self._fetches: deque[asyncio.Future[Fetched]] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start at the first page."""
+        self._limit = self._calls.sizes.page
+        self._count = PageCount(self._limit)
         self._next_fetch = 1
-        # The last page there is, by the newest answer.
-        self._last_page = 1
-        self._total: int | None = None
-        # One hash for each page: of all pages, for some servers answer a few in turn.
-        self._seen: set[int] = set()
-        # Stale pages in a row, and the total at the last page that was none.
-        self._stale = 0
-        self._total_at_news = 0
-        self._given_up = False
 
     async def next(self) -> Page | None:
-        """Return the next page that brings something new; None when there is none."""
-        while not self._given_up:
+        """Return the next page that brings new rows, or the first; None when there is none."""
+        while not self._count.is_over:
             if not self._fetches:
-                if self._next_fetch > self._last_page:
-                    return None
+                if self._next_fetch > self._count.last_page:
+                    break
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
                 page = await self._calls.decode(await self._fetches[0])
-            except PayloadTooLargeError:
-                # Too large a `limit` is answered 413 (the service's guide).
-                if number > 1 or self._limit <= DEFAULT_PAGE_SIZE:
+            except APIError as error:
+                if number > 1 or self._limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
                     raise
                 self._calls.sizes.lower_page()
-                self._limit = self._calls.sizes.page
                 self._fetches.clear()
-                self._next_fetch = 1
+                self._begin()
                 continue
             self._fetches.popleft()
-            news = self._brings_news(page, number)
+            rows = self._take(number, page)
             # Before the page is handed out, so that fetching goes on while it is worked on.
             while self._working < self._most_workers and self._room() > 0:
                 self._start()
-            if news:
-                return page
+            if len(rows) == len(page.data):
+                if rows or number == 1:
+                    return page
+            elif rows:
+                return Page(rows, page.pagination)
+        self._count.check()
         return None
+
+    def _take(self, number: int, page: Page) -> list[AttributeValue]:
+        """Count a page; report a change of the total."""
+        before, total = self._count.total, page.pagination.total
+        if before is not None and before != total:
+            note_drift(self._calls, number, before, total)
+        return self._count.take(number, page.data, total)
 
     async def aclose(self) -> None:
         """Cancel what is fetched ahead, and wait until it is gone."""
@@ -129,9 +130,11 @@ class _Listing:
 
     def _room(self) -> int:
         """Return how many more pages may be asked for."""
+        if self._count.is_over:
+            return 0
         return min(
             self._read_ahead - len(self._fetches),
-            self._last_page + 1 - self._next_fetch,
+            self._count.last_page + 1 - self._next_fetch,
         )
 
     def _start(self) -> None:
@@ -185,31 +188,3 @@ class _Listing:
         if not worker.cancelled():
             # A KeyboardInterrupt, say, which asyncio has raised already.
             worker.exception()
-
-    def _brings_news(self, page: Page, number: int) -> bool:
-        """Follow the counts of a page; return whether it is one not seen before.
-
-        Past the last page a server may answer an empty page, or one that was answered before. Rows
-        that others insert move a page on by one, too, and then more may follow. So such a page
-        is followed like any other, but not several in a row: a server may always promise one more.
-        The first page is always yielded.
-        """
-        pagination = page.pagination
-        if self._total is not None and pagination.total != self._total:
-            note_drift(self._calls, number, self._total, pagination.total)
-        self._total = pagination.total
-        seen = hash(tuple([row.id for row in page.data]))
-        clamped = pagination.current_page < number
-        stale = not page.data or clamped or seen in self._seen
-        self._seen.add(seen)
-        pages = pagination.total_pages
-        if not stale or number == 1:
-            self._stale = 0
-            self._total_at_news = pagination.total
-            self._last_page = pages
-            return True
-        grown = (pagination.total - self._total_at_news) // max(1, pagination.per_page)
-        self._stale += 1
-        self._given_up = self._stale >= _MOST_STALE_PAGES + min(max(0, grown), _MOST_GROWN_PAGES)
-        self._last_page = min(self._last_page, pages) if clamped else pages
-        return False

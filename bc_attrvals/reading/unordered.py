@@ -1,7 +1,7 @@
-"""Reads whole listings, many pages at once and in no order: how a sync sees what the store holds.
+"""Reads whole listings, many pages at once and in no order: how a sync reads what the store holds.
 
-Between `sync.py` and the scheduler. Unlike `listing.py` it keeps no order, so pages of different
-listings are fetched side by side.
+Unlike `pager.py` it keeps no order, so pages of different listings are fetched side by side. Which
+pages to ask for, and whether a listing is complete, `page_count` decides.
 """
 
 from __future__ import annotations
@@ -10,45 +10,43 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-import attrs
-
-from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.errors import PayloadTooLargeError
+from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.errors import APIError
+from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["Listing", "Sweep"]
+__all__ = ["Listing", "UnorderedReader"]
 
 
-@attrs.define(eq=False)
 class Listing:
-    """One query, and how far it is read; pages count from 1."""
+    """One query of an `UnorderedReader`, and how far it is read; pages count from 1."""
 
-    query: str
-    limit: int
-    next_page: int = 1
-    last_page: int = 1
-    # The rows of the last page there was: a server that answers it again has no more.
-    last_ids: tuple[int, ...] = ()
+    __slots__ = ("count", "limit", "next_page", "query", "under_way")
+
+    def __init__(self, query: str, limit: int) -> None:
+        self.query = query
+        self.begin(limit)
+
+    def begin(self, limit: int) -> None:
+        """Start at the first page, with `limit` rows in each."""
+        self.limit = limit
+        self.count = PageCount(limit)
+        self.next_page = 1
+        #: Pages asked for and not answered.
+        self.under_way = 0
 
     @property
     def pages_left(self) -> int:
         """How many pages are still to be asked for."""
-        return max(0, self.last_page - self.next_page + 1)
+        return 0 if self.count.is_over else max(0, self.count.last_page - self.next_page + 1)
 
-    def learn(self, number: int, page: Page) -> None:
-        """Follow the count of pages as it moves while others write."""
-        pagination = page.pagination
-        if number < self.last_page:
-            self.last_page = min(self.last_page, max(number, pagination.total_pages))
-            return
-        ids = tuple(row.id for row in page.data)
-        # Past the end some servers answer a page that was answered before.
-        if ids and ids != self.last_ids and pagination.current_page >= number:
-            self.last_page = max(number, pagination.total_pages)
-        self.last_ids = ids
+    def check(self) -> None:
+        """Raise `ListingDriftError` if it is at its end and did not prove complete."""
+        if not self.under_way and not self.pages_left:
+            self.count.check()
 
 
-class Sweep:
+class UnorderedReader:
     """Reads listings, at most `Limits.reads` pages at once."""
 
     def __init__(self, calls: Calls) -> None:
@@ -59,19 +57,19 @@ class Sweep:
         return Listing(query, self._calls.sizes.page)
 
     async def first_page(self, listing: Listing) -> list[AttributeValue]:
-        """Read the first page alone; `listing.pages_left` then says what is left."""
-        listing.next_page = 2
-        return await self._fetch(listing, 1)
+        """Read the first page alone; `listing.pages_left` is then the number of the others."""
+        return await self._fetch(listing, self._claim(listing))
 
     async def read(
         self,
         listings: AsyncIterator[Listing],
         sink: Callable[[Sequence[AttributeValue]], Awaitable[None]],
     ) -> None:
-        """Read listings to their ends, and give the rows to `sink`, which paces it.
+        """Read listings to their ends, and give each row once to `sink`, which paces it.
 
         Listings are taken as they are needed. The first error of a page, or of `sink`, ends it;
-        what is under way is then cancelled.
+        what is under way is then cancelled. A listing that did not prove complete raises
+        `ListingDriftError`, after its rows went to `sink`.
         """
         begun: deque[Listing] = deque()
         fetches: dict[asyncio.Task[list[AttributeValue]], Listing] = {}
@@ -81,49 +79,59 @@ class Sweep:
                     listing = await _with_pages_left(begun, listings)
                     if listing is None:
                         break
-                    fetch = self._fetch(listing, listing.next_page)
+                    fetch = self._fetch(listing, self._claim(listing))
                     fetches[asyncio.create_task(fetch)] = listing
-                    listing.next_page += 1
                 if not fetches:
                     return
                 done, _ = await asyncio.wait(fetches, return_when=asyncio.FIRST_COMPLETED)
-                rows: list[AttributeValue] = []
-                for fetch_done in done:
-                    listing = fetches.pop(fetch_done)
-                    rows += fetch_done.result()
+                answered = [(fetches.pop(one), one.result()) for one in done]
+                await sink([row for _, rows in answered for row in rows])
+                for listing, _ in answered:
                     if listing.pages_left and listing not in begun:
                         begun.append(listing)
-                await sink(rows)
+                    listing.check()
         finally:
             for left in fetches:
                 left.cancel()
             if fetches:
                 await asyncio.gather(*fetches, return_exceptions=True)
 
+    def _claim(self, listing: Listing) -> int:
+        """Return the number of the next page, which is then under way."""
+        number = listing.next_page
+        listing.next_page += 1
+        listing.under_way += 1
+        return number
+
     async def _fetch(self, listing: Listing, number: int) -> list[AttributeValue]:
         try:
             page = await self._calls.page(listing.query, number, listing.limit)
-        except PayloadTooLargeError:
-            # Too large a `limit` is answered 413 (the service's guide).
-            if number > 1 or listing.limit <= DEFAULT_PAGE_SIZE:
+        except APIError as error:
+            if number > 1 or listing.limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
                 raise
             self._calls.sizes.lower_page()
-            listing.limit = self._calls.sizes.page
+            listing.begin(self._calls.sizes.page)
+            self._claim(listing)
             page = await self._calls.page(listing.query, number, listing.limit)
-        listing.learn(number, page)
-        return page.data
+        listing.under_way -= 1
+        return listing.count.take(number, page.data, page.pagination.total)
 
 
 async def _with_pages_left(
     begun: deque[Listing], listings: AsyncIterator[Listing]
 ) -> Listing | None:
     """Return the first listing that has pages left to ask for, a new one if need be."""
-    # One that has none now may have again, once a page under way has told of more.
-    while begun and not begun[0].pages_left:
-        begun.popleft()
-    if not begun:
+    while True:
+        # One that has none now may have again, once a page under way has shown more.
+        while begun and not begun[0].pages_left:
+            begun.popleft()
+        if begun:
+            return begun[0]
         listing = await anext(listings, None)
         if listing is None:
             return None
-        begun.append(listing)
-    return begun[0]
+        if listing.pages_left:
+            begun.append(listing)
+        else:
+            # Its first page, read before, was all.
+            listing.check()

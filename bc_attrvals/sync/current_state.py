@@ -1,7 +1,7 @@
 """Finds out what the store holds of what is desired, in the cheapest way.
 
-Between `sync.py` and `sweep.py`: weighs listing the scope, looking the desired customers up, and
-reading nothing (the arithmetic is in `core/diff.py`), and reads into the working set.
+Between `job.py` and `reading/unordered.py`: weighs listing the scope, looking the desired customers
+up, and reading nothing (the arithmetic is in `core/diff.py`), and reads into the working set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bc_attrvals.core.sync_plan import (
 )
 from bc_attrvals.core.sync_states import DesiredFacts, Phase, to_key
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.unordered import Listing, Sweep
+from bc_attrvals.reading.unordered import Listing, UnorderedReader
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database import WorkSet
 from bc_attrvals.sync.journal import Desk
@@ -48,7 +48,7 @@ class Survey:
         self._calls = calls
         self._scope = scope
         self._desk = desk
-        self._sweep = Sweep(calls)
+        self._reader = UnorderedReader(calls)
         self._noted = (0, 0)
         self._rows = 0
 
@@ -67,7 +67,7 @@ class Survey:
     async def _read_scope(self) -> Reading:
         # What is to be deleted is known only by listing it.
         queries = self._calls.queries(self._scope.narrowed(None))
-        await self._read_all(_each(map(self._sweep.listing, queries)))
+        await self._read_all(_each(map(self._reader.listing, queries)))
         return Reading.LIST
 
     async def _read_cheaply(self) -> Reading:
@@ -83,7 +83,7 @@ class Survey:
         if is_worth_probing(blind_calls=blind, look_up_calls=look_up):
             listing = self._only_listing(facts)
         if listing is not None:
-            rows = await self._sweep.first_page(listing)
+            rows = await self._reader.first_page(listing)
         reading = choose_reading(
             blind_calls=blind,
             look_up_calls=look_up,
@@ -122,7 +122,7 @@ class Survey:
         if customers is not None and len(customers) > _MOST_CUSTOMERS:
             return None
         queries = self._calls.queries(self._scope.narrowed(facts.attribute_ids))
-        return self._sweep.listing(queries[0]) if len(queries) == 1 else None
+        return self._reader.listing(queries[0]) if len(queries) == 1 else None
 
     async def _look_ups(self, facts: DesiredFacts, per_listing: int) -> AsyncGenerator[Listing]:
         after = 0
@@ -133,11 +133,11 @@ class Survey:
             for start in range(0, len(customers), per_listing):
                 part = customers[start : start + per_listing]
                 for query in self._queries(part, facts):
-                    yield self._sweep.listing(query)
+                    yield self._reader.listing(query)
 
     async def _read_all(self, listings: AsyncGenerator[Listing]) -> None:
         async with aclosing(listings):
-            await self._sweep.read(listings, self._take_in)
+            await self._reader.read(listings, self._take_in)
 
     async def _take_in(self, rows: Sequence[AttributeValue]) -> None:
         calls, retries = self._calls.calls - self._noted[0], self._calls.retries - self._noted[1]

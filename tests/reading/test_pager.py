@@ -9,7 +9,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, nullcontext
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
@@ -24,6 +24,7 @@ from bc_attrvals import (
     DecodeError,
     InvalidInputError,
     Limits,
+    ListingDriftError,
     ListingDriftSeen,
     PayloadTooLargeError,
     RetryPolicy,
@@ -37,6 +38,7 @@ from bc_attrvals.transport.session import Session
 from tests.conftest import make_store
 from tests.probes import at_rest, busy, until
 from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
+from tests.reading.page_server import Pager, listing
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
@@ -349,47 +351,6 @@ async def test_a_refused_page_size_is_learned_and_other_refusals_are_not_hidden(
         assert sandbox.statuses == {413: 2}
 
 
-@attrs.define
-class Pager:
-    """A listing over raw HTTP whose rows and promises change from request to request."""
-
-    ids: list[int]
-    per_page: int = 4
-    # Called before each answer, with how many were given.
-    change: Callable[[int, list[int]], object] = lambda given, ids: None
-    # Turns (page, rows, total, total_pages) into what is answered.
-    lie: Callable[[int, list[int], int, int], tuple[list[int], int, int, int]] = (
-        lambda page, ids, total, pages: (ids, page, total, pages)
-    )
-    asked: list[int] = attrs.field(factory=list)
-
-    async def script(self, request: RawRequest, connection: Connection) -> None:
-        self.change(len(self.asked), self.ids)
-        page = request.page
-        self.asked.append(page)
-        start = (page - 1) * self.per_page
-        pages = -(-len(self.ids) // self.per_page)
-        ids, current, total, pages = self.lie(
-            page, self.ids[start : start + self.per_page], len(self.ids), pages
-        )
-        body = page_body(
-            [row(one, one) for one in ids],
-            total=total,
-            per_page=self.per_page,
-            page=current,
-            total_pages=pages,
-        )
-        await connection.say(answer(body))
-
-
-@asynccontextmanager
-async def listing(pager: Pager, **options: Any) -> Any:
-    """Open a Store on a pager."""
-    async with asyncio.timeout(10), store_on(pager.script, **options) as (store, _):
-        yield store
-        await at_rest(store)
-
-
 AHEAD = pytest.mark.parametrize("read_ahead", [0, 1, 10])
 
 
@@ -517,8 +478,16 @@ async def test_a_server_that_promises_ever_more_pages_is_left_after_a_few(
     read_ahead: int, lie: str
 ) -> None:
     pager = Pager(list(range(1, 11)), lie=LIES[lie])
+    found: list[int] = []
+    total_is_a_lie = lie in {
+        "the first page again, for ever one more",
+        "the first page again, for ever one more and as many rows",
+        "empty pages and a vast count",
+    }
     async with listing(pager) as store:
-        assert await ids_of(store, read_ahead) == list(range(1, 11))
+        with pytest.raises(ListingDriftError) if total_is_a_lie else nullcontext():
+            await gather_ids(store, found, read_ahead)
+    assert found == list(range(1, 11))
     most = 13 if "as many rows" in lie else 3
     assert len(pager.asked) <= 3 + most + read_ahead
 
@@ -533,13 +502,43 @@ async def test_a_count_of_no_pages_hides_no_rows(read_ahead: int) -> None:
 
 
 @AHEAD
+@pytest.mark.parametrize("current", [0, 1])
+async def test_a_capped_page_under_counters_of_the_page_asked_for_hides_no_row(
+    read_ahead: int, current: int
+) -> None:
+    """Four rows come for each page of 250 that is counted, always as page 0 or 1."""
+
+    def lie(page: int, ids: list[int], total: int, pages: int) -> tuple[list[int], int, int, int]:
+        return ids, current, total, 1
+
+    pager = Pager(list(range(1, 41)), lie=lie)
+    async with listing(pager) as store:
+        assert await ids_of(store, read_ahead) == list(range(1, 41))
+    assert sorted(pager.asked) == list(range(1, 11))
+
+
+@AHEAD
+async def test_rows_that_change_places_under_a_constant_total_are_drift(read_ahead: int) -> None:
+    rng = random.Random(7)
+    pager = Pager(list(range(1, 101)), change=lambda given, ids: rng.shuffle(ids))
+    found: list[int] = []
+    async with listing(pager) as store:
+        with pytest.raises(ListingDriftError, match="its total says 100"):
+            await gather_ids(store, found, read_ahead)
+    assert len(found) == len(set(found)) < 100
+    assert len(pager.asked) <= 25 + 3 + read_ahead
+
+
+@AHEAD
 async def test_an_empty_page_in_the_middle_is_no_end(read_ahead: int) -> None:
     pager = Pager(
         list(range(1, 25)),
         lie=lambda page, ids, total, pages: ([] if page in {2, 3} else ids, page, total, pages),
     )
+    found: list[int] = []
     async with listing(pager) as store:
-        found = await ids_of(store, read_ahead)
+        with pytest.raises(ListingDriftError, match="brought 16 different rows in 7 pages"):
+            await gather_ids(store, found, read_ahead)
     assert found == [1, 2, 3, 4, *range(13, 25)]
 
 
@@ -710,7 +709,7 @@ async def test_a_listing_whose_workers_are_cancelled_by_others_is_cancelled(turn
         for _ in range(turns):
             await asyncio.sleep(0)
         for task in asyncio.all_tasks() | before:
-            if "_Listing._work" in repr(task):
+            if "_ReadAhead._work" in repr(task):
                 task.cancel()
         outcomes = []
         while not outcomes or not isinstance(outcomes[-1], BaseException):
@@ -761,9 +760,9 @@ async def test_a_page_that_cant_be_read_is_tried_as_often_as_the_policy_says() -
         await at_rest(store)
 
 
-async def gather_ids(store: Store, found: list[int]) -> None:
-    async for value in store.attribute_values.stream():
-        found.append(value.id)
+async def gather_ids(store: Store, found: list[int], read_ahead: int | None = None) -> None:
+    async for page in store.attribute_values.pages(read_ahead=read_ahead):
+        found += [value.id for value in page.data]
 
 
 async def test_a_refusal_underway_ends_a_listing_once(sandbox: Sandbox, store: Store) -> None:

@@ -1,0 +1,191 @@
+"""The account of one listing's pages: which to ask for, what they brought, whether it is complete.
+
+Pure, and the same for all readers. The service has page numbers and no cursor, so a listing is held
+to what its pages prove. `total` is believed while it stands still and the rows bear it out.
+`per_page`, `current_page`, `total_pages` and `count` are not used at all: servers were seen to cap
+the page and not the count, to answer the whole store's pages, and to number pages from 0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol, TypeVar
+
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    ListingDriftError,
+    PayloadTooLargeError,
+    UnprocessableError,
+)
+from bc_attrvals.reading.seen_ids import SeenIds
+
+__all__ = ["PageCount", "is_refusal_of_size"]
+
+#: After this many pages in a row without a new row, further pages are not asked for.
+_MOST_STALE_PAGES: Final = 3
+#: Pages more where the total grew by as many: rows inserted in front push the others on. At most
+#: this many, or as many as brought new rows.
+_MOST_GROWN_PAGES: Final = 10
+
+
+class _Row(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+R = TypeVar("R", bound=_Row)
+
+
+class PageCount:
+    """The pages of one query, counted from 1.
+
+    A reader asks for the pages up to `last_page` in order, several at once if it likes, and gives
+    each answer to `take`, in any order. It stops when `is_over`, or when no page is left, and then
+    calls `check`. `limit` is the rows asked for in a page.
+
+    An honest server is asked for no page beyond those its total needs. Against any other the calls
+    are bounded by the rows: a page is asked for because the pages before it brought new rows, and a
+    few times without.
+    """
+
+    __slots__ = (
+        "_given_up",
+        "_highest",
+        "_highest_has_news",
+        "_is_short_page",
+        "_least_total",
+        "_limit",
+        "_news",
+        "_seen",
+        "_size",
+        "_stale",
+        "_taken",
+        "has_moved",
+        "last_page",
+        "total",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        #: The last page to ask for, by the answers so far.
+        self.last_page = 1
+        #: The newest total; None before the first answer.
+        self.total: int | None = None
+        #: Whether two answers had different totals.
+        self.has_moved = False
+        self._seen = SeenIds()
+        self._taken = 0
+        # The highest page that was answered, and whether it brought new rows.
+        self._highest = 0
+        self._highest_has_news = False
+        # The most rows of a page, which is what the server puts into a full one.
+        self._size = 0
+        # Whether an answer had fewer rows than its own total puts on that page.
+        self._is_short_page = False
+        # Pages that brought new rows, and pages in a row that should have and brought none.
+        self._news = 0
+        self._stale = 0
+        self._least_total = 0
+        self._given_up = False
+
+    def __repr__(self) -> str:
+        return f"<PageCount {self.rows} rows of {self.total}, {self._taken} pages>"
+
+    @property
+    def rows(self) -> int:
+        """How many different rows have come."""
+        return len(self._seen)
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the total stood still and as many different rows have come."""
+        return not self.has_moved and self.rows == self.total
+
+    @property
+    def is_over(self) -> bool:
+        """True when no answer, of a page under way either, can add anything."""
+        return self._given_up or self.is_complete
+
+    def take(self, number: int, rows: list[R], total: int) -> list[R]:
+        """Count one answer, and return its rows that no page before it had.
+
+        `number` is the page that was asked for, `total` the total of its answer.
+        """
+        brought = len(rows)
+        new = self._seen.add([row.id for row in rows])
+        if len(new) < brought:
+            rows = _first_of_each(rows, new)
+        self._taken += 1
+        self._size = max(self._size, brought)
+        size = self._size or self._limit
+        expected = -(-total // size)
+        self._is_short_page |= brought < min(size, total - (number - 1) * size)
+        self.has_moved |= self.total is not None and total != self.total
+        self._least_total = total if self.total is None else min(total, self._least_total)
+        self.total = total
+        if rows or number == 1:
+            self._news += 1
+            self._stale = 0
+        elif number <= expected:
+            self._stale += 1
+            grown = (total - self._least_total) // size
+            most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
+            self._given_up = self._stale >= most
+        self._plan(number, expected, has_news=bool(rows))
+        return rows
+
+    def check(self) -> None:
+        """Raise `ListingDriftError` if the listing ended and did not prove complete.
+
+        A total that moved is no error by itself: rows that others insert or delete meanwhile move
+        it. It is one if an answer had fewer rows than its own total puts on its page.
+        """
+        if self._given_up or self._is_unproven:
+            raise ListingDriftError(
+                f"the listing brought {self.rows} different rows in {self._taken} pages; "
+                f"its total says {self.total}"
+            )
+
+    @property
+    def _is_unproven(self) -> bool:
+        """Whether other clients' inserts and deletes can't explain what the count says."""
+        if self.total is None or self.is_complete:
+            return False
+        return not self.has_moved or (self._is_short_page and self.rows < self.total)
+
+    def _plan(self, number: int, expected: int, *, has_news: bool) -> None:
+        """Decide which page is the last to ask for; `expected` are needed by the newest total."""
+        if number >= self._highest:
+            self._highest = number
+            self._highest_has_news = has_news
+            self.last_page = expected
+        else:
+            # An answer from before the newest one shows no growth.
+            self.last_page = min(self.last_page, max(expected, self._highest))
+        if self._taken >= self.last_page and self._highest_has_news and self._is_unproven:
+            self.last_page = self._highest + 1
+
+
+def _first_of_each(rows: list[R], ids: set[int]) -> list[R]:
+    """Return the first row of each of the ids."""
+    first: list[R] = []
+    for row in rows:
+        if row.id in ids:
+            ids.remove(row.id)
+            first.append(row)
+    return first
+
+
+def is_refusal_of_size(error: BCAttrValsError) -> bool:
+    """Return whether a page was refused for its `limit`.
+
+    Too large a `limit` is answered 413 (BigCommerce guide, Filtering), or 422 that names it.
+    """
+    if isinstance(error, PayloadTooLargeError):
+        return True
+    if not isinstance(error, UnprocessableError):
+        return False
+    return any(_LIMIT.search(text) for text in (error.title, *error.errors, *error.errors.values()))
+
+
+_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
