@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any
 
+import aiohttp
 import pytest
+from aioresponses import aioresponses
 
 from bc_attrvals import RetryPolicy, Store
 from bc_attrvals.sandbox import Sandbox
@@ -61,3 +66,18 @@ def no_stray_loop(request: pytest.FixtureRequest) -> None:
     """
     if not inspect.iscoroutinefunction(request.function):
         asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+    """Fake answers inside of aiohttp; aioresponses 0.7.9 does not know `stream_writer` of 3.14."""
+
+    class Response(aiohttp.ClientResponse):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if "stream_writer" in signature(aiohttp.ClientResponse).parameters:
+                kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("aioresponses.core.ClientResponse", Response)
+    with aioresponses() as mock:
+        yield mock

@@ -59,14 +59,17 @@ async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Cust
     try:
         page = await calls.rows(query, 1, limit, decode_customers)
     except APIError as error:
-        middle = len(part) // 2
-        if error.status not in _TOO_LARGE or not middle:
+        if error.status not in _TOO_LARGE or len(part) == 1:
             raise
-        calls.sizes.lower_look_up(middle)
+        # Another chunk may have learnt a smaller size meanwhile, which this one has not tried yet.
+        size = calls.sizes.look_up
+        if size >= len(part):
+            size = len(part) // 2
+            calls.sizes.lower_look_up(size)
         return [
             customer
-            for half in (part[:middle], part[middle:])
-            for customer in await _fetch(calls, parameter, half)
+            for begin in range(0, len(part), size)
+            for customer in await _fetch(calls, parameter, part[begin : begin + size])
         ]
     rows = list(page.data)
     if page.pagination is not None and page.pagination.total > len(rows):

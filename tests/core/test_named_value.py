@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals import InvalidInputError
+from bc_attrvals import AttributeTypeError, InvalidInputError
 from bc_attrvals.core.models import AttributeValueUpsert, check_id
-from bc_attrvals.core.named_value import NamedValue, check_address, value_text
+from bc_attrvals.core.named_value import (
+    NamedValue,
+    Value,
+    address_key,
+    check_address,
+    check_type,
+    value_text,
+)
 
 
 class Int64:
@@ -136,3 +143,39 @@ def test_it_is_frozen_and_ids_are_plain_integers() -> None:
         item.value = "y"
     assert AttributeValueUpsert(Int64(5), Int64(6), "x") == AttributeValueUpsert(5, 6, "x")
     assert type(check_id(Int64(7), "id")) is int
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "fits"),
+    [
+        ("number", 43, True),
+        ("number", 4.5, True),
+        ("number", Decimal("1.50"), True),
+        ("number", " -12.5e3 ", True),
+        ("number", "12,5", False),
+        ("number", "", False),
+        ("number", "NaN", False),
+        ("number", date(2024, 5, 14), False),
+        ("date", date(2024, 5, 14), True),
+        ("date", "2024-05-14", True),
+        ("date", "2024-05-14T09:34:00Z", True),
+        ("date", "2024-02-30", False),
+        ("date", "14.05.2024", False),
+        ("date", 20240514, False),
+        ("string", 43, True),
+        ("string", "", True),
+        ("colour", "red", True),
+    ],
+)
+def test_what_an_attributes_type_can_hold(kind: str, value: Value, fits: bool) -> None:
+    item = NamedValue(5, "Size", value)
+    if fits:
+        check_type(item, kind, "Size")
+        return
+    with pytest.raises(AttributeTypeError, match="'Size'") as refused:
+        check_type(item, kind, "Size")
+    assert refused.value.name == "Size"
+
+
+def test_addresses_are_compared_without_case_and_blanks() -> None:
+    assert address_key(" Ann@Example.ORG ") == address_key("ann@example.org")

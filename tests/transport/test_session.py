@@ -10,9 +10,6 @@ import pickle
 import socket
 import traceback
 import zlib
-from collections.abc import AsyncIterator
-from inspect import signature
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -712,21 +709,6 @@ async def test_a_cancelled_send_closes_its_connection() -> None:
         await until(lambda: not server.open_connections)
         await session.aclose()
         assert session.closed
-
-
-@pytest.fixture
-async def mocked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[aioresponses]:
-    """Fake answers inside of aiohttp; aioresponses 0.7.9 does not know `stream_writer` of 3.14."""
-
-    class Response(aiohttp.ClientResponse):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            if "stream_writer" in signature(aiohttp.ClientResponse).parameters:
-                kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
-            super().__init__(*args, **kwargs)
-
-    monkeypatch.setattr("aioresponses.core.ClientResponse", Response)
-    with aioresponses() as mock:
-        yield mock
 
 
 async def test_a_callers_own_session_may_be_a_mocked_one(mocked: aioresponses) -> None:
