@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from itertools import islice
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -14,7 +13,7 @@ import click
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.commands.sandbox import quota_option
 from bc_attrvals.cli.file_options import FileOptions, input_options
-from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
@@ -75,21 +74,22 @@ def demo(
     """
     if quota == 0:
         raise click.UsageError("a quota of 0 allows nothing")
-    with ExitStack() as stack:
-        if file is None:
-            items = list(sample_values(count))
-        else:
-            shape = options.layout(file)
-            source = stack.enter_context(open_input(file))
-            check(read_values(source, shape), source.name, settings)
-            entries = read_values(source, shape)
-            items = [one for one in entries if isinstance(one, AttributeValueUpsert)]
-        if not items:
-            raise click.UsageError("there are no values to store")
-        shown = _Demo(settings, items, quota, window_s)
-        result = run(shown.run)
-    settings.summarize(result.told(), result.as_dict())
-    click.get_current_context().exit(0 if result.equal else 1)
+    if file is None:
+        items = list(sample_values(count))
+    else:
+        shape = options.layout(file)
+        with open_input(file) as source:
+            entries = list(read_values(source, shape))
+        check(entries, source.name, settings)
+        items = [one for one in entries if isinstance(one, AttributeValueUpsert)]
+    if not items:
+        raise click.UsageError("there are no values to store")
+    demo = _Demo(settings, items, quota, window_s)
+    run(lambda _: demo.run())
+    status = 0 if demo.is_equal else 1
+    fields = {"command": "demo", "exit_status": status, **demo.as_dict()}
+    settings.summarize(demo.text(), fields)
+    click.get_current_context().exit(status)
 
 
 @attrs.define
@@ -97,57 +97,14 @@ class _Step:
     """One step: what it did with how many values, in calls and seconds."""
 
     name: str
-    values: int
-    calls: int
-    seconds: float
+    values: int = 0
+    calls: int = 0
+    seconds: float = 0.0
     equal: bool = True
 
 
-@attrs.define
-class _Result:
-    """What the demo found."""
-
-    allowed: str
-    steps: list[_Step] = attrs.field(factory=list)
-    too_many_requests: int = 0
-    retries: int = 0
-
-    @property
-    def equal(self) -> bool:
-        """Whether all comparisons came out equal."""
-        return all(step.equal for step in self.steps)
-
-    def told(self) -> str:
-        """Return the summary in lines."""
-        lines = [f"An emulated store on this computer, {self.allowed}."]
-        lines += [
-            f"  {step.name:<22}{step.values:>9,} values {step.calls:>7,} calls "
-            f"{step.seconds:>6.2f} s {rate(step.values, step.seconds):>17}"
-            for step in self.steps
-        ]
-        calls = sum(step.calls for step in self.steps)
-        seconds = sum(step.seconds for step in self.steps)
-        lines.append(f"Calls: {calls:,}, retries: {self.retries:,}, seconds: {seconds:.1f}")
-        lines.append(f"429s seen: {self.too_many_requests}")
-        lines.append(f"Equal, value by value: {'yes' if self.equal else 'NO'}")
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the summary for a machine."""
-        return {
-            "command": "demo",
-            "exit_status": 0 if self.equal else 1,
-            "equal": self.equal,
-            "calls": sum(step.calls for step in self.steps),
-            "seconds": round(sum(step.seconds for step in self.steps), 3),
-            "rate_limited": self.too_many_requests,
-            "retries": self.retries,
-            "steps": [attrs.asdict(step) for step in self.steps],
-        }
-
-
 class _Demo:
-    """The steps of the demo, one after the other."""
+    """The steps of the demo, one after the other, and what they found."""
 
     def __init__(
         self,
@@ -161,79 +118,108 @@ class _Demo:
         self._quota = quota
         self._window_s = window_s
         self._expected: dict[Key, str] = {}
+        self._steps: list[_Step] = []
+        self._rate_limited = self._retries = 0
 
-    async def run(self, stopper: Stopper) -> _Result:
-        """Take all steps; return what was found."""
-        del stopper
-        if self._quota is None:
-            allowed = "without a quota"
-        else:
-            allowed = f"which allows {self._quota:,} calls in {self._window_s:g} s"
-        result = _Result(allowed)
+    async def run(self) -> None:
+        """Take all steps."""
         async with (
             Sandbox(quota=self._quota, window_s=self._window_s) as sandbox,
             Store(sandbox.store_hash, sandbox.access_token, base_url=sandbox.url) as store,
         ):
-            await self._store(store, result, "stored", self._items)
-            await self._compare(store, result)
-            await self._store(store, result, "updated", list(self._updates()))
-            await self._delete(store, result)
-            await self._compare(store, result)
-            result.retries = store.statistics().retries
-            result.too_many_requests = max(sandbox.count_429, store.statistics().rate_limited)
-        return result
+            await self._store(store, "stored", self._items)
+            await self._compare(store)
+            await self._store(store, "updated", list(self._updates()))
+            await self._delete(store)
+            await self._compare(store)
+            statistics = store.statistics()
+            self._retries = statistics.retries
+            self._rate_limited = max(sandbox.count_429, statistics.rate_limited)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all comparisons came out equal."""
+        return all(step.equal for step in self._steps)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what was found for a machine."""
+        return {
+            "equal": self.is_equal,
+            "calls": sum(step.calls for step in self._steps),
+            "seconds": round(sum(step.seconds for step in self._steps), 3),
+            "rate_limited": self._rate_limited,
+            "retries": self._retries,
+            "steps": [attrs.asdict(step) for step in self._steps],
+        }
+
+    def text(self) -> str:
+        """Return what was found in lines."""
+        allowed = "without a quota"
+        if self._quota is not None:
+            allowed = f"which allows {self._quota:,} calls in {self._window_s:g} s"
+        lines = [f"An emulated store on this computer, {allowed}."]
+        lines += [
+            f"  {step.name:<22}{step.values:>9,} values {step.calls:>7,} calls "
+            f"{step.seconds:>6.2f} s {rate(step.values, step.seconds):>17}"
+            for step in self._steps
+        ]
+        sums = self.as_dict()
+        lines += [
+            f"Calls: {sums['calls']:,}, retries: {self._retries:,}, seconds: {sums['seconds']:.1f}",
+            f"429s seen: {self._rate_limited}",
+            f"Equal, value by value: {'yes' if self.is_equal else 'NO'}",
+        ]
+        return "\n".join(lines)
 
     def _updates(self) -> Iterator[AttributeValueUpsert]:
         every = max(1, len(self._expected) // _UPDATES)
-        for customer_id, attribute_id in islice(list(self._expected), 0, None, every):
+        for customer_id, attribute_id in list(self._expected)[::every]:
             yield AttributeValueUpsert(customer_id, attribute_id, f"updated {customer_id}")
 
-    async def _store(
-        self, store: Store, result: _Result, name: str, items: Sequence[AttributeValueUpsert]
-    ) -> None:
+    @contextmanager
+    def _step(self, store: Store, name: str) -> Iterator[_Step]:
+        step = _Step(name)
+        began_at, before = time.monotonic(), store.statistics().requests
+        yield step
+        step.seconds = time.monotonic() - began_at
+        step.calls = store.statistics().requests - before
+        self._steps.append(step)
+
+    async def _store(self, store: Store, name: str, items: Sequence[AttributeValueUpsert]) -> None:
         self._expected.update((item.key, item.value) for item in items)
-        step = _Step(name, 0, store.statistics().requests, time.monotonic())
-        with Progress(self._settings, store, name.capitalize(), len(items)) as progress:
+        with (
+            self._step(store, name) as step,
+            Progress(self._settings, store, name.capitalize(), len(items)) as progress,
+        ):
             async for outcome in store.attribute_values.upsert_stream(items):
                 step.values += outcome.ok
                 progress.advance()
-        # Keys that come twice in an input are stored once.
-        step.equal = step.values == len({item.key for item in items})
-        self._finish(store, result, step)
+            # Of equal keys in an input one value is stored.
+            step.equal = step.values == len({item.key for item in items})
 
-    async def _compare(self, store: Store, result: _Result) -> None:
-        step = _Step("read and compared", 0, store.statistics().requests, time.monotonic())
+    async def _compare(self, store: Store) -> None:
         wrong = 0
         seen: set[Key] = set()
-        with Progress(self._settings, store, "Comparing", len(self._expected)) as progress:
-            wanted = AttributeValueFilter(attribute_id_in={key[1] for key in self._expected})
+        wanted = AttributeValueFilter(attribute_id_in={key[1] for key in self._expected})
+        with (
+            self._step(store, "read and compared") as step,
+            Progress(self._settings, store, "Comparing", len(self._expected)) as progress,
+        ):
             async for value in store.attribute_values.stream(wanted):
                 wrong += value.key in seen or self._expected.get(value.key) != value.value
                 seen.add(value.key)
                 progress.advance()
-        step.values = len(seen)
-        step.equal = not wrong and len(seen) == len(self._expected)
-        self._finish(store, result, step)
+            step.values = len(seen)
+            step.equal = not wrong and len(seen) == len(self._expected)
 
-    async def _delete(self, store: Store, result: _Result) -> None:
+    async def _delete(self, store: Store) -> None:
         attribute_id = max(attribute_id for _, attribute_id in self._expected)
-        step = _Step(
-            f"deleted (attribute {attribute_id})",
-            0,
-            store.statistics().requests,
-            time.monotonic(),
-        )
         wanted = [key for key in self._expected if key[1] == attribute_id]
         for key in wanted:
             del self._expected[key]
-        report = await store.attribute_values.delete_where(
-            AttributeValueFilter(attribute_id_in=[attribute_id])
-        )
-        step.values = report.deleted
-        step.equal = report.deleted == len(wanted)
-        self._finish(store, result, step)
-
-    def _finish(self, store: Store, result: _Result, step: _Step) -> None:
-        step.calls = store.statistics().requests - step.calls
-        step.seconds = time.monotonic() - step.seconds
-        result.steps.append(step)
+        with self._step(store, f"deleted (attribute {attribute_id})") as step:
+            report = await store.attribute_values.delete_where(
+                AttributeValueFilter(attribute_id_in=[attribute_id])
+            )
+            step.values = report.deleted
+            step.equal = report.deleted == len(wanted)

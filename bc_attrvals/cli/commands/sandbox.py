@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -33,8 +34,21 @@ _LONGEST_WINDOW_S: Final = 86_400.0
 _ON_THE_LINE: Final = ParameterSource.COMMANDLINE
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: somebody wanted it
-    """Ctrl-C came while the values were made."""
+class _Finite(click.FloatRange):
+    """A range of numbers; click's own lets NaN pass."""
+
+    name = "number"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's own
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - click's own
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number:g} is not a finite number", param, ctx)
+        return number
 
 
 def _quota(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
@@ -67,50 +81,21 @@ def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) ->
     return faults
 
 
-def _within(least: float, most: float, *, open_start: bool = False) -> Callable[..., float | None]:
-    """Return a callback that lets finite numbers of a range through."""
-
-    def check(ctx: click.Context, param: click.Parameter, number: float | None) -> float | None:
-        if number is None:
-            return None
-        # click's own range lets NaN pass.
-        if (
-            math.isfinite(number)
-            and least <= number <= most
-            and not (open_start and number == least)
-        ):
-            return number
-        start = f"above {least:g} and up" if open_start else f"from {least:g}"
-        message = f"{number:g} is not a number {start} to {most:,.0f}"
-        raise click.BadParameter(message, ctx=ctx, param=param)
-
-    return check
-
-
 def _fault_help() -> str:
-    return "\n".join(
-        (
-            "\b",
-            "Faults are KIND[=SHARE][,FIELD=VALUE]...:",
-            *(f"  {line}" for line in _in_lines("kinds: ", [kind.value for kind in FaultKind])),
-            "  SHARE of the calls, 0.05 or 5% [default: all]",
-            "  operation=list|upsert|delete   only GET, PUT or DELETE",
-            "  times=N after=N                so often, and not before N calls",
-            "  delay_s=S retry_after_s=S      how late; what the answer asks for",
-            "  applied=yes                    the call is carried out all the same",
-        )
+    kinds = textwrap.fill(
+        f"kinds: {', '.join(kind.value for kind in FaultKind)}",
+        width=78,
+        initial_indent="  ",
+        subsequent_indent=" " * 9,
     )
-
-
-def _in_lines(label: str, words: Sequence[str], width: int = 76) -> Iterator[str]:
-    line = label + words[0]
-    for word in words[1:]:
-        if len(line) + len(word) + 2 > width:
-            yield line + ","
-            line = " " * len(label) + word
-        else:
-            line += f", {word}"
-    yield line
+    return f"""\b
+Faults are KIND[=SHARE][,FIELD=VALUE]...:
+{kinds}
+  SHARE of the calls, 0.05 or 5% [default: all]
+  operation=list|upsert|delete   only GET, PUT or DELETE
+  times=N after=N                at most N times; not before N calls
+  delay_s=S retry_after_s=S      how late; the wait that the answer asks for
+  applied=yes                    the call is applied all the same"""
 
 
 @click.command(
@@ -132,15 +117,13 @@ def _in_lines(label: str, words: Sequence[str], width: int = 76) -> Iterator[str
 @quota_option(None)
 @click.option(
     "--window-s",
-    type=float,
-    callback=_within(0, _LONGEST_WINDOW_S, open_start=True),
+    type=_Finite(0, _LONGEST_WINDOW_S, min_open=True),
     help="How long a window of the quota lasts. [default: 30]",
 )
 @click.option(
     "--latency-ms",
-    type=float,
+    type=_Finite(0, MAX_DELAY_S * 1000),
     default=0.0,
-    callback=_within(0, MAX_DELAY_S * 1000),
     help="Before each call is applied.",
 )
 @click.option(
@@ -211,9 +194,8 @@ async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_v
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
-        try:
-            await emulated.seed(_seeds(stopper, seed_values))
-        except _Stopped:
+        await emulated.seed(_seeds(stopper, seed_values))
+        if stopper.stopped:
             settings.note("Stopped before it served.")
             return
         _announce(settings, emulated)
@@ -227,7 +209,7 @@ async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_v
 def _seeds(stopper: Stopper, count: int) -> Iterator[tuple[int, int, str]]:
     for item in sample_values(count):
         if stopper.stopped:
-            raise _Stopped
+            return
         yield item.customer_id, item.attribute_id, item.value
 
 
