@@ -6,14 +6,18 @@ answered 400 with {"error": {"field": …, "message": …}}, too long a body 413
 
 A foreign page must not reach the routes through somebody's browser. So the Host has to be a
 loopback name (against DNS rebinding), and a change must come from the sandbox's page or from no
-page at all (Origin and Sec-Fetch-Site; curl sends neither).
+page at all (Origin and Sec-Fetch-Site; curl sends neither). A sandbox that can be reached from
+elsewhere needs the access token instead of the loopback name: as X-Auth-Token, or as the password
+that a browser asks for.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -24,7 +28,8 @@ from multidict import CIMultiDict
 
 from bc_attrvals.sandbox import openapi
 from bc_attrvals.sandbox.control_bodies import BadControlError, read_body, read_query
-from bc_attrvals.sandbox.control_routes import PREFIX, Call, Route, Routes
+from bc_attrvals.sandbox.control_handlers import PREFIX, Call, Handlers
+from bc_attrvals.sandbox.control_routes import Route, routes_of
 from bc_attrvals.sandbox.emulation import EmulatedStore
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -78,9 +83,11 @@ def _page() -> tuple[bytes, str]:
 class Control:
     """The HTTP side of one store's control routes."""
 
-    def __init__(self, store: EmulatedStore) -> None:
-        """Control this store."""
-        table = Routes(store).table
+    def __init__(self, store: EmulatedStore, *, needs_token: bool) -> None:
+        """Control this store; `needs_token` asks each request for the access token."""
+        self._store = store
+        self._needs_token = needs_token
+        table = routes_of(Handlers(store))
         self._listed = openapi.listed(table)
         self._described = openapi.described(table)
         self._routes: dict[str, dict[str, Route]] = {}
@@ -97,12 +104,17 @@ class Control:
             return _answer(200, await self._dispatch(request, path.removeprefix(PREFIX), query))
         except BadControlError as error:
             content = {"error": {"field": error.field, "message": error.message}}
-            return _answer(error.status, content)
+            response = _answer(error.status, content)
+            if error.status == 401:
+                response.headers["WWW-Authenticate"] = 'Basic realm="access token as password"'
+            return response
 
     def _guard(self, request: web.BaseRequest) -> None:
         host = request.headers.get("Host", "")
         name = re.sub(r":\d+\Z", "", host)
-        if name.lower() not in _LOOPBACK:
+        if self._needs_token:
+            self._check_token(request)
+        elif name.lower() not in _LOOPBACK:
             raise BadControlError("Host", "the controls answer to loopback names only", 403)
         if request.method in _READING:
             return
@@ -111,6 +123,16 @@ class Control:
         origin = request.headers.get("Origin", own).lower()
         if site not in ("none", "same-origin") or origin != own:
             raise BadControlError("Origin", "foreign pages must not change the sandbox", 403)
+
+    def _check_token(self, request: web.BaseRequest) -> None:
+        given = request.headers.get("X-Auth-Token", "")
+        scheme, _, basic = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            with suppress(ValueError):
+                given = base64.b64decode(basic).decode().partition(":")[2]
+        token = self._store.access_token.encode()
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token):
+            raise BadControlError("X-Auth-Token", "the access token is needed", 401)
 
     def _answer_page(self) -> web.Response:
         body, policy = _page()

@@ -1,46 +1,23 @@
-"""The control routes: one table of them, and the handler of each.
+"""The table of the control routes: what each takes, what it does, and an example of its body.
 
-`control` reads and guards the requests; these handlers get checked input and return JSON content.
+`control` dispatches by this table, and `openapi` describes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote
 
 import attrs
-from msgspec import UNSET, UnsetType
 
 from bc_attrvals.sandbox import control_bodies as bodies
-from bc_attrvals.sandbox.browsing import RowPage, RowQuery
-from bc_attrvals.sandbox.control_bodies import BadControlError
-from bc_attrvals.sandbox.definitions import check_definitions
-from bc_attrvals.sandbox.emulation import EmulatedStore
-from bc_attrvals.sandbox.faults import Fault
+from bc_attrvals.sandbox.control_handlers import Call, Handlers
 from bc_attrvals.sandbox.operations import Operation
-from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.requests_log import RecordedRequest
-from bc_attrvals.sandbox.rows import StoredRow
-
-PREFIX: Final = "/sandbox"
-_LONGEST_SEARCH: Final = 255
-_MOST_SEQUENCES: Final = 10**15
 
 _ROW: Final = {"customer_id": 7, "attribute_id": 1, "value": "gold"}
 _FAULT: Final = {"kind": "503", "operation": "list", "probability": 0.05}
 _CUSTOMERS: Final = {"customers": {"7": "ann@example.org"}}
 _ATTRIBUTES: Final = {"attributes": {"Tier": "string", "Shoe size": "number"}}
-
-
-@attrs.frozen
-class Call:
-    """A checked request: the query's parameters, the decoded body, and the number in the path."""
-
-    query: Mapping[str, str]
-    body: Any = None
-    number: str = ""
 
 
 Handler = Callable[[Call], Awaitable[object]]
@@ -57,436 +34,129 @@ class Route:
     method: str
     path: str
     handler: Handler
-    says: str
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: Any = None
     example: object = None
 
-
-class Routes:
-    """The handlers of one store's control routes, and the table of them."""
-
-    def __init__(self, store: EmulatedStore) -> None:
-        """Control this store."""
-        self._store = store
-        ids = "ids with commas between"
-        paged = {"page": "from 1", "limit": f"1 to {bodies.MOST_ROWS_PAGE:,}, 50 by default"}
-        rows = {"customer_id": ids, "attribute_id": ids, "value": "a part of the value", **paged}
-        log = {
-            "after": "a sequence number",
-            "limit": f"1 to {bodies.MOST_LOGGED:,}, 100 by default",
-            "operation": f"one of {', '.join(Operation)}",
-        }
-        fault: Any = str | bodies.FaultBody
-        rejected = {"customer_ids": [8]}
-        settings = {"quota": 450, "quirks": {"order": "shuffled"}, **_CUSTOMERS}
-        script = {"faults": ["503", None], "operation": "list"}
-        self.table: tuple[Route, ...] = (
-            Route("GET", "/state", self._state, "Counts, quota, calls in flight, faults, quirks"),
-            Route("GET", "/rows", self._rows, "Attribute values, filtered, by id", rows),
-            Route(
-                "POST", "/rows", self._add_rows, "Insert values, past all limits",
-                body=bodies.RowsBody, example={"rows": [_ROW]},
-            ),
-            Route(
-                "PUT", "/rows", self._replace_rows, "Insert values and delete all others",
-                body=bodies.RowsBody, example={"rows": [_ROW]},
-            ),
-            Route("DELETE", "/rows", self._delete_rows, "Delete values", {"id": ids}),
-            Route("GET", "/customers", self._customers, "The customers that are defined"),
-            Route(
-                "POST", "/customers", self._add_customers,
-                "Define customers; values then name only existing ones",
-                body=bodies.CustomersBody, example=_CUSTOMERS,
-            ),
-            Route(
-                "PUT", "/customers", self._replace_customers,
-                "Define customers and delete all others",
-                body=bodies.CustomersBody, example=_CUSTOMERS,
-            ),
-            Route("DELETE", "/customers", self._delete_customers, "Delete customers", {"id": ids}),
-            Route("GET", "/attributes", self._attributes, "The attributes that are defined"),
-            Route(
-                "POST", "/attributes", self._add_attributes,
-                "Define attributes; values then name only existing ones",
-                body=bodies.AttributesBody, example=_ATTRIBUTES,
-            ),
-            Route(
-                "PUT", "/attributes", self._replace_attributes,
-                "Define attributes and delete all others; values stay",
-                body=bodies.AttributesBody, example=_ATTRIBUTES,
-            ),
-            Route("GET", "/rejected-customers", self._rejected, "The customers that are rejected"),
-            Route(
-                "POST", "/rejected-customers", self._reject, "Reject more customers in upserts",
-                body=bodies.RejectedBody, example=rejected,
-            ),
-            Route(
-                "PUT", "/rejected-customers", self._set_rejected, "Reject these and no others",
-                body=bodies.RejectedBody, example=rejected,
-            ),
-            Route("GET", "/faults", self._faults, "The faults in force, with numbers and hits"),
-            Route(
-                "POST", "/faults", self._add_fault, "Add a fault: an object or a line",
-                body=fault, example="503=5%,operation=list",
-            ),
-            Route(
-                "PUT", "/faults", self._set_faults, "Replace all faults",
-                body=list[fault], example=[_FAULT, "429=10%"],
-            ),
-            Route("DELETE", "/faults", self._clear_faults, "End all faults and scripts"),
-            Route("DELETE", "/faults/{number}", self._end_fault, "End one fault"),
-            Route(
-                "POST", "/faults/script", self._script, "Set the faults of the next requests",
-                body=bodies.ScriptBody, example=script,
-            ),
-            Route("GET", "/quirks", self._quirks, "The quirks, explained"),
-            Route(
-                "PATCH", "/quirks", self._change_quirks, "Change some quirks",
-                body=dict[str, Any], example={"order": "shuffled"},
-            ),
-            Route(
-                "PUT", "/quirks", self._set_quirks, "Set these quirks and the defaults of others",
-                body=dict[str, Any], example={"max_limit": 100, "omit_links": True},
-            ),
-            Route("GET", "/requests", self._requests, "The log: the newest, oldest first", log),
-            Route("DELETE", "/requests", self._clear_requests, "Delete the log"),
-            Route(
-                "PUT", "/latency", self._set_latency, "Set the latency of all calls",
-                body=bodies.LatencyBody, example={"latency_ms": 80},
-            ),
-            Route(
-                "PUT", "/quota", self._set_quota, "Set the quota; spend units as another app",
-                body=bodies.QuotaBody, example={"quota": 150, "spend": 10},
-            ),
-            Route(
-                "PUT", "/settings", self._set_settings, "Change several settings at once",
-                body=bodies.SettingsBody, example=settings,
-            ),
-            Route(
-                "POST", "/reset", self._reset, "Return to an empty, healthy store, or parts of it",
-                body=bodies.ResetBody, example={"only": ["rows", "log"]},
-            ),
-        )  # fmt: skip
-
-    async def _state(self, call: Call) -> object:
-        del call
-        store = self._store
-        quota = store.quota
-        stored = await store.browse(RowQuery(limit=0))
-        return {
-            "url": store.url,
-            "store_hash": store.store_hash,
-            "rows": stored.total,
-            "rows_version": stored.version,
-            "customers": stored.customers,
-            "attributes": len(stored.names),
-            "latency_ms": store.latency_ms,
-            "quota": {
-                "quota": quota,
-                "left": store.quota_left,
-                "window_ms": round(store.window_s * 1000),
-                "reset_ms": None if quota is None else round(store.quota_reset_s * 1000),
-            },
-            "in_flight": {one.value: store.in_flight(one) for one in Operation},
-            "peak_in_flight": {one.value: store.peak_in_flight(one) for one in Operation},
-            "max_concurrent_puts": store.max_concurrent_puts,
-            "requests": {"seen": store.requests.seen, "kept": len(store.requests)},
-            "calls": {one.value: store.calls[one] for one in Operation},
-            "statuses": {str(status): count for status, count in store.statuses.items()},
-            **self._all_faults(),
-            "rejected_customers": len(store.rejected_customers),
-            "quirks": attrs.asdict(store.quirks),
-        }
-
-    async def _rows(self, call: Call) -> object:
-        wanted = bodies.read_row_query(call.query)
-        if len(wanted.value) > _LONGEST_SEARCH:
-            raise BadControlError("value", f"at most {_LONGEST_SEARCH} characters")
-        page = await self._store.browse(wanted)
-        return {
-            "rows": [_row_json(row, page) for row in page.rows],
-            "total": page.total,
-            "page": wanted.page,
-            "limit": wanted.limit,
-            "pages": -(-page.total // wanted.limit),
-        }
-
-    async def _add_rows(self, call: Call) -> object:
-        return await self._insert(call, replace=False)
-
-    async def _replace_rows(self, call: Call) -> object:
-        return await self._insert(call, replace=True)
-
-    async def _insert(self, call: Call, *, replace: bool) -> object:
-        read = await self._store.seed((row.seed_row() for row in call.body.rows), replace=replace)
-        return {"inserted": read, "rows": await self._store.count()}
-
-    async def _delete_rows(self, call: Call) -> object:
-        return {"deleted": await self._store.delete_rows(_needed_ids(call, "rows"))}
-
-    async def _customers(self, call: Call) -> object:
-        del call
-        found = await self._store.customers()
-        return {"customers": [{"id": one.id, "email": one.email} for one in found]}
-
-    async def _add_customers(self, call: Call) -> object:
-        return await self._define(call, customers=call.body.customers)
-
-    async def _replace_customers(self, call: Call) -> object:
-        return await self._define(call, customers=call.body.customers, replace=True)
-
-    async def _delete_customers(self, call: Call) -> object:
-        ids = _needed_ids(call, "customers")
-        return {"deleted": await self._store.delete_customers(ids)}
-
-    async def _attributes(self, call: Call) -> object:
-        del call
-        found = await self._store.attributes()
-        return {"attributes": [{"id": one.id, "name": one.name, "type": one.type} for one in found]}
-
-    async def _add_attributes(self, call: Call) -> object:
-        return await self._define(call, attributes=call.body.attributes)
-
-    async def _replace_attributes(self, call: Call) -> object:
-        return await self._define(call, attributes=call.body.attributes, replace=True)
-
-    async def _define(
-        self,
-        call: Call,
-        *,
-        customers: bodies.Customers | UnsetType = UNSET,
-        attributes: bodies.Attributes | UnsetType = UNSET,
-        replace: bool = False,
-    ) -> object:
-        people, kinds = bodies.customer_seeds(customers), bodies.attribute_seeds(attributes)
-        try:
-            await self._store.define(customers=people, attributes=kinds, replace=replace)
-        except ValueError as error:
-            raise _of_field(error) from None
-        return await (self._attributes(call) if people is None else self._customers(call))
-
-    async def _rejected(self, call: Call) -> object:
-        del call
-        return {"customer_ids": sorted(self._store.rejected_customers)}
-
-    async def _reject(self, call: Call) -> object:
-        self._store.reject_customers(call.body.customer_ids)
-        return await self._rejected(call)
-
-    async def _set_rejected(self, call: Call) -> object:
-        self._store.accept_customers()
-        return await self._reject(call)
-
-    def _all_faults(self) -> dict[str, object]:
-        faults = self._store.faults
-        return {
-            "faults": [
-                {
-                    "number": active.number,
-                    **_fault_json(active.fault),
-                    "seen": active.seen,
-                    "hits": active.hits,
-                }
-                for active in faults.active
-            ],
-            "scripted": faults.scripted,
-        }
-
-    async def _faults(self, call: Call) -> object:
-        del call
-        return self._all_faults()
-
-    async def _add_fault(self, call: Call) -> object:
-        number = self._store.faults.add(bodies.read_fault(call.body, ""))
-        return {"number": number, **self._all_faults()}
-
-    async def _set_faults(self, call: Call) -> object:
-        self._replace_faults(_read_faults(call.body, ""))
-        return self._all_faults()
-
-    def _replace_faults(self, faults: list[Fault]) -> None:
-        self._store.faults.clear()
-        for fault in faults:
-            self._store.faults.add(fault)
-
-    async def _clear_faults(self, call: Call) -> object:
-        del call
-        self._store.faults.clear()
-        return self._all_faults()
-
-    async def _end_fault(self, call: Call) -> object:
-        given = {"number": call.number}
-        number = bodies.read_number(given, "number", 0, least=1, most=_MOST_SEQUENCES)
-        if not self._store.faults.remove(number):
-            raise BadControlError("number", "no fault in force has it", 404)
-        return self._all_faults()
-
-    async def _script(self, call: Call) -> object:
-        operation = bodies.read_operation(call.body.operation)
-        steps = [
-            None if one is None else bodies.read_fault(one, f"faults[{index}]")
-            for index, one in enumerate(call.body.faults)
-        ]
-        self._store.faults.script(steps, operation)
-        return self._all_faults()
-
-    async def _quirks(self, call: Call) -> object:
-        del call
-        return {"quirks": attrs.asdict(self._store.quirks), "described": Quirks.described()}
-
-    async def _change_quirks(self, call: Call) -> object:
-        await self._store.set_quirks(bodies.read_quirks(self._store.quirks, call.body))
-        return {"quirks": attrs.asdict(self._store.quirks)}
-
-    async def _set_quirks(self, call: Call) -> object:
-        await self._store.set_quirks(bodies.read_quirks(Quirks(), call.body))
-        return {"quirks": attrs.asdict(self._store.quirks)}
-
-    async def _requests(self, call: Call) -> object:
-        asked = call.query
-        after = bodies.read_number(asked, "after", 0, least=0, most=_MOST_SEQUENCES)
-        limit = bodies.read_number(asked, "limit", 100, least=1, most=bodies.MOST_LOGGED)
-        operation = bodies.read_operation(asked.get("operation"))
-        log = self._store.requests
-        found = log.newest(limit, after=after, operation=operation)
-        return {
-            "requests": [self._request_json(one) for one in found],
-            "seen": log.seen,
-            "kept": len(log),
-        }
-
-    def _request_json(self, record: RecordedRequest) -> dict[str, object]:
-        ended_s = record.ended_at_s
-        return {
-            "sequence": record.sequence,
-            "method": record.method,
-            "operation": record.operation.value,
-            "path": self._without_token(record.path),
-            "query": self._without_token(record.query_string),
-            "status": record.status,
-            "started_at": _iso(self._store.when(record.started_at_s), "milliseconds"),
-            "duration_ms": (
-                None if ended_s is None else round((ended_s - record.started_at_s) * 1000, 2)
-            ),
-            "open": ended_s is None,
-            "fault": None if record.fault is None else record.fault.value,
-            "item_count": record.item_count,
-            "in_flight": record.in_flight,
-            "request_id": record.request_id,
-        }
-
-    def _without_token(self, text: str) -> str:
-        token = self._store.access_token
-        for shape in (token, quote(token, safe="")):
-            if shape:
-                text = text.replace(shape, "***")
-        return text
-
-    async def _clear_requests(self, call: Call) -> object:
-        del call
-        self._store.requests.clear()
-        return {"requests": [], "seen": self._store.requests.seen, "kept": 0}
-
-    async def _set_latency(self, call: Call) -> object:
-        self._change_latency(call.body.latency_ms)
-        return {"latency_ms": self._store.latency_ms}
-
-    def _change_latency(self, latency_ms: float) -> None:
-        try:
-            self._store.latency_ms = latency_ms
-        except ValueError as error:
-            raise BadControlError("latency_ms", str(error)) from None
-
-    async def _set_quota(self, call: Call) -> object:
-        if not isinstance(call.body.quota, UnsetType):
-            self._store.set_quota(call.body.quota)
-        self._store.spend(call.body.spend)
-        return {"quota": self._store.quota, "left": self._store.quota_left}
-
-    async def _set_settings(self, call: Call) -> object:
-        """Change settings; all of the body is checked before anything is changed."""
-        body, store = call.body, self._store
-        given = {
-            name: value
-            for name in body.__struct_fields__
-            if not isinstance(value := getattr(body, name), UnsetType)
-        }
-        quirks = bodies.read_quirks(store.quirks, given.get("quirks", {}), "quirks")
-        faults = _read_faults(given.get("faults", []), "faults")
-        people = bodies.customer_seeds(body.customers)
-        kinds = bodies.attribute_seeds(body.attributes)
-        try:
-            check_definitions(people, kinds)
-            if "latency_ms" in given:
-                self._change_latency(body.latency_ms)
-            await store.define(customers=people, attributes=kinds, replace=True)
-        except ValueError as error:
-            raise _of_field(error) from None
-        if "quota" in given:
-            store.set_quota(body.quota)
-        for name in given.keys() & {"store_hash", "access_token", "max_concurrent_puts"}:
-            setattr(store, name, given[name])
-        if "quirks" in given:
-            await store.set_quirks(quirks)
-        if "faults" in given:
-            self._replace_faults(faults)
-        return await self._state(call)
-
-    async def _reset(self, call: Call) -> object:
-        try:
-            if call.body.only is None:
-                await self._store.reset()
-            else:
-                await self._store.reset(call.body.only)
-        except ValueError as error:
-            raise BadControlError("only", str(error)) from None
-        return await self._state(call)
+    @property
+    def says(self) -> str:
+        """What the route does."""
+        return (self.handler.__doc__ or "").rstrip(".")
 
 
-def _needed_ids(call: Call, part: str) -> tuple[int, ...]:
-    ids = bodies.read_ids(call.query, "id")
-    if ids is None:
-        raise BadControlError("id", f"missing; POST {PREFIX}/reset deletes all {part}")
-    return ids
-
-
-def _read_faults(given: list[str | bodies.FaultBody], field: str) -> list[Fault]:
-    return [bodies.read_fault(one, f"{field}[{index}]") for index, one in enumerate(given)]
-
-
-def _of_field(error: ValueError) -> BadControlError:
-    """Return the refusal for an error that begins with a field and a colon."""
-    field, _, message = str(error).partition(": ")
-    return BadControlError(field, message)
-
-
-def _row_json(row: StoredRow, page: RowPage) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "customer_id": row.customer_id,
-        "email": page.emails.get(row.customer_id),
-        "attribute_id": row.attribute_id,
-        "attribute": page.names.get(row.attribute_id),
-        "value": row.value,
-        "date_created": _iso(row.date_created_s),
-        "date_modified": _iso(row.date_modified_s),
+def routes_of(handlers: Handlers) -> tuple[Route, ...]:
+    """Return the routes of one store's handlers."""
+    ids = "ids with commas between"
+    paged = {"page": "from 1", "limit": f"1 to {bodies.MOST_ROWS_PAGE:,}, 50 by default"}
+    rows = {"customer_id": ids, "attribute_id": ids, "value": "a part of the value", **paged}
+    log = {
+        "after": "a sequence number",
+        "limit": f"1 to {bodies.MOST_LOGGED:,}, 100 by default",
+        "operation": f"one of {', '.join(Operation)}",
     }
-
-
-def _fault_json(fault: Fault) -> dict[str, object]:
-    return {
-        "kind": fault.kind.value,
-        "probability": fault.probability,
-        "operation": None if fault.operation is None else fault.operation.value,
-        "times": fault.times,
-        "after": fault.after,
-        "retry_after_s": fault.retry_after_s,
-        "delay_s": fault.delay_s,
-        "applied": fault.is_applied,
-    }
-
-
-def _iso(moment_s: float, timespec: str = "seconds") -> str:
-    moment = datetime.fromtimestamp(moment_s, UTC)
-    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+    fault: Any = str | bodies.FaultBody
+    rejected = {"customer_ids": [8]}
+    settings = {"quota": 450, "quirks": {"order": "shuffled"}, **_CUSTOMERS}
+    script = {"faults": ["503", None], "operation": "list"}
+    return (
+        Route("GET", "/state", handlers.state),
+        Route("GET", "/rows", handlers.rows, rows),
+        Route("POST", "/rows", handlers.add_rows, body=bodies.RowsBody, example={"rows": [_ROW]}),
+        Route(
+            "PUT", "/rows", handlers.replace_rows, body=bodies.RowsBody, example={"rows": [_ROW]}
+        ),
+        Route("DELETE", "/rows", handlers.delete_rows, {"id": ids}),
+        Route("GET", "/customers", handlers.customers),
+        Route(
+            "POST",
+            "/customers",
+            handlers.add_customers,
+            body=bodies.CustomersBody,
+            example=_CUSTOMERS,
+        ),
+        Route(
+            "PUT",
+            "/customers",
+            handlers.replace_customers,
+            body=bodies.CustomersBody,
+            example=_CUSTOMERS,
+        ),
+        Route("DELETE", "/customers", handlers.delete_customers, {"id": ids}),
+        Route("GET", "/attributes", handlers.attributes),
+        Route(
+            "POST",
+            "/attributes",
+            handlers.add_attributes,
+            body=bodies.AttributesBody,
+            example=_ATTRIBUTES,
+        ),
+        Route(
+            "PUT",
+            "/attributes",
+            handlers.replace_attributes,
+            body=bodies.AttributesBody,
+            example=_ATTRIBUTES,
+        ),
+        Route("GET", "/rejected-customers", handlers.rejected),
+        Route(
+            "POST",
+            "/rejected-customers",
+            handlers.reject,
+            body=bodies.RejectedBody,
+            example=rejected,
+        ),
+        Route(
+            "PUT",
+            "/rejected-customers",
+            handlers.set_rejected,
+            body=bodies.RejectedBody,
+            example=rejected,
+        ),
+        Route("GET", "/faults", handlers.faults),
+        Route("POST", "/faults", handlers.add_fault, body=fault, example="503=5%,operation=list"),
+        Route("PUT", "/faults", handlers.set_faults, body=list[fault], example=[_FAULT, "429=10%"]),
+        Route("DELETE", "/faults", handlers.clear_faults),
+        Route("DELETE", "/faults/{number}", handlers.end_fault),
+        Route("POST", "/faults/script", handlers.script, body=bodies.ScriptBody, example=script),
+        Route("GET", "/quirks", handlers.quirks),
+        Route(
+            "PATCH",
+            "/quirks",
+            handlers.change_quirks,
+            body=dict[str, Any],
+            example={"order": "shuffled"},
+        ),
+        Route(
+            "PUT",
+            "/quirks",
+            handlers.set_quirks,
+            body=dict[str, Any],
+            example={"max_limit": 100, "omit_links": True},
+        ),
+        Route("GET", "/requests", handlers.requests, log),
+        Route("DELETE", "/requests", handlers.clear_requests),
+        Route(
+            "PUT",
+            "/latency",
+            handlers.set_latency,
+            body=bodies.LatencyBody,
+            example={"latency_ms": 80},
+        ),
+        Route(
+            "PUT",
+            "/quota",
+            handlers.set_quota,
+            body=bodies.QuotaBody,
+            example={"quota": 150, "spend": 10},
+        ),
+        Route(
+            "PUT", "/settings", handlers.set_settings, body=bodies.SettingsBody, example=settings
+        ),
+        Route(
+            "POST",
+            "/reset",
+            handlers.reset,
+            body=bodies.ResetBody,
+            example={"only": ["rows", "log"]},
+        ),
+    )

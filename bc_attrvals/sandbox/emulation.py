@@ -38,6 +38,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
 
+# Read by OpenSSL (Python, Ruby, Go), by Python's requests, by curl, and by Node.
+_CA_VARIABLES: Final = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+)
 #: The parts of a store that `reset` returns to their beginning.
 RESET_PARTS: Final = ("rows", "log", "faults", "quota", "customers", "attributes")
 
@@ -119,10 +126,25 @@ class EmulatedStore:
         """The variables that point `Store.from_env()` and the command line here, token included."""
         return {"BIGCOMMERCE_API_URL": self.url, **self._credentials()}
 
+    @property
+    def proxy_environment(self) -> dict[str, str]:
+        """The variables that lead any SDK here through the proxy, with the store's credentials.
+
+        Raises RuntimeError unless the proxy is open.
+        """
+        if self.addresses.proxy_url is None:
+            raise RuntimeError("the sandbox has no proxy: give it proxy=True")
+        proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.addresses.proxy_url)
+        direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1")
+        return {**self._credentials(), **proxy, **direct, "NODE_USE_ENV_PROXY": "1"}
+
     def _credentials(self) -> dict[str, str]:
+        ca_file = self.addresses.ca_file
+        trust = {} if ca_file is None else dict.fromkeys(_CA_VARIABLES, ca_file)
         return {
             "BIGCOMMERCE_STORE_HASH": self.store_hash,
             "BIGCOMMERCE_ACCESS_TOKEN": self.access_token,
+            **trust,
         }
 
     @property

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from bc_attrvals.sandbox.control_routes import PREFIX, Route
+from bc_attrvals.sandbox.control_handlers import PREFIX
+from bc_attrvals.sandbox.control_routes import Route
 
 PATH: Final = "/openapi.json"
 

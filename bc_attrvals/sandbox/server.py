@@ -1,8 +1,7 @@
-"""Serves an emulated store over HTTP: start, end, and the split between store and controls."""
+"""Serves an emulated store over HTTP: its start and end, and which requests are controls."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,16 +12,15 @@ from aiohttp import web
 
 from bc_attrvals.sandbox.control import Control, is_control
 from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds
-from bc_attrvals.sandbox.emulation import Addresses, EmulatedStore
+from bc_attrvals.sandbox.emulation import EmulatedStore
 from bc_attrvals.sandbox.endpoint import Endpoint
 from bc_attrvals.sandbox.faults import Fault, Faults
+from bc_attrvals.sandbox.listeners import Listeners, Listening
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.service import Backend, ServiceOptions
 from bc_attrvals.sandbox.wire import ConnectionServer
 from bc_attrvals.sandbox.worker import Worker
 
-_HOST: Final = "127.0.0.1"
-_SHUTDOWN_S: Final = 0.1
 _HEAD_MARGIN_BYTES: Final = 8190
 _DEFAULT_QUIRKS: Final = Quirks()
 
@@ -33,7 +31,14 @@ class Sandbox(EmulatedStore):
     `quota` units per `window_s` (None: no limit and no headers), in windows on a grid that begins
     with the start. `latency_ms` passes between arrival and application. `port` 0 takes a free one.
     `customers` and `attributes` are defined at the start, in the shapes of `define`; without them
-    any ids are accepted. `seed` decides the draws of the faults. `clock` returns monotonic seconds
+    any ids are accepted.
+
+    `https` serves with a certificate of the sandbox's own authority, and `proxy` opens an HTTPS
+    proxy that leads `api.bigcommerce.com` here; both need the extra `sandbox`. `ca_file` is where
+    the authority's certificate is written, by default a temporary file. A `host` that can be
+    reached from elsewhere needs `allow_remote`, and the control routes then need the access token.
+
+    `seed` decides the draws of the faults. `clock` returns monotonic seconds
     for quota and log, `wall_clock` UNIX seconds for the rows' dates. All state is in the object:
     several serve side by side, and a database file keeps its rows for the next one.
     """
@@ -53,6 +58,12 @@ class Sandbox(EmulatedStore):
         max_concurrent_puts: int | None = 3,
         customers: CustomerSeeds | None = None,
         attributes: AttributeSeeds | None = None,
+        https: bool = False,
+        proxy: bool = False,
+        proxy_port: int = 0,
+        ca_file: str | os.PathLike[str] | None = None,
+        host: str = "127.0.0.1",
+        allow_remote: bool = False,
         seed: int = 0,
         request_log_size: int = 100_000,
         max_url_bytes: int = 8190,
@@ -81,12 +92,19 @@ class Sandbox(EmulatedStore):
             attributes=attributes,
             wall_clock=wall_clock,
         )
-        self._wanted_port = port
-        self._control = Control(self)
+        self._listening = Listening(
+            host=host,
+            port=port,
+            https=https,
+            proxy=proxy,
+            proxy_port=proxy_port,
+            ca_file=None if ca_file is None else os.fspath(ca_file),
+            allow_remote=allow_remote,
+        )
+        self._control = Control(self, needs_token=allow_remote)
         self._worker: Worker | None = None
         self._endpoint: Endpoint | None = None
-        self._server: ConnectionServer | None = None
-        self._runner: web.ServerRunner | None = None
+        self._listeners: Listeners | None = None
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -105,8 +123,8 @@ class Sandbox(EmulatedStore):
     async def start(self) -> None:
         """Open the database and serve.
 
-        Raises RuntimeError if it already serves, OSError if the port is taken, ValueError for a
-        database or definitions that do not fit.
+        Raises RuntimeError if it already serves or trustme is missing, OSError if a port is taken,
+        ValueError for a database or definitions that do not fit.
         """
         if self._worker is not None:
             raise RuntimeError("the sandbox is already running")
@@ -119,19 +137,14 @@ class Sandbox(EmulatedStore):
                 wall_clock=self._wall_clock,
             )
             await self._worker.run(self._endpoint.definitions.define, self._defined)
-            self._server = ConnectionServer(
+            server = ConnectionServer(
                 self._serve,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            self._service.backend = Backend(self._worker, self._endpoint, self._server)
-            self._runner = web.ServerRunner(
-                self._server, handle_signals=False, shutdown_timeout=_SHUTDOWN_S
-            )
+            self._service.backend = Backend(self._worker, self._endpoint, server)
             self._service.quota.restart()
-            await self._runner.setup()
-            await web.TCPSite(self._runner, _HOST, self._wanted_port, backlog=1024).start()
-            port = int(self._runner.addresses[0][1])
-            self._addresses = Addresses(f"http://{_HOST}:{port}", port)
+            self._listeners = Listeners(self._listening, server)
+            self._addresses = await self._listeners.start()
         except BaseException:
             await self.aclose()
             raise
@@ -142,25 +155,25 @@ class Sandbox(EmulatedStore):
         A second call does nothing. Requests that have reached the database thread are applied
         before the database is closed.
         """
-        runner, self._runner = self._runner, None
+        listeners, self._listeners = self._listeners, None
         worker, self._worker = self._worker, None
         endpoint, self._endpoint = self._endpoint, None
-        server, self._server = self._server, None
         self._addresses = None
-        if runner is not None:
-            for site in list(runner.sites):
-                await site.stop()
+        if listeners is not None:
+            await listeners.stop_accepting()
         await self._service.stop()
-        if runner is not None:
-            await runner.cleanup()
-        if server is not None:
-            server.abort_all()
-            # A transport closes its socket in the next turn of the loop.
-            await asyncio.sleep(0)
+        if listeners is not None:
+            await listeners.aclose()
         if worker is not None:
             if endpoint is not None:
                 await worker.run(endpoint.close)
             await worker.aclose()
+
+    async def open_proxy(self) -> None:
+        """Open the HTTPS proxy unless it is open; see the option `proxy`."""
+        if self._listeners is None:
+            raise RuntimeError("the sandbox is not running")
+        self._addresses = await self._listeners.open_proxy(self.addresses)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer for the store, or for the controls."""

@@ -140,6 +140,15 @@ class ThreadedSandbox:
         return self._sandbox.environment
 
     @property
+    def proxy_environment(self) -> dict[str, str]:
+        """The variables that lead any SDK here through an HTTPS proxy, which is opened if need be.
+
+        Needs the extra `sandbox`; raises RuntimeError without it.
+        """
+        self._do(self._sandbox.open_proxy())
+        return self._sandbox.proxy_environment
+
+    @property
     def requests(self) -> list[RecordedRequest]:
         """The requests it received, oldest first."""
         return self.call(lambda sandbox: list(sandbox.requests))

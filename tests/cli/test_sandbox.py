@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bc_attrvals.cli.commands import sandbox as command
-from bc_attrvals.sandbox import Fault, Sandbox
+from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     class Kept(Sandbox):
         def __init__(self, database: str, **given: Any) -> None:
             super().__init__(database, **given)
-            options.append(given)
+            options.append({"database": database, **given})
 
     monkeypatch.setattr(command, "Sandbox", Kept)
     monkeypatch.setattr(command, "run", lambda main, grace_s: None)
@@ -60,6 +60,90 @@ def test_faults_are_taken_in_order(served, made) -> None:
     assert made[0]["latency_ms"] == 80
 
 
+def test_every_option_of_a_store_can_be_given(served, made) -> None:
+    args = ["--quirk", "order=shuffled", "--quirk", "omit_links", "--puts-at-once", "none"]
+    args += ["--customer", "7=ann@example.org", "--attribute", "a=b=string"]
+    args += ["--store-hash", "mine", "--access-token", "t0ken", "--https", "--proxy"]
+    args += ["--host", "0.0.0.0", "--allow-remote", "--proxy-port", "5", "--ca-file", "ca.pem"]
+    assert served.run("sandbox", *args).exit_code == 0
+    options = made[0]
+    assert options["quirks"] == Quirks(order="shuffled", omit_links=True)
+    assert (options["customers"], options["attributes"]) == (
+        {7: "ann@example.org"},
+        {"a=b": "string"},
+    )
+    assert (options["max_concurrent_puts"], options["store_hash"]) == (None, "mine")
+    assert (options["https"], options["proxy"], options["host"]) == (True, True, "0.0.0.0")
+    assert (options["proxy_port"], options["ca_file"]) == (5, "ca.pem")
+
+
+CONFIG = """
+plan = "pro"
+latency_ms = 5
+window_s = 2
+seed_values = 3
+max_concurrent_puts = 2
+store_hash = "filed"
+faults = ["503=5%", "hang,operation=delete"]
+proxy = true
+database = ":memory:"
+
+[customers]
+7 = "ann@example.org"
+
+[attributes]
+"Shoe size" = "number"
+
+[quirks]
+order = "id_desc"
+omit_links = true
+clock_lags_s = [0, 3]
+max_limit = 100
+"""
+
+
+def test_a_file_gives_options_and_the_line_goes_before_it(served, made, tmp_path) -> None:
+    file = tmp_path / "sandbox.toml"
+    file.write_text(CONFIG)
+    assert served.run("sandbox", "--config", file).exit_code == 0
+    assert (
+        served.run("sandbox", "--config", file, "--quota", "9", "--store-hash", "x").exit_code == 0
+    )
+    filed, line = made
+    assert (filed["quota"], filed["window_s"], filed["latency_ms"]) == (450, 2, 5)
+    assert (filed["max_concurrent_puts"], filed["proxy"]) == (2, True)
+    assert filed["faults"] == [Fault("503", probability=0.05), Fault("hang", operation="delete")]
+    assert (filed["customers"], filed["attributes"]) == (
+        {7: "ann@example.org"},
+        {"Shoe size": "number"},
+    )
+    assert filed["quirks"] == Quirks(
+        order="id_desc", omit_links=True, clock_lags_s=(0, 3), max_limit=100
+    )
+    assert (line["quota"], line["store_hash"], line["window_s"]) == (9, "x", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("plan = ", "sandbox.toml: Invalid value"),
+        ("qota = 5", "'qota' is no option; did you mean quota?"),
+        ("quota = 'x'", "'x' is neither a number nor none"),
+        ("plan = 'pro'\nquota = 5", "give --plan or --quota, not both"),
+        ("[quirks]\nodrer = 'id'", "did you mean order?"),
+        ("[customers]\nann = 'a@b.c'", "'ann=a@b.c' is not ID=ADDRESS"),
+        ("latency_ms = nan", "nan is not a finite number"),
+        ("host = '0.0.0.0'", "set allow_remote"),
+    ],
+)
+def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> None:
+    file = tmp_path / "sandbox.toml"
+    file.write_text(text)
+    result = served.run("sandbox", "--config", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
@@ -88,6 +172,16 @@ def test_faults_are_taken_in_order(served, made) -> None:
         (["--fault", "503,times"], "times needs a value, as in times=3"),
         (["--fault", "503,after=1,after=2"], "after is given twice"),
         (["--fault", ""], "unknown fault kind ''"),
+        (["--quirk", "oder=id"], "oder is not a quirk; did you mean order?"),
+        (["--quirk", "order=up"], "order must be one of id, id_desc"),
+        (["--customer", "ann@example.org"], "is not ID=ADDRESS"),
+        (["--customer", "7=x"], "customers: item 0"),
+        (["--attribute", "Tier"], "is not NAME=TYPE"),
+        (["--attribute", "Tier=text"], "type must be one of string, number, date"),
+        (["--host", "0.0.0.0"], "can be reached from elsewhere"),
+        (["--puts-at-once", "0"], "max_concurrent_puts must be at least 1"),
+        (["--config", "/nowhere/at/all.toml"], "No such file"),
+        (["--https", "--ca-file", "/nowhere/at/all.pem"], "/nowhere/at/all.pem: No such file"),
         (["--database", "/nowhere/at/all.db"], "/nowhere/at/all.db: No such file"),
     ],
 )

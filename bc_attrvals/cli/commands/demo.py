@@ -11,11 +11,11 @@ import attrs
 import click
 
 from bc_attrvals.cli.checking import check
-from bc_attrvals.cli.commands.sandbox import quota_option
 from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample import sample_values
+from bc_attrvals.cli.sandbox_options import quota_option
 from bc_attrvals.cli.settings import Settings, output_options, pass_settings
 from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter

@@ -1,0 +1,255 @@
+"""The options of an emulated store, on the command line and in a TOML file.
+
+Each option's name is that of a keyword of `Sandbox`, and so is each key of the file. The file fills
+in what the command line leaves out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+from bc_attrvals.sandbox import Fault, Quirks
+from bc_attrvals.sandbox.faults import MAX_DELAY_S
+
+__all__ = ["PLANS", "quota_option", "store_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Calls in 30 s by plan (BigCommerce guide, API rate limits); Enterprise is by contract.
+PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
+_MOST_SEEDED: Final = 10_000_000
+_LONGEST_WINDOW_S: Final = 86_400.0
+
+
+class _Finite(click.FloatRange):
+    """A range of numbers; click's own lets NaN pass."""
+
+    name = "number"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's own
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401 - click's own
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number:g} is not a finite number", param, ctx)
+        return number
+
+
+def _whole_or_none(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    if text is None or text.lower() == "none":
+        return None
+    if text.isascii() and text.isdigit() and 0 < len(text) < 10:
+        return int(text)
+    raise click.BadParameter(f"{text!r} is neither a number nor none", ctx=ctx, param=param)
+
+
+def quota_option(default: str | None) -> Callable[[F], F]:
+    """Add `--quota N|none`."""
+    return click.option(
+        "--quota",
+        default=default,
+        show_default=True,
+        callback=_whole_or_none,
+        metavar="N|none",
+        help="Calls allowed in a window.",
+    )
+
+
+def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> list[Fault]:
+    faults = []
+    for text in given:
+        try:
+            faults.append(Fault.parse(text))
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}", ctx=ctx, param=param) from None
+    return faults
+
+
+def _quirks(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> Quirks:
+    try:
+        return Quirks.parse(tuple(given))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from None
+
+
+def _customers(
+    ctx: click.Context, param: click.Parameter, given: Sequence[str]
+) -> dict[int, str] | None:
+    found: dict[int, str] = {}
+    for text in given:
+        number, _, email = text.partition("=")
+        if not (number.isascii() and number.isdigit() and len(number) <= 10 and email):
+            message = f"{text!r} is not ID=ADDRESS, such as 7=ann@example.org"
+            raise click.BadParameter(message, ctx=ctx, param=param)
+        found[int(number)] = email
+    return found or None
+
+
+def _attributes(
+    ctx: click.Context, param: click.Parameter, given: Sequence[str]
+) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, kind = text.rpartition("=")
+        if not name:
+            message = f"{text!r} is not NAME=TYPE, such as Tier=string"
+            raise click.BadParameter(message, ctx=ctx, param=param)
+        found[name] = kind
+    return found or None
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
+    """Take the file's keys as defaults of the options."""
+    if file is None:
+        return
+    try:
+        content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{file}: {error}", ctx=ctx, param=param) from None
+    known = [one.name for one in ctx.command.params if one.name != param.name]
+    for key in content:
+        if key not in known:
+            close = difflib.get_close_matches(key, [name for name in known if name], n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            message = f"{file}: {key!r} is no option{meant}"
+            raise click.BadParameter(message, ctx=ctx, param=param)
+    ctx.default_map = {
+        **(ctx.default_map or {}),
+        **{key: _as_given(value) for key, value in content.items()},
+    }
+
+
+def _as_given(value: object) -> object:
+    """Return a value of the file as the command line would have it: a table as NAME=VALUE."""
+    if not isinstance(value, Mapping):
+        return value
+    return [
+        f"{name}={one if isinstance(one, str) else msgspec.json.encode(one).decode()}"
+        for name, one in value.items()
+    ]
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--config",
+        type=click.Path(dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        metavar="FILE",
+        help="TOML with these options, such as latency_ms = 80, and tables customers, attributes "
+        "and quirks.",
+    ),
+    click.option(
+        "--plan",
+        type=click.Choice(list(PLANS), case_sensitive=False),
+        help="The store's plan: 150 calls in 30 s, pro 450, unlimited none. [default: standard]",
+    ),
+    quota_option(None),
+    click.option(
+        "--window-s",
+        type=_Finite(0, _LONGEST_WINDOW_S, min_open=True),
+        help="How long a window of the quota lasts. [default: 30]",
+    ),
+    click.option(
+        "--latency-ms",
+        type=_Finite(0, MAX_DELAY_S * 1000),
+        default=0.0,
+        help="Before each call is applied.",
+    ),
+    click.option(
+        "--puts-at-once",
+        "max_concurrent_puts",
+        default="3",
+        show_default=True,
+        callback=_whole_or_none,
+        metavar="N|none",
+        help="PUTs accepted at once; more are answered 429.",
+    ),
+    click.option(
+        "--fault",
+        "faults",
+        multiple=True,
+        callback=_faults,
+        metavar="SPEC",
+        help="Calls that go wrong, such as 503=5%; see below. Repeatable.",
+    ),
+    click.option(
+        "--quirk",
+        "quirks",
+        multiple=True,
+        callback=_quirks,
+        metavar="NAME=VALUE",
+        help="Behaviour that lasts, such as order=shuffled; GET /sandbox/quirks explains them. "
+        "Repeatable.",
+    ),
+    click.option(
+        "--customer",
+        "customers",
+        multiple=True,
+        callback=_customers,
+        metavar="ID=ADDRESS",
+        help="Define a customer; values then name only defined ones. Repeatable.",
+    ),
+    click.option(
+        "--attribute",
+        "attributes",
+        multiple=True,
+        callback=_attributes,
+        metavar="NAME=TYPE",
+        help="Define an attribute of type string, number or date; likewise. Repeatable.",
+    ),
+    click.option("--store-hash", default="sandbox", show_default=True, help="The store's hash."),
+    click.option(
+        "--access-token", default="sandbox-token", show_default=True, help="The accepted token."
+    ),
+    click.option(
+        "--seed-values",
+        type=click.IntRange(0, _MOST_SEEDED),
+        default=0,
+        metavar="N",
+        help="Begin with N values.",
+    ),
+    click.option(
+        "--https", is_flag=True, help="Serve with a certificate of an authority of its own."
+    ),
+    click.option(
+        "--proxy",
+        is_flag=True,
+        help="Open an HTTPS proxy that leads api.bigcommerce.com here, for any SDK.",
+    ),
+    click.option(
+        "--proxy-port", type=click.IntRange(0, 65535), default=0, help="By default a free one."
+    ),
+    click.option(
+        "--ca-file", metavar="FILE", help="Write the authority's certificate here, to be trusted."
+    ),
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option(
+        "--allow-remote",
+        is_flag=True,
+        help="Allow another address than loopback; the controls then need the access token.",
+    ),
+    click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one."),
+    click.option(
+        "--database", default=":memory:", metavar="FILE", help="Keeps the values for the next time."
+    ),
+)
+
+
+def store_options(function: F) -> F:
+    """Add all options of an emulated store."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
