@@ -1,10 +1,12 @@
-"""The command line: commands, file formats, progress. Nothing here a library user needs.
+"""The command line: commands, progress, questions and summaries, over the library.
 
-Only `main` stands here, so that a missing extra can be told in one line.
+In: `sys.argv`, the environment, files. Out: files, one summary, an exit status. It may import
+everything. Only `main` is here, so that one line can name a missing extra.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -19,7 +21,7 @@ def main() -> NoReturn:
 
         from bc_attrvals.cli.app import cli
     except KeyboardInterrupt:
-        # Before anything hears signals in order.
+        # The handlers of signals are not set yet.
         sys.stderr.write("Interrupted.\n")
         sys.exit(130)
     except ModuleNotFoundError as error:
@@ -29,5 +31,9 @@ def main() -> NoReturn:
             f"The command line needs {error.name}; install it: pip install 'bc_attrvals[cli]'\n"
         )
         sys.exit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Help and summaries print where the encoding lacks a character. Values are not affected:
+        # they are written as bytes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="bc-attrvals")
     sys.exit(0)

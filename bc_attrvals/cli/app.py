@@ -148,7 +148,7 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         "bc-attrvals demo                (needs no store)",
-        "export BIGCOMMERCE_STORE_HASH=abc123 BIGCOMMERCE_ACCESS_TOKEN=…",
+        "export BIGCOMMERCE_STORE_HASH=abc123 BIGCOMMERCE_ACCESS_TOKEN=...",
         "bc-attrvals count",
         "bc-attrvals export --attribute-id 1,2 --output values.csv",
         "bc-attrvals upsert values.csv --failures failed.csv",

@@ -101,7 +101,7 @@ def _id_options(command: Callable[..., None], of: str) -> Callable[..., None]:
             f"--{name}-id",
             multiple=True,
             callback=_ids,
-            metavar="ID[,ID…]",
+            metavar="ID[,ID...]",
             help=f"{of} these {name}s. Repeatable.",
         )(command)
     return command

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import codecs
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
+from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.errors import InvalidInputError
@@ -44,7 +46,7 @@ class _Bad(Exception):  # noqa: N818 - told as a FileError
 
 
 def read_jobs(path: str, *, shared_quota: EnvironmentVariable | None) -> list[Job]:
-    """Return the jobs of a file. Raises `FileError` for the first thing that can't be."""
+    """Return the jobs of a file. Raises `FileError` for the first bad field."""
     defaults, tables = _tables(path)
     jobs: list[Job] = []
     folder = Path(path).parent
@@ -206,12 +208,18 @@ def _scope(table: Mapping[str, Any]) -> AttributeValueFilter | None:
 
 
 def _check_together(path: str, jobs: list[Job]) -> None:
-    for what, values in (
-        ("name", [job.name for job in jobs]),
-        ("journal", [job.journal for job in jobs if job.journal is not None]),
-    ):
-        doubled = [value for value, count in Counter(values).items() if count > 1]
-        if doubled:
-            places = [index for index, job in enumerate(jobs) if getattr(job, what) == doubled[0]]
-            message = f"the same as of jobs[{places[0]}]; two jobs can't share it"
-            raise FileError(f"{path}: jobs[{places[1]}].{what}: {message}")
+    names = [job.name for job in jobs]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            message = f"the same as of jobs[{names.index(name)}]"
+            raise FileError(f"{path}: jobs[{index}].name: {message}")
+    inputs = [("this file", path)]
+    journals: list[tuple[str, str | None]] = []
+    for index, job in enumerate(jobs):
+        if isinstance(job.source, FileSource):
+            inputs.append((f"jobs[{index}].source", job.source.path))
+        journals.append((f"jobs[{index}].journal", job.journal))
+    try:
+        check_paths(inputs, [], journals)
+    except click.UsageError as error:
+        raise FileError(f"{path}: {error.message}") from None

@@ -166,7 +166,7 @@ def _log_to_stderr(ctx: click.Context) -> None:
 _SHARED_QUOTA_OPTION = (
     "shared-quota",
     "BIGCOMMERCE_SHARED_QUOTA",
-    "redis://… to share the quota with other processes; better set the variable.",
+    "redis://... to share the quota with other processes; better set the variable.",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -17,6 +17,7 @@ from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import FailureFile
 from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_option, input_options
 from bc_attrvals.cli.output_rows import RowFile
+from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.tables.files import STANDARD, open_input
@@ -52,8 +53,15 @@ class ValueFile:
         """Whether empty cells are values to delete."""
         return self.empty == DELETE
 
-    def check(self, settings: Settings, *, prune: bool = False) -> Layout:
-        """Return the layout of the file.
+    def check(
+        self,
+        settings: Settings,
+        *,
+        prune: bool = False,
+        outputs: Iterable[tuple[str, str | None]] = (),
+        databases: Iterable[tuple[str, str | None]] = (),
+    ) -> Layout:
+        """Return the layout of the file. `outputs` and `databases` are as for `check_paths`.
 
         Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
         read then.
@@ -65,6 +73,8 @@ class ValueFile:
             need_somebody(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
         if self.failures == STANDARD and settings.json:
             raise click.UsageError("--json and the failures can't share stdout")
+        outputs = (("--failures", self.failures), *outputs)
+        check_paths([("FILE", self.file)], outputs, databases)
         if self.failures is not None:
             file_format(self.failures, None)
         return shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -264,6 +265,20 @@ def test_help_says_what_every_option_does_and_shows_examples(served, name) -> No
     for line in own:
         for option in re.findall(r"(?<= )--[a-z-]+", line.partition(f"bc-attrvals {name}")[2]):
             assert option in options
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437", "ascii"])
+@pytest.mark.parametrize("args", [["--help"], ["sync", "--help"], ["sandbox", "--help"]])
+def test_help_prints_in_any_encoding(encoding, args) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-m", "bc_attrvals", *args],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Examples:" in done.stdout
 
 
 def test_the_version_is_told(served) -> None:

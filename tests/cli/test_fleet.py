@@ -59,6 +59,12 @@ attribute_ids = [1]
         (GOOD + 'customer_column = "ID"', "jobs[0].customer_column: the wide form"),
         (GOOD + 'columns = {colour = "x"}', "jobs[0].columns: "),
         (GOOD + GOOD, "jobs[1].name: the same as of jobs[0]"),
+        (GOOD + 'journal = "./values.csv"', "jobs[0].source and jobs[0].journal are the same"),
+        (GOOD + 'journal = "jobs.toml"', "this file and jobs[0].journal are the same"),
+        (
+            GOOD + 'journal = "a.db"' + GOOD + 'name = "b"\njournal = "./a.db"',
+            "jobs[0].journal and jobs[1].journal are the same file",
+        ),
         ("[defaults]\nprune = 1\n" + GOOD, "defaults.prune: must be true or false"),
         (GOOD, "jobs[0].token_env: the variable FLEET_CLI_TOKEN is not set"),
         ("\ufeff" + GOOD, "jobs[0].token_env: the variable FLEET_CLI_TOKEN is not set"),

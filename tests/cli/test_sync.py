@@ -154,7 +154,7 @@ def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, 
     served.sandbox.accept_customers()
     lines = failed.read_text().splitlines(keepends=True)
     failed.write_text("".join(line for line in lines if not line.startswith("x")))
-    assert served.run("sync", failed, "--failures", failed).exit_code == 0
+    assert served.run("sync", failed, "--failures", tmp_path / "left.csv").exit_code == 0
     assert len(served.values()) == 40
 
 

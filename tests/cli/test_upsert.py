@@ -143,10 +143,10 @@ def test_failed_values_can_be_given_in_again(served, tmp_path, summary, parse) -
     assert sorted(row[:3] for row in rows[1:]) == [["3", "1", "v,3"], ["5", "1", "v,5"]]
     assert all("does not exist" in row[3] for row in rows[1:])
     served.sandbox.accept_customers()
-    again = served.run("upsert", failed, "--failures", failed)
+    again = served.run("upsert", failed, "--failures", tmp_path / "left.csv")
     assert again.exit_code == 0
     assert len(served.values()) == 39
-    assert len(parse(failed.read_text())) == 1
+    assert len(parse((tmp_path / "left.csv").read_text())) == 1
 
 
 def test_a_job_that_is_refused_leaves_everything_in_the_failures(served, tmp_path, summary) -> None:

@@ -49,7 +49,9 @@ _JOBS_A_WORKER: Final = 8
     )
 )
 @click.argument("file", metavar="JOBS.toml")
-@click.option("--scheduler", metavar="tcp://…", help="Of a Dask cluster [default: one made here].")
+@click.option(
+    "--scheduler", metavar="tcp://...", help="Of a Dask cluster [default: one made here]."
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),

@@ -59,7 +59,7 @@ def sync(
     already are not written twice. The journal of a finished sync makes a rerun a no-op; give
     another one, or remove it, to begin anew.
     """
-    shape = source.check(settings, prune=prune)
+    shape = source.check(settings, prune=prune, databases=[("--journal", journal)])
     if scope is None and shape.wide:
         scope = AttributeValueFilter(attribute_id_in=sorted(shape.attributes.values()))
     if prune:
