@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bc_attrvals.core.rate_limit import QuotaSnapshot
     from bc_attrvals.core.requests import Operation
     from bc_attrvals.core.retry import RetryPolicy
-    from bc_attrvals.core.sync_plan import Reading, SyncPlan
+    from bc_attrvals.core.sync_plan import ChangeKind, Reading, SyncChange, SyncPlan
     from bc_attrvals.customers import Customers
     from bc_attrvals.errors import (
         APIError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ConnectionFailedError,
         ConnectionLostError,
         DecodeError,
+        FilterIgnoredError,
         HookError,
         InvalidInputError,
         JournalError,
@@ -84,6 +85,7 @@ __all__ = [
     "AuthenticationError",
     "BCAttrValsError",
     "CertificateError",
+    "ChangeKind",
     "ConnectionFailedError",
     "ConnectionLostError",
     "Customer",
@@ -91,6 +93,7 @@ __all__ = [
     "DecodeError",
     "DeleteReport",
     "Event",
+    "FilterIgnoredError",
     "HookError",
     "InvalidInputError",
     "JournalError",
@@ -125,6 +128,7 @@ __all__ = [
     "StoreStateError",
     "StoreSuspendedError",
     "StoreView",
+    "SyncChange",
     "SyncPlan",
     "SyncProgressed",
     "SyncReport",
@@ -142,7 +146,7 @@ _NAMES_OF_MODULE = {
     "attribute_values": ("AttributeValues",),
     "attributes": ("Attributes",),
     "core.definitions": ("Attribute", "Customer"),
-    "core.sync_plan": ("Reading", "SyncPlan"),
+    "core.sync_plan": ("ChangeKind", "Reading", "SyncChange", "SyncPlan"),
     "core.filters": ("AttributeValueFilter",),
     "core.limits": ("Limits",),
     "core.models": ("AttributeValue", "AttributeValueUpsert", "Page", "Pagination"),
@@ -167,6 +171,7 @@ _NAMES_OF_MODULE = {
         "ConnectionFailedError",
         "ConnectionLostError",
         "DecodeError",
+        "FilterIgnoredError",
         "HookError",
         "InvalidInputError",
         "JournalError",

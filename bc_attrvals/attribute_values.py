@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from bc_attrvals.core.arguments import check_range, listed
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import (
@@ -26,10 +27,10 @@ from bc_attrvals.core.models import (
 )
 from bc_attrvals.core.outcomes import (
     DeleteReport,
-    PartialFailureError,
     UpsertOutcome,
     UpsertReport,
     attach_report,
+    check_failures,
 )
 from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.core.sync_plan import SyncPlan
@@ -42,7 +43,15 @@ from bc_attrvals.errors import (
 from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
-from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.sync.options import (
+    Confirm,
+    JobKind,
+    JournalPath,
+    Normalise,
+    ShowChanges,
+    SyncOptions,
+)
+from bc_attrvals.sync.report import SyncReport, upsert_report
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
 from bc_attrvals.writing.sources import Items
@@ -50,7 +59,6 @@ from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
 if TYPE_CHECKING:
     from bc_attrvals.sync.job import SyncJob
-    from bc_attrvals.sync.journal import JournalPath
 
 __all__ = ["AttributeValues"]
 
@@ -65,13 +73,20 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues:
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_calls", "_ensure_open", "_registry")
+    __slots__ = ("_calls", "_ensure_open", "_place", "_registry")
 
     def __init__(
-        self, calls: Calls, *, registry: KeyRegistry, ensure_open: Callable[[], None]
+        self,
+        calls: Calls,
+        *,
+        registry: KeyRegistry,
+        place: str,
+        ensure_open: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._registry = registry
+        # The URL of the resource: what a journal is bound to.
+        self._place = place
         self._ensure_open = ensure_open
 
     def __repr__(self) -> str:
@@ -94,8 +109,8 @@ class AttributeValues:
         lists need more than one URL: `pages` and `stream` take those.
         """
         self._ensure_open()
-        _check_range("page", page, 1, None)
-        _check_range("limit", limit, 1, MAX_PAGE_SIZE)
+        check_range("page", page, 1, None)
+        check_range("limit", limit, 1, MAX_PAGE_SIZE)
         queries = self._calls.queries(filter)
         if not queries:
             return Page([], Pagination(0, limit, 1, 0, 0))
@@ -140,7 +155,7 @@ class AttributeValues:
         """
         self._ensure_open()
         if read_ahead is not None:
-            _check_range("read_ahead", read_ahead, 0, None)
+            check_range("read_ahead", read_ahead, 0, None)
         async with aclosing(pages(self._calls.for_job(), filter, read_ahead)) as listing:
             async for page in listing:
                 yield page
@@ -181,7 +196,7 @@ class AttributeValues:
         a call on the wire keeps its slot until it is answered, and may be applied.
         """
         self._ensure_open()
-        items = _listed("items", items)
+        items = listed("items", items)
         if not 0 < len(items) <= MAX_BATCH_SIZE:
             message = f"a call takes 1 to {MAX_BATCH_SIZE} items, not {len(items)}"
             raise InvalidInputError(message, field="items")
@@ -198,7 +213,7 @@ class AttributeValues:
         into a URL of 2,000 bytes. On cancellation see `put_batch`.
         """
         self._ensure_open()
-        ids = _listed("ids", ids)
+        ids = listed("ids", ids)
         check_ids(ids)
         most = self._calls.limits.delete_size
         requests = list(self._calls.delete_parts(ids, most))
@@ -213,6 +228,8 @@ class AttributeValues:
         *,
         raise_on_failure: bool = True,
         max_failures: int = _MOST_FAILURES,
+        journal: JournalPath | None = None,
+        restart: bool = False,
     ) -> UpsertReport:
         """Store any number of items, ten a call, and return the sum of what became of them.
 
@@ -230,7 +247,17 @@ class AttributeValues:
         Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
         until they are answered, nothing more is sent. All upserts are idempotent: run the same
         again.
+
+        `journal` is the path of a file that makes the upsert resumable: after it was killed, run
+        the same again, and only items that were not confirmed are sent. The input is then read to
+        its end before anything is sent. See `sync` for when a journal is refused, for `restart`
+        and for `JournalError`.
         """
+        if journal is not None:
+            options = SyncOptions(kind=JobKind.UPSERT, max_failures=max_failures)
+            synced = await self._sync_job(options).run(items, journal, restart=restart)
+            report = upsert_report(synced)
+            return check_failures(report) if raise_on_failure else report
         outcomes = Outcomes(max_failures)
         job = self._upsert_job(items, outcomes)
         try:
@@ -318,12 +345,25 @@ class AttributeValues:
         scope: AttributeValueFilter | None,
         prune: bool = False,
         allow_empty: bool = False,
+        normalise: Normalise | None = None,
+        always_read: bool = False,
+        show_changes: ShowChanges | None = None,
     ) -> SyncPlan:
         """Read what a `sync` of the same arguments would, and return what it would do and cost.
 
-        Nothing is written. The errors are those of `sync` up to there.
+        Nothing is written. `show_changes` is awaited with lists of `SyncChange`, some thousands at
+        a time, until it has got all of them: creates and updates in the order of customer and
+        attribute, then deletes. With `always_read` the store is read even where writing everything
+        costs less, so the changes show what is stored. The errors are those of `sync` up to there.
         """
-        return await self._sync_job(scope, prune, allow_empty).plan(desired)
+        options = SyncOptions(
+            scope=scope,
+            prune=prune,
+            allow_empty=allow_empty,
+            normalise=normalise,
+            always_read=always_read,
+        )
+        return await self._sync_job(options).plan(desired, show_changes)
 
     async def sync(
         self,
@@ -332,76 +372,79 @@ class AttributeValues:
         scope: AttributeValueFilter | None = None,
         prune: bool = False,
         journal: JournalPath | None = None,
+        restart: bool = False,
         dry_run: bool = False,
         allow_empty: bool = False,
-        confirm: Callable[[SyncPlan], Awaitable[bool]] | None = None,
+        normalise: Normalise | None = None,
+        confirm: Confirm | None = None,
         max_failures: int = _MOST_FAILURES,
     ) -> SyncReport:
         """Make the store hold the desired values, writing only what differs.
 
-        `desired` is an iterable, sync or async; it is read once to its end before anything is
+        `desired` is an iterable, sync or async. It is read once to its end before anything is
         sent, into a temporary SQLite database or the journal, so memory does not grow with its
         length. Of equal keys the last one wins; an item's `id` plays no part. `scope` is a filter
         of `customer_id_in` and `attribute_id_in` alone in which all desired values must lie; an
         empty filter is the whole store. `prune=True` deletes, after the upserts, the rows in the
         scope that are not desired; it needs a scope, and `allow_empty=True` if nothing is desired.
 
-        What the store holds is read in the fewest calls: by listing the scope (always so with
-        prune), by looking the desired customers up, or not at all where writing everything costs
-        less than twice as much as reading; those are counted as `written`. Rows that others move
-        while they are read may be missed: such a value is written without need, or pruned by the
-        next run; and rows are deleted by the ids they were read with.
+        The store is read in the fewest calls: by listing the scope (always with prune), by looking
+        up the desired customers, or not at all where writing everything costs less than twice as
+        much as reading; those values are counted as `written`. A row that others move while it is
+        read may be missed: its value is written without need, or it is pruned by the next run.
+        Rows are deleted by the ids they were read with, and only if they lie in the scope.
 
-        `journal` is the path of one file that makes the sync resumable: run the same again after
-        it was killed, and it sends what was left, and again what was in flight (at most
+        `normalise` maps a value to the form that the store keeps of it, which stored values are
+        compared with. Values of which the store then holds another form are counted as `altered`.
+
+        `journal` is the path of one file that makes the sync resumable. After it was killed, run
+        the same again: it sends what was left, and again what was in flight (at most
         `Limits.writes` batches; rows whose deletes were in flight are looked up first). Interrupted
         before its first write, it reads the store anew; after that it carries out the plan it had.
-        The input is then read again only to see that it is the same. A journal is not finished
-        while a value has failed for want of an answer: the same again sends it. That of a finished
-        sync makes a rerun return the report as it was, without a call; values that were refused are
-        tried again by a sync with a new journal, or with none.
+        A sync with unanswered values is not finished: the same again sends them. A finished journal
+        gives way: the same call, with this input or another, is a new sync, and until then
+        `SyncReport.from_journal` reads the report. An unfinished one of another base URL, store,
+        scope, prune or input is refused; `restart=True` discards it and begins anew.
 
-        `max_failures` bounds the failures that the report holds.
-
-        `confirm` is awaited with the plan when all is read and nothing is written, and with what
-        is left of it when a journal is taken up; if it returns False, the sync ends there, with
-        the report so far (`not_sent` counts the changes), and its journal can be taken up again.
-
-        `dry_run=True` reads and reports what would be done; the journal is then left alone.
+        `confirm` is awaited with the plan after reading and before writing, and with what is left
+        of it when a journal is resumed. If it returns False the sync ends there with the report so
+        far (`not_sent` counts the changes), and its journal can be resumed. `dry_run=True` reads
+        and reports what would be done, and leaves the journal alone.
 
         Values that the service refuses, or does not take after all tries, raise nothing: see
-        `SyncReport.failed` and `failures`. Raises `InvalidInputError` before anything is sent for
-        an item that is none or is outside of the scope (`place` is `desired[i]`); an error of the
-        input itself; `JournalError` for a journal that is damaged, full, held by another job, or
-        of another store, scope, prune or input. An error of a read or a delete, and 401, 403, 404,
-        a suspended or closed store at any time, end the job and have the `.report` up to there.
+        `SyncReport.failed` and its first `max_failures` `failures`. Raises `InvalidInputError`
+        before anything is sent for an item that is none or is outside of the scope (`place` is
+        `desired[i]`); an error of the input itself; `JournalError` for a journal that is damaged,
+        full, held by another job or refused; before anything is written `FilterIgnoredError` for
+        rows outside of the scope, and `ListingDriftError` for a listing that is not proven
+        complete. Any other error of a read or a delete, and 401, 403, 404, a suspended or closed
+        store at any time, end the job. Errors have the `.report` up to there.
 
         Cancelled, it returns at once; calls on the wire may be applied.
         """
-        job = self._sync_job(scope, prune, allow_empty, max_failures)
+        options = SyncOptions(
+            scope=scope,
+            prune=prune,
+            allow_empty=allow_empty,
+            normalise=normalise,
+            max_failures=max_failures,
+        )
+        job = self._sync_job(options)
         if dry_run:
             return await job.dry_run(desired)
-        return await job.run(desired, journal, confirm)
+        return await job.run(desired, journal, confirm, restart=restart)
 
-    def _sync_job(
-        self,
-        scope: AttributeValueFilter | None,
-        prune: bool,
-        allow_empty: bool,
-        max_failures: int = _MOST_FAILURES,
-    ) -> SyncJob:
+    def _sync_job(self, options: SyncOptions) -> SyncJob:
         # Here, so that importing the package does not load SQLite.
         from bc_attrvals.sync.job import SyncJob
 
         self._ensure_open()
         return SyncJob(
             self._calls,
+            options,
             registry=self._registry,
             is_open=self._is_open,
-            scope=scope,
-            prune=prune,
-            allow_empty=allow_empty,
-            max_failures=max_failures,
+            place=self._place,
         )
 
     def _is_open(self) -> bool:
@@ -421,25 +464,4 @@ def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:
     if job.error is not None:
         attach_report(job.error, report)
         raise job.error
-    if raise_on_failure and not report.ok:
-        lost = report.failed + report.not_sent
-        message = f"{lost} of {lost + report.stored + report.superseded} items were not stored"
-        if report.failures:
-            message += f"; the first: {report.failures[0].error}"
-        raise PartialFailureError(message, report)
-    return report
-
-
-def _listed(field: str, values: Iterable[T]) -> list[T]:
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        message = f"{field} must be an iterable, not {type(values).__name__}"
-        raise InvalidInputError(message, field=field)
-    return list(values)
-
-
-def _check_range(field: str, value: int, low: int, high: int | None) -> None:
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= low
-    if not good or (high is not None and value > high):
-        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-        message = f"{field} must be an int {bounds}, not {value!r}"
-        raise InvalidInputError(message, field=field)
+    return check_failures(report) if raise_on_failure else report

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import quote
 
+from bc_attrvals.core.arguments import listed
 from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import address_key, check_address
@@ -48,7 +49,7 @@ class Customers:
         case.
         """
         self._ensure_open()
-        given = _listed("emails", emails)
+        given = listed("emails", emails)
         for index, email in enumerate(given):
             check_address(email, "emails", f"emails[{index}]")
         found = await find_addresses(self._calls, given)
@@ -61,7 +62,7 @@ class Customers:
         """
         self._ensure_open()
         wanted = {
-            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(_listed("ids", ids))
+            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(listed("ids", ids))
         }
         found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(wanted)])
         return {one.id: one.email for one in found if one.id in wanted}
@@ -81,14 +82,14 @@ class Customers:
         if id_in is not None:
             ids = {
                 check_id(one, "id_in", f"id_in[{index}]")
-                for index, one in enumerate(_listed("id_in", id_in))
+                for index, one in enumerate(listed("id_in", id_in))
             }
             found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(ids)])
             customers = _each([one for one in found if one.id in ids])
         elif email_in is not None:
             emails = [
                 check_address(one, "email_in", f"email_in[{index}]")
-                for index, one in enumerate(_listed("email_in", email_in))
+                for index, one in enumerate(listed("email_in", email_in))
             ]
             texts = [quote(one, safe="") for one in dict.fromkeys(emails)]
             keys = set(map(address_key, emails))
@@ -121,10 +122,3 @@ class Customers:
 async def _each(customers: Iterable[Customer]) -> AsyncGenerator[Customer]:
     for customer in customers:
         yield customer
-
-
-def _listed(field: str, values: Iterable[T]) -> list[T]:
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        message = f"{field} must be an iterable, not {type(values).__name__}"
-        raise InvalidInputError(message, field=field)
-    return list(values)

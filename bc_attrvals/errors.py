@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionLostError",
     "DecodeError",
+    "FilterIgnoredError",
     "HookError",
     "InvalidInputError",
     "JournalError",
@@ -139,8 +140,15 @@ class AttributeTypeError(UnresolvedError):
     """A value that the attribute's type can't hold, or a definition that has another type."""
 
 
+class FilterIgnoredError(BCAttrValsError):
+    """The service listed rows outside of the filter that it was asked for.
+
+    Such rows are neither deleted nor counted.
+    """
+
+
 class JournalError(BCAttrValsError):
-    """A sync journal that is damaged, held by another process, full, or of another job."""
+    """A journal that is damaged, held by another process, full, or of another job."""
 
 
 class ListingDriftError(BCAttrValsError):

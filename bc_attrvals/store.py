@@ -49,6 +49,7 @@ class _Runtime:
     """What the Store and all its views share while it is open in one event loop."""
 
     loop: asyncio.AbstractEventLoop
+    base_url: str
     session: Session
     scheduler: Scheduler
     # How requests of each resource are built.
@@ -128,7 +129,12 @@ class StoreView:
         Raises `StoreStateError` unless the Store is open.
         """
         runtime, calls, ensure_open = self._state.bound(self._options)
-        return AttributeValues(calls, registry=runtime.registry, ensure_open=ensure_open)
+        return AttributeValues(
+            calls,
+            registry=runtime.registry,
+            place=f"{runtime.base_url}{calls.resource}",
+            ensure_open=ensure_open,
+        )
 
     @property
     def attributes(self) -> Attributes:
@@ -357,6 +363,7 @@ class Store(StoreView):
         }
         return _Runtime(
             loop=asyncio.get_running_loop(),
+            base_url=self._base_url,
             session=session,
             scheduler=scheduler,
             requests=requests,

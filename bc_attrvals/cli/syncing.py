@@ -57,6 +57,7 @@ class SyncOptions:
     prune: bool
     allow_empty: bool
     journal: str | None
+    restart: bool
     dry_run: bool
     asks: bool
 
@@ -76,7 +77,6 @@ class SyncJob(Job):
         self._plan: SyncPlan | None = None
         self._report: SyncReport | None = None
         self._was_cut_off = False
-        self._has_sent = False
         self._breaker = CircuitBreaker()
         #: The latest event of each phase, in their order.
         self._reached: dict[Phase, SyncProgressed] = {}
@@ -104,8 +104,6 @@ class SyncJob(Job):
             if isinstance(error.report, SyncReport):
                 self._report = error.report
             raise
-        finally:
-            self._has_sent = work.store.statistics().requests > 0
         self._breaker.check()
 
     async def _sync(self, work: Work) -> None:
@@ -131,6 +129,7 @@ class SyncJob(Job):
             allow_empty=options.allow_empty,
             # A dry run is a sync that stops at its plan, and leaves the journal alone.
             journal=None if options.dry_run else options.journal,
+            restart=options.restart,
             confirm=confirm,
             max_failures=_ALL_FAILURES if self.files else 1_000,
         )
@@ -139,7 +138,7 @@ class SyncJob(Job):
         cells = self._values.cells
         assert cells is not None
         if cells.found is None:
-            # The journal was finished without a question; its deletions may have been cut off.
+            # The sync ended before it asked.
             self._ask(work, await cells.find(work.store), "nothing was deleted")
         await cells.delete_stored(work)
 
@@ -187,7 +186,6 @@ class SyncJob(Job):
         known = report is not None and not options.dry_run
         fields: dict[str, object] = {
             "dry_run": options.dry_run,
-            "already_finished": self._was_finished,
             **{name: getattr(report, name) if known else None for name, _ in _COUNTS},
             "resumed": report.resumed if report is not None and known else None,
             "skipped": values.skipped,
@@ -209,9 +207,6 @@ class SyncJob(Job):
         )
         if options.dry_run and self._plan is not None:
             return attrs.evolve(result, headline=self._plan_text(self._plan))
-        if self._was_finished:
-            text = f"{options.journal} is of this sync, and it is finished: nothing was sent."
-            return attrs.evolve(result, headline=text)
         changed = report.created + report.updated + report.written + report.deleted
         synced = changed + report.unchanged
         counts = [(words, getattr(report, name)) for name, words in _COUNTS]
@@ -221,12 +216,6 @@ class SyncJob(Job):
             counts=[*counts, *values.counts()],
             values=synced,
         )
-
-    @property
-    def _was_finished(self) -> bool:
-        """Whether an earlier run had finished the sync of the journal."""
-        report, journal = self._report, self._options.journal
-        return report is not None and report.ok and journal is not None and not self._has_sent
 
     def _changes(self) -> list[tuple[Phase, SyncProgressed]]:
         """Return how far each phase came that changes the store."""

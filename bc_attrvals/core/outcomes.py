@@ -16,6 +16,7 @@ __all__ = [
     "UpsertOutcome",
     "UpsertReport",
     "attach_report",
+    "check_failures",
 ]
 
 
@@ -109,3 +110,14 @@ def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> 
         f"{report.superseded} superseded, {report.not_sent} not sent"
     )
     error.add_note(f"bc_attrvals: before this, {done}")
+
+
+def check_failures(report: UpsertReport) -> UpsertReport:
+    """Return a report in which every item was stored; raise `PartialFailureError` otherwise."""
+    if report.ok:
+        return report
+    lost = report.failed + report.not_sent
+    message = f"{lost} of {lost + report.stored + report.superseded} items were not stored"
+    if report.failures:
+        message += f"; the first: {report.failures[0].error}"
+    raise PartialFailureError(message, report)

@@ -1,8 +1,8 @@
-"""Desired × current → a plan and its cost: which way to read is cheapest, and what a sync comes to.
+"""Desired × current → a plan and its cost: the cheapest way to read, and what a sync will do.
 
-Pure arithmetic between the counts that the working set of `workset.py` has and the calls that
-`sync.py` makes. A call of the service moves ten values in, 250 out or fifty away, so what a sync
-costs is decided by how it finds out what differs: see `choose_reading`.
+Pure arithmetic over the counts of the working set, for `sync/job.py` and `sync/current_state.py`.
+A call writes ten values, reads 250 or deletes fifty, so the way in which a sync finds the
+differences decides its cost: see `choose_reading`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
 
 __all__ = [
     "MAX_VALUES_PER_CUSTOMER",
+    "CallSeconds",
+    "ChangeKind",
     "Reading",
+    "SyncChange",
     "SyncPlan",
     "calls_for",
     "choose_reading",
@@ -28,11 +31,21 @@ __all__ = [
     "look_up_calls",
 ]
 
-#: "A customer can have a maximum of 50 attribute values" (the service's reference).
+#: "A customer can have a maximum of 50 attribute values" (BigCommerce reference, Upsert Customer
+#: Attribute Values).
 MAX_VALUES_PER_CUSTOMER: Final = 50
 
-#: What an estimate takes one call to last, for want of anything better.
+#: Assumed duration of a call while none has been measured.
 _CALL_S: Final = 0.25
+
+
+@attrs.frozen
+class CallSeconds:
+    """How long one call of each kind takes."""
+
+    read: float = _CALL_S
+    write: float = _CALL_S
+    delete: float = _CALL_S
 
 
 class Reading(StrEnum):
@@ -40,10 +53,39 @@ class Reading(StrEnum):
 
     #: Every page of the scope.
     LIST = "list"
-    #: The customers that are desired, by `customer_id:in`.
+    #: The desired customers, by `customer_id:in`.
     LOOK_UP = "look_up"
-    #: Not at all: writing everything costs less.
+    #: Not at all: everything is written.
     NOTHING = "nothing"
+
+
+class ChangeKind(StrEnum):
+    """What a sync does to one value."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    #: Written without reading first: a create, an update, or no change.
+    WRITE = "write"
+
+
+@attrs.frozen
+class SyncChange:
+    """One change of a plan: a value of a customer before and after it.
+
+    `old` is None for a create and a write, and where the store's value can't be read; `new` is
+    None for a delete.
+    """
+
+    kind: ChangeKind
+    customer_id: int
+    attribute_id: int
+    old: str | None
+    new: str | None
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Return the change in plain JSON types."""
+        return {**attrs.asdict(self), "kind": str(self.kind)}
 
 
 def calls_for(count: int, size: int) -> int:
@@ -54,36 +96,39 @@ def calls_for(count: int, size: int) -> int:
 def customers_per_listing(most: int, attributes: int, page_size: int) -> int:
     """Return how many customers to look up at once, at most `most`, so that pages are full.
 
-    Each customer has up to `attributes` rows. A listing that ends in a nearly empty page has
-    paid for it in full.
+    Each customer has up to `attributes` rows. A nearly empty last page costs a whole call.
     """
     full_pages = most * attributes // page_size
     return most if not full_pages else max(1, full_pages * page_size // attributes)
 
 
 def look_up_calls(customers: int, per_listing: int, attributes: int, page_size: int) -> int:
-    """Return the most calls that it takes to look customers up, `per_listing` at once."""
+    """Return how many calls looking customers up takes at most, `per_listing` at once."""
     listings, rest = divmod(customers, per_listing)
     pages = calls_for(per_listing * attributes, page_size)
     return listings * pages + calls_for(rest * attributes, page_size)
 
 
 def is_worth_probing(*, blind_calls: int, look_up_calls: int) -> bool:
-    """Return whether to spend a call on the first page of the listing, to learn how long it is."""
+    """Return whether to spend a call on the first page of the listing, to learn its length."""
     return min(blind_calls, look_up_calls) > 1
 
 
 def choose_reading(
-    *, blind_calls: int, look_up_calls: int, list_calls: int | None = None
+    *,
+    blind_calls: int,
+    look_up_calls: int,
+    list_calls: int | None = None,
+    always: bool = False,
 ) -> Reading:
     """Return the cheapest way to read, for a sync that could be written blindly.
 
-    The arguments are calls still to be made; `list_calls` is None where listing is out of the
-    question. How much a reading saves is unknown before it, so it is done only where it costs at
-    most half of what it could save.
+    The arguments are calls still to be made; `list_calls` is None where listing is no choice. What
+    a reading saves is unknown before it, so it is done only if it costs at most half of what it
+    could save, or if `always` says so.
     """
     listing = math.inf if list_calls is None else list_calls
-    if 2 * min(listing, look_up_calls) > blind_calls:
+    if not always and 2 * min(listing, look_up_calls) > blind_calls:
         return Reading.NOTHING
     return Reading.LIST if listing <= look_up_calls else Reading.LOOK_UP
 
@@ -95,16 +140,18 @@ def estimate_seconds(
     *,
     quota: QuotaSnapshot,
     limits: Limits,
+    latency_s: CallSeconds | None = None,
 ) -> float:
     """Return about how long calls take from now on: by requests at once, and by quota.
 
-    A call is taken to last a quarter of a second. Calls beyond what the window has left wait for
-    the windows to come, each of 30 seconds (the service's guide).
+    `latency_s` is what calls took so far. Calls beyond what the window has left wait for the
+    windows to come, each of 30 seconds (BigCommerce guide, API rate limits).
     """
-    busy_s = _CALL_S * (
-        calls_for(read_calls, limits.reads)
-        + calls_for(write_calls, limits.writes)
-        + calls_for(delete_calls, limits.deletes)
+    each = latency_s or CallSeconds()
+    busy_s = (
+        each.read * calls_for(read_calls, limits.reads)
+        + each.write * calls_for(write_calls, limits.writes)
+        + each.delete * calls_for(delete_calls, limits.deletes)
     )
     calls = read_calls + write_calls + delete_calls
     if quota.quota is None or quota.left is None or calls <= quota.left:
@@ -129,10 +176,11 @@ _READING_WORDS: Final = {
 class SyncPlan:
     """What a sync would do, and what it would cost.
 
-    `create`, `update`, `delete` and `unchanged` count values; `write` counts those that are sent
-    without reading first (`reading` is then `Reading.NOTHING`), where the three before can't be
-    told apart. `read_calls` are what the plan itself took, and a sync takes again. `seconds` is an
-    estimate under the quota known when the plan was made.
+    `create`, `update`, `delete` and `unchanged` count values. `write` counts those that are sent
+    without reading first (`reading` is then `Reading.NOTHING`), where create, update and unchanged
+    can't be told apart. `repeated` counts customers' attributes that the store holds in more than
+    one row. `read_calls` are what the plan itself took, and a sync takes again. `seconds` is an
+    estimate under the quota and the call durations known when the plan was made.
     """
 
     reading: Reading
@@ -145,11 +193,16 @@ class SyncPlan:
     write_calls: int = 0
     delete_calls: int = 0
     seconds: float = 0.0
+    repeated: int = 0
 
     @property
     def calls(self) -> int:
-        """Calls in all, if every one succeeds at once."""
+        """Calls in all, if each one succeeds at the first try."""
         return self.read_calls + self.write_calls + self.delete_calls
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Return the plan in plain JSON types, with `calls`."""
+        return {**attrs.asdict(self), "reading": str(self.reading), "calls": self.calls}
 
     def __str__(self) -> str:
         """Return a table of a few lines."""

@@ -1,4 +1,4 @@
-"""The words of a sync's working set: how far it is, what its rows are, and the counts of them."""
+"""The vocabulary of a sync's working set: its phases, the states of its rows, and their counts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "to_key",
 ]
 
-#: (key, value)
-DesiredRow: TypeAlias = tuple[int, str]
-#: (key, id, value)
-CurrentRow: TypeAlias = tuple[int, int, str]
+#: (key, value, the form that the store keeps of it or None where that is the same)
+DesiredRow: TypeAlias = tuple[int, str, str | None]
+#: (key, id, value or None where it can't be read)
+CurrentRow: TypeAlias = tuple[int, int, str | None]
 
-# Ids are 31 bits long, so two of them fit into SQLite's signed 64.
+# Ids of customers and attributes have 31 bits, so two of them fit into SQLite's signed 64.
 ID_BITS: Final = MAX_ID.bit_length()
 
 
@@ -54,21 +54,23 @@ class Kind(IntEnum):
 class State(IntEnum):
     """How far one row of the plan has come.
 
-    Any two differ in more than one bit, so that none becomes another by one that tips on the disk.
+    Any two differ in more than one bit, so that one bit flipped on the disk makes none another.
     """
 
     PENDING = 0b0011_0011
     #: Sent, or about to be; a job that dies leaves it so.
     IN_FLIGHT = 0b0011_1100
     DONE = 0b0101_0101
+    #: Written, and the store holds another form of the value.
+    ALTERED = 0b0110_1001
     FAILED = 0b0101_1010
-    #: Not answered after all tries; counts as failed, and is sent again when a journal is taken up.
+    #: Not answered after all tries; counts as failed, and is sent again when a journal is resumed.
     UNANSWERED = 0b0110_0110
 
 
 @attrs.frozen
 class DesiredFacts:
-    """What choosing a way to read needs to know of the desired values.
+    """What the choice of a reading needs to know of the desired values.
 
     `attribute_ids` is None when there are more than a customer may hold. `last_customers` are
     those with the largest ids, which take the most room in a URL.
@@ -98,15 +100,16 @@ class Differences:
 
 @attrs.frozen
 class Tally:
-    """How many rows of the plan are done and failed, and how many are not settled.
+    """How many rows of the plan are done, failed and open.
 
-    `open` counts all of the latter, `open_deletes` the deletes of them. `unanswered` counts those
-    of the failed ones that are sent again when a journal is taken up.
+    `altered` values are in none of the counts before. `open_deletes` counts the deletes of the
+    open rows, `unanswered` the failed ones that are sent again when a journal is resumed.
     """
 
     created: int = 0
     updated: int = 0
     written: int = 0
+    altered: int = 0
     deleted: int = 0
     failed: int = 0
     open: int = 0
@@ -115,7 +118,7 @@ class Tally:
 
 
 def to_key(customer_id: int, attribute_id: int) -> int:
-    """Return the one number that stands for a customer and an attribute."""
+    """Return the one integer that stands for a customer and an attribute."""
     return customer_id << ID_BITS | attribute_id
 
 

@@ -1,8 +1,8 @@
-"""Carries the plan of a sync out: upserts and deletes of the working set, noted as they go.
+"""Carries out the plan of a sync: sends its upserts and deletes, and notes what became of them.
 
-Between `sync.py` and the bulk writes. Over a journal a row is noted as in flight before it is sent
-and as done or failed before anything counts it, each time durably; no more batches are under way
-and not noted than `Limits.writes`, so a killed job leaves that many unknown and no more.
+Between `job.py` and the bulk writes. Over a journal, each row is noted as in flight before it is
+sent, and as done or failed before it is counted. No more batches than `Limits.writes` are sent and
+not yet noted, so a killed job leaves that many unknown and no more.
 """
 
 from __future__ import annotations
@@ -16,71 +16,74 @@ import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.core.outcomes import DeleteReport, OutcomeStatus, UpsertOutcome
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
 from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.database import WorkSet
-from bc_attrvals.sync.journal import Desk
-from bc_attrvals.sync.report import dump_error
+from bc_attrvals.sync.call_meter import CallMeter
+from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.report import SyncReport, dump_error
+from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob
 from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
-__all__ = ["Delivery"]
+__all__ = ["Apply"]
 
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
-#: Where nothing need survive, outcomes are noted so many at once, and deletes so many calls.
+#: Over a temporary working set, outcomes noted at once, and calls of deletes.
 _OUTCOMES_AT_ONCE: Final = 500
 _DELETE_CALLS_AT_ONCE: Final = 60
 
 
-class Delivery:
-    """What is left of the plan in one working set."""
+class Apply:
+    """The changes that are left of the plan in one working set; `calls` are the sync's own."""
 
     def __init__(
         self,
         calls: Calls,
+        meter: CallMeter,
         *,
         registry: KeyRegistry,
-        desk: Desk,
+        database: DatabaseThread[WorkingSet],
         is_open: Callable[[], bool],
         max_failures: int,
     ) -> None:
         self._calls = calls
         self._registry = registry
-        self._desk = desk
+        self._database = database
         self._is_open = is_open
         self._max_failures = max_failures
+        self._meter = meter
         self._progress = SyncProgressed(Phase.WRITING, 0)
-        #: Ids confirmed by the service that an error kept from being noted.
+        self._written = 0
+        #: Ids that the service confirmed, and that an error kept from being noted.
         self.deleted_unnoted = 0
         self._unsettled: BCAttrValsError | None = None
 
     async def write(self) -> None:
         """Send all upserts; raise what ended the job early, after noting what came before.
 
-        Cancelled, it returns at once: what is on the wire may be applied, and is in flight by the
+        Cancelled, it returns at once. What is on the wire may be applied, and is in flight in the
         journal.
         """
-        self._begin(Phase.WRITING, await self._desk.run(WorkSet.tally))
-        durable = self._desk.is_journal
-        feed = _Feed(self._desk)
+        self._begin(Phase.WRITING, await self._database.run(WorkingSet.tally))
+        durable = self._database.is_file
+        feed = _Feed(self._database)
         ready: deque[UpsertOutcome] = deque()
         job = UpsertJob(
             feed,
-            self._calls.for_job(),
+            self._calls,
             registry=self._registry,
             outcomes=Outcomes(0, ready),
             before_send=self._mark_in_flight if durable else None,
             most_running=self._calls.limits.writes if durable else None,
             in_step_alone=True,
         )
-        meter = _Meter()
         at_least = 1 if durable else _OUTCOMES_AT_ONCE
         try:
             more = True
@@ -88,10 +91,10 @@ class Delivery:
                 await feed.refill(job.appetite)
                 # Right before the step, which begins the next batches.
                 while len(ready) >= at_least:
-                    await self._note(ready, meter.take(job))
+                    await self._note(ready)
                 more = await job.step()
-            while ready or job.calls > meter.calls:
-                await self._note(ready, meter.take(job))
+            while ready or self._meter.has_news:
+                await self._note(ready)
         except BaseException:
             await job.abandon()
             raise
@@ -102,28 +105,46 @@ class Delivery:
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
-        await self._look_again()
-        self._begin(Phase.DELETING, await self._desk.run(WorkSet.tally))
+        await self._look_up_doubtful()
+        self._begin(Phase.DELETING, await self._database.run(WorkingSet.tally))
         limits = self._calls.limits
-        calls_at_once = limits.deletes if self._desk.is_journal else _DELETE_CALLS_AT_ONCE
-        job = DeleteJob(self._calls.for_job())
-        meter = _Meter()
+        calls_at_once = limits.deletes if self._database.is_file else _DELETE_CALLS_AT_ONCE
+        job = DeleteJob(self._calls)
         noted = 0
-        while ids := await self._desk.run(_begin_deletes, calls_at_once * limits.delete_size):
+        while ids := await self._database.run(_begin_deletes, calls_at_once * limits.delete_size):
             try:
                 await job.run(ids)
             except BCAttrValsError:
-                # Which of them are deleted is not known: all stay in flight.
+                # It is unknown which of them are deleted: all stay in flight.
                 self.deleted_unnoted = job.report().deleted - noted
-                await self._desk.run(_end_deletes, [], *meter.take(job.report()))
+                await self._database.run(_end_deletes, [], *self._meter.take())
                 raise
             noted = job.report().deleted
-            await self._desk.run(_end_deletes, ids, *meter.take(job.report()))
+            await self._database.run(_end_deletes, ids, *self._meter.take())
             self._advance(len(ids))
 
-    async def _look_again(self) -> None:
-        """Find out which of the rows are still there whose deletes an earlier run had sent."""
-        doubtful = await self._desk.run(WorkSet.doubtful_deletes)
+    def report_from_memory(self) -> SyncReport:
+        """Return what this run did, for when the working set can't be read any more.
+
+        Creates, updates and unread writes are not told apart: all count as `written`.
+        """
+        at = self._progress
+        deleting = at.phase is Phase.DELETING
+        return SyncReport(
+            created=0,
+            updated=0,
+            deleted=at.done + self.deleted_unnoted if deleting else 0,
+            unchanged=0,
+            written=self._written,
+            failed=at.failed,
+            calls=self._meter.total,
+            not_sent=max(0, (at.total or 0) - at.done - at.failed),
+            retries=self._calls.retries,
+        )
+
+    async def _look_up_doubtful(self) -> None:
+        """Find out which rows are still there whose deletes an earlier run had sent."""
+        doubtful = await self._database.run(WorkingSet.doubtful_deletes)
         if not doubtful:
             return
         keys = [from_key(key) for _, key in doubtful]
@@ -132,37 +153,41 @@ class Delivery:
             attribute_id_in={attribute for _, attribute in keys},
         )
         found: set[int] = set()
-        calls = self._calls.for_job()
         try:
-            async with aclosing(pages(calls, wanted)) as listing:
+            async with aclosing(pages(self._calls, wanted)) as listing:
                 async for page in listing:
                     found.update(row.id for row in page.data)
         finally:
-            await self._desk.run(_note_calls, calls.calls, calls.retries)
+            await self._database.run(_note_calls, *self._meter.take())
         ids = [one for one, _ in doubtful]
-        await self._desk.run(_settle_deletes, ids, found)
+        await self._database.run(_settle_deletes, ids, found)
 
     async def _mark_in_flight(self, items: Sequence[AttributeValueUpsert]) -> None:
-        await self._desk.run(WorkSet.mark_upserts, _keys(items), State.IN_FLIGHT)
+        await self._database.run(WorkingSet.mark_upserts, _keys(items), State.IN_FLIGHT)
 
-    async def _note(self, ready: deque[UpsertOutcome], amounts: tuple[int, int]) -> None:
+    async def _note(self, ready: deque[UpsertOutcome]) -> None:
         outcomes = list(ready)
         ready.clear()
-        done = _keys(one.item for one in outcomes if one.ok)
+        done = [one for one in outcomes if one.ok]
         failed = [one for one in outcomes if one.status is OutcomeStatus.FAILED]
         settled = [one for one in failed if self._is_settled(one)]
         if len(settled) < len(failed):
             self._unsettled = next(one.error for one in failed if not self._is_settled(one))
         not_sent = _keys(one.item for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
-        await self._desk.run(_note_outcomes, done, settled, not_sent, *amounts, self._max_failures)
+        await self._database.run(
+            _note_outcomes, done, settled, not_sent, *self._meter.take(), self._max_failures
+        )
+        self._written += len(done)
         self._advance(len(done), settled)
 
     def _begin(self, phase: Phase, tally: Tally) -> None:
         """Begin to count: what earlier runs of a journal did is done."""
         deleting = phase is Phase.DELETING
-        done = tally.deleted if deleting else tally.created + tally.updated + tally.written
+        written = tally.created + tally.updated + tally.written + tally.altered
+        done = tally.deleted if deleting else written
         failed = 0 if deleting else tally.failed
         left = tally.open_deletes if deleting else tally.open - tally.open_deletes
+        self._written = written
         self._progress = SyncProgressed(phase, done, failed, total=done + failed + left)
         self._advance(0)
 
@@ -179,9 +204,9 @@ class Delivery:
             self._calls.events.emit(self._progress)
 
     def _is_settled(self, failed: UpsertOutcome) -> bool:
-        """Return whether a failed item is over with; else it stays in flight, and is sent again.
+        """Return whether a failed item is final; otherwise it stays in flight and is sent again.
 
-        It is not, when the whole job ended with it or the Store was closed underneath.
+        It is not final when the whole job ended with it, or when the Store was closed meanwhile.
         """
         error = failed.error
         if error is None or ends_job(error):
@@ -190,14 +215,14 @@ class Delivery:
 
 
 class _Feed:
-    """The pending upserts in the order of their keys, a part of them at hand.
+    """The pending upserts in the order of their keys, some of them in memory.
 
-    Items at hand and not an asynchronous generator: a batch is never sent half full because the
+    A plain iterator, and no asynchronous generator: a batch is never sent half full because the
     disk was slow.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, database: DatabaseThread[WorkingSet]) -> None:
+        self._database = database
         self._items: deque[AttributeValueUpsert] = deque()
         self._after = 0
         self._exhausted = False
@@ -212,9 +237,9 @@ class _Feed:
         raise StopIteration
 
     async def refill(self, appetite: int) -> None:
-        """Have at least that many items at hand, or all there are."""
+        """Read until at least that many items are in memory, or all that are left."""
         while not self._exhausted and len(self._items) < appetite:
-            rows = await self._desk.run(WorkSet.pending_upserts, self._after, _CHUNK)
+            rows = await self._database.run(WorkingSet.pending_upserts, self._after, _CHUNK)
             if len(rows) < _CHUNK:
                 self._exhausted = True
             if rows:
@@ -222,76 +247,77 @@ class _Feed:
                 self._items.extend(item for _, item in rows)
 
 
-class _Meter:
-    """How much of growing sums was taken already."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self._retries = 0
-
-    def take(self, sums: UpsertJob | DeleteReport) -> tuple[int, int]:
-        """Return calls and retries that came since the last time."""
-        fresh = (sums.calls - self.calls, sums.retries - self._retries)
-        self.calls, self._retries = sums.calls, sums.retries
-        return fresh
-
-
 def _keys(items: Iterable[AttributeValueUpsert]) -> list[int]:
     return [to_key(item.customer_id, item.attribute_id) for item in items]
 
 
 def _is_unanswered(failed: UpsertOutcome) -> bool:
-    """Return whether an error says nothing of the item, and came after all tries."""
+    """Return whether an error came after all tries and says nothing about the item."""
     error = failed.error
     return error is not None and (isinstance(error, TransportError) or is_retryable(error))
 
 
-def _note_calls(workset: WorkSet, calls: int, retries: int) -> None:
-    with workset.transaction():
-        workset.add(calls=calls, retries=retries)
+# Jobs of the database's thread.
 
 
-def _settle_deletes(workset: WorkSet, ids: list[int], found: set[int]) -> None:
-    with workset.transaction():
-        workset.mark_deletes((one for one in ids if one not in found), State.DONE)
+def _note_calls(working_set: WorkingSet, calls: int, retries: int) -> None:
+    with working_set.transaction():
+        working_set.add(calls=calls, retries=retries)
+
+
+def _settle_deletes(working_set: WorkingSet, ids: list[int], found: set[int]) -> None:
+    with working_set.transaction():
+        working_set.mark_deletes((one for one in ids if one not in found), State.DONE)
         again = [one for one in ids if one in found]
-        workset.mark_deletes(again, State.PENDING)
-        workset.add(resent=len(again))
+        working_set.mark_deletes(again, State.PENDING)
+        working_set.add(resent=len(again))
 
 
 def _note_outcomes(
-    workset: WorkSet,
-    done: list[int],
+    working_set: WorkingSet,
+    done: list[UpsertOutcome],
     failed: list[UpsertOutcome],
     not_sent: list[int],
     calls: int,
     retries: int,
     most_failures: int,
 ) -> None:
-    with workset.transaction():
-        workset.mark_upserts(done, State.DONE)
-        workset.mark_upserts(not_sent, State.PENDING)
+    with working_set.transaction():
+        working_set.mark_upserts(_keys(one.item for one in done), State.DONE)
+        working_set.mark_upserts(_altered(working_set, done), State.ALTERED)
+        working_set.mark_upserts(not_sent, State.PENDING)
         if failed:
             keys = _keys(one.item for one in failed)
-            workset.mark_upserts(keys, State.FAILED)
+            working_set.mark_upserts(keys, State.FAILED)
             unanswered = _keys(one.item for one in failed if _is_unanswered(one))
-            workset.mark_upserts(unanswered, State.UNANSWERED)
-            workset.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
-        workset.add(calls=calls, retries=retries)
+            working_set.mark_upserts(unanswered, State.UNANSWERED)
+            working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
+        working_set.add(calls=calls, retries=retries)
+
+
+def _altered(working_set: WorkingSet, done: Iterable[UpsertOutcome]) -> list[int]:
+    """Return the keys of which the store holds another form than the expected one."""
+    held = {
+        to_key(*one.item.key): one.stored.value
+        for one in done
+        if one.stored is not None and one.stored.value != one.item.value
+    }
+    kept = working_set.kept_values(list(held))
+    return [key for key, value in held.items() if kept.get(key) != value]
 
 
 def _dumped(failed: Iterable[UpsertOutcome]) -> Iterator[str]:
     return (dump_error(one.error) for one in failed if one.error is not None)
 
 
-def _begin_deletes(workset: WorkSet, most: int) -> list[int]:
-    with workset.transaction():
-        ids = workset.pending_deletes(most)
-        workset.mark_deletes(ids, State.IN_FLIGHT)
+def _begin_deletes(working_set: WorkingSet, most: int) -> list[int]:
+    with working_set.transaction():
+        ids = working_set.pending_deletes(most)
+        working_set.mark_deletes(ids, State.IN_FLIGHT)
     return ids
 
 
-def _end_deletes(workset: WorkSet, ids: list[int], calls: int, retries: int) -> None:
-    with workset.transaction():
-        workset.mark_deletes(ids, State.DONE)
-        workset.add(calls=calls, retries=retries)
+def _end_deletes(working_set: WorkingSet, ids: list[int], calls: int, retries: int) -> None:
+    with working_set.transaction():
+        working_set.mark_deletes(ids, State.DONE)
+        working_set.add(calls=calls, retries=retries)

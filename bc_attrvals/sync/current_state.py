@@ -1,13 +1,16 @@
-"""Finds out what the store holds of what is desired, in the cheapest way.
+"""Reads what the store holds of the desired values, in the fewest calls.
 
-Between `job.py` and `reading/unordered.py`: weighs listing the scope, looking the desired customers
-up, and reading nothing (the arithmetic is in `core/diff.py`), and reads into the working set.
+Between `job.py` and the listings of `reading/`. It weighs listing the scope, looking up the
+desired customers and reading nothing (the arithmetic is in `core/sync_plan.py`), and reads into
+the working set. Every row is checked against the scope before it is compared or pruned.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import MAX_ID, AttributeValue
@@ -20,58 +23,72 @@ from bc_attrvals.core.sync_plan import (
     is_worth_probing,
     look_up_calls,
 )
-from bc_attrvals.core.sync_states import DesiredFacts, Phase, to_key
+from bc_attrvals.core.sync_states import CurrentRow, DesiredFacts, Phase, to_key
+from bc_attrvals.errors import DecodeError, FilterIgnoredError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import Listing, UnorderedReader
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.database import WorkSet
-from bc_attrvals.sync.journal import Desk
+from bc_attrvals.sync.call_meter import CallMeter
+from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
+from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = ["Survey"]
+__all__ = ["CurrentState"]
 
 #: No URL takes the ids of more customers.
-_MOST_CUSTOMERS = 2_000
-#: Customers taken from the working set at once, or a little more.
-_CHUNK = 4_096
+_MOST_CUSTOMERS: Final = 2_000
+#: Customers taken from the working set at once, or a few more.
+_CHUNK: Final = 4_096
+#: SQLite's integers, and the service's row ids, are signed and have 64 bits.
+_MAX_ROW_ID: Final = 2**63 - 1
+
+_logger = logging.getLogger(__name__)
 
 
-class Survey:
-    """One reading of the store."""
+class CurrentState:
+    """One reading of the store into a working set."""
 
     def __init__(
         self,
         calls: Calls,
+        meter: CallMeter,
+        *,
         scope: Scope,
-        desk: Desk,
+        database: DatabaseThread[WorkingSet],
     ) -> None:
         self._calls = calls
         self._scope = scope
-        self._desk = desk
+        self._database = database
         self._reader = UnorderedReader(calls)
-        self._noted = (0, 0)
+        self._prune = False
+        self._meter = meter
         self._rows = 0
+        self._unreadable = 0
 
-    @property
-    def calls(self) -> int:
-        """Requests sent."""
-        return self._calls.calls
+    async def read(self, *, prune: bool, always: bool = False) -> Reading:
+        """Read, note rows and calls in the working set, and return how it was done.
 
-    async def read(self, *, prune: bool) -> Reading:
-        """Read, and note rows and calls in the working set; return in which way it was done."""
+        With `prune` the whole scope is listed. With `always` the store is read though writing
+        everything costs less. Raises `FilterIgnoredError` for a row outside of the scope, and with
+        `prune` `DecodeError` for one whose ids are out of range: what to delete is unknown then.
+        Raises `ListingDriftError` for a listing that did not prove complete.
+        """
+        self._prune = prune
         try:
-            return await (self._read_scope() if prune else self._read_cheaply())
+            return await (self._read_scope() if prune else self._read_cheaply(always=always))
         finally:
             await self._take_in([])
+            if self._unreadable:
+                _logger.warning("%d rows have ids that can't be read", self._unreadable)
 
     async def _read_scope(self) -> Reading:
-        # What is to be deleted is known only by listing it.
+        # Only a listing shows what is to be deleted.
         queries = self._calls.queries(self._scope.narrowed(None))
         await self._read_all(_each(map(self._reader.listing, queries)))
         return Reading.LIST
 
-    async def _read_cheaply(self) -> Reading:
-        facts = await self._desk.run(WorkSet.facts, _MOST_CUSTOMERS)
+    async def _read_cheaply(self, *, always: bool) -> Reading:
+        facts = await self._database.run(WorkingSet.facts, _MOST_CUSTOMERS)
         if not facts.values:
             return Reading.NOTHING
         attributes = len(facts.attribute_ids or range(MAX_VALUES_PER_CUSTOMER))
@@ -88,6 +105,7 @@ class Survey:
             blind_calls=blind,
             look_up_calls=look_up,
             list_calls=None if listing is None else listing.pages_left,
+            always=always,
         )
         if reading is Reading.LIST and listing is not None:
             await self._take_in(rows)
@@ -128,7 +146,7 @@ class Survey:
         after = 0
         # Whole listings, so that only the very last one is not full.
         most = per_listing * calls_for(_CHUNK, per_listing)
-        while customers := await self._desk.run(WorkSet.customers, after, most):
+        while customers := await self._database.run(WorkingSet.customers, after, most):
             after = customers[-1]
             for start in range(0, len(customers), per_listing):
                 part = customers[start : start + per_listing]
@@ -140,20 +158,50 @@ class Survey:
             await self._reader.read(listings, self._take_in)
 
     async def _take_in(self, rows: Sequence[AttributeValue]) -> None:
-        calls, retries = self._calls.calls - self._noted[0], self._calls.retries - self._noted[1]
-        self._noted = (self._calls.calls, self._calls.retries)
-        if not rows and not calls:
+        if not rows and not self._meter.has_news:
             return
-        # Whatever the service answers: nothing outside of the scope is compared or pruned.
-        current = [
-            (to_key(row.customer_id, row.attribute_id), row.id, row.attribute_value)
-            for row in rows
-            if self._scope.holds(row.customer_id, row.attribute_id) and 0 < row.id <= MAX_ID
-        ]
-        await self._desk.run(WorkSet.add_current, current, calls, retries)
+        current = [one for one in map(self._checked, rows) if one is not None]
+        await self._database.run(WorkingSet.add_current, current, *self._meter.take())
         self._rows += len(rows)
         if self._calls.events:
             self._calls.events.emit(SyncProgressed(Phase.READING, self._rows))
+
+    def _checked(self, row: AttributeValue) -> CurrentRow | None:
+        """Return a row to compare with the desired values, or None for one that can't be.
+
+        The service's word that a row matches the filter is not enough to delete it.
+        """
+        customer_id, attribute_id = row.customer_id, row.attribute_id
+        if not self._scope.matches(customer_id, attribute_id):
+            raise FilterIgnoredError(
+                f"the service listed a row outside of the scope (customer {customer_id}, attribute "
+                f"{attribute_id}); it ignores the filter, so nothing was changed"
+            )
+        has_key = 0 < customer_id <= MAX_ID and 0 < attribute_id <= MAX_ID
+        has_id = 0 < row.id <= _MAX_ROW_ID
+        if not (has_key and has_id):
+            if self._prune:
+                raise DecodeError(
+                    f"customer {customer_id}, attribute {attribute_id}: an id is out of range, so "
+                    "what to prune can't be decided; nothing was changed",
+                    place=f"row {row.id}",
+                )
+            self._unreadable += 1
+        if not has_key:
+            return None
+        return to_key(customer_id, attribute_id), row.id if has_id else 0, _text(row.value)
+
+
+def _text(value: str | None) -> str | None:
+    """Return a value that SQLite can hold, or None for one that is unknown."""
+    if value is None or value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair is no text, and equal to no desired value.
+        return None
+    return value
 
 
 async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:

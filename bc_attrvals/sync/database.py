@@ -1,412 +1,324 @@
-"""The working set of a sync in SQLite: desired, current, plan and outcomes, in bounded memory.
+"""An SQLite file that one process holds: opened, locked, checked, and its errors named.
 
-Everything here blocks and runs in the one thread of a `journal.Desk`. The set work (last of equal
-keys, what differs, what is left to do) is SQLite's, so memory does not grow with the input. Both
-tables are keyed by one integer made of customer and attribute, SQLite's own row id: rows lie in
-that order, and comparing them is one walk along both.
+`Database` is a connection with notes and transactions; journals (`journal.py`) and mirrors are
+subclasses with tables of their own. Everything here blocks; `db_thread.py` runs it in a thread.
+
+What is committed to a file outlives the process (SQLite's write-ahead log with
+synchronous=NORMAL). A power cut may lose the last commits, and never reorders them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+import os
+import sqlite3
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Final, Generic, TypeAlias, TypeVar
 
+import attrs
 import msgspec
 
-from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
-from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER
-from bc_attrvals.core.sync_states import (
-    ID_BITS,
-    CurrentRow,
-    DesiredFacts,
-    DesiredRow,
-    Differences,
-    Kind,
-    Phase,
-    State,
-    Tally,
-    from_key,
-    to_key,
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError
+
+__all__ = [
+    "Database",
+    "DatabaseKind",
+    "DatabasePath",
+    "check_path",
+    "open_file",
+    "open_temporary",
+    "reading_file",
+]
+
+#: Where a file lies.
+DatabasePath: TypeAlias = str | os.PathLike[str]
+
+# Negative: KiB of page cache. It is most of the memory that a job takes.
+_CACHE: Final = "PRAGMA cache_size = -16384"
+#: Exclusive before anything is read, so that nobody gets in between the check and the lock.
+_FILE_PRAGMAS: Final = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA synchronous = NORMAL",
+    _CACHE,
 )
-from bc_attrvals.sync.staging import Intake
+# A temporary database need not survive.
+_TEMPORARY_PRAGMAS: Final = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _CACHE)
 
-if TYPE_CHECKING:
-    import sqlite3
-
-__all__ = ["WorkSet"]
-
-_SCHEMA: Final = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE upserts (key INTEGER PRIMARY KEY, kind INTEGER NOT NULL, state INTEGER NOT NULL)",
-    "CREATE TABLE deletes (id INTEGER PRIMARY KEY, state INTEGER NOT NULL)",
-    "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, error TEXT NOT NULL)",
-)
-_TABLES: Final = ("meta", "upserts", "deletes", "failures")
-#: What does not change any more once it is there, and would not be missed if it did.
-_SEALED: Final = {
-    "desired": ("SELECT key, value FROM desired ORDER BY key",),
-    "plan": (
-        "SELECT key, kind FROM upserts ORDER BY key",
-        "SELECT id FROM deletes ORDER BY id",
-    ),
+_REASONS: Final = {
+    sqlite3.SQLITE_BUSY: "is held by another job",
+    sqlite3.SQLITE_LOCKED: "is held by another job",
+    sqlite3.SQLITE_FULL: "can't grow: the disk is full",
+    sqlite3.SQLITE_NOTADB: "is no SQLite database",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
 }
+
 _SEAL_ROWS: Final = 4_096
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
-class WorkSet:
-    """The tables of one sync, over a connection in autocommit mode."""
+class Database(ABC):
+    """A connection in autocommit mode, with a table of notes (names and values)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._desired = Intake(connection, "desired", {"value": "TEXT NOT NULL"})
-        self._current = Intake(
-            connection, "current", {"id": "INTEGER NOT NULL", "value": "TEXT NOT NULL"}
-        )
+        self.connection: Final = connection
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection beneath."""
-        return self._connection
-
+    @abstractmethod
     def create(self) -> None:
-        """Make the tables anew, whatever there was before."""
-        with self.transaction():
-            for table in _TABLES:
-                self._connection.execute(f"DROP TABLE IF EXISTS {table}")
-            for statement in _SCHEMA:
-                self._connection.execute(statement)
-            self._desired.create()
-            self._current.create()
-            self.put(phase=Phase.LOADING)
+        """Create all tables anew, whatever there was before."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is done inside, or nothing of it; the inner of two is the outer's."""
-        if self._connection.in_transaction:
+        """Commit everything that is done inside, or nothing; an inner one joins the outer."""
+        if self.connection.in_transaction:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except BaseException:
             # Some errors (a full disk) have rolled back already.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
 
-    # What is noted beside the tables.
+    def create_notes(self) -> None:
+        """Create the table of notes anew, empty."""
+        self.connection.execute("DROP TABLE IF EXISTS meta")
+        self.connection.execute(
+            "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
+        )
 
     def put(self, /, **values: str | float) -> None:
-        """Note values by name."""
-        self._connection.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
+        """Set notes by name."""
+        self.connection.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def drop(self, /, *names: str) -> None:
+        """Delete notes by name."""
+        self.connection.executemany("DELETE FROM meta WHERE name = ?", [(name,) for name in names])
 
     def add(self, /, **amounts: float) -> None:
-        """Add to noted numbers, which begin at 0."""
-        self._connection.executemany(
+        """Add to notes that are numbers; a missing one counts as 0."""
+        self.connection.executemany(
             "INSERT INTO meta VALUES (?, ?) "
             "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             [(name, amount) for name, amount in amounts.items() if amount],
         )
 
     def text(self, name: str) -> str:
-        """Return a noted text, empty if there is none."""
-        found = self._noted(name)
+        """Return a note that is a text, or an empty text if it is missing."""
+        found = self._note(name)
         return "" if found is None else str(found)
 
     def number(self, name: str) -> float:
-        """Return a noted number, 0 if there is none."""
-        found = self._noted(name)
+        """Return a note that is a number, or 0 if it is missing."""
+        found = self._note(name)
         return found if isinstance(found, int | float) else 0
 
-    def _noted(self, name: str) -> object:
-        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    def _note(self, name: str) -> object:
+        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
-    @property
-    def phase(self) -> Phase:
-        """How far the sync has come; raises ValueError for a phase nobody knows."""
-        return Phase(self.text("phase"))
+    def one(self, statement: str, *parameters: str | int) -> int:
+        """Return the one integer that a query gives."""
+        (number,) = self.connection.execute(statement, parameters).fetchone()
+        return int(number)
 
-    def is_intact(self) -> bool:
-        """Return whether what was sealed is as it was, and every state is one there is.
+    def digest(self, statements: Sequence[str]) -> str:
+        """Return a digest of the rows that queries give, in bounded memory.
 
-        SQLite looks after its pages, and not after what stands in them.
+        SQLite checks the structure of its pages, and not what stands in them.
         """
-        for name in _SEALED:
-            noted = self.text(f"seal of {name}")
-            if noted and noted != self._seal(name):
-                return False
-        states = ", ".join(str(int(state)) for state in State)
-        return not any(
-            self._one(f"SELECT count(*) FROM {table} WHERE state NOT IN ({states})")  # noqa: S608
-            for table in ("upserts", "deletes")
-        )
-
-    def _seal(self, name: str) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for statement in _SEALED[name]:
-            cursor = self._connection.execute(statement)
+        for statement in statements:
+            cursor = self.connection.execute(statement)
             while rows := cursor.fetchmany(_SEAL_ROWS):
                 digest.update(_encode_lines(rows))
             digest.update(b"-")
         return digest.hexdigest()
 
-    # Loading and reading.
 
-    def add_desired(self, rows: Sequence[DesiredRow]) -> None:
-        """Take in desired rows; of equal keys the last one wins."""
-        with self.transaction():
-            self._desired.add(rows)
-            self.add(loaded=len(rows))
+DatabaseT = TypeVar("DatabaseT", bound=Database)
 
-    def add_current(self, rows: Sequence[CurrentRow], calls: int = 0, retries: int = 0) -> None:
-        """Take in rows of the store, and what reading them took; a row listed twice is one row."""
-        with self.transaction():
-            self._current.add(rows)
-            self.add(calls=calls, retries=retries)
 
-    def forget_current(self) -> None:
-        """Forget what was read, to begin reading anew."""
-        with self.transaction():
-            self._current.create()
+@attrs.frozen
+class DatabaseKind(Generic[DatabaseT]):
+    """What marks the files of one kind.
 
-    def end_loading(self, *, seal: bool) -> int:
-        """Take note that all desired rows are there; return how many, equal keys counted once.
+    `noun` names the kind in messages, `application_id` and `version` are SQLite's `application_id`
+    and `user_version`, `error` is what is raised, and `other_version` says what to do with a file
+    of another format.
+    """
 
-        With `seal`, so that a change of them is seen by `is_intact`; the plan has the same.
-        """
-        with self.transaction():
-            self._desired.merge()
-            count = self._count_desired()
-            self.put(superseded=self.number("loaded") - count)
-            if seal:
-                self.put(**{"seal of desired": self._seal("desired")})
-            return count
+    noun: str
+    application_id: int
+    version: int
+    tables: Callable[[sqlite3.Connection], DatabaseT]
+    error: type[BCAttrValsError]
+    other_version: str
 
-    def _count_desired(self) -> int:
-        return self._one("SELECT count(*) FROM desired")
+    def name(self, path: DatabasePath | None) -> str:
+        """Return what messages call the file at a path; None is a temporary database."""
+        if path is None:
+            return "the temporary database"
+        return f"the {self.noun} {os.fsdecode(path)!r}"
 
-    def facts(self, most_customers: int) -> DesiredFacts:
-        """Return what is to know of the desired values, with that many of the last customers."""
-        values = customers = last = 0
-        for (key,) in self._connection.execute("SELECT key FROM desired ORDER BY key"):
-            values += 1
-            if (customer := key >> ID_BITS) != last:
-                last = customer
-                customers += 1
-        attribute_ids = self._connection.execute(
-            "SELECT DISTINCT key & ? FROM desired LIMIT ?", (MAX_ID, MAX_VALUES_PER_CUSTOMER + 1)
-        ).fetchall()
-        few = len(attribute_ids) <= MAX_VALUES_PER_CUSTOMER
-        return DesiredFacts(
-            values,
-            customers,
-            tuple(sorted(one for (one,) in attribute_ids)) if few else None,
-            tuple(self._customers("DESC", 0, most_customers)),
-        )
-
-    def customers(self, after: int, most: int) -> list[int]:
-        """Return up to `most` desired customers with ids above `after`, in order."""
-        return list(self._customers("ASC", to_key(after, MAX_ID), most))
-
-    def _customers(self, order: str, above: int, most: int) -> Iterator[int]:
-        # Rows lie in order of customers, so equal ones follow one another.
-        last = found = 0
-        cursor = self._connection.execute(
-            f"SELECT key FROM desired WHERE key > ? ORDER BY key {order}",  # noqa: S608
-            (above,),
-        )
+    @contextmanager
+    def errors(self, name: str) -> Iterator[None]:
+        """Raise errors of SQLite and of the file system as this kind's error."""
         try:
-            for (key,) in cursor:
-                if (customer := key >> ID_BITS) == last:
-                    continue
-                if found == most:
-                    return
-                last = customer
-                found += 1
-                yield customer
-        finally:
-            cursor.close()
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            # The lower byte of an extended code is the primary one (SQLite, Result Codes).
+            reason = None if code is None else _REASONS.get(code & 0xFF)
+            raise self.error(f"{name} {reason or f'failed: {error}'}") from error
+        except (ValueError, OverflowError) as error:
+            # Everything that went in was checked: texts and numbers that fit.
+            raise self.error(f"{name} is damaged: {error}") from error
+        except OSError as error:
+            raise self.error(f"{name} can't be used: {error.strerror or error}") from error
 
-    # The plan.
+    def check(self, connection: sqlite3.Connection, name: str, *, restart: bool = False) -> None:
+        """Raise unless the file is of this kind; without `restart`, of this version and whole."""
+        if _pragma(connection, "application_id") != self.application_id:
+            raise self.error(f"{name} is no {self.noun} of bc_attrvals")
+        if restart:
+            return
+        version = _pragma(connection, "user_version")
+        if version != self.version:
+            message = f"{name} has format {version}, and this version of bc_attrvals uses format "
+            raise self.error(f"{message}{self.version}: {self.other_version}")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise self.error(f"{name} is damaged: {verdict}")
 
-    def compare(self, *, prune: bool, seal: bool) -> Differences:
-        """Plan what differs: a desired value that is missing or another, and what to prune."""
-        with self.transaction():
-            self._current.merge()
-            self._clear_plan()
-            self._connection.execute(
-                "INSERT INTO upserts "
-                "SELECT desired.key, CASE WHEN current.key IS NULL THEN ? ELSE ? END, ? "
-                "FROM desired LEFT JOIN current ON current.key = desired.key "
-                "WHERE current.key IS NULL OR current.value <> desired.value ORDER BY desired.key",
-                (Kind.CREATE, Kind.UPDATE, State.PENDING),
-            )
-            if prune:
-                # By id, so that no row is deleted that came in the place of one that was read.
-                self._connection.execute(
-                    "INSERT OR IGNORE INTO deletes SELECT current.id, ? "
-                    "FROM current LEFT JOIN desired ON desired.key = current.key "
-                    "WHERE desired.key IS NULL",
-                    (State.PENDING,),
-                )
-            return self._note_differences(seal=seal)
 
-    def plan_all(self, *, seal: bool) -> Differences:
-        """Plan to write every desired value, whatever the store holds."""
-        with self.transaction():
-            self._clear_plan()
-            self._connection.execute(
-                "INSERT INTO upserts SELECT key, ?, ? FROM desired ORDER BY key",
-                (Kind.WRITE, State.PENDING),
-            )
-            return self._note_differences(seal=seal)
+def check_path(path: DatabasePath, field: str) -> str:
+    """Return a path as a text; raise `InvalidInputError` naming `field` for what is none."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        message = f"{field} must be the path of a file, not {type(path).__name__}"
+        raise InvalidInputError(message, field=field)
+    plain = os.fsdecode(path)
+    if not plain or "\0" in plain:
+        message = f"{field} must be the path of a file, not {plain!r}"
+        raise InvalidInputError(message, field=field)
+    return plain
 
-    def _clear_plan(self) -> None:
-        for table in ("upserts", "deletes", "failures"):
-            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
 
-    def _note_differences(self, *, seal: bool) -> Differences:
-        kinds = dict(self._connection.execute("SELECT kind, count(*) FROM upserts GROUP BY kind"))
-        differences = Differences(
-            create=kinds.get(Kind.CREATE, 0),
-            update=kinds.get(Kind.UPDATE, 0),
-            write=kinds.get(Kind.WRITE, 0),
-            unchanged=self._count_desired() - sum(kinds.values()),
-            delete=self._one("SELECT count(*) FROM deletes"),
-        )
-        self.put(phase=Phase.WRITING, unchanged=differences.unchanged)
-        if seal:
-            self.put(**{"seal of plan": self._seal("plan")})
-        return differences
+def open_temporary(kind: DatabaseKind[DatabaseT]) -> DatabaseT:
+    """Open a database that goes with its connection."""
+    connection = sqlite3.connect("", isolation_level=None)
+    _run_all(connection, _TEMPORARY_PRAGMAS)
+    database = kind.tables(connection)
+    database.create()
+    return database
 
-    def left(self) -> Differences:
-        """Return what is left of the plan to carry out."""
-        kinds = dict(
-            self._connection.execute(
-                "SELECT kind, count(*) FROM upserts WHERE state = ? GROUP BY kind", (State.PENDING,)
-            )
-        )
-        return Differences(
-            create=kinds.get(Kind.CREATE, 0),
-            update=kinds.get(Kind.UPDATE, 0),
-            write=kinds.get(Kind.WRITE, 0),
-            unchanged=int(self.number("unchanged")),
-            delete=self.tally().open_deletes,
-        )
 
-    # Carrying it out.
+def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False) -> DatabaseT:
+    """Open a file for this process alone, and create it for its owner alone if it is missing.
 
-    def pending_upserts(self, after: int, most: int) -> list[tuple[int, AttributeValueUpsert]]:
-        """Return up to `most` (key, item) that are to be sent, with keys above `after`."""
-        rows = self._connection.execute(
-            "SELECT upserts.key, desired.value FROM upserts "
-            "JOIN desired ON desired.key = upserts.key "
-            "WHERE upserts.key > ? AND upserts.state = ? ORDER BY upserts.key LIMIT ?",
-            (after, State.PENDING, most),
-        )
-        return [(key, AttributeValueUpsert(*from_key(key), value)) for key, value in rows]
+    With `restart` a file of this kind is emptied, whatever its version and state. Raises the
+    kind's error for a file that is damaged, of another kind or version, or held by another job.
+    """
+    name = kind.name(path)
+    full = os.path.abspath(path)  # noqa: PTH100 - must not follow links
+    _make_file(kind, full, name)
+    before = os.lstat(full)
+    connection = sqlite3.connect(full, timeout=0, isolation_level=None)
+    try:
+        _run_all(connection, _FILE_PRAGMAS)
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        _check_unmoved(kind, before, os.lstat(full), name)
+        is_new = _is_blank(connection)
+        if not is_new:
+            kind.check(connection, name, restart=restart)
+            if restart:
+                _empty(connection)
+                is_new = True
+        connection.execute("PRAGMA journal_mode = WAL")
+        database = kind.tables(connection)
+        if is_new:
+            with database.transaction():
+                connection.execute(f"PRAGMA application_id = {kind.application_id}")
+                connection.execute(f"PRAGMA user_version = {kind.version}")
+                database.create()
+    except BaseException:
+        connection.close()
+        raise
+    return database
 
-    def pending_deletes(self, most: int) -> list[int]:
-        """Return up to `most` ids that are to be deleted."""
-        rows = self._connection.execute(
-            "SELECT id FROM deletes WHERE state = ? ORDER BY id LIMIT ?", (State.PENDING, most)
-        )
-        return [one for (one,) in rows]
 
-    def mark_upserts(self, keys: Iterable[int], state: State) -> None:
-        """Note how far upserts have come."""
-        with self.transaction():
-            self._connection.executemany(
-                "UPDATE upserts SET state = ? WHERE key = ?", [(state, key) for key in keys]
-            )
+@contextmanager
+def reading_file(kind: DatabaseKind[DatabaseT], path: DatabasePath) -> Iterator[DatabaseT]:
+    """Open a file for reading alone; `path` is checked already."""
+    name = kind.name(path)
+    full = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - must not follow links
+    with kind.errors(name):
+        if not _is_there(kind, full, name):
+            raise kind.error(f"{name} does not exist")
+        with closing(sqlite3.connect(full, timeout=0, isolation_level=None)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            kind.check(connection, name)
+            yield kind.tables(connection)
 
-    def mark_deletes(self, ids: Iterable[int], state: State) -> None:
-        """Note how far deletes have come."""
-        with self.transaction():
-            self._connection.executemany(
-                "UPDATE deletes SET state = ? WHERE id = ?", [(state, one) for one in ids]
-            )
 
-    def add_failures(self, failures: Iterable[tuple[int, str]], most: int) -> None:
-        """Keep (key, error as JSON) of upserts, up to `most` in all."""
-        with self.transaction():
-            room = most - self._one("SELECT count(*) FROM failures")
-            self._connection.executemany(
-                "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
-            )
+def _run_all(connection: sqlite3.Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
 
-    def failures(self) -> list[tuple[AttributeValueUpsert, str]]:
-        """Return the failures kept, in the order they came: item and error as JSON."""
-        rows = self._connection.execute(
-            "SELECT failures.key, desired.value, failures.error FROM failures "
-            "JOIN desired ON desired.key = failures.key ORDER BY failures.number"
-        )
-        return [(AttributeValueUpsert(*from_key(key), value), error) for key, value, error in rows]
 
-    def reclaim(self) -> int:
-        """Make pending what was in flight when the job died; return how many rows that were.
+def _make_file(kind: DatabaseKind[DatabaseT], path: str, name: str) -> None:
+    """Create the file for its owner alone unless it is there; follow no symbolic link."""
+    # An existing file is not opened: closing it would drop the locks that another job of this
+    # process may hold on it (POSIX advisory locks, fcntl(2)).
+    if not _is_there(kind, path, name):
+        with suppress(FileExistsError):
+            # O_EXCL follows no link, a dangling one included (open(2)).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            return
+        _is_there(kind, path, name)
 
-        What nobody answered is made pending, too, and is no failure any more. Deletes that were in
-        flight stay so: see `doubtful_deletes`.
-        """
-        with self.transaction():
-            self._connection.execute(
-                "DELETE FROM failures WHERE key IN (SELECT key FROM upserts WHERE state = ?)",
-                (State.UNANSWERED,),
-            )
-            self._connection.execute(
-                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.UNANSWERED)
-            )
-            reclaimed = self._connection.execute(
-                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.IN_FLIGHT)
-            ).rowcount
-            if self.phase is Phase.DELETING and self.left().upserts:
-                self.put(phase=Phase.WRITING)
-            return reclaimed
 
-    def doubtful_deletes(self) -> list[tuple[int, int]]:
-        """Return (id, key) of the rows whose deletes were in flight when a job ended."""
-        rows = self._connection.execute(
-            "SELECT deletes.id, current.key FROM deletes JOIN current ON current.id = deletes.id "
-            "WHERE deletes.state = ?",
-            (State.IN_FLIGHT,),
-        )
-        return [(one, key) for one, key in rows]
+def _is_there(kind: DatabaseKind[DatabaseT], path: str, name: str) -> bool:
+    """Return whether the file is there; raise if it is no regular one."""
+    found = False
+    # SQLite opens its companions by name.
+    for suffix in ("-wal", "-journal", "-shm", ""):
+        try:
+            mode = os.lstat(path + suffix).st_mode
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(mode):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+            raise kind.error(f"{name}{' with ' + suffix if suffix else ''} is {what}")
+        found = not suffix
+    return found
 
-    def tally(self) -> Tally:
-        """Return how far all rows have come."""
-        done: dict[tuple[int, int], int] = {
-            (kind, state): count
-            for kind, state, count in self._connection.execute(
-                "SELECT kind, state, count(*) FROM upserts GROUP BY kind, state"
-            )
-        }
-        deletes = dict(
-            self._connection.execute("SELECT state, count(*) FROM deletes GROUP BY state")
-        )
-        deleted = deletes.get(State.DONE, 0)
-        open_deletes = sum(deletes.values()) - deleted
-        of_state = {
-            state: sum(count for (_, found), count in done.items() if found == state)
-            for state in State
-        }
-        return Tally(
-            created=done.get((Kind.CREATE, State.DONE), 0),
-            updated=done.get((Kind.UPDATE, State.DONE), 0),
-            written=done.get((Kind.WRITE, State.DONE), 0),
-            deleted=deleted,
-            failed=of_state[State.FAILED] + of_state[State.UNANSWERED],
-            open=of_state[State.PENDING] + of_state[State.IN_FLIGHT] + open_deletes,
-            open_deletes=open_deletes,
-            unanswered=of_state[State.UNANSWERED],
-        )
 
-    def _one(self, statement: str) -> int:
-        (number,) = self._connection.execute(statement).fetchone()
-        return int(number)
+def _check_unmoved(
+    kind: DatabaseKind[DatabaseT], before: os.stat_result, after: os.stat_result, name: str
+) -> None:
+    if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
+        raise kind.error(f"{name} was replaced while it was opened")
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not tables and _pragma(connection, "application_id") == 0
+
+
+def _empty(connection: sqlite3.Connection) -> None:
+    """Overwrite the file with an empty database; damage to its pages does not matter."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.backup(connection)
+
+
+def _pragma(connection: sqlite3.Connection, pragma: str) -> int:
+    (number,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    return int(number)

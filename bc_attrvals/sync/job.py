@@ -1,103 +1,107 @@
-"""Diff-based sync: desired values in, and only what differs goes out.
+"""One sync, step by step: load, read, compare, write, delete.
 
-Below the resource, above the bulk writes. A `SyncJob` loads the desired values into a working set,
-has `survey.py` read what the store holds and SQLite compare the two, and `delivery.py` carry the
-difference out. Over a journal each step is committed before the next is taken, so that a killed job
-goes on where it was.
+Below the resource and above the bulk writes. A `SyncJob` loads the desired values into a working
+set, has `current_state.py` read the store and SQLite compare the two, and `apply.py` carry out
+the difference. Over a journal each step is committed before the next one, so a killed job resumes
+where it was. An upsert over a journal is a sync that reads nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Sequence,
-)
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 import attrs
 import msgspec
 
-from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.core.sync_plan import Reading, SyncPlan, calls_for, estimate_seconds
-from bc_attrvals.core.sync_states import DesiredRow, Differences, Phase, to_key
+from bc_attrvals.core.sync_plan import (
+    Reading,
+    SyncPlan,
+    calls_for,
+    estimate_seconds,
+)
+from bc_attrvals.core.sync_states import DesiredRow, Differences, Phase
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.apply import Delivery
-from bc_attrvals.sync.current_state import Survey
-from bc_attrvals.sync.database import WorkSet
-from bc_attrvals.sync.journal import Desk, Identity, JournalPath, finish
-from bc_attrvals.sync.report import SyncReport, report_of
+from bc_attrvals.sync import journal
+from bc_attrvals.sync.apply import Apply
+from bc_attrvals.sync.call_meter import CallMeter
+from bc_attrvals.sync.current_state import CurrentState
+from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.journal import Identity
+from bc_attrvals.sync.loading import desired_rows
+from bc_attrvals.sync.options import Confirm, JobKind, JournalPath, ShowChanges, SyncOptions
+from bc_attrvals.sync.report import SyncReport, dump_report, report_of
 from bc_attrvals.sync.scope import Scope
+from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.sources import Items
 
 __all__ = ["SyncJob"]
 
-#: Items that are read before they go to the working set together.
+#: Changes taken from the working set at once.
 _CHUNK: Final = 4_096
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
+_logger = logging.getLogger(__name__)
 
 
 class SyncJob:
-    """One sync. Make it, then call `plan` or `run` once.
+    """One sync. Create it, then call `plan` or `run` once.
 
-    Raises `InvalidInputError` for a scope that
-    desired values can't be held against, and for pruning without a scope.
+    `place`, the base URL and the path of the resource, is what a journal is bound to. Raises
+    `InvalidInputError` for a scope of more than ids, and for pruning without a scope.
     """
 
     def __init__(
         self,
         calls: Calls,
+        options: SyncOptions,
         *,
         registry: KeyRegistry,
         is_open: Callable[[], bool],
-        scope: AttributeValueFilter | None,
-        prune: bool,
-        allow_empty: bool,
-        max_failures: int,
+        place: str,
     ) -> None:
-        self._scope = Scope.of(scope)
-        if prune and scope is None:
+        self._scope = Scope.of(options.scope)
+        if options.prune and options.scope is None:
             message = (
                 "prune deletes what is not desired, and needs a scope that says where; "
                 "AttributeValueFilter() is the whole store"
             )
             raise InvalidInputError(message, field="scope")
-        self._calls = calls
+        # Reading and writing share one flow and one tally.
+        self._calls = calls.for_job()
+        self._meter = CallMeter(self._calls)
+        self._options = options
         self._registry = registry
         self._is_open = is_open
-        self._prune = prune
-        self._allow_empty = allow_empty
-        self._max_failures = max_failures
-        # The path names the store and holds no secret.
-        self._identity = Identity(calls.resource, self._scope.digest(), prune)
+        self._identity = Identity(options.kind, place, self._scope.digest(), options.prune)
+        self._input_field = "items" if options.kind is JobKind.UPSERT else "desired"
         self._loop = asyncio.get_running_loop()
         self._noted_at = self._loop.time()
 
-    async def plan(self, desired: Items) -> SyncPlan:
-        """Load, read and compare, and write nothing."""
-        async with _open(None) as desk:
-            await self._load(desk, desired)
-            return await self._make_plan(desk)
+    async def plan(self, desired: Items, show_changes: ShowChanges | None = None) -> SyncPlan:
+        """Load, read and compare; write nothing. `show_changes` gets every change."""
+        async with _open(None) as database:
+            await self._load(database, desired)
+            plan = await self._make_plan(database)
+            if show_changes is not None:
+                await _show(database, show_changes)
+            return plan
 
     async def dry_run(self, desired: Items) -> SyncReport:
         """Do as `plan`, and report as if all had been done."""
-        async with _open(None) as desk:
-            await self._load(desk, desired)
-            plan = await self._make_plan(desk)
+        async with _open(None) as database:
+            await self._load(database, desired)
+            plan = await self._make_plan(database)
             return attrs.evolve(
-                await desk.run(_sum_up, self._lap_s()),
+                await database.run(_sum_up, self._lap_s()),
                 created=plan.create,
                 updated=plan.update,
                 deleted=plan.delete,
@@ -108,78 +112,87 @@ class SyncJob:
     async def run(
         self,
         desired: Items,
-        journal: JournalPath | None,
-        confirm: Callable[[SyncPlan], Awaitable[bool]] | None = None,
+        journal_path: JournalPath | None,
+        confirm: Confirm | None = None,
+        *,
+        restart: bool = False,
     ) -> SyncReport:
-        """Do it all, or what a journal has left to do, once `confirm` has said yes to it."""
-        async with _open(journal) as desk:
-            if await desk.run(_phase) is Phase.LOADING:
-                await self._load(desk, desired)
+        """Do it all, or what a journal has left to do, once `confirm` has agreed to it.
+
+        A finished journal gives way to this job; with `restart` an unfinished one does, too.
+        """
+        async with _open(journal_path, restart=restart) as database:
+            if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
+                await self._load(database, desired)
             else:
-                await self._take_up(desk, desired)
-            delivery = Delivery(
+                await self._resume(database, desired)
+            apply = Apply(
                 self._calls,
+                self._meter,
                 registry=self._registry,
-                desk=desk,
+                database=database,
                 is_open=self._is_open,
-                max_failures=self._max_failures,
+                max_failures=self._options.max_failures,
             )
             try:
-                await self._carry_out(desk, delivery, confirm)
+                return await self._carry_out(database, apply, confirm)
             except BCAttrValsError as error:
-                with suppress(JournalError):
-                    report = await desk.run(_sum_up, self._lap_s())
-                    unnoted = delivery.deleted_unnoted
-                    error.report = attrs.evolve(
-                        report,
-                        deleted=report.deleted + unnoted,
-                        not_sent=report.not_sent - unnoted,
-                    )
+                error.report = await self._report_so_far(database, apply)
                 raise
-            if await desk.run(_phase) is Phase.FINISHED:
-                return await desk.run(report_of)
-            return await desk.run(_sum_up, self._lap_s())
 
     async def _carry_out(
-        self,
-        desk: Desk,
-        delivery: Delivery,
-        confirm: Callable[[SyncPlan], Awaitable[bool]] | None,
-    ) -> None:
-        phase = await desk.run(_phase)
-        if phase is Phase.FINISHED:
-            return
+        self, database: DatabaseThread[WorkingSet], apply: Apply, confirm: Confirm | None
+    ) -> SyncReport:
+        phase = await database.run(_phase)
         plan: SyncPlan | None = None
         if phase is Phase.READING:
-            await desk.run(WorkSet.forget_current)
-            plan = await self._make_plan(desk)
+            await database.run(WorkingSet.forget_current)
+            plan = await self._make_plan(database)
             phase = Phase.WRITING
         if confirm is not None:
             if plan is None:
-                reading = Reading(await desk.run(WorkSet.text, "reading") or Reading.LIST)
-                plan = self._costed(reading, 0, await desk.run(WorkSet.left))
+                reading = Reading(await database.run(WorkingSet.text, "reading") or Reading.LIST)
+                plan = self._costed(reading, 0, await database.run(WorkingSet.left))
             if not await confirm(plan):
-                return
+                return await database.run(_sum_up, self._lap_s())
         if phase is Phase.WRITING:
-            await delivery.write()
-            await desk.run(WorkSet.put, phase=Phase.DELETING)
-            phase = Phase.DELETING
-        if phase is Phase.DELETING:
-            await delivery.delete()
-            # What nobody answered is no outcome to end with: the same again sends it again.
-            if not (desk.is_journal and (await desk.run(WorkSet.tally)).unanswered):
-                await desk.run(finish, self._lap_s())
+            await apply.write()
+            await database.run(WorkingSet.put, phase=Phase.DELETING)
+        await apply.delete()
+        if database.is_file and (await database.run(WorkingSet.tally)).unanswered:
+            # The next run over the journal sends unanswered values again.
+            return await database.run(_sum_up, self._lap_s())
+        return await database.run(_finish, self._lap_s())
 
-    async def _make_plan(self, desk: Desk) -> SyncPlan:
-        survey = Survey(self._calls.for_job(), self._scope, desk)
-        reading = await survey.read(prune=self._prune)
-        seal = desk.is_journal
+    async def _report_so_far(
+        self, database: DatabaseThread[WorkingSet], apply: Apply
+    ) -> SyncReport:
+        with suppress(JournalError):
+            report = await database.run(_sum_up, self._lap_s())
+            unnoted = apply.deleted_unnoted
+            return attrs.evolve(
+                report, deleted=report.deleted + unnoted, not_sent=report.not_sent - unnoted
+            )
+        return apply.report_from_memory()
+
+    async def _make_plan(self, database: DatabaseThread[WorkingSet]) -> SyncPlan:
+        prune, seal = self._options.prune, database.is_file
+        reading, calls, repeated = Reading.NOTHING, 0, 0
+        if self._options.kind is JobKind.SYNC:
+            state = CurrentState(self._calls, self._meter, scope=self._scope, database=database)
+            reading = await state.read(prune=prune, always=self._options.always_read)
+            calls = self._meter.total
         if reading is Reading.NOTHING:
-            differences = await desk.run(WorkSet.plan_all, seal=seal)
+            differences = await database.run(WorkingSet.plan_all, seal=seal)
         else:
-            differences = await desk.run(WorkSet.compare, prune=self._prune, seal=seal)
-        await desk.run(WorkSet.put, reading=reading)
-        return self._costed(reading, survey.calls, differences)
+            differences = await database.run(WorkingSet.compare, prune=prune, seal=seal)
+            repeated = await database.run(WorkingSet.repeated_keys)
+        if repeated:
+            _logger.warning(
+                "the store holds %d customers' attributes in more than one row", repeated
+            )
+        await database.run(WorkingSet.put, reading=reading)
+        return attrs.evolve(self._costed(reading, calls, differences), repeated=repeated)
 
     def _costed(self, reading: Reading, read_calls: int, differences: Differences) -> SyncPlan:
         limits = self._calls.limits
@@ -204,39 +217,47 @@ class SyncJob:
             ),
         )
 
-    async def _load(self, desk: Desk, desired: Items) -> None:
-        await desk.run(_begin, self._identity)
-        digest = await self._read_input(desk, desired, keep=True)
-        count = await desk.run(WorkSet.end_loading, seal=desk.is_journal)
-        if self._prune and not count and not self._allow_empty:
+    async def _load(self, database: DatabaseThread[WorkingSet], desired: Items) -> None:
+        await database.run(journal.begin, self._identity)
+        digest = await self._read_input(database, desired, keep=True)
+        count = await database.run(WorkingSet.end_loading, seal=database.is_file)
+        if self._options.prune and not count and not self._options.allow_empty:
             message = "desired is empty, so pruning would delete all; say allow_empty=True"
             raise InvalidInputError(message, field="desired")
-        await desk.run(WorkSet.put, phase=Phase.READING, digest=digest)
+        await database.run(journal.end_loading, digest)
 
-    async def _take_up(self, desk: Desk, desired: Items) -> None:
-        """Refuse a journal of another job, or go on with it."""
-        await desk.run(_check_identity, self._identity, desk.name)
-        digest = await self._read_input(desk, desired, keep=False)
-        if digest != await desk.run(WorkSet.text, "digest"):
-            raise JournalError(f"{desk.name} is of a sync with other desired values")
-        if not await desk.run(WorkSet.is_intact):
-            raise JournalError(f"{desk.name} is damaged: its rows are not as they were written")
-        await desk.run(_resume)
+    async def _resume(self, database: DatabaseThread[WorkingSet], desired: Items) -> None:
+        """Refuse a journal of another job; prepare to go on with one of this job."""
+        await database.run(_check_identity, self._identity, database.name)
+        digest = await self._read_input(database, desired, keep=False)
+        if digest != await database.run(WorkingSet.text, "digest"):
+            raise journal.other_job(database.name, f"is of a job with other {self._input_words}")
+        if not await database.run(WorkingSet.is_intact):
+            raise JournalError(f"{database.name} is damaged: its rows are not as they were written")
+        await database.run(_take_over)
 
-    async def _read_input(self, desk: Desk, desired: Items, *, keep: bool) -> str:
+    @property
+    def _input_words(self) -> str:
+        return "items" if self._options.kind is JobKind.UPSERT else "desired values"
+
+    async def _read_input(
+        self, database: DatabaseThread[WorkingSet], desired: Items, *, keep: bool
+    ) -> str:
         """Read the input to its end and return its digest."""
         digest = hashlib.blake2b(digest_size=16)
         count = 0
 
-        def take(workset: WorkSet, rows: Sequence[DesiredRow]) -> None:
-            if desk.is_journal:
+        def insert(working_set: WorkingSet, rows: list[DesiredRow]) -> None:
+            if database.is_file:
                 digest.update(_encode_lines(rows))
             if keep:
-                workset.add_desired(rows)
+                working_set.add_desired(rows)
 
-        async with aclosing(_chunks(desired, self._scope)) as chunks:
-            async for rows in chunks:
-                await desk.run(take, rows)
+        options = self._options
+        rows_of = desired_rows(desired, self._scope, options.normalise, self._input_field)
+        async with aclosing(rows_of) as lists:
+            async for rows in lists:
+                await database.run(insert, rows)
                 count += len(rows)
                 if self._calls.events:
                     self._calls.events.emit(SyncProgressed(Phase.LOADING, count))
@@ -249,83 +270,56 @@ class SyncJob:
 
 
 @asynccontextmanager
-async def _open(journal: JournalPath | None) -> AsyncIterator[Desk]:
-    desk = Desk(journal)
+async def _open(
+    path: JournalPath | None, *, restart: bool = False
+) -> AsyncIterator[DatabaseThread[WorkingSet]]:
+    database = journal.open_journal(path, restart=restart)
     try:
-        await desk.open()
-        yield desk
+        await database.open()
+        yield database
     finally:
-        await desk.aclose()
+        await database.aclose()
 
 
-async def _chunks(desired: Items, scope: Scope) -> AsyncGenerator[list[DesiredRow]]:
-    """Yield checked rows, some thousands at once, so that the loop turns in between."""
-    rows: list[DesiredRow] = []
-    count = 0
-    if isinstance(desired, AsyncIterable):
-        iterator = aiter(desired)
-        try:
-            async for item in iterator:
-                rows.append(_checked(item, count, scope))
-                count += 1
-                if len(rows) == _CHUNK:
-                    yield rows
-                    rows = []
-        finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
-    elif isinstance(desired, Iterable) and not isinstance(desired, str | bytes):
-        for item in desired:
-            rows.append(_checked(item, count, scope))
-            count += 1
-            if len(rows) == _CHUNK:
-                yield rows
-                rows = []
-    else:
-        message = f"desired must be an iterable, sync or async, not {type(desired).__name__}"
-        raise InvalidInputError(message, field="desired")
-    if rows:
-        yield rows
+async def _show(database: DatabaseThread[WorkingSet], show: ShowChanges) -> None:
+    """Give all changes of the plan to a function: upserts, then deletes, in order of their keys."""
+    key = 0
+    while upserts := await database.run(WorkingSet.planned_upserts, key, _CHUNK):
+        key = upserts[-1][0]
+        await show([change for _, change in upserts])
+    row = (0, 0)
+    while deletes := await database.run(WorkingSet.planned_deletes, row, _CHUNK):
+        row = deletes[-1][0]
+        await show([change for _, change in deletes])
 
 
-def _checked(item: object, index: int, scope: Scope) -> DesiredRow:
-    if not isinstance(item, AttributeValueUpsert):
-        message = f"expected AttributeValueUpsert, got {type(item).__name__}"
-        raise InvalidInputError(message, field="desired", place=f"desired[{index}]")
-    if not scope.holds(item.customer_id, item.attribute_id):
-        message = (
-            f"customer {item.customer_id}, attribute {item.attribute_id} is outside of the scope"
-        )
-        raise InvalidInputError(message, field="desired", place=f"desired[{index}]")
-    return to_key(item.customer_id, item.attribute_id), item.value
+# Jobs of the database's thread.
 
 
-# Jobs of the desk's thread.
+def _phase(working_set: WorkingSet) -> Phase:
+    return working_set.phase
 
 
-def _phase(workset: WorkSet) -> Phase:
-    return workset.phase
+def _check_identity(working_set: WorkingSet, identity: Identity, name: str) -> None:
+    identity.check(working_set, name)
 
 
-def _begin(workset: WorkSet, identity: Identity) -> None:
-    with workset.transaction():
-        workset.create()
-        identity.note(workset)
+def _take_over(working_set: WorkingSet) -> None:
+    with working_set.transaction():
+        working_set.add(resumptions=1, resent=working_set.reclaim())
 
 
-def _check_identity(workset: WorkSet, identity: Identity, name: str) -> None:
-    identity.check(workset, name)
+def _sum_up(working_set: WorkingSet, seconds: float) -> SyncReport:
+    # A full disk takes no more seconds, and can be read all the same.
+    with suppress(sqlite3.Error), working_set.transaction():
+        working_set.add(seconds=seconds)
+    return report_of(working_set)
 
 
-def _resume(workset: WorkSet) -> None:
-    if workset.phase is Phase.FINISHED:
-        return
-    with workset.transaction():
-        workset.add(resumptions=1, resent=workset.reclaim())
-
-
-def _sum_up(workset: WorkSet, seconds: float) -> SyncReport:
-    with workset.transaction():
-        workset.add(seconds=seconds)
-    return report_of(workset)
+def _finish(working_set: WorkingSet, seconds: float) -> SyncReport:
+    with working_set.transaction():
+        working_set.add(seconds=seconds)
+        report = report_of(working_set)
+        journal.finish(working_set, dump_report(report))
+    journal.fold_log(working_set)
+    return report

@@ -1,38 +1,41 @@
-"""What a sync came to: its report, and how the errors in it are kept in a journal."""
+"""What a sync came to: its report, and how the report and its errors are kept in a journal."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import msgspec
 
 from bc_attrvals import errors
-from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.errors import BCAttrValsError, JournalError
+from bc_attrvals.sync.options import JournalPath
 
 if TYPE_CHECKING:
-    from bc_attrvals.sync.database import WorkSet
-    from bc_attrvals.sync.journal import JournalPath
+    from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = ["SyncReport", "dump_error", "load_error", "report_of"]
+__all__ = ["SyncReport", "dump_error", "dump_report", "load_error", "report_of", "upsert_report"]
 
 
 @attrs.frozen
 class SyncReport:
     """The sum of a sync.
 
-    `created`, `updated` and `deleted` count rows the service confirmed, `unchanged` those that
-    were right already; `written` counts rows confirmed that were sent without reading first, where
-    the three can't be told apart. `failed` counts values the service did not take, and `failures`
-    holds the first 1,000 of them (not compared, for errors are equal to nothing). `not_sent`
-    counts changes that are planned and open because the job ended early. `superseded` counts items
-    of the input that gave way to a later one of the same key.
+    `created`, `updated` and `deleted` count rows that the service confirmed. `unchanged` counts
+    values that were right already. `written` counts confirmed values that were sent without
+    reading first, where the three can't be told apart. `altered` counts values that were written
+    and of which the store holds another form than the one desired; they are in none of the counts
+    before. `failed` counts values that the service did not take, and `failures` holds the first
+    1,000 of them (not compared, for errors are equal to nothing). `not_sent` counts planned
+    changes that are open because the job ended early. `superseded` counts items of the input with
+    a later one of the same key.
 
     `calls` counts requests sent, `retries` those of them sent again after a failure, `seconds` the
     time, over all runs of a journalled sync; what was on the wire when a run was killed is
-    missing. `resumed` says whether there was more than one run, and `resent` how many rows were
-    in flight, sent or about to be, when one of them ended, and so were sent again.
+    missing. `resumed` says whether there was more than one run. `resent` counts rows that were in
+    flight, sent or about to be, when one of them ended, and that were sent again.
 
     Of a dry run, the counts are what would be done, and `calls` what reading took.
     """
@@ -51,48 +54,117 @@ class SyncReport:
     seconds: float = 0.0
     failures: tuple[UpsertOutcome, ...] = attrs.field(default=(), eq=False)
     resumed: bool = False
+    altered: int = 0
 
     @property
     def ok(self) -> bool:
         """True when everything is as desired."""
         return not (self.failed or self.not_sent)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return all counts and failures in plain JSON types; an error is its message."""
+        counts = attrs.asdict(self, recurse=False, filter=lambda field, _: field.name != "failures")
+        return {**counts, "failures": [_failure_to_dict(one) for one in self.failures]}
+
     @classmethod
     def from_journal(cls, path: JournalPath) -> Self:
-        """Return the report of the finished sync that a journal is of; the file is only read.
+        """Return the report of the finished job that a journal is of; the file is only read.
+
+        Of an `upsert`, `written` counts the values stored. The report stays in the journal until
+        the next job over it has read its input to the end.
 
         It blocks: on an event loop, call it in a thread. Raises `JournalError` for a file that is
-        missing, damaged, held by a running sync or no journal, and for a sync that is not finished.
+        missing, damaged, held by a running job or no journal, and for a job that is not finished.
         """
         # Here, so that importing the package does not load SQLite.
-        from bc_attrvals.sync.journal import reading_finished
+        from bc_attrvals.sync.journal import read_report
 
-        with reading_finished(path) as workset:
-            return cls(**attrs.asdict(report_of(workset), recurse=False))
+        counts, failures = _load_report(read_report(path))
+        return cls(**counts, failures=failures)
 
 
-def report_of(workset: WorkSet) -> SyncReport:
-    """Return the sum of what is written down up to now."""
-    tally = workset.tally()
+def report_of(working_set: WorkingSet) -> SyncReport:
+    """Return the sum of what is noted up to now."""
+    tally = working_set.tally()
     return SyncReport(
         created=tally.created,
         updated=tally.updated,
         deleted=tally.deleted,
-        unchanged=int(workset.number("unchanged")),
+        unchanged=int(working_set.number("unchanged")),
         written=tally.written,
         failed=tally.failed,
-        calls=int(workset.number("calls")),
+        calls=int(working_set.number("calls")),
         not_sent=tally.open,
-        superseded=int(workset.number("superseded")),
-        resent=int(workset.number("resent")),
-        retries=int(workset.number("retries")),
-        seconds=workset.number("seconds"),
+        superseded=int(working_set.number("superseded")),
+        resent=int(working_set.number("resent")),
+        retries=int(working_set.number("retries")),
+        seconds=working_set.number("seconds"),
         failures=tuple(
             UpsertOutcome(item, OutcomeStatus.FAILED, None, load_error(text))
-            for item, text in workset.failures()
+            for item, text in working_set.failures()
         ),
-        resumed=workset.number("resumptions") > 0,
+        resumed=working_set.number("resumptions") > 0,
+        altered=tally.altered,
     )
+
+
+def upsert_report(report: SyncReport) -> UpsertReport:
+    """Return the report of an upsert that was carried out as a sync which reads nothing."""
+    return UpsertReport(
+        stored=report.written,
+        failed=report.failed,
+        superseded=report.superseded,
+        not_sent=report.not_sent,
+        failures=report.failures,
+        calls=report.calls,
+        retries=report.retries,
+        seconds=report.seconds,
+    )
+
+
+def dump_report(report: SyncReport) -> str:
+    """Return a report as JSON, for `load_report`."""
+    counts = attrs.asdict(report, recurse=False, filter=lambda field, _: field.name != "failures")
+    failures = [
+        (one.item.customer_id, one.item.attribute_id, one.item.value, dump_error(one.error))
+        for one in report.failures
+        if one.error is not None
+    ]
+    return msgspec.json.encode(_StoredReport(counts, failures)).decode()
+
+
+def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
+    try:
+        stored = msgspec.json.decode(text, type=_StoredReport)
+    except msgspec.MsgspecError as cause:
+        raise JournalError("the journal holds a report that can't be read") from cause
+    return stored.counts, tuple(
+        UpsertOutcome(
+            AttributeValueUpsert(customer_id, attribute_id, value),
+            OutcomeStatus.FAILED,
+            None,
+            load_error(error),
+        )
+        for customer_id, attribute_id, value, error in stored.failures
+    )
+
+
+def _failure_to_dict(failure: UpsertOutcome) -> dict[str, object]:
+    item = failure.item
+    return {
+        "customer_id": item.customer_id,
+        "attribute_id": item.attribute_id,
+        "value": item.value,
+        "status": str(failure.status),
+        "error": None if failure.error is None else str(failure.error),
+    }
+
+
+@attrs.frozen
+class _StoredReport:
+    counts: dict[str, Any]
+    #: (customer, attribute, value, error as JSON)
+    failures: list[tuple[int, int, str, str]]
 
 
 @attrs.frozen
@@ -110,9 +182,9 @@ def dump_error(error: BCAttrValsError) -> str:
 
 
 def load_error(text: str) -> BCAttrValsError:
-    """Return the error again; one of a class nobody knows is a plain `BCAttrValsError`.
+    """Return the error again, as a plain `BCAttrValsError` if its class is unknown.
 
-    Raises `JournalError` for a text that is none of `dump_error`'s.
+    Raises `JournalError` for a text that `dump_error` did not write.
     """
     try:
         stored = msgspec.json.decode(text, type=_StoredError)
@@ -121,7 +193,7 @@ def load_error(text: str) -> BCAttrValsError:
     kind: type[BCAttrValsError] = BCAttrValsError
     if stored.type in errors.__all__:
         kind = getattr(errors, stored.type)
-    # As unpickling does it, but of our own classes and plain values only.
+    # Like unpickling, but for our own classes and plain values only.
     error: BCAttrValsError = kind.__new__(kind, *stored.args)
     error.args = tuple(stored.args)
     error.__dict__.update(stored.state)

@@ -1,8 +1,7 @@
 """The scope of a sync: which rows are compared, and which ones pruning may delete.
 
-A filter of ids alone, for nothing else of a filter can be told of a desired value: it has no date
-and no attribute name. Membership is decided here, too, and not left to the service: what a listing
-answers outside of the scope is never touched.
+A scope is a filter of ids alone: a desired value has no date and no attribute name to compare with
+the rest of a filter. Membership is decided here, and the service's word is not taken for it.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class Scope:
 
     @classmethod
     def of(cls, filter: AttributeValueFilter | None) -> Scope:
-        """Return the scope a filter means; None and an empty one mean the whole store.
+        """Return the scope of a filter; None and an empty one mean the whole store.
 
-        Raises `InvalidInputError` naming a field that a desired value can't be held against.
+        Raises `InvalidInputError` naming a field that a desired value does not have.
         """
         if filter is None:
             return cls()
@@ -51,12 +50,17 @@ class Scope:
         )
 
     def holds(self, customer_id: int, attribute_id: int) -> bool:
-        """Return whether a row of this customer and attribute lies inside."""
+        """Return whether a value of this customer and attribute lies inside, with ids in range."""
         return (
             0 < customer_id <= MAX_ID
             and 0 < attribute_id <= MAX_ID
-            and (self.customer_ids is None or customer_id in self.customer_ids)
-            and (self.attribute_ids is None or attribute_id in self.attribute_ids)
+            and self.matches(customer_id, attribute_id)
+        )
+
+    def matches(self, customer_id: int, attribute_id: int) -> bool:
+        """Return whether the filter of the scope matches a row, whatever its ids are."""
+        return (self.customer_ids is None or customer_id in self.customer_ids) and (
+            self.attribute_ids is None or attribute_id in self.attribute_ids
         )
 
     def narrowed(self, attribute_ids: tuple[int, ...] | None) -> AttributeValueFilter:
@@ -67,6 +71,6 @@ class Scope:
         return AttributeValueFilter(customer_id_in=customers, attribute_id_in=attribute_ids)
 
     def digest(self) -> str:
-        """Return a short text that only an equal scope has."""
+        """Return a short text that is the same for equal scopes alone."""
         ids = [None if one is None else sorted(one) for one in attrs.astuple(self, recurse=False)]
         return hashlib.blake2b(msgspec.json.encode(ids), digest_size=16).hexdigest()

@@ -1,70 +1,90 @@
-"""Fills a keyed table of the working set, from rows in any order, in a time that is linear.
+"""Fills a keyed table from rows in any order, in linear time.
 
-Rows put into a large table at random places rewrite page after page of it, time and again. So
-rows are appended as long as they come in order of their keys; from the first that does not on, they
-are staged, and sorted into place once all are there (SQLite sorts in files).
+Random inserts into a large B-tree rewrite its pages again and again. So rows are appended while
+they come in the order of their keys. From the first one out of order on they are staged, and
+sorted into place once all are there (SQLite sorts in files, so memory stays bounded).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Intake"]
+__all__ = ["Staging"]
+
+_Row: TypeAlias = tuple[object, ...]
 
 
-class Intake:
-    """The way into one table, whose first column is an integer `key`; the last of equals wins."""
+class Staging:
+    """The writer of one table; of rows with equal keys the last one stays.
 
-    def __init__(self, connection: sqlite3.Connection, table: str, columns: dict[str, str]) -> None:
+    `columns` maps names to SQLite types. The first `key_columns` of them, integers, are the
+    primary key. Call it in the database's thread, inside a transaction.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        table: str,
+        columns: dict[str, str],
+        *,
+        key_columns: int = 1,
+    ) -> None:
         self._connection = connection
         self._table = table
         self._definition = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-        self._columns = ", ".join(["key", *columns])
-        self._places = ", ".join("?" * (1 + len(columns)))
-        self._last_key = 0
+        self._columns = ", ".join(columns)
+        self._key = ", ".join(list(columns)[:key_columns])
+        self._key_columns = key_columns
+        self._places = ", ".join("?" * len(columns))
+        self._last_key: _Row = ()
         self._is_staging = False
 
     def create(self) -> None:
-        """Make the table anew."""
+        """Create the table anew, empty."""
         for table in (self._table, f"{self._table}_staged"):
             self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+        # A single integer key is SQLite's own row id: no second index.
+        layout = "" if self._key_columns == 1 else " WITHOUT ROWID"
         self._connection.execute(
-            f"CREATE TABLE {self._table} (key INTEGER PRIMARY KEY, {self._definition})"
+            f"CREATE TABLE {self._table} ({self._definition}, PRIMARY KEY ({self._key})){layout}"
         )
         self._connection.execute(
-            f"CREATE TABLE {self._table}_staged "
-            f"(number INTEGER PRIMARY KEY, key INTEGER NOT NULL, {self._definition})"
+            f"CREATE TABLE {self._table}_staged (number INTEGER PRIMARY KEY, {self._definition})"
         )
-        self._last_key = 0
+        self._last_key = ()
         self._is_staging = False
 
-    def add(self, rows: Sequence[tuple[int, *tuple[object, ...]]]) -> None:
-        """Take in rows."""
+    def add(self, rows: Sequence[_Row]) -> None:
+        """Insert rows, in the order of the columns."""
         if not rows:
             return
-        # Once some are staged all are, for a later one of the same key must come after them.
-        self._is_staging = self._is_staging or not self._follow(rows)
+        # Once some are staged all are: a later one of the same key must come after them.
+        self._is_staging = self._is_staging or not self._is_ascending(rows)
         table = f"{self._table}_staged" if self._is_staging else self._table
         self._connection.executemany(
             f"INSERT INTO {table} ({self._columns}) VALUES ({self._places})",  # noqa: S608
             rows,
         )
-        self._last_key = rows[-1][0]
+        self._last_key = self._key_of(rows[-1])
 
     def merge(self) -> None:
-        """Sort what was staged into place."""
+        """Sort staged rows into the table."""
         if not self._is_staging:
             return
         self._connection.execute(
             f"REPLACE INTO {self._table} SELECT {self._columns} "  # noqa: S608
-            f"FROM {self._table}_staged ORDER BY key, number"
+            f"FROM {self._table}_staged ORDER BY {self._key}, number"
         )
         self._connection.execute(f"DELETE FROM {self._table}_staged")  # noqa: S608
 
-    def _follow(self, rows: Sequence[tuple[int, *tuple[object, ...]]]) -> bool:
-        return self._last_key < rows[0][0] and all(one[0] < two[0] for one, two in pairwise(rows))
+    def _key_of(self, row: _Row) -> _Row:
+        return row[: self._key_columns]
+
+    def _is_ascending(self, rows: Sequence[_Row]) -> bool:
+        keys = [self._last_key, *map(self._key_of, rows)]
+        return all(one < two for one, two in pairwise(keys))

@@ -119,19 +119,25 @@ def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
     assert served.values() == {}
 
 
-def test_a_finished_journal_sends_nothing_and_another_input_is_refused(served, tmp_path) -> None:
+def test_a_finished_journal_gives_way_and_an_unfinished_one_of_another_input_is_refused(
+    served, tmp_path
+) -> None:
     journal = tmp_path / "s.db"
-    assert served.run("sync", "-", "--journal", journal, input=table(50)).exit_code == 0
-    seen = served.sandbox.requests.seen
-    told = served.run("sync", "-", "--journal", journal, input=table(50))
-    assert (told.exit_code, served.sandbox.requests.seen) == (0, seen)
-    assert "it is finished: nothing was sent" in told.stdout
-    again = served.run("sync", "-", "--journal", journal, "--json", input=table(50))
-    assert json.loads(again.stdout)["already_finished"] is True
-    other = served.run("sync", "-", "--journal", journal, input=table(51))
+    args = ("sync", "-", "--journal", journal)
+    for rows in (50, 50, 51):
+        assert served.run(*args, input=table(rows)).exit_code == 0
+    assert len(served.values()) == 51
+    served.sandbox.faults.script(["401"] * 9, "upsert")
+    assert served.run(*args, input=table(80)).exit_code == 3
+    served.sandbox.faults.clear()
+    other = served.run(*args, input=table(90))
     assert other.exit_code == 2
     assert other.stderr.count("\n") == 1
     assert "other desired values" in other.stderr
+    assert "--restart" in other.stderr
+    assert served.run(*args, "--restart", input=table(90)).exit_code == 0
+    assert len(served.values()) == 90
+    assert served.run("sync", "-", "--restart", input=table(3)).exit_code == 2
     (tmp_path / "bad.db").write_bytes(b"no database" * 100)
     bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=table(50))
     assert (bad.exit_code, bad.stderr.count("\n")) == (2, 1)

@@ -45,6 +45,7 @@ def test_what_is_kept_on_disk_keeps_its_meaning_in_every_version() -> None:
         "PENDING": 0x33,
         "IN_FLIGHT": 0x3C,
         "DONE": 0x55,
+        "ALTERED": 0x69,
         "FAILED": 0x5A,
         "UNANSWERED": 0x66,
     }

@@ -335,18 +335,18 @@ def test_refused_is_what_the_service_or_the_way_to_it_ended(
 
 
 async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path: Path) -> None:
-    from bc_attrvals.sync.journal import Desk
+    from bc_attrvals.sync.journal import open_journal
 
     path = tmp_path / "held.db"
-    desk = Desk(path)
-    await desk.open()
+    journal = open_journal(path)
+    await journal.open()
     async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
         jobs = [job_of(sandbox, access_token=TOKENS, journal=path)]
         waiting = asyncio.ensure_future(all_of(client, *jobs))
         await asyncio.sleep(0.6)
         assert sandbox.requests.seen == 0
         assert not waiting.done()
-        await desk.aclose()
+        await journal.aclose()
         results = await waiting
         assert [one.ok for one in results.values()] == [True]
 

@@ -15,6 +15,7 @@ from bc_attrvals import (
     AttributeValueFilter,
     AttributeValueUpsert,
     AuthenticationError,
+    FilterIgnoredError,
     InvalidInputError,
     Limits,
     OutcomeStatus,
@@ -28,7 +29,6 @@ from bc_attrvals import (
     UnprocessableError,
 )
 from bc_attrvals.sandbox import Fault, FaultKind, Quirks, Sandbox
-from bc_attrvals.sync.scope import Scope
 from tests.conftest import make_store
 from tests.probes import at_rest, check_writes, until, upserts
 
@@ -286,15 +286,21 @@ class TestPruning:
         assert report.calls == 0
         assert not sandbox.requests
 
-    async def test_rows_outside_of_the_scope_are_left_even_if_they_are_listed(
-        self, sandbox: Sandbox, store: Store, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("prune", [True, False])
+    async def test_a_service_that_ignores_the_filter_ends_the_sync_before_it_writes(
+        self, prune: bool
     ) -> None:
-        await sandbox.seed(seeds(10))
-        await sandbox.seed(seeds(10, attribute_id=2))
-        monkeypatch.setattr(Scope, "narrowed", lambda *_: EVERYTHING)
-        report = await store.attribute_values.sync(upserts(4), scope=FIRST, prune=True)
-        assert (report.unchanged, report.deleted) == (4, 6)
-        assert await sandbox.count() == 14
+        quirks = Quirks(ignore_filters=True)
+        async with Sandbox(quota=None, quirks=quirks) as sandbox, make_store(sandbox) as store:
+            await sandbox.seed(seeds(30))
+            await sandbox.seed(seeds(10, attribute_id=2))
+            before = await sandbox.values()
+            with pytest.raises(FilterIgnoredError, match="outside of the scope") as caught:
+                await store.attribute_values.sync(changed(upserts(40), 1), scope=FIRST, prune=prune)
+            assert isinstance(caught.value.report, SyncReport)
+            assert (caught.value.report.deleted, caught.value.report.calls) == (0, 1)
+            assert await sandbox.values() == before
+            assert not sandbox.requests.of("upsert") + sandbox.requests.of("delete")
 
 
 class TestFailures:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,13 @@ from bc_attrvals import (
     OutcomeStatus,
     ServerError,
     Store,
+    SyncPlan,
     SyncReport,
     UnconfirmedError,
     UnprocessableError,
 )
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
-from bc_attrvals.sync import journal
+from bc_attrvals.sync import database
 from bc_attrvals.sync.report import dump_error, load_error
 from tests.conftest import make_store
 from tests.probes import Key, at_rest, keys_of, until, upserts
@@ -207,21 +209,58 @@ class TestResuming:
 
 
 class TestFinished:
-    async def test_a_rerun_returns_the_same_report_without_a_call(
-        self, sandbox: Sandbox, store: Store, path: Path
-    ) -> None:
+    async def test_it_holds_the_report(self, sandbox: Sandbox, store: Store, path: Path) -> None:
         sandbox.reject_customers([3])
         first = await store.attribute_values.sync(upserts(40), scope=FIRST, journal=path)
-        sandbox.requests.clear()
-        again = await store.attribute_values.sync(upserts(40), scope=FIRST, journal=path)
-        assert not sandbox.requests
-        for report in (again, SyncReport.from_journal(os.fspath(path))):
-            assert report == first
-            (failure,) = report.failures
-            assert failure.status is OutcomeStatus.FAILED
-            assert failure.item == AttributeValueUpsert(3, 1, "v3")
-            assert isinstance(failure.error, UnprocessableError)
-            assert failure.error.status == 422
+        report = SyncReport.from_journal(os.fspath(path))
+        assert report == first
+        (failure,) = report.failures
+        assert failure.status is OutcomeStatus.FAILED
+        assert failure.item == AttributeValueUpsert(3, 1, "v3")
+        assert isinstance(failure.error, UnprocessableError)
+        assert failure.error.status == 422
+
+    async def test_it_gives_way_to_a_job_that_reads_the_store_anew(
+        self, sandbox: Sandbox, store: Store, path: Path
+    ) -> None:
+        async def sync(desired: list[AttributeValueUpsert], **options: Any) -> SyncReport:
+            return await store.attribute_values.sync(
+                desired, scope=FIRST, prune=True, journal=path, **options
+            )
+
+        await sync(upserts(40))
+        await sandbox.seed([(7, 1, "drifted"), (99, 1, "foreign")])
+        again = await sync(upserts(40))
+        assert (again.updated, again.deleted, again.unchanged) == (1, 1, 39)
+        assert not again.resumed
+        other = await sync(upserts(30))
+        assert (other.deleted, other.unchanged) == (10, 30)
+        assert SyncReport.from_journal(path) == other
+        # Another kind of job, scope and store, too.
+        await store.attribute_values.sync(upserts(3), journal=path)
+        report = await store.attribute_values.upsert(upserts(3), journal=path)
+        assert report.stored == 3
+        assert await sandbox.values() == {item.key: item.value for item in upserts(30)}
+
+    async def test_its_report_stays_until_the_next_input_is_read_to_the_end(
+        self, store: Store, path: Path
+    ) -> None:
+        first = await store.attribute_values.sync(upserts(40), journal=path)
+
+        def broken() -> Iterator[AttributeValueUpsert]:
+            yield from upserts(5_000)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await store.attribute_values.sync(broken(), journal=path)
+        assert SyncReport.from_journal(path) == first
+
+        async def refuse(_: SyncPlan) -> bool:
+            return False
+
+        await store.attribute_values.sync(upserts(50), journal=path, confirm=refuse)
+        with pytest.raises(JournalError, match="not finished"):
+            SyncReport.from_journal(path)
 
     async def test_it_is_one_file_for_its_owner_and_holds_no_token(
         self, sandbox: Sandbox, store: Store, path: Path
@@ -259,24 +298,65 @@ class TestRefusals:
             ({"prune": False}, "with prune"),
             ({"desired": upserts(99)}, "other desired values"),
             ({"desired": [*upserts(99), AttributeValueUpsert(100, 1, "w")]}, "other desired"),
+            ({"desired": upserts(100)[::-1]}, "other desired"),
+            ({"normalise": str.upper}, "other desired"),
         ],
     )
-    async def test_another_job_is_refused(
+    async def test_another_job_is_refused_with_the_remedy(
         self, sandbox: Sandbox, begun: Path, change: dict[str, object], words: str
     ) -> None:
         before = len(sandbox.requests)
         asked = {"desired": upserts(100), "scope": FIRST, "prune": True, **change}
         async with make_store(sandbox) as store:
-            with pytest.raises(JournalError, match=words):
+            with pytest.raises(JournalError, match=f"{words}.*restart=True.*--restart"):
                 await store.attribute_values.sync(journal=begun, **asked)  # type: ignore[arg-type]
-        assert len(sandbox.requests) == before
+            assert len(sandbox.requests) == before
+            report = await store.attribute_values.sync(journal=begun, restart=True, **asked)  # type: ignore[arg-type]
+        assert (report.ok, report.resumed, report.resent) == (True, False, 0)
+        assert SyncReport.from_journal(begun) == report
 
     async def test_another_store_is_refused(self, sandbox: Sandbox, begun: Path) -> None:
         async with Store("other", "token", base_url=sandbox.url) as store:
-            with pytest.raises(JournalError, match=r"another store.*sandbox.*other"):
+            with pytest.raises(JournalError, match=r"another store.*sandbox.*other.*restart"):
                 await store.attribute_values.sync(
                     upserts(100), scope=FIRST, prune=True, journal=begun
                 )
+
+    async def test_the_same_store_hash_at_another_base_url_is_refused(
+        self, sandbox: Sandbox, begun: Path
+    ) -> None:
+        async with Sandbox(quota=None) as other, make_store(other) as store:
+            assert other.store_hash == sandbox.store_hash
+            await other.seed((customer, 2, "theirs") for customer in range(1, 301))
+            before = await other.rows()
+            with pytest.raises(JournalError, match=r"another store.*restart"):
+                await store.attribute_values.sync(
+                    upserts(100), scope=FIRST, prune=True, journal=begun
+                )
+            assert not other.requests
+            assert await other.rows() == before
+
+    async def test_an_upsert_does_not_take_up_a_sync(self, sandbox: Sandbox, begun: Path) -> None:
+        async with make_store(sandbox) as store:
+            with pytest.raises(JournalError, match=r"of a sync.*restart"):
+                await store.attribute_values.upsert(upserts(100), journal=begun)
+
+    async def test_an_older_format_is_refused_with_the_remedy(
+        self, sandbox: Sandbox, begun: Path
+    ) -> None:
+        with closing(sqlite3.connect(begun)) as connection:
+            connection.execute("PRAGMA user_version = 1")
+        before = len(sandbox.requests)
+        async with make_store(sandbox) as store:
+            with pytest.raises(JournalError, match=r"format 1.*format 2.*restart=True"):
+                await store.attribute_values.sync(
+                    upserts(100), scope=FIRST, prune=True, journal=begun
+                )
+            assert len(sandbox.requests) == before
+            report = await store.attribute_values.sync(
+                upserts(100), scope=FIRST, prune=True, journal=begun, restart=True
+            )
+        assert report.ok
 
     async def test_a_bad_item_in_the_input_read_again_is_refused(
         self, sandbox: Sandbox, begun: Path
@@ -366,6 +446,46 @@ class TestRefusals:
             await store.attribute_values.sync(upserts(3), journal=path)
 
 
+class TestRestart:
+    async def test_it_discards_a_damaged_journal(self, sandbox: Sandbox, path: Path) -> None:
+        await interrupted(sandbox, path, upserts(2_000), after=20)
+        whole = bytearray(content(path))
+        whole[4096 : len(whole)] = os.urandom(len(whole) - 4096)
+        replace(path, bytes(whole))
+        async with make_store(sandbox) as store:
+            sync = store.attribute_values.sync
+            with pytest.raises(JournalError, match="damaged"):
+                await sync(upserts(50), scope=FIRST, journal=path)
+            report = await sync(upserts(50), scope=FIRST, journal=path, restart=True)
+        assert report.ok
+        assert SyncReport.from_journal(path) == report
+        assert files(path) == [path.name]
+
+    async def test_it_makes_a_journal_where_there_is_none(self, store: Store, path: Path) -> None:
+        report = await store.attribute_values.sync(upserts(5), journal=path, restart=True)
+        assert SyncReport.from_journal(path) == report
+
+    async def test_it_takes_no_file_that_is_no_journal(self, store: Store, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE theirs (x)")
+        before = content(path)
+        with pytest.raises(JournalError, match="no journal"):
+            await store.attribute_values.sync(upserts(3), journal=path, restart=True)
+        assert content(path) == before
+
+    async def test_it_takes_no_journal_that_another_job_holds(
+        self, sandbox: Sandbox, store: Store, path: Path
+    ) -> None:
+        sandbox.latency_ms = 20
+        first = asyncio.create_task(
+            store.attribute_values.sync(upserts(60), scope=FIRST, prune=True, journal=path)
+        )
+        await until(lambda: sandbox.calls["upsert"] > 0)
+        with pytest.raises(JournalError, match="held by another"):
+            await store.attribute_values.sync(upserts(60), journal=path, restart=True)
+        assert (await first).created == 60
+
+
 class TestFaults:
     async def test_a_damaged_file_is_refused_whatever_was_hit(
         self, sandbox: Sandbox, path: Path
@@ -421,9 +541,9 @@ class TestFaults:
         pages = await self._pages_needed(sandbox, path.with_name("enough.db"), desired) - short_of
         with monkeypatch.context() as full:
             full.setattr(
-                journal,
-                "_JOURNAL_PRAGMAS",
-                (*journal._JOURNAL_PRAGMAS, f"PRAGMA max_page_count = {pages}"),
+                database,
+                "_FILE_PRAGMAS",
+                (*database._FILE_PRAGMAS, f"PRAGMA max_page_count = {pages}"),
             )
             async with make_store(sandbox) as store:
                 with pytest.raises(JournalError, match="full"):

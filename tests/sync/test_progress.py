@@ -77,14 +77,16 @@ async def test_what_is_left_is_confirmed_when_a_journal_is_taken_up(
     assert len(await sandbox.values()) == 200
 
 
-async def test_a_finished_journal_asks_nothing(
+async def test_a_finished_journal_gives_way_to_a_job_that_is_confirmed_anew(
     sandbox: Sandbox, store: Store, tmp_path: Path
 ) -> None:
-    for asked in (Asked(True), Asked()):
+    asked = Asked(True, True)
+    for unchanged in (0, 20):
         report = await store.attribute_values.sync(
             upserts(20), journal=tmp_path / "scores.db", confirm=asked
         )
-        assert (report.written or report.created, report.ok) == (20, True)
+        assert (report.created, report.unchanged, report.ok) == (20 - unchanged, unchanged, True)
+    assert [plan.create for plan in asked.plans] == [20, 0]
 
 
 async def test_events_tell_how_far_it_is(sandbox: Sandbox, store: Store, tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ __all__ = ["sync"]
     metavar="FILE",
     help="Makes the job resumable: run the same again after it was stopped, and it goes on.",
 )
+@click.option(
+    "--restart", is_flag=True, help="With --journal: discard an unfinished one and begin anew."
+)
 @connection_options()
 @output_options()
 @pass_settings
@@ -46,6 +49,7 @@ def sync(
     prune: bool,
     allow_empty: bool,
     journal: str | None,
+    restart: bool,
 ) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
 
@@ -56,8 +60,8 @@ def sync(
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
     last one wins. Without a journal an interrupted sync is simply run again: values that are right
-    already are not written twice. The journal of a finished sync makes a rerun a no-op; give
-    another one, or remove it, to begin anew.
+    already are not written twice. The journal of a finished sync gives way to the next sync. An
+    unfinished one of another FILE or scope is refused; --restart discards it.
     """
     shape = source.check(settings, prune=prune, databases=[("--journal", journal)])
     if scope is None and shape.wide:
@@ -66,11 +70,14 @@ def sync(
         _check_prune(source, scope)
     elif allow_empty:
         raise click.UsageError("--allow-empty goes with --prune")
+    if restart and journal is None:
+        raise click.UsageError("--restart goes with --journal")
     options = SyncOptions(
         scope=scope,
         prune=prune,
         allow_empty=allow_empty,
         journal=journal,
+        restart=restart,
         dry_run=source.dry_run,
         asks=source.asks,
     )

@@ -1,0 +1,29 @@
+"""Checks of arguments that more than one resource takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from bc_attrvals.errors import InvalidInputError
+
+__all__ = ["check_range", "listed"]
+
+T = TypeVar("T")
+
+
+def listed(field: str, values: Iterable[T]) -> list[T]:
+    """Return the values as a list; raise `InvalidInputError` naming `field` for no iterable."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        message = f"{field} must be an iterable, not {type(values).__name__}"
+        raise InvalidInputError(message, field=field)
+    return list(values)
+
+
+def check_range(field: str, value: int, low: int, high: int | None) -> None:
+    """Raise `InvalidInputError` naming `field` unless `value` is an int within the bounds."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    if not good or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        message = f"{field} must be an int {bounds}, not {value!r}"
+        raise InvalidInputError(message, field=field)

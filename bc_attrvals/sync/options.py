@@ -1,0 +1,45 @@
+"""What a sync is asked to do. Imports no SQLite, so it costs nothing until a sync runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+import attrs
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
+
+__all__ = ["Confirm", "JobKind", "JournalPath", "Normalise", "ShowChanges", "SyncOptions"]
+
+#: Where a journal lies.
+JournalPath: TypeAlias = str | os.PathLike[str]
+#: Maps a value to the form that the store keeps of it.
+Normalise: TypeAlias = Callable[[str], str]
+#: Is awaited with the plan before anything is written; False ends the sync there.
+Confirm: TypeAlias = Callable[[SyncPlan], Awaitable[bool]]
+#: Is awaited with the changes of a plan, some thousands at a time.
+ShowChanges: TypeAlias = Callable[[list[SyncChange]], Awaitable[None]]
+
+
+class JobKind(StrEnum):
+    """What a job, and its journal, is."""
+
+    SYNC = "sync"
+    #: Writes everything and reads nothing.
+    UPSERT = "upsert"
+
+
+@attrs.frozen(kw_only=True)
+class SyncOptions:
+    """The options of a sync; see `AttributeValues.sync` and `plan_sync`."""
+
+    kind: JobKind = JobKind.SYNC
+    scope: AttributeValueFilter | None = None
+    prune: bool = False
+    allow_empty: bool = False
+    always_read: bool = False
+    normalise: Normalise | None = None
+    max_failures: int = 0
