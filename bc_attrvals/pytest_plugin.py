@@ -1,17 +1,18 @@
-"""Fixtures for the test suites of those who use this package; pytest finds them by itself.
+"""Fixtures for the test suites of users of this package; pytest finds them by itself.
 
-`bc_sandbox` is a fresh, empty emulated store for each test, a `ThreadedSandbox`: it serves from a
-thread of its own, so that sync tests, other HTTP clients and any event loop may use it, and so that
-a test that blocks its loop does not block the store. It has no quota and no latency, unless
-`@pytest.mark.bc_sandbox(quota=150, latency_ms=20)` gives it options of `Sandbox`.
+`bc_sandbox` is a fresh, empty emulated store for each test, a `ThreadedSandbox`. It serves from a
+thread of its own, so sync tests, other HTTP clients and any event loop can use it, and a test that
+blocks its loop does not block the store. It has no quota and no latency by default.
+`@pytest.mark.bc_sandbox(quota=150, customers={7: "a@x.org"}, attributes={"Tier": "string"})`
+gives options of `Sandbox`; `bc_sandbox.define(customers=…, attributes=…)` defines both in the test.
+`bc_sandbox.proxy_environment` leads any SDK here through an HTTPS proxy (extra `sandbox`).
 
 `bc_store` is a `Store` open on it, for async tests and async fixtures, under pytest-asyncio (0.24
 and up; strict or auto mode, any loop scope) or anyio's plugin. A Store belongs to one event loop,
-so it is opened in the loop of the test; each plugin has its own way there, and the one that runs
-the test is asked. It retries after milliseconds, unless `@pytest.mark.bc_store(retry=…)` gives it
-options of `Store`.
+so it is opened in the loop of the test, in the way of the plugin that runs the test. Retries wait
+milliseconds by default. `@pytest.mark.bc_store(retry=…)` gives options of `Store`.
 
-pytest loads this module in every project where the package is installed, so it imports nothing of
+pytest loads this module in every project where the package is installed. So it imports nothing of
 the package, nor aiohttp, before a fixture is used.
 """
 
@@ -32,14 +33,14 @@ _LOOP_SCOPES: Final = ("function", "class", "module", "package", "session")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Explain the marks, and meet pytest-asyncio if it is there."""
+    """Register the marks, and the fixtures for pytest-asyncio if it is there."""
     config.addinivalue_line(
         "markers", "bc_sandbox(**options): options of the Sandbox that bc_sandbox serves"
     )
     config.addinivalue_line(
         "markers", "bc_store(**options): options of the Store that bc_store opens"
     )
-    # However it was named: found by itself, or given with -p.
+    # Under any name: found by itself, or given with -p.
     module = sys.modules.get("pytest_asyncio.plugin")
     if module is not None and config.pluginmanager.is_registered(module):
         config.pluginmanager.register(_asyncio_fixtures(), "bc_attrvals_asyncio")
@@ -57,7 +58,7 @@ def bc_sandbox(request: pytest.FixtureRequest) -> Iterator[ThreadedSandbox]:
 @pytest.fixture
 def bc_store(request: pytest.FixtureRequest, bc_sandbox: ThreadedSandbox) -> Store:
     """Open a Store on `bc_sandbox`, in the event loop of the test."""
-    del bc_sandbox  # asked for, so that it outlives the Store
+    del bc_sandbox  # requested, so that it outlives the Store
     store: Store = request.getfixturevalue(_fixture_for(request))
     return store
 
@@ -66,7 +67,7 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     """Return the fixture that opens a Store in the loop in which the test will run."""
     node: pytest.Item = request.node
     mark = node.get_closest_marker("asyncio")
-    # pytest-asyncio puts its mark on what it takes over in auto mode.
+    # In auto mode pytest-asyncio marks the tests that it runs.
     if mark is not None and request.config.pluginmanager.hasplugin("bc_attrvals_asyncio"):
         if "anyio_backend" in request.fixturenames:
             pytest.fail(
@@ -125,7 +126,7 @@ def _asyncio_fixtures() -> object:
         return opened
 
     fixtures = {f"fixture_{scope}": fixture_of(scope) for scope in _LOOP_SCOPES}
-    # A module, for of other objects pytest takes the attributes of their class.
+    # A module, because pytest reads the attributes of another object's class.
     plugin = ModuleType("bc_attrvals_asyncio")
     vars(plugin).update(fixtures)
     return plugin

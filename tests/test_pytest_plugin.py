@@ -72,6 +72,17 @@ def call(bc_sandbox, method, body=None):
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["data"]
 
+import pytest
+
+def test_customers_and_attributes_in_one_line(bc_sandbox):
+    bc_sandbox.define(customers={7: "ann@example.org"}, attributes={"Tier": "string"})
+    assert [one.email for one in bc_sandbox.customers()] == ["ann@example.org"]
+
+@pytest.mark.bc_sandbox(customers=["ann@example.org"], attributes={"Tier": "string"})
+def test_customers_and_attributes_by_mark(bc_sandbox):
+    assert [one.id for one in bc_sandbox.customers()] == [1]
+    assert [one.name for one in bc_sandbox.attributes()] == ["Tier"]
+
 def test_any_client_will_do(bc_sandbox):
     bc_sandbox.seed([(1, 1, "a")])
     assert [row["attribute_value"] for row in call(bc_sandbox, "GET")] == ["a"]
@@ -154,7 +165,7 @@ asyncio_default_fixture_loop_scope = session""",
 
 def test_anyio_alone_and_sync_tests_need_no_pytest_asyncio(project: Run) -> None:
     text = async_tests(ON_ANYIO, "pytest.fixture").replace(", pytest_asyncio", "")
-    assert "5 passed" in project(text, SYNC_TESTS, plugins=(ANYIO,))
+    assert "7 passed" in project(text, SYNC_TESTS, plugins=(ANYIO,))
 
 
 def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_attrvals.sandbox import Sandbox
+from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.sandbox.api import Api, item, running
 from tests.sandbox.browser import CHROMIUM, Page, browsing
 
@@ -105,6 +105,61 @@ async def reset(page: Page, sandbox: Sandbox) -> None:
     await page.until("document.querySelector('#stored').innerText === '0'")
     await page.until("document.querySelectorAll('#rows tr, #log tr').length === 0")
     assert (await sandbox.count(), len(sandbox.requests)) == (0, 0)
+
+
+async def switch_quirks(page: Page, sandbox: Sandbox, api: Api) -> None:
+    """Each kind of control changes its quirk; quirks that are set elsewhere show, too."""
+    if await page.eval("document.querySelector('#quirks').hidden"):
+        await page.click("#quirks-fold")
+    line = "[aria-label={}]"
+    await page.click(line.format("omit_links"))
+    await page.until("document.querySelector('#quirks-count').innerText === '1 changed'")
+    await page.eval(
+        "(() => { const one = document.querySelector('[aria-label=order]'); one.value = 'id_desc';"
+        "one.dispatchEvent(new Event('change')); })()"
+    )
+    await page.until("document.querySelector('#quirks-count').innerText === '2 changed'")
+    for name, text in (("max_limit", "9"), ("clock_lags_s", "0, 3"), ("max_limit", "0")):
+        await page.type(line.format(name), text)
+        await page.eval("document.activeElement.blur()")
+    await page.until("document.querySelector('#told').innerText.startsWith('max_limit: ')")
+    assert sandbox.quirks == Quirks(
+        omit_links=True, order="id_desc", max_limit=9, clock_lags_s=(0, 3)
+    )
+    assert "links" not in (await api.get()).pagination
+    await page.click("#quirks-default")
+    await page.until("document.querySelector('#quirks-count').innerText === 'all default'")
+    assert sandbox.quirks == Quirks()
+    await sandbox.set_quirks(Quirks(trim_values=True))
+    await page.until("document.querySelector('[aria-label=trim_values]').ariaChecked === 'true'")
+    await sandbox.set_quirks(Quirks())
+
+
+async def test_names_and_addresses_at_every_width(page: Page) -> None:
+    address = "<b>ann</b>@example.org"
+    async with running(customers={7: address}, attributes={"Loyalty tier": "string"}) as (
+        sandbox,
+        api,
+    ):
+        await api.put(item(7, 1, "gold"))
+        await page.open(f"{sandbox.url}/")
+        await page.until("document.querySelectorAll('#rows tr').length === 1")
+        cells = "[...document.querySelectorAll('#rows td.who')].map(one => one.textContent)"
+        assert await page.eval(cells) == [f"7{address}", "1Loyalty tier"]
+        assert await page.text("#rejected") == "1 customer, 1 attribute"
+        await switch_quirks(page, sandbox, api)
+        for width, height in ((390, 844), (1280, 800), (1600, 1000)):
+            await page.send(
+                "Emulation.setDeviceMetricsOverride",
+                width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+            )  # fmt: skip
+            await page.until(f"document.documentElement.clientWidth === {width}")
+            root = "document.documentElement"
+            assert await page.eval(f"{root}.scrollWidth") == width
+            if width > 980:
+                assert await page.eval(f"{root}.scrollHeight") == height
+                right = "document.querySelector('.tiles').getBoundingClientRect().right"
+                assert width - 40 < await page.eval(right) <= width
 
 
 async def test_the_page_in_a_browser(page: Page) -> None:
