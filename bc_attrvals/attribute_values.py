@@ -260,12 +260,7 @@ class AttributeValues:
             return check_failures(report) if raise_on_failure else report
         outcomes = Outcomes(max_failures)
         job = self._upsert_job(items, outcomes)
-        try:
-            while await job.step():
-                pass
-        except BaseException:
-            await job.abandon()
-            raise
+        await job.run()
         return _finish(job, raise_on_failure=raise_on_failure)
 
     async def upsert_stream(self, items: Items) -> AsyncGenerator[UpsertOutcome]:

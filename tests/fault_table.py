@@ -26,8 +26,8 @@ class Row:
     """One fault: the error of a read, a write and a delete (`ok`: none), and what is done then.
 
     `sent` is how often a request is sent that meets nothing else; `ends` whether a bulk job is over
-    with it; `timeout` the seconds of a try. `undated` is the error of an `upsert` whose answer has
-    a date that can't be read: it looks at none, and reads its values back, as they are not there.
+    with it; `timeout` the seconds of a try. `bulk` is the error of a bulk write, where it is not
+    that of a single one: what no answer confirms is read back.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Row:
     sent: int = TRIES
     ends: bool = False
     timeout: float = 10.0
-    undated: str | None = None
+    bulk: str | None = None
 
 
 def say(raw: bytes) -> Script:
@@ -121,10 +121,13 @@ def late(name: str, script: Script) -> Row:
     return Row(name, script, error, error, error, timeout=0.12)
 
 
-def garbled(name: str, body: bytes, headers: Mapping[str, str] | None = None) -> Row:
-    """Return the row of a 200 that can't be read: no matter to a delete, which reads nothing."""
-    script = keep(answer(body, headers=headers or {}))
-    return Row(name, script, "DecodeError", "DecodeError", OK)
+def garbled(
+    name: str, body: bytes, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Row:
+    """Return the row of a 200 that can't be read, and so confirms neither write nor delete."""
+    script = keep(answer(body, status, headers or {}))
+    unconfirmed = "UnconfirmedError"
+    return Row(name, script, "DecodeError", "DecodeError", unconfirmed, bulk=unconfirmed)
 
 
 def refused(
@@ -180,19 +183,34 @@ TABLE = [
     late("a body that stops", then_hang(GOOD[:-9])),
     late("headers by drops", drip(HEAD)),
     late("a body by drops", drip(GOOD)),
-    Row("a body without end", endless, "DecodeError", "DecodeError", "DecodeError"),
+    Row(
+        "a body without end",
+        endless,
+        "DecodeError",
+        "DecodeError",
+        "DecodeError",
+        bulk="UnconfirmedError",
+    ),
     Row(
         "a gzip bomb",
         say(answer(BOMB, headers={"Content-Encoding": "gzip"})),
         "DecodeError",
         "DecodeError",
         "DecodeError",
+        bulk="UnconfirmedError",
     ),
     garbled("a length too short", PAGE[:-9]),
-    garbled("200 with nothing", b""),
+    attrs.evolve(garbled("200 with nothing", b""), delete=OK),
+    attrs.evolve(garbled("200 with an empty object", b"{}"), delete=OK),
+    garbled("200 with errors", b'{"errors": [{"status": 500}]}'),
+    garbled("200 with a title", b'{"title": "An error occurred"}'),
+    garbled("202 with nothing", b"", status=202),
+    garbled("202 with an empty object", b"{}", status=202),
+    garbled("207 with a body", b'{"data": [{"status": 500}]}', status=207),
     garbled("200 with HTML", b"<html>all is well</html>"),
     garbled("200 with null", b"null"),
     garbled("200 with an array", b"[]"),
+    attrs.evolve(garbled("200 with data null", b'{"data": null}'), delete=OK),
     garbled("200 with half a page", PAGE[: len(PAGE) // 2]),
     garbled("200 in UTF-16", PAGE.decode().encode("utf-16"), {"Content-Type": "x; charset=utf-16"}),
     garbled("200 with bytes that are no UTF-8", PAGE.replace(b'"v"', b'"\xff"')),
@@ -200,13 +218,15 @@ TABLE = [
     garbled("200 with NaN for an id", PAGE.replace(b'"id": 1', b'"id": NaN')),
     garbled("200 with an endless number", PAGE.replace(b'"id": 1', b'"id": ' + b"9" * 20_000)),
     garbled("200 with an id as a string", _page(data__0__id="1")),
-    attrs.evolve(
-        garbled(
-            "200 with a date of no calendar", _page(data__0__date_created="2024-02-31T00:00:00Z")
-        ),
-        undated="UnconfirmedError",
+    garbled("200 with a date of no calendar", _page(data__0__date_created="2024-02-31T00:00:00Z")),
+    Row(
+        "204 for 200",
+        keep(b"HTTP/1.1 204 No Content\r\n\r\n"),
+        "DecodeError",
+        "DecodeError",
+        OK,
+        bulk="UnconfirmedError",
     ),
-    Row("204 for 200", keep(b"HTTP/1.1 204 No Content\r\n\r\n"), "DecodeError", "DecodeError", OK),
     refused(101, "APIError"),
     refused(302, "APIError", headers={"Location": "http://192.0.2.1/stolen"}, ends=True),
     refused(307, "APIError", headers={"Location": "//192.0.2.1/stolen"}, ends=True),
@@ -226,9 +246,18 @@ TABLE = [
     refused(404, "NotFoundError", ends=True),
     refused(405, "APIError"),
     refused(408, "APIError", sent=TRIES),
+    refused(409, "APIError", sent=TRIES),
     refused(413, "PayloadTooLargeError"),
+    refused(414, "APIError"),
     refused(422, "UnprocessableError"),
     refused(422, "UnprocessableError", b'{"errors": {}}', name="422 that names none"),
+    refused(
+        422,
+        "UnprocessableError",
+        b'{"title": "Max batch size allowed is 5", "errors": {}}',
+        name="422 that names a size",
+    ),
+    refused(423, "APIError", sent=TRIES),
     refused(429, "RateLimitError", sent=REFUSALS),
     refused(
         429,

@@ -141,7 +141,7 @@ async def test_each_fault_has_its_error_and_says_whether_it_may_have_been_applie
         assert on_write.value.path == "/stores/sandbox/v3/customers/attribute-values"
 
 
-@pytest.mark.parametrize("kind", ["500", "drop_after", "html_body", "cut_body"])
+@pytest.mark.parametrize("kind", ["503", "drop_after", "cut_body"])
 async def test_a_lasting_fault_is_met_as_often_as_the_policy_says(
     sandbox: Sandbox, kind: str
 ) -> None:
@@ -155,6 +155,35 @@ async def test_a_lasting_fault_is_met_as_often_as_the_policy_says(
         assert {outcome.error.attempts for outcome in report.failures if outcome.error} == {3}
         assert sandbox.calls["upsert"] == 9
         assert store.statistics().retries == 6
+        await at_rest(store)
+
+
+@pytest.mark.parametrize("count", [10, 25, 1000])
+@pytest.mark.parametrize("kind", ["500", "502", "504", "problem_json"])
+async def test_a_service_that_fails_for_each_part_is_not_searched_for_bad_items(
+    sandbox: Sandbox, kind: str, count: int
+) -> None:
+    retry = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.002)
+    sandbox.faults.add(kind)
+    async with make_store(sandbox, retry=retry) as store:
+        report = await store.attribute_values.upsert(upserts(count), raise_on_failure=False)
+        assert (report.failed, report.stored) == (count, 0)
+        # Each batch as often as the policy says; sixteen parts, twice each, ended the search.
+        assert report.calls == sandbox.calls["upsert"] <= 3 * -(-count // 10) + 2 * 16
+        await at_rest(store)
+
+
+async def test_an_answer_that_never_can_be_read_fails_the_items_that_it_may_have_stored(
+    sandbox: Sandbox,
+) -> None:
+    retry = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.002)
+    sandbox.faults.add("html_body")
+    async with make_store(sandbox, retry=retry) as store:
+        report = await store.attribute_values.upsert(upserts(25), raise_on_failure=False)
+        assert (report.failed, report.stored) == (25, 0)
+        # One PUT, then three tries to read back.
+        assert (sandbox.calls["upsert"], sandbox.calls["list"], report.retries) == (3, 9, 6)
+        assert {type(one.error) for one in report.failures} == {DecodeError}
         await at_rest(store)
 
 
@@ -207,7 +236,12 @@ async def test_calls_of_a_report_are_all_requests_the_service_saw() -> None:
         assert report.stored == 200
         assert report.calls == len(sandbox.requests)
         assert sandbox.calls["list"] >= 10
-        assert report.retries == sum(request.fault is not None for request in sandbox.requests)
+        # A write whose answer can't be read is read back, and not sent again.
+        assert report.retries == sum(
+            request.fault is not None
+            and not (request.fault == "html_body" and request.operation == "upsert")
+            for request in sandbox.requests
+        )
 
 
 async def test_faults_in_a_filtered_listing_never_lose_a_part_of_it(sandbox: Sandbox) -> None:

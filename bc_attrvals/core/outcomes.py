@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import attrs
+import msgspec
 
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
 from bc_attrvals.errors import BCAttrValsError
@@ -28,6 +29,8 @@ class OutcomeStatus(StrEnum):
 
     #: The service confirmed it: the answer echoed it, or it was read back.
     STORED = "stored"
+    #: The store keeps another form of the value, trimmed, say; `stored` shows it.
+    ALTERED = "altered"
     #: Refused, or unconfirmed after all tries; `error` says which.
     FAILED = "failed"
     #: An item with the same key came later in the input and was sent in its place.
@@ -40,7 +43,7 @@ class OutcomeStatus(StrEnum):
 class UpsertOutcome:
     """What became of one item: `stored` is the row as the service holds it, `error` the reason.
 
-    `stored` is set when the status is stored, `error` when it is failed or not sent.
+    `stored` is set when the status is stored or altered, `error` when it is failed or not sent.
     """
 
     item: AttributeValueUpsert
@@ -50,16 +53,26 @@ class UpsertOutcome:
 
     @property
     def ok(self) -> bool:
-        """True for `stored` alone."""
-        return self.status is OutcomeStatus.STORED
+        """True for `stored` and `altered`."""
+        return self.status is OutcomeStatus.STORED or self.status is OutcomeStatus.ALTERED
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types; an error is its type's name and its message."""
+        return {
+            "item": _plain(self.item),
+            "status": self.status.value,
+            "stored": None if self.stored is None else _plain(self.stored),
+            "error": _plain_error(self.error),
+        }
 
 
 @attrs.frozen
 class UpsertReport:
-    """The sum of a bulk upsert: `stored + failed + superseded + not_sent` items were read.
+    """The sum of a bulk upsert: each item that was read is in one of five counts.
 
-    `failures` holds the first outcomes that were failed or not sent, in the order they ended;
-    `calls` counts requests sent, retries and confirming reads included, `retries` those sent again.
+    They are `stored`, `altered`, `failed`, `superseded` and `not_sent`. `failures` holds the first
+    outcomes that were failed or not sent, in the order they ended. `calls` counts requests sent,
+    retries and confirming reads included, `retries` those sent again.
     """
 
     stored: int = 0
@@ -70,11 +83,27 @@ class UpsertReport:
     calls: int = 0
     retries: int = 0
     seconds: float = 0.0
+    altered: int = 0
 
     @property
     def ok(self) -> bool:
-        """True when every item was stored or gave way to a later one."""
+        """True when every item was stored, as it was or altered, or gave way to a later one."""
         return not (self.failed or self.not_sent)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types."""
+        return {
+            "ok": self.ok,
+            "stored": self.stored,
+            "altered": self.altered,
+            "failed": self.failed,
+            "superseded": self.superseded,
+            "not_sent": self.not_sent,
+            "failures": [outcome.to_dict() for outcome in self.failures],
+            "calls": self.calls,
+            "retries": self.retries,
+            "seconds": self.seconds,
+        }
 
 
 class PartialFailureError(BCAttrValsError):
@@ -89,7 +118,8 @@ class PartialFailureError(BCAttrValsError):
 class DeleteReport:
     """The sum of a bulk delete.
 
-    `deleted` counts the ids the service confirmed with 204; it does not say which of them existed.
+    `deleted` counts the ids whose deletion the service confirmed, by 204 or by its own empty
+    answer; it does not say which of them existed.
     """
 
     deleted: int = 0
@@ -97,16 +127,29 @@ class DeleteReport:
     retries: int = 0
     seconds: float = 0.0
 
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types."""
+        return attrs.asdict(self)
+
+
+def _plain(value: object) -> object:
+    # A Struct as a dict, dates as ISO strings.
+    return msgspec.to_builtins(value)
+
+
+def _plain_error(error: BCAttrValsError | None) -> dict[str, str] | None:
+    return None if error is None else {"type": type(error).__name__, "message": str(error)}
+
 
 def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> None:
-    """Make an error that ends a job tell what was done before: `.report` of ours, else a note."""
+    """Attach to an error that ends a job what was done before: `.report` of ours, else a note."""
     if isinstance(error, BCAttrValsError):
         error.report = report
         return
     done = (
         f"{report.deleted} ids deleted"
         if isinstance(report, DeleteReport)
-        else f"{report.stored} items stored, {report.failed} failed, "
+        else f"{report.stored + report.altered} items stored, {report.failed} failed, "
         f"{report.superseded} superseded, {report.not_sent} not sent"
     )
     error.add_note(f"bc_attrvals: before this, {done}")

@@ -89,9 +89,8 @@ class _RowsEnvelope:
 
 
 class Echo(msgspec.Struct, gc=False):
-    """Of a row that a PUT answers with, what proves its value stored."""
+    """What proves a value stored, of a row that a PUT answers with: its key and its value."""
 
-    id: int
     customer_id: int
     attribute_id: int
     attribute_value: str
@@ -144,7 +143,8 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
 def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
     """Read of the answer of a PUT only what proves its values stored: a third of the work.
 
-    A date that can't be read takes nothing from that. Raises as `decode_rows` for the rest.
+    An id or a date that is missing or can't be read takes nothing from that. Raises as
+    `decode_rows` for the rest.
     """
     try:
         return _ECHOES_DECODER.decode(body).data

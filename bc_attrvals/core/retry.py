@@ -1,4 +1,4 @@
-"""Whether and when a failed request is sent again: (error, tries so far) → wait | give up."""
+"""Whether and when a failed request is sent again: (error, tries so far) → wait or give up."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from bc_attrvals.errors import (
     StoreStateError,
     StoreSuspendedError,
     TransportError,
+    UnconfirmedError,
 )
 
 __all__ = ["RetryPolicy", "backoff_s", "ends_job", "is_retryable"]
 
 # 408 is a server's own timeout; 501 and 505 say that this request can never succeed.
-_RETRIED_BELOW_500: Final = frozenset({408})
+_TIMEOUT: Final = 408
 _NEVER_RETRIED: Final = frozenset({501, 505})
+#: Another request held the row. That passes soon, or it is not what the answer means.
+_CONFLICTS: Final = frozenset({409, 423})
+_CONFLICT_ATTEMPTS: Final = 3
+#: Tries of a part of a refused call, whose whole was tried as often as the policy says.
+_PART_ATTEMPTS: Final = 2
 
 
 def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -45,14 +51,14 @@ def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int)
 
 @attrs.frozen
 class RetryPolicy:
-    """How stubborn to be.
+    """How often a request is sent, and how long it waits in between.
 
     `attempts` counts all tries of one request, the first included. Before try n+1 the wait is
     drawn evenly from 0 to min(`cap_s`, `base_s` * 2**(n-1)) seconds ("full jitter"), for writes
-    and deletes `write_factor` times that, as the service's guide asks. Waiting for quota uses no
-    tries. Retried are lost connections, timeouts, 408 and 5xx (but 501, 505 and a suspended
-    store), and a 2xx whose body can't be read; all calls of the resource are idempotent, so one
-    that may have been applied is sent again.
+    and deletes `write_factor` times that (BigCommerce guide, API rate limits). Waiting for quota
+    uses no tries. Retried are lost connections, timeouts, 408, 5xx (but 501, 505 and a suspended
+    store), a 2xx whose body can't be read, and up to two times 409 and 423. All calls of the
+    resource are idempotent, so one that may have been applied is sent again.
     """
 
     attempts: int = attrs.field(default=6, validator=_at_least_one)
@@ -64,10 +70,29 @@ class RetryPolicy:
         self, error: BCAttrValsError, attempt: int, operation: Operation, random: Random
     ) -> float | None:
         """Return the seconds to wait after try `attempt` (from 1) failed; None to give up."""
-        if attempt >= self.attempts or not is_retryable(error):
+        if attempt >= self._attempts_at(error):
             return None
         factor = 1.0 if operation is Operation.READ else self.write_factor
         return backoff_s(attempt, self.base_s * factor, self.cap_s * factor, random)
+
+    def for_parts(self) -> RetryPolicy:
+        """Return the policy for parts of a refused call: an answer that repeats is believed."""
+        return _PartPolicy(self.attempts, self.base_s, self.cap_s, self.write_factor)
+
+    def _attempts_at(self, error: BCAttrValsError) -> int:
+        """Return how many tries there are in all, where one ended with this error."""
+        if isinstance(error, APIError) and error.status in _CONFLICTS:
+            return min(self.attempts, _CONFLICT_ATTEMPTS)
+        # An answer to a DELETE that proves nothing is like one that can't be read.
+        again = is_retryable(error) or isinstance(error, UnconfirmedError)
+        return self.attempts if again else 1
+
+
+@attrs.frozen
+class _PartPolicy(RetryPolicy):
+    def _attempts_at(self, error: BCAttrValsError) -> int:
+        attempts = super()._attempts_at(error)
+        return min(attempts, _PART_ATTEMPTS) if isinstance(error, APIError) else attempts
 
 
 def backoff_s(count: int, base_s: float, cap_s: float, random: Random) -> float:
@@ -77,13 +102,12 @@ def backoff_s(count: int, base_s: float, cap_s: float, random: Random) -> float:
 
 
 def is_retryable(error: BCAttrValsError) -> bool:
-    """Return whether sending the same request again may succeed."""
+    """Return whether an error says nothing of the request, which may succeed if sent again."""
     if isinstance(error, StoreSuspendedError):
         return False
     if isinstance(error, APIError):
-        if error.status in _RETRIED_BELOW_500:
-            return True
-        return error.status >= 500 and error.status not in _NEVER_RETRIED
+        is_server_error = error.status >= 500 and error.status not in _NEVER_RETRIED
+        return is_server_error or error.status == _TIMEOUT
     if isinstance(error, TransportError):
         return error.retryable
     return isinstance(error, DecodeError)

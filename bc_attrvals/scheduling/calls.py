@@ -18,10 +18,11 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValueUpsert, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
+from bc_attrvals.core.refusals import check_deleted
 from bc_attrvals.core.requests import Request, RequestBuilder
 from bc_attrvals.core.responses import Response, decode_page
 from bc_attrvals.core.retry import RetryPolicy
-from bc_attrvals.errors import DecodeError
+from bc_attrvals.errors import DecodeError, UnconfirmedError
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Flow, Priority
 from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Tally, Worker
@@ -57,6 +58,14 @@ class LearntSizes:
     def lower_look_up(self, most: int) -> None:
         """Ask for fewer customers a call from now on."""
         self.look_up = min(self.look_up, most)
+
+    def lower_batch(self, size: int) -> None:
+        """Send at most so many items a call from now on."""
+        self.batch = max(1, min(self.batch, size))
+
+    def lower_delete(self, size: int) -> None:
+        """Name at most so many ids a call from now on."""
+        self.delete = max(1, min(self.delete, size))
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -94,13 +103,14 @@ class Calls:
         sizes: LearntSizes,
         priority: Priority = Priority.INTERACTIVE,
         flow: Flow | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._requests = requests
         self._options = options
         self._priority = priority
         self._flow = flow
-        self._tally = Tally()
+        self._tally = Tally() if tally is None else tally
         #: Where events of the job are reported.
         self.events = events
         #: Sizes of calls, as far as the service has taught them.
@@ -123,17 +133,7 @@ class Calls:
 
     def of(self, requests: RequestBuilder) -> Calls:
         """Return the same job's calls of another resource; both are counted together."""
-        other = Calls(
-            self._scheduler,
-            requests,
-            self._options,
-            events=self.events,
-            sizes=self.sizes,
-            priority=self._priority,
-            flow=self._flow,
-        )
-        other._tally = self._tally
-        return other
+        return self._same(requests, self._options)
 
     def once(self) -> Calls:
         """Return the same calls, not sent again by themselves: for what is not idempotent.
@@ -141,11 +141,26 @@ class Calls:
         429s and connections that could not be made are still waited out or tried again by whoever
         calls: nothing was applied then.
         """
-        once = self.of(self._requests)
-        once._options = attrs.evolve(  # noqa: SLF001 - its own class
-            self._options, retry=attrs.evolve(self._options.retry, attempts=1)
+        return self._same(self._requests, self._with(attrs.evolve(self.retry, attempts=1)))
+
+    def for_parts(self) -> Calls:
+        """Return the same job's calls for parts of a refused call, which take fewer tries."""
+        return self._same(self._requests, self._with(self.retry.for_parts()))
+
+    def _with(self, retry: RetryPolicy) -> CallOptions:
+        return attrs.evolve(self._options, retry=retry)
+
+    def _same(self, requests: RequestBuilder, options: CallOptions) -> Calls:
+        return Calls(
+            self._scheduler,
+            requests,
+            options,
+            events=self.events,
+            sizes=self.sizes,
+            priority=self._priority,
+            flow=self._flow,
+            tally=self._tally,
         )
-        return once
 
     @property
     def retry(self) -> RetryPolicy:
@@ -225,9 +240,21 @@ class Calls:
         """Yield the DELETEs that `ids` need, each with the count of ids it names."""
         return self._requests.deletes(ids, most)
 
-    async def delete(self, request: Request, worker: Worker | None = None) -> Response:
-        """Send one DELETE of `delete_parts` and return its answer."""
-        return await self._scheduler.send(self._exchange(request, worker))
+    async def delete(self, request: Request, worker: Worker | None = None) -> None:
+        """Send one DELETE of `delete_parts`; an answer that proves nothing is a failed try.
+
+        Raises `UnconfirmedError` where no answer proves it done.
+        """
+        exchange = self._exchange(request, worker)
+        answer = await self._scheduler.send(exchange)
+        while True:
+            try:
+                check_deleted(answer.status, answer.body)
+            except UnconfirmedError as error:
+                unproven = error
+            else:
+                return
+            answer = await self._scheduler.send_again(exchange, unproven)
 
     def start(
         self,

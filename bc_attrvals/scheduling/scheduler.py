@@ -301,8 +301,8 @@ class Scheduler:
             exchange.worker.begin()
         return await self._carry(exchange, self._answer_to(exchange))
 
-    async def send_again(self, exchange: Exchange, error: DecodeError) -> Response:
-        """Send a request again whose answer could not be read: a failed try like any other."""
+    async def send_again(self, exchange: Exchange, error: BCAttrValsError) -> Response:
+        """Send a request again whose answer is not good enough: a failed try like any other."""
         return await self._carry(exchange, self._again(exchange, error))
 
     async def _carry(self, exchange: Exchange, tries: Coroutine[Any, Any, Response]) -> Response:
@@ -324,7 +324,7 @@ class Scheduler:
         finally:
             del self._active[exchange]
 
-    async def _again(self, exchange: Exchange, error: DecodeError) -> Response:
+    async def _again(self, exchange: Exchange, error: BCAttrValsError) -> Response:
         exchange.fail(error)
         await self._pause_before_retry(exchange)
         return await self._answer_to(exchange)

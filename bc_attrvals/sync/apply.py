@@ -7,10 +7,11 @@ not yet noted, so a killed job leaves that many unknown and no more.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Final, Self
+from typing import Final
 
 import attrs
 
@@ -64,6 +65,9 @@ class Apply:
         #: Ids that the service confirmed, and that an error kept from being noted.
         self.deleted_unnoted = 0
         self._unsettled: BCAttrValsError | None = None
+        # Outcomes that are not noted yet, and the lock of whoever notes them.
+        self._ready: deque[UpsertOutcome] = deque()
+        self._noting = asyncio.Lock()
 
     async def write(self) -> None:
         """Send all upserts; raise what ended the job early, after noting what came before.
@@ -72,36 +76,45 @@ class Apply:
         journal.
         """
         self._begin(Phase.WRITING, await self._database.run(WorkingSet.tally))
-        durable = self._database.is_file
-        feed = _Feed(self._database)
-        ready: deque[UpsertOutcome] = deque()
+        self._ready.clear()
         job = UpsertJob(
-            feed,
+            self._pending(),
             self._calls,
             registry=self._registry,
-            outcomes=Outcomes(0, ready),
-            before_send=self._mark_in_flight if durable else None,
-            most_running=self._calls.limits.writes if durable else None,
-            in_step_alone=True,
+            outcomes=Outcomes(0, self._ready, most_untaken=_OUTCOMES_AT_ONCE),
+            log=self if self._database.is_file else None,
+            # The last batch apart, none is sent half full because the disk is slow.
+            linger=False,
         )
-        at_least = 1 if durable else _OUTCOMES_AT_ONCE
-        try:
-            more = True
-            while more:
-                await feed.refill(job.appetite)
-                # Right before the step, which begins the next batches.
-                while len(ready) >= at_least:
-                    await self._note(ready)
-                more = await job.step()
-            while ready or self._meter.has_news:
-                await self._note(ready)
-        except BaseException:
-            await job.abandon()
-            raise
+        await job.run(self._note_many)
+        while self._ready or self._meter.has_news:
+            await self.end()
         if job.error is not None:
             raise job.error
         if self._unsettled is not None:
             raise StoreStateError("the Store was closed during the sync") from self._unsettled
+
+    async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
+        """Note in the journal that items are in flight."""
+        await self._database.run(WorkingSet.mark_upserts, _keys(items), State.IN_FLIGHT)
+
+    async def end(self) -> None:
+        """Note all outcomes there are, and wait until those taken before are noted."""
+        async with self._noting:
+            if self._ready or self._meter.has_news:
+                await self._note()
+
+    async def _note_many(self) -> None:
+        if len(self._ready) >= _OUTCOMES_AT_ONCE:
+            await self.end()
+
+    async def _pending(self) -> AsyncGenerator[AttributeValueUpsert]:
+        """Yield the pending upserts in the order of their keys."""
+        after = 0
+        while rows := await self._database.run(WorkingSet.pending_upserts, after, _CHUNK):
+            after = rows[-1][0]
+            for _, item in rows:
+                yield item
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
@@ -162,12 +175,9 @@ class Apply:
         ids = [one for one, _ in doubtful]
         await self._database.run(_settle_deletes, ids, found)
 
-    async def _mark_in_flight(self, items: Sequence[AttributeValueUpsert]) -> None:
-        await self._database.run(WorkingSet.mark_upserts, _keys(items), State.IN_FLIGHT)
-
-    async def _note(self, ready: deque[UpsertOutcome]) -> None:
-        outcomes = list(ready)
-        ready.clear()
+    async def _note(self) -> None:
+        outcomes = list(self._ready)
+        self._ready.clear()
         done = [one for one in outcomes if one.ok]
         failed = [one for one in outcomes if one.status is OutcomeStatus.FAILED]
         settled = [one for one in failed if self._is_settled(one)]
@@ -212,39 +222,6 @@ class Apply:
         if error is None or ends_job(error):
             return False
         return self._is_open() or not isinstance(error, TransportError)
-
-
-class _Feed:
-    """The pending upserts in the order of their keys, some of them in memory.
-
-    A plain iterator, and no asynchronous generator: a batch is never sent half full because the
-    disk was slow.
-    """
-
-    def __init__(self, database: DatabaseThread[WorkingSet]) -> None:
-        self._database = database
-        self._items: deque[AttributeValueUpsert] = deque()
-        self._after = 0
-        self._exhausted = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> AttributeValueUpsert:
-        if self._items:
-            return self._items.popleft()
-        assert self._exhausted, "more was read in a step than its appetite"
-        raise StopIteration
-
-    async def refill(self, appetite: int) -> None:
-        """Read until at least that many items are in memory, or all that are left."""
-        while not self._exhausted and len(self._items) < appetite:
-            rows = await self._database.run(WorkingSet.pending_upserts, self._after, _CHUNK)
-            if len(rows) < _CHUNK:
-                self._exhausted = True
-            if rows:
-                self._after = rows[-1][0]
-                self._items.extend(item for _, item in rows)
 
 
 def _keys(items: Iterable[AttributeValueUpsert]) -> list[int]:

@@ -1,8 +1,12 @@
-"""Finds the bad items of a refused call in few calls: group testing, without the calls.
+"""Finds the bad items of a refused batch in few calls, by group testing; makes no calls itself.
 
-Pure: `take` what to send next, then say what became of it. Of a part that was refused, one half
-is sent; when it is accepted the bad item is in the other half, which needs no call to prove it.
-What is not known to hold a bad item is gathered again into one part.
+Pure: `take` what to send next, then say what became of it. One half of a refused part is sent.
+When it is accepted, the bad item is in the other half, which needs no call to prove it. What is not
+known to hold a bad item is gathered again into one part.
+
+A refusal says that an item is bad, by its name or not. A failure may say so as well, as a 500 that
+comes again and again for one item. But where each part fails, the service has failed, and the
+search ends after a bounded number of calls.
 """
 
 from __future__ import annotations
@@ -12,26 +16,31 @@ from typing import Final
 
 from bc_attrvals.core.models import AttributeValueUpsert
 
-__all__ = ["Bisection", "Suspects"]
+__all__ = ["BadItemSearch", "Suspects"]
 
 #: Customers and attributes remembered of each kind; one more is simply not remembered.
 _MOST_REMEMBERED: Final = 10_000
 #: Refusals after which an attribute is suspected; a customer is after the first.
 _ATTRIBUTE_REFUSALS: Final = 2
+#: Failures in a row of one job, no call of it accepted in between, after which the service has
+#: failed, not an item. Three batches of ten at once with a bad item each come to twelve at most.
+_MOST_FAILURES: Final = 16
 
 
 class Suspects:
-    """Customers and attributes of which items were refused by themselves, and none was stored.
+    """What the refusals of one job have taught: who is likely bad, and whether the service failed.
 
-    Most refusals are of a customer (deleted since), who has several values, or of an attribute:
-    looking for each of them by halves again would cost several calls a value. Where it is single
-    values, suspecting their customers costs more than it saves, and ends after some errors.
+    Suspected are customers and attributes of which items were refused by themselves, and none was
+    stored. Most refusals are of a customer (deleted since), who has several values, or of an
+    attribute: a search by halves for each of them would cost several calls a value. Where single
+    values are bad, suspecting their customers costs more than it saves, and ends after some errors.
     """
 
     __slots__ = (
         "_attributes",
         "_customers",
         "_errors",
+        "_failures",
         "_good_attributes",
         "_good_customers",
         "_hits",
@@ -45,13 +54,15 @@ class Suspects:
         # Of whom values were stored since: what was refused of them was so for itself.
         self._good_customers: set[int] = set()
         self._good_attributes: set[int] = set()
-        #: Whether anything was ever refused; asked for each call.
+        #: Whether anything was ever refused or failed; asked for each call.
         self.known = False
+        # Failures since the last call that was accepted.
+        self._failures = 0
         # Of suspected customers: values refused, and customers of whom one was stored.
         self._hits = self._errors = 0
 
     def __contains__(self, item: AttributeValueUpsert) -> bool:
-        """Return whether an item is better sent alone."""
+        """Return whether an item is better sent by itself."""
         return (
             item.customer_id in self._customers
             or self._attributes.get(item.attribute_id, 0) >= _ATTRIBUTE_REFUSALS
@@ -72,8 +83,15 @@ class Suspects:
             self._attributes[attribute] = self._attributes.get(attribute, 0) + 1
         self._look()
 
+    def fail(self) -> bool:
+        """Note a failure; return whether the service has failed, and not an item."""
+        self._failures += 1
+        self.known = True
+        return self._failures > _MOST_FAILURES
+
     def clear(self, items: Iterable[AttributeValueUpsert]) -> None:
         """Note that items were stored."""
+        self._failures = 0
         for item in items:
             if item.customer_id in self._customers:
                 self._customers.discard(item.customer_id)
@@ -92,10 +110,10 @@ def _remember(ids: set[int], one: int) -> None:
         ids.add(one)
 
 
-class Bisection:
+class BadItemSearch:
     """The items of one batch that are not settled; then of the next."""
 
-    __slots__ = ("_alone", "_guilty", "_most", "_suspects", "_unknown")
+    __slots__ = ("_guilty", "_most", "_single", "_suspects", "_unknown", "has_begun")
 
     def __init__(self, items: Collection[AttributeValueUpsert], suspects: Suspects) -> None:
         self._suspects = suspects
@@ -106,30 +124,32 @@ class Bisection:
         # What may be good or bad; what is known to hold a bad item; what goes out one by one.
         self._unknown = list(items)
         self._guilty: list[AttributeValueUpsert] = []
-        self._alone: list[AttributeValueUpsert] = []
+        self._single: list[AttributeValueUpsert] = []
         self._most = len(items)
+        #: Whether a part was refused or failed: the next ones are parts of it.
+        self.has_begun = False
 
     def items(self) -> list[AttributeValueUpsert]:
         """Return all that is not settled."""
-        return [*self._guilty, *self._unknown, *self._alone]
+        return [*self._guilty, *self._unknown, *self._single]
 
     def take(self) -> list[AttributeValueUpsert]:
         """Return the part to send now, which stays here until it is settled; empty when all is."""
         if self._suspects.known:
             self._set_suspects_apart()
         if self._guilty:
-            return self._guilty[: max(1, len(self._guilty) // 2)]
+            return self._guilty[: max(1, min(len(self._guilty) // 2, self._most))]
         if self._unknown:
             return self._unknown[: self._most]
-        return self._alone[:1]
+        return self._single[:1]
 
     def settle(self, items: Sequence[AttributeValueUpsert]) -> None:
         """Take out items that need no further call; what is left of a guilty part stays guilty."""
-        if len(items) == len(self._unknown) and not self._guilty and not self._alone:
+        if len(items) == len(self._unknown) and not self._guilty and not self._single:
             self._unknown.clear()  # all in one call, as nearly always
             return
         keys = {item.key for item in items}
-        for rest in (self._guilty, self._unknown, self._alone):
+        for rest in (self._guilty, self._unknown, self._single):
             rest[:] = [item for item in rest if item.key not in keys]
 
     def again(self, items: Sequence[AttributeValueUpsert]) -> None:
@@ -144,12 +164,13 @@ class Bisection:
     def refused(
         self, part: list[AttributeValueUpsert], named: Collection[int]
     ) -> list[AttributeValueUpsert]:
-        """Note that a part was refused (422); settle and return its items that are bad for certain.
+        """Note that a part was refused; settle and return its items that are bad for certain.
 
-        `named` are the indexes in it that the answer names. The service reports the first bad item
-        alone, so the rest may hold more.
+        `named` are the indexes in it that the answer names. The service reports only the first bad
+        item, so the rest may hold more.
         """
         self._acquit()
+        self.has_begun = True
         bad = [part[index] for index in sorted(named)]
         if not bad and len(part) == 1:
             self._suspects.add(part[0])
@@ -159,25 +180,54 @@ class Bisection:
             self._guilty = part
         return bad
 
-    def too_large(self, part: list[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
-        """Note that a part was too large (413); settle and return it if it can't be halved."""
+    def failed(
+        self, part: list[AttributeValueUpsert], named: Collection[int]
+    ) -> list[AttributeValueUpsert]:
+        """Note that a part failed, for an item of it or for the service itself.
+
+        Settle and return what is given up: as `refused`, or all there is where the service has
+        failed.
+        """
+        if not self._suspects.fail():
+            return self.refused(part, named)
+        self._acquit()
+        items = self.items()
+        self.begin(())
+        return items
+
+    def too_large(
+        self, part: list[AttributeValueUpsert], allowed: int | None = None
+    ) -> list[AttributeValueUpsert]:
+        """Note that a part was too large; settle and return it if it can't be made smaller.
+
+        `allowed` is the size that the refusal names, else the part is halved.
+        """
         self._acquit()
         if len(part) > 1:
-            self._most = (len(part) + 1) // 2
+            self.limit((len(part) + 1) // 2 if allowed is None else allowed)
             return []
         self.settle(part)
         return part
 
+    def limit(self, size: int) -> None:
+        """Take no more than so many items at once from now on."""
+        self._most = max(1, min(self._most, size))
+
+    @property
+    def most(self) -> int:
+        """How many items are taken at once."""
+        return self._most
+
     def _set_suspects_apart(self) -> None:
-        if self._alone:
+        if self._single:
             # Some of them may be cleared since.
-            self._unknown += [item for item in self._alone if item not in self._suspects]
-            self._alone = [item for item in self._alone if item in self._suspects]
+            self._unknown += [item for item in self._single if item not in self._suspects]
+            self._single = [item for item in self._single if item in self._suspects]
         apart = [item for item in (*self._guilty, *self._unknown) if item in self._suspects]
         if apart:
             self._acquit()
             self.settle(apart)
-            self._alone += apart
+            self._single += apart
 
     def _acquit(self) -> None:
         """Put what was guilty before what is unknown, for that is all that is known of it now."""

@@ -69,14 +69,15 @@ class KeyRegistry:
 class Batcher:
     """The items of one job that were read and not sent yet."""
 
-    __slots__ = ("_free_at", "_held", "_on_unpark", "_parked", "_registry", "_size", "ready")
+    __slots__ = ("_free_at", "_held", "_on_unpark", "_parked", "_registry", "ready", "size")
 
     def __init__(
         self, registry: KeyRegistry, size: int, on_unpark: Callable[[], object] = lambda: None
     ) -> None:
         self._registry = registry
         self._held = registry.held
-        self._size = size
+        #: The most items of a batch; it may be changed.
+        self.size = size
         self._on_unpark = on_unpark
         #: The items that may be sent, to be looked at alone.
         self.ready: dict[Key, AttributeValueUpsert] = {}
@@ -115,7 +116,7 @@ class Batcher:
     def take(self) -> dict[Key, AttributeValueUpsert]:
         """Return up to `size` items, in the order they came, and hold their keys."""
         ready, registry = self.ready, self._registry
-        if len(ready) <= self._size and (
+        if len(ready) <= self.size and (
             self._free_at == registry.holds or self._held.isdisjoint(ready)
         ):
             # One batch and nothing in its way, as nearly always.
@@ -132,7 +133,7 @@ class Batcher:
                 self._registry.wait(key, self, first=True)
                 continue
             batch[key] = item
-            if len(batch) == self._size:
+            if len(batch) == self.size:
                 break
         self._registry.hold(batch)
         return batch

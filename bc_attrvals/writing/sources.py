@@ -48,14 +48,16 @@ def check_upsert(item: object, index: int) -> AttributeValueUpsert:
 
 
 def open_input(
-    items: Items, on_change: Callable[[], None]
+    items: Items, on_change: Callable[[], None], *, linger: bool = True
 ) -> _SyncInput[AttributeValueUpsert] | _AsyncInput[AttributeValueUpsert]:
     """Begin to read an input of upserts; an asynchronous one calls `on_change` when it has news.
+
+    With `linger`, an asynchronous input that pauses is `pausing` after a moment.
 
     Raises `InvalidInputError` when it is no iterable, or a collection with a bad item in it.
     """
     if isinstance(items, AsyncIterable):
-        return _AsyncInput(items, check_upsert, on_change)
+        return _AsyncInput(items, check_upsert, on_change, linger=linger)
     _check_iterable(items, "items")
     if isinstance(items, _AT_HAND):
         for index, item in enumerate(items):
@@ -197,7 +199,12 @@ class _AsyncInput(Generic[T]):
     """Entries of an asynchronous iterable, read by a task of its own into a short buffer."""
 
     def __init__(
-        self, items: AsyncIterable[object], check: _Check[T], on_change: Callable[[], None]
+        self,
+        items: AsyncIterable[object],
+        check: _Check[T],
+        on_change: Callable[[], None],
+        *,
+        linger: bool,
     ) -> None:
         self._items = items
         self._check = check
@@ -206,6 +213,7 @@ class _AsyncInput(Generic[T]):
         self._space = asyncio.Event()
         self._finished = False
         self._stopped = False
+        self._lingers = linger
         self._linger: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.pausing = False
@@ -222,8 +230,8 @@ class _AsyncInput(Generic[T]):
         entries = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
         if entries:
             self._space.set()
-        lingers = self._linger is not None or self.pausing
-        if len(entries) < most and not self._finished and not lingers:
+        is_waiting = self._lingers and self._linger is None and not self.pausing
+        if is_waiting and len(entries) < most and not self._finished:
             self._linger = self._loop.call_later(_LINGER_S, self._pause)
         return entries
 

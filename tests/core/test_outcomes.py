@@ -21,12 +21,18 @@ ITEM = AttributeValueUpsert(1, 2, "x")
 
 
 @pytest.mark.parametrize("status", OutcomeStatus)
-def test_an_outcome_is_ok_when_it_was_stored_and_only_then(status: OutcomeStatus) -> None:
-    assert UpsertOutcome(ITEM, status).ok is (status == "stored")
+def test_an_outcome_is_ok_when_it_was_stored_as_it_is_or_altered(status: OutcomeStatus) -> None:
+    assert UpsertOutcome(ITEM, status).ok is (status in {"stored", "altered"})
 
 
 def test_the_words_for_what_became_of_an_item_are_fixed() -> None:
-    assert [str(one) for one in OutcomeStatus] == ["stored", "failed", "superseded", "not_sent"]
+    assert [str(one) for one in OutcomeStatus] == [
+        "stored",
+        "altered",
+        "failed",
+        "superseded",
+        "not_sent",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +40,7 @@ def test_the_words_for_what_became_of_an_item_are_fixed() -> None:
     [
         (UpsertReport(), True),
         (UpsertReport(stored=5, superseded=2), True),
+        (UpsertReport(stored=5, altered=2), True),
         (UpsertReport(stored=5, failed=1), False),
         (UpsertReport(stored=5, not_sent=1), False),
     ],

@@ -54,6 +54,7 @@ ERRORS: list[tuple[BCAttrValsError, bool, bool]] = [
     (APIError(405, "t"), False, False),
     (APIError(408, "t"), True, False),
     (APIError(409, "t"), False, False),
+    (APIError(423, "t"), False, False),
     (PayloadTooLargeError(413, "t"), False, False),
     (UnprocessableError(422, "t"), False, False),
     # Waits of their own, that use no tries.
@@ -83,7 +84,37 @@ def test_what_is_tried_again_and_what_ends_a_job(
     assert is_retryable(error) is again
     assert ends_job(error) is ends
     delay_s = RetryPolicy().delay_s(error, 1, Operation.READ, Random(1))
-    assert (delay_s is not None) is again
+    is_conflict = isinstance(error, APIError) and error.status in {409, 423}
+    assert (delay_s is not None) is (again or is_conflict or isinstance(error, UnconfirmedError))
+
+
+def tries(policy: RetryPolicy, error: BCAttrValsError) -> int:
+    """Return how often a request is sent that always ends with this error."""
+    attempt = 1
+    while policy.delay_s(error, attempt, Operation.WRITE, Random(1)) is not None:
+        attempt += 1
+    return attempt
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 6])
+def test_a_conflict_is_tried_three_times_at_most(attempts: int) -> None:
+    """Another request that held the row is gone soon."""
+    policy = RetryPolicy(attempts=attempts)
+    for status in (409, 423):
+        assert tries(policy, APIError(status, "t")) == min(attempts, 3)
+    assert tries(policy, ServerError(500, "t")) == attempts
+    # A DELETE that nothing confirms is sent again like any other without a good answer.
+    assert tries(policy, UnconfirmedError("202")) == attempts
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 6])
+def test_a_part_of_a_refused_call_is_tried_twice_where_the_service_answers(attempts: int) -> None:
+    policy = RetryPolicy(attempts=attempts).for_parts()
+    assert tries(policy, ServerError(500, "t")) == min(attempts, 2)
+    assert tries(policy, APIError(409, "t")) == min(attempts, 2)
+    assert tries(policy, UnprocessableError(422, "t")) == 1
+    # The way to it says nothing of the items.
+    assert tries(policy, LOST) == attempts
 
 
 POLICIES = st.builds(

@@ -41,7 +41,7 @@ async def test_unanswered_values_are_sent_though_the_run_ended_in_its_deletes(
         async def sync() -> SyncReport:
             return await store.attribute_values.sync(desired, scope=FIRST, prune=True, journal=path)
 
-        sandbox.faults.script(["500"], "upsert")
+        sandbox.faults.script(["503"], "upsert")
         sandbox.faults.add(Fault("500", operation="delete"))
         with pytest.raises(ServerError) as caught:
             await sync()
@@ -57,7 +57,7 @@ async def test_a_journal_is_not_finished_while_a_value_was_not_answered(
     sandbox: Sandbox, path: Path
 ) -> None:
     async with make_store(sandbox, retry=RetryPolicy(attempts=1)) as store:
-        sandbox.faults.script(["500"], "upsert")
+        sandbox.faults.script(["503"], "upsert")
         report = await store.attribute_values.sync(upserts(40), scope=FIRST, journal=path)
         assert (report.failed, report.ok) == (10, False)
         with pytest.raises(JournalError, match="not finished"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValueUpsert
-from bc_attrvals.writing.bad_items import Bisection, Suspects
+from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
 
 Named = Callable[[list[AttributeValueUpsert], set[int]], Collection[int]]
 
@@ -33,19 +33,19 @@ def run(
     suspects: Suspects | None = None,
 ) -> tuple[list[int], list[int], list[int]]:
     """Return the customers accepted and refused, and the size of each part sent."""
-    bisection = Bisection(items, Suspects() if suspects is None else suspects)
+    search = BadItemSearch(items, Suspects() if suspects is None else suspects)
     accepted: list[int] = []
     refused: list[int] = []
     sizes: list[int] = []
-    while part := bisection.take():
+    while part := search.take():
         sizes.append(len(part))
         assert len(sizes) < 100
         if any(item.customer_id in bad for item in part):
-            refused += [item.customer_id for item in bisection.refused(part, named(part, bad))]
+            refused += [item.customer_id for item in search.refused(part, named(part, bad))]
         else:
             accepted += [item.customer_id for item in part]
-            bisection.settle(part)
-    assert bisection.items() == []
+            search.settle(part)
+    assert search.items() == []
     return accepted, refused, sizes
 
 
@@ -169,61 +169,61 @@ def test_a_thousand_items_cost_less_than_one_call_each(
     calls = 0
     refused: set[tuple[int, int]] = set()
     for start in range(0, len(items), 10):
-        bisection = Bisection(items[start : start + 10], suspects)
-        while part := bisection.take():
+        search = BadItemSearch(items[start : start + 10], suspects)
+        while part := search.take():
             calls += 1
             if any(one.key in bad for one in part):
-                refused |= {one.key for one in bisection.refused(part, ())}
+                refused |= {one.key for one in search.refused(part, ())}
             else:
-                bisection.settle(part)
+                search.settle(part)
                 suspects.clear(part)
     assert refused == bad
     assert calls <= most_calls
 
 
 def test_a_refusal_that_does_not_come_again_loses_nothing() -> None:
-    bisection = Bisection([item(c) for c in range(1, 5)], Suspects())
-    assert bisection.refused(bisection.take(), ()) == []
+    search = BadItemSearch([item(c) for c in range(1, 5)], Suspects())
+    assert search.refused(search.take(), ()) == []
     accepted: list[int] = []
-    while part := bisection.take():
+    while part := search.take():
         accepted += [item.customer_id for item in part]
-        bisection.settle(part)
+        search.settle(part)
     assert accepted == [1, 2, 3, 4]
 
 
 def test_a_part_too_large_is_halved_and_stays_so() -> None:
-    bisection = Bisection([item(c) for c in range(1, 11)], Suspects())
-    assert bisection.too_large(bisection.take()) == []
+    search = BadItemSearch([item(c) for c in range(1, 11)], Suspects())
+    assert search.too_large(search.take()) == []
     sizes = []
-    while part := bisection.take():
+    while part := search.take():
         sizes.append(len(part))
-        bisection.settle(part)
+        search.settle(part)
     assert sizes == [5, 5]
 
 
 def test_two_items_too_large_together_are_sent_one_by_one() -> None:
-    bisection = Bisection([item(1), item(2)], Suspects())
-    assert bisection.too_large(bisection.take()) == []
-    assert bisection.take() == [item(1)]
+    search = BadItemSearch([item(1), item(2)], Suspects())
+    assert search.too_large(search.take()) == []
+    assert search.take() == [item(1)]
 
 
 def test_one_item_too_large_is_given_up() -> None:
-    bisection = Bisection([item(1)], Suspects())
-    part = bisection.take()
-    assert bisection.too_large(part) == [item(1)]
-    assert bisection.items() == []
+    search = BadItemSearch([item(1)], Suspects())
+    part = search.take()
+    assert search.too_large(part) == [item(1)]
+    assert search.items() == []
 
 
 def test_an_item_taken_back_stays_while_as_many_others_are_settled() -> None:
-    bisection = Bisection([item(c) for c in range(1, 5)], Suspects())
-    bisection.refused(bisection.take(), ())
-    half = bisection.take()
-    bisection.settle(half)
-    bisection.again(half[:1])
-    following = bisection.take()
+    search = BadItemSearch([item(c) for c in range(1, 5)], Suspects())
+    search.refused(search.take(), ())
+    half = search.take()
+    search.settle(half)
+    search.again(half[:1])
+    following = search.take()
     assert following == [item(3)]
-    bisection.settle(following)
-    assert bisection.items() == [item(4), item(1)]
+    search.settle(following)
+    assert search.items() == [item(4), item(1)]
 
 
 def test_no_more_than_ten_thousand_are_remembered_and_those_go_on_counting() -> None:
@@ -240,10 +240,10 @@ def test_no_more_than_ten_thousand_are_remembered_and_those_go_on_counting() -> 
 
 
 def test_a_part_given_up_for_another_reason_acquits_the_rest() -> None:
-    bisection = Bisection([item(c) for c in range(1, 5)], Suspects())
-    bisection.refused(bisection.take(), ())
-    bisection.lost(bisection.take())
-    assert [item.customer_id for item in bisection.take()] == [3, 4]
+    search = BadItemSearch([item(c) for c in range(1, 5)], Suspects())
+    search.refused(search.take(), ())
+    search.lost(search.take())
+    assert [item.customer_id for item in search.take()] == [3, 4]
 
 
 @given(

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
@@ -43,7 +43,7 @@ from tests.raw_server import page_body as raw_page
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
-STORED, FAILED = OutcomeStatus.STORED, OutcomeStatus.FAILED
+STORED, FAILED, ALTERED = OutcomeStatus.STORED, OutcomeStatus.FAILED, OutcomeStatus.ALTERED
 SUPERSEDED, NOT_SENT = OutcomeStatus.SUPERSEDED, OutcomeStatus.NOT_SENT
 
 
@@ -225,29 +225,78 @@ async def test_every_item_ends_as_stored_with_its_own_row_however_it_is_answered
         await at_rest(store)
 
 
-async def test_another_value_than_sent_is_read_again_sent_again_and_then_unconfirmed() -> None:
-    """The service cuts spaces off, say: what it holds is not what was given."""
+class Altering:
+    """A service that keeps another form of each value, and answers in some style."""
 
-    async def script(request: RawRequest, connection: Connection) -> None:
-        rows = [row(1, 1, 1, "v"), row(2, 2, 1, "v2")]
-        if request.method == "PUT":
-            sent = {item["customer_id"] for item in request.items}
-            rows = [one for one in rows if one["customer_id"] in sent]
-            await connection.say(answer(rows_body(rows)))
-        else:
-            await connection.say(
-                answer(raw_page(rows, total=2, per_page=250, page=1, total_pages=1))
-            )
+    def __init__(self, form: Callable[[str], str], echo: str = "rows") -> None:
+        self.form = form
+        self.echo = echo
+        self.held: dict[Key, dict[str, Any]] = {}
+        #: What it says that it holds, where that is not so.
+        self.said: str | None = None
 
+    async def __call__(self, request: RawRequest, connection: Connection) -> None:
+        if request.method == "GET":
+            wanted = set(map(int, request.query["customer_id:in"].split(",")))
+            rows = [one for one in self.held.values() if one["customer_id"] in wanted]
+            total = len(rows)
+            body = raw_page(rows, total=total, per_page=250, page=1, total_pages=int(total > 0))
+            await connection.say(answer(body))
+            return
+        rows = []
+        for item in request.items:
+            key = (item["customer_id"], item["attribute_id"])
+            self.held[key] = row(item["customer_id"], *key, self.form(item["value"]))
+            rows.append(self.held[key])
+        if self.said is not None:
+            rows = [{**one, "attribute_value": self.said} for one in rows]
+        await connection.say(answer(rows_body(rows if self.echo == "rows" else [])))
+
+
+async def test_another_form_that_is_echoed_and_held_is_altered_and_no_failure() -> None:
+    service = Altering(str.strip)
     items = [AttributeValueUpsert(1, 1, "v "), AttributeValueUpsert(2, 1, "v2")]
-    async with store_on(script) as (store, server):
+    async with store_on(service) as (store, server):
         outcomes = [one async for one in store.attribute_values.upsert_stream(items)]
+        report = await store.attribute_values.upsert(items)
+        # Read back once, the altered alone, and sent no second time.
         assert [request.method for request in server.requests] == ["PUT", "GET", "PUT", "GET"]
-        assert [item["customer_id"] for item in server.requests[2].items] == [1]
         assert server.requests[1].query["customer_id:in"] == "1"
-    assert [(one.item.customer_id, one.status) for one in outcomes] == [(2, STORED), (1, FAILED)]
-    assert isinstance(outcomes[1].error, UnconfirmedError)
-    assert "another value" in str(outcomes[1].error)
+    assert [(one.item.customer_id, one.status) for one in outcomes] == [(2, STORED), (1, ALTERED)]
+    assert outcomes[1].ok
+    assert outcomes[1].stored is not None
+    assert outcomes[1].stored.value == "v"
+    assert (report.stored, report.altered, report.failed, report.ok) == (1, 1, 0, True)
+    assert report.failures == ()
+
+
+async def test_another_value_than_echoed_and_sent_is_sent_again_and_then_named() -> None:
+    service = Altering(lambda value: "a third")
+    service.said = "another"
+    async with store_on(service) as (store, server):
+        report = await store.attribute_values.upsert(upserts(2), raise_on_failure=False)
+        assert [request.method for request in server.requests] == ["PUT", "GET", "PUT", "GET"]
+    assert (report.failed, report.altered) == (2, 0)
+    assert {type(one.error) for one in report.failures} == {UnconfirmedError}
+    assert "holds another value, 'a third'" in str(report.failures[0].error)
+
+
+async def test_a_form_that_no_echo_proves_is_not_believed_to_be_altered() -> None:
+    """An answer without rows: the value may be an older one, and the write not applied."""
+    async with store_on(Altering(str.upper, echo="none")) as (store, _):
+        report = await store.attribute_values.upsert(upserts(1), raise_on_failure=False)
+    assert (report.failed, report.altered) == (1, 0)
+    assert "holds another value, 'V1'" in str(report.failures[0].error)
+
+
+async def test_altered_values_cost_a_call_a_batch_and_a_sync_holds_them_for_done() -> None:
+    service = Altering(str.upper)
+    async with store_on(service) as (store, _):
+        values = store.attribute_values
+        report = await values.upsert(upserts(100))
+        assert (report.altered, report.calls) == (100, 20)
+        synced = await values.sync(upserts(100, first=201))
+        assert (synced.failed, synced.ok) == (0, True)
 
 
 @pytest.mark.parametrize("answered", [[], [row(9, 999, 1, "v1"), row(9, 1, 999, "v1")]])

@@ -1,0 +1,113 @@
+"""What a refused write says: which of its items is at fault, or its size, or neither.
+
+Pure: (error, items in the call) → verdict. The bulk writes act on it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from bc_attrvals.core.retry import ends_job
+from bc_attrvals.errors import APIError, BCAttrValsError, UnconfirmedError
+
+__all__ = ["Fault", "check_deleted", "fault_of", "size_allowed"]
+
+
+class Fault(StrEnum):
+    """What is at fault where a call of several items was refused."""
+
+    # An enum's own is written in Python.
+    __hash__ = str.__hash__
+
+    #: Nothing sent after it could succeed.
+    JOB = "job"
+    #: Too much in one call.
+    SIZE = "size"
+    #: An item of the call, named or not.
+    ITEM = "item"
+    #: An item, or the service itself: only the same answer to each part says which.
+    ITEM_OR_SERVICE = "item_or_service"
+    #: The way to the service or its load; it says nothing of the items.
+    SERVICE = "service"
+
+
+_TOO_LARGE: Final = frozenset({413, 414})
+#: The service's own is 422 (BigCommerce reference, Upsert Customer Attribute Values). The others
+#: are what a proxy, or a sibling of the endpoint, says of a request it does not take.
+_OF_ITEMS: Final = frozenset({400, 409, 422, 423})
+_OF_SERVICE: Final = frozenset({408, 429, 503})
+
+
+def fault_of(error: BCAttrValsError, count: int) -> Fault:
+    """Return what is at fault, by an error of a call of `count` items."""
+    if ends_job(error):
+        return Fault.JOB
+    if not isinstance(error, APIError) or error.status in _OF_SERVICE:
+        return Fault.SERVICE
+    if error.status in _TOO_LARGE or size_allowed(error, count) is not None:
+        return Fault.SIZE
+    return Fault.ITEM if error.status in _OF_ITEMS else Fault.ITEM_OR_SERVICE
+
+
+_LIMIT: Final = re.compile(
+    r"\b(?:max(?:imum)?|most|limit(?:ed)?|exceeds?|more than)\b", re.IGNORECASE
+)
+_OF_A_CALL: Final = re.compile(
+    r"\bbatch size\b|\b(?:per|an?|each|one|single) (?:call|request|batch)\b"
+    r"|\b(?:items|records|entries|objects)\b",
+    re.IGNORECASE,
+)
+_NUMBER: Final = re.compile(r"(?<![\d.])\d{1,4}(?![\d.])", re.ASCII)
+
+
+def size_allowed(error: BCAttrValsError, count: int) -> int | None:
+    """Return the size that a refusal of `count` items names, as "Max batch size allowed is N".
+
+    None unless it is a 4xx that speaks of the size of a call and names a number from 1 to
+    `count` - 1. (BigCommerce reference, Create Customer Attributes, answers a 422 with this title.)
+    """
+    if not isinstance(error, APIError) or not 400 <= error.status < 500:
+        return None
+    for text in (error.title, *error.errors.values()):
+        if _LIMIT.search(text) and _OF_A_CALL.search(text):
+            sizes = [int(number) for number in _NUMBER.findall(text)]
+            if fitting := [size for size in sizes if 0 < size < count]:
+                return max(fitting)
+    return None
+
+
+def check_deleted(status: int, body: bytes) -> None:
+    """Raise `UnconfirmedError` unless an answer to a DELETE proves it done.
+
+    Proof is 204 (BigCommerce reference, Delete Customer Attribute Values), and 200 whose body is
+    the service's own empty answer: no byte, or a JSON object without members other than `data`
+    and `meta`, both empty. Any other 2xx may come from a proxy, or promises a deletion only.
+    """
+    if status == 204 or (status == 200 and _is_empty(body)):
+        return
+    message = f"answered {status} with a body that does not confirm the deletion"
+    if status not in {200, 204}:
+        message = f"answered {status}, which does not confirm the deletion"
+    raise UnconfirmedError(message)
+
+
+def _is_empty(body: bytes) -> bool:
+    if not body.strip():
+        return True
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if not isinstance(document, dict):
+        return False
+    return document.keys() <= {"data", "meta"} and not any(map(_holds_anything, document.values()))
+
+
+def _holds_anything(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_anything, value.values()))
+    return bool(value)

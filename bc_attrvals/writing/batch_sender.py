@@ -1,0 +1,210 @@
+"""Sends one batch to its end: refused parts are taken apart, unconfirmed items are read back.
+
+Between the job that begins batches and the calls below. Each item of a batch gets one outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
+from bc_attrvals.core.outcomes import OutcomeStatus
+from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
+from bc_attrvals.core.responses import indexes_named
+from bc_attrvals.core.retry import ends_job
+from bc_attrvals.errors import (
+    APIError,
+    BCAttrValsError,
+    DecodeError,
+    StoreStateError,
+    UnconfirmedError,
+)
+from bc_attrvals.reading.pager import pages
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
+from bc_attrvals.writing.confirming import Row, are_echoes, confirmed_by, is_altered, rows_by_key
+from bc_attrvals.writing.outcomes import Outcomes
+
+__all__ = ["Batch", "BatchSender"]
+
+#: How often an item is sent whose value the service then does not hold.
+_MOST_SENDINGS: Final = 2
+
+
+@attrs.define(eq=False)
+class Batch:
+    """One batch under way, with all the calls it comes to; then the next of the same worker."""
+
+    keyed: dict[Key, AttributeValueUpsert]
+    worker: Worker
+    # What has no outcome yet, and the part of it that is sent now.
+    open: BadItemSearch
+    part: list[AttributeValueUpsert] = attrs.field(factory=list)
+    # Keys that went out before, in a call that was refused or not confirmed.
+    tried: set[Key] = attrs.field(factory=set)
+    # How often the unconfirmed were sent.
+    sendings: dict[Key, int] = attrs.field(factory=dict)
+
+    def begin(self, keyed: dict[Key, AttributeValueUpsert]) -> None:
+        """Go on with the next items."""
+        self.keyed, self.part = keyed, []
+        self.open.begin(keyed.values())
+        self.tried.clear()
+        self.sendings.clear()
+
+
+class BatchSender:
+    """Sends the batches of one job, several at once, until one meets what ends the job.
+
+    `on_stop` is then called with that error and its batch, once.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        outcomes: Outcomes,
+        on_stop: Callable[[BCAttrValsError, Batch], None],
+    ) -> None:
+        self._calls = calls
+        self._part_calls = calls.for_parts()
+        self._outcomes = outcomes
+        self._on_stop = on_stop
+        self._suspects = Suspects()
+        #: What ended the job.
+        self.stopped_by: BCAttrValsError | None = None
+
+    def batch(self, keyed: dict[Key, AttributeValueUpsert], worker: Worker) -> Batch:
+        """Return the first batch of a worker."""
+        return Batch(keyed, worker, BadItemSearch(keyed.values(), self._suspects))
+
+    async def send(self, batch: Batch) -> None:
+        """Send a batch, and the parts of it that are left when bad items are taken out."""
+        left = batch.open
+        while self.stopped_by is None and (part := left.take()):
+            if len(part) > self._calls.sizes.batch:
+                # Lowered since the batch was cut.
+                left.limit(self._calls.sizes.batch)
+                part = left.take()
+            batch.part = part
+            calls = self._part_calls if left.has_begun else self._calls
+            rows: Sequence[Row]
+            try:
+                rows = await calls.put(part, self._outcomes.decode, batch.worker)
+            except DecodeError:
+                # Too much to be read, say. It may have been applied.
+                rows = ()
+            except BCAttrValsError as error:
+                self._take_apart(part, batch, error)
+                continue
+            if are_echoes(part, rows):
+                self._outcomes.stored(part, rows)
+                if self._suspects.known:
+                    self._suspects.clear(part)
+                left.settle(part)
+            else:
+                await self._confirm(part, rows, batch)
+
+    def give_up(
+        self, items: Sequence[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
+    ) -> None:
+        """Note what is left when the job has ended: failed if it ever went out, else not sent."""
+        if batch.worker.was_sent:
+            batch.tried.update(item.key for item in batch.part)
+        for item in items:
+            tried = item.key in batch.tried
+            status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT
+            self._outcomes.lost([item], status, error)
+
+    def _take_apart(
+        self, part: list[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
+    ) -> None:
+        """Settle what an error says of a part; the rest is sent again, in smaller parts."""
+        left = batch.open
+        fault = fault_of(error, len(part))
+        if fault is Fault.JOB or fault is Fault.SERVICE:
+            if isinstance(error, StoreStateError):
+                self.give_up(part, batch, error)
+            else:
+                self._outcomes.lost(part, OutcomeStatus.FAILED, error)
+            left.lost(part)
+            if fault is Fault.JOB:
+                self._stop(error, batch)
+            return
+        assert isinstance(error, APIError)
+        batch.tried.update(item.key for item in part)
+        if fault is Fault.SIZE:
+            bad = left.too_large(part, size_allowed(error, len(part)))
+            if not bad:
+                self._calls.sizes.lower_batch(left.most)
+        else:
+            named = indexes_named(error.errors, len(part))
+            bad = (left.refused if fault is Fault.ITEM else left.failed)(part, named)
+        self._outcomes.lost(bad, OutcomeStatus.FAILED, error)
+
+    async def _confirm(
+        self, part: list[AttributeValueUpsert], rows: Sequence[Row], batch: Batch
+    ) -> None:
+        """Pair an answer with what was sent, and read back what it does not confirm."""
+        echoes = rows_by_key(rows)
+        confirmed, stored, unconfirmed = confirmed_by(part, echoes)
+        self._outcomes.stored(confirmed, stored)
+        self._suspects.clear(confirmed)
+        batch.open.settle(part)
+        batch.open.again(unconfirmed)
+        if unconfirmed:
+            await self._read_back(unconfirmed, echoes, batch)
+
+    async def _read_back(
+        self, items: list[AttributeValueUpsert], echoes: Mapping[Key, Row], batch: Batch
+    ) -> None:
+        """Read unconfirmed items, and settle those that are not to be sent again."""
+        wanted = AttributeValueFilter(
+            customer_id_in={item.customer_id for item in items},
+            attribute_id_in={item.attribute_id for item in items},
+        )
+        held: dict[Key, AttributeValue] = {}
+        try:
+            async with aclosing(pages(self._calls, wanted)) as found:
+                async for page in found:
+                    held.update(rows_by_key(page.data))
+        except BCAttrValsError as error:
+            self._outcomes.lost(items, OutcomeStatus.FAILED, error)
+            batch.open.settle(items)
+            if ends_job(error):
+                self._stop(error, batch)
+            return
+        confirmed, rows, left = confirmed_by(items, held)
+        self._outcomes.stored(confirmed, rows)
+        self._suspects.clear(confirmed)
+        batch.open.settle(confirmed)
+        for item in left:
+            key = item.key
+            row = held.get(key)
+            if row is not None and is_altered(row, echoes.get(key)):
+                self._outcomes.altered(item, row)
+                self._suspects.clear([item])
+                batch.open.settle([item])
+                continue
+            sendings = batch.sendings[key] = batch.sendings.get(key, 0) + 1
+            batch.tried.add(key)
+            if sendings == _MOST_SENDINGS:
+                self._outcomes.lost([item], OutcomeStatus.FAILED, _unconfirmed(row))
+                batch.open.settle([item])
+
+    def _stop(self, error: BCAttrValsError, batch: Batch) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = error
+            self._on_stop(error, batch)
+
+
+def _unconfirmed(row: AttributeValue | None) -> UnconfirmedError:
+    held = "no value" if row is None else f"another value, {row.value!r}"
+    return UnconfirmedError(
+        f"sent {_MOST_SENDINGS} times with success, yet the service holds {held}"
+    )

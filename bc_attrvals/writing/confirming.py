@@ -1,0 +1,61 @@
+"""What an answer, and what is read back, prove of the items of a PUT. Pure.
+
+Only a row proves a value: the echo of the PUT, or the row that is read back. An item without an
+echo of its value is unconfirmed, whatever the answer's status was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
+from bc_attrvals.core.responses import Echo
+
+__all__ = ["Row", "are_echoes", "confirmed_by", "is_altered", "rows_by_key"]
+
+#: A row of an answer: whole, or what proves its value.
+Row: TypeAlias = AttributeValue | Echo
+_R = TypeVar("_R", AttributeValue, Echo, Row)
+
+
+def are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[Row]) -> bool:
+    """Return whether the rows echo the items, one by one and in their order: the usual answer."""
+    if len(items) != len(rows):
+        return False
+    # As long as each other: a strict zip costs as much as all the rest.
+    for item, row in zip(items, rows):  # noqa: B905
+        if (
+            item.value != row.attribute_value
+            or item.customer_id != row.customer_id
+            or item.attribute_id != row.attribute_id
+        ):
+            return False
+    return True
+
+
+def rows_by_key(rows: Iterable[_R]) -> dict[Key, _R]:
+    """Return the rows by (customer_id, attribute_id); of equal keys the last."""
+    return {row.key: row for row in rows}
+
+
+def confirmed_by(
+    items: Iterable[AttributeValueUpsert], by_key: Mapping[Key, _R]
+) -> tuple[list[AttributeValueUpsert], list[_R], list[AttributeValueUpsert]]:
+    """Split items in those whose value a row holds, with these rows, and those left over."""
+    confirmed: list[AttributeValueUpsert] = []
+    rows: list[_R] = []
+    left: list[AttributeValueUpsert] = []
+    for item in items:
+        row = by_key.get(item.key)
+        if row is not None and row.attribute_value == item.value:
+            confirmed.append(item)
+            rows.append(row)
+        else:
+            left.append(item)
+    return confirmed, rows, left
+
+
+def is_altered(held: AttributeValue, echo: Row | None) -> bool:
+    """Return whether the store keeps a value in another form: it echoed what it now holds."""
+    return echo is not None and echo.attribute_value == held.attribute_value
