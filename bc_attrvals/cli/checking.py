@@ -1,9 +1,10 @@
-"""The first reading of an input: every row is looked at before anything is sent."""
+"""Reads an input once: every row is checked, and kept, before anything is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from contextlib import ExitStack
+from typing import Final, Generic, TypeVar
 
 import attrs
 import click
@@ -12,10 +13,13 @@ from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import BadRow, read_cells, read_values
+from bc_attrvals.tables.reading import BadRow, Entry, read_cells, read_values
+from bc_attrvals.tables.spool import Spool
 from bc_attrvals.tables.text import counted
 
 __all__ = ["Checked", "check", "check_values"]
+
+T = TypeVar("T", Entry, int | BadRow)
 
 _MOST_SHOWN: Final = 20
 
@@ -27,17 +31,25 @@ class BadInput(click.ClickException):
 
 
 @attrs.frozen
-class Checked:
-    """How much a file holds."""
+class Checked(Generic[T]):
+    """The rows of a file, kept in a spool, and how many of them are good and bad."""
 
+    rows: Iterable[T]
     good: int
     bad: int
 
 
 def check(
-    entries: Iterable[object], name: str, settings: Settings, *, skip_invalid: bool = False
-) -> Checked:
-    """Read a file to its end; tell the first bad rows on stderr, a line each.
+    entries: Iterable[T],
+    name: str,
+    settings: Settings,
+    stack: ExitStack,
+    *,
+    skip_invalid: bool = False,
+) -> Checked[T]:
+    """Read a file to its end and keep its rows; print the first bad ones on stderr, a line each.
+
+    `stack` closes what keeps them.
 
     Raises `BadInput` if there are any, unless they shall be skipped.
     """
@@ -46,7 +58,8 @@ def check(
     # The first is kept back: if it stays alone, it is the whole message.
     alone: str | None = None
     silent = skip_invalid and settings.quiet
-    for entry in entries:
+    spool: Spool[T] = Spool(stack)
+    for entry in spool.keep(entries):
         if not isinstance(entry, BadRow):
             good += 1
             continue
@@ -72,20 +85,21 @@ def check(
         raise BadInput(message)
     if alone is not None and not silent:
         click.echo(alone, err=True)
-    return Checked(good, bad)
+    return Checked(spool, good, bad)
 
 
 def check_values(
     source: InputFile,
     shape: Layout,
     settings: Settings,
+    stack: ExitStack,
     *,
     skip_invalid: bool = False,
     empty_cells: EmptyCells | None = None,
-) -> Checked:
+) -> Checked[Entry]:
     """Read the values of a file to its end, as `check` does; `empty_cells` gets the empty ones."""
     if empty_cells is None:
         entries = read_values(source, shape)
     else:
         entries = empty_cells.watch(read_cells(source, shape))
-    return check(entries, source.name, settings, skip_invalid=skip_invalid)
+    return check(entries, source.name, settings, stack, skip_invalid=skip_invalid)

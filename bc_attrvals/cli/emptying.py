@@ -10,13 +10,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import anyio.to_thread
 
 from bc_attrvals.cli.running import Work
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import AttributeValue, Key
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
+from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import StoreView
@@ -70,10 +71,10 @@ class EmptyCells:
         latest: dict[Key, bool] = {}
         for cell in cells:
             if isinstance(cell, Absent):
-                latest[cell.customer_id, cell.attribute_id] = True
+                latest[_key(cell)] = True
             else:
                 if not isinstance(cell, BadRow):
-                    latest[cell.customer_id, cell.attribute_id] = False
+                    latest[_key(cell)] = False
                 yield cell
             if len(latest) >= _CHUNK_KEYS:
                 self._keep(latest)
@@ -182,3 +183,9 @@ class EmptyCells:
             ("empty cells not looked up", open_cells),
             ("not known to be deleted", (self.found or 0) - self.deleted),
         ]
+
+
+def _key(cell: AttributeValueUpsert | NamedValue | Absent) -> Key:
+    # The options of names and addresses do not go with --empty delete.
+    assert not isinstance(cell, NamedValue)
+    return cast(Key, (cell.customer_id, cell.attribute_id))

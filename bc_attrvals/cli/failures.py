@@ -7,6 +7,7 @@ from typing import Final
 
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
 from bc_attrvals.tables.rows import BadRow, Written
 from bc_attrvals.tables.text import counted, one_line
@@ -27,33 +28,38 @@ class FailureFile(RowFile):
     def __init__(self, stack: ExitStack, name: str, layout: Layout, *, same_options: bool) -> None:
         self._how = "with the same options" if same_options else "in long form"
         reason = _REASON
-        if layout.customer_column is not None:
-            ids: tuple[str, ...] = (layout.customer_column,)
-            columns = (layout.customer_column, *layout.attributes)
+        columns = layout.needed
+        self._places: dict[object, int] | None = None
+        self._ids = (not layout.by_email, layout.fields[1] == FIELDS[1])
+        if layout.wide:
             places = enumerate(layout.attributes.values(), 1)
-            self._places: dict[object, int] | None = {number: place for place, number in places}
+            self._places = {attribute: place for place, attribute in places}
+            ids = columns[:1] if self._ids[0] else ()
         else:
-            columns = tuple(layout.columns[field] for field in FIELDS)
-            ids, self._places = columns[:2], None
+            ids = tuple(name for name, is_id in zip(columns, self._ids, strict=False) if is_id)
         while reason in columns:
             reason += "_"
         self._width = len(columns)
         super().__init__(stack, name, (*columns, reason), ids=ids, like=layout)
 
-    def item(self, item: AttributeValueUpsert, reason: str) -> None:
+    def item(self, item: AttributeValueUpsert | NamedValue, reason: str) -> None:
         """Write a value that was not stored."""
-        self._put((item.customer_id, item.attribute_id, item.value), one_line(reason, 500))
+        if isinstance(item, NamedValue):
+            cells: tuple[Written, Written, Written] = (item.customer, item.attribute, item.text)
+        else:
+            cells = (item.customer_id, item.attribute_id, item.value)
+        self._put(cells, one_line(reason, 500))
 
     def bad_row(self, row: BadRow) -> None:
         """Write what is known of a row that was skipped."""
         cells: list[Written] = [row.cells.get(field) for field in FIELDS]
         customer, attribute, value = cells
         if self._format != CSV:
-            customer, attribute = _number(customer), _number(attribute)
+            customer, attribute = map(_typed, (customer, attribute), self._ids)
         if self._format == PARQUET:
             # A cell of another type has no place in its column; the reason shows it.
-            customer = customer if type(customer) is int else None
-            attribute = attribute if type(attribute) is int else None
+            customer = customer if isinstance(customer, int) == self._ids[0] else None
+            attribute = attribute if isinstance(attribute, int) == self._ids[1] else None
             value = value if isinstance(value, str) else None
         self._put((customer, attribute, value), str(row))
 
@@ -74,7 +80,7 @@ class FailureFile(RowFile):
         self.write((*row, reason))
 
 
-def _number(cell: Written) -> Written:
-    if isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
+def _typed(cell: Written, is_id: bool) -> Written:
+    if is_id and isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
         return int(cell)
     return cell

@@ -92,7 +92,7 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
         if field in columns:
             raise click.UsageError(f"--column names {field} twice")
         columns[field] = name
-    return {field: columns.get(field, field) for field in FIELDS}
+    return columns
 
 
 def _attributes(pairs: Sequence[str]) -> dict[str, int]:

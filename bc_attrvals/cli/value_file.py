@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import anyio.to_thread
 import attrs
@@ -18,11 +18,11 @@ from bc_attrvals.cli.failures import FailureFile
 from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_option, input_options
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.settings import Settings
+from bc_attrvals.cli.settings import Settings, warn
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
-from bc_attrvals.tables.reading import BadRow, Entry, read_values
+from bc_attrvals.tables.reading import BadRow, Entry, resolved_layout
 
 __all__ = ["ValueFile", "Values", "value_file_options"]
 
@@ -81,15 +81,21 @@ class ValueFile:
 
     @contextmanager
     def opened(self, settings: Settings, shape: Layout) -> Iterator[Values]:
-        """Open the file and read it once to its end, to check every row.
+        """Open the file and read it once, to check every row; the rows are kept in a spool.
 
         Raises `FileError` for a bad file, and `BadInput` for bad rows unless they are skipped.
         """
         with ExitStack() as stack:
             source = stack.enter_context(open_input(self.file))
             cells = stack.enter_context(EmptyCells()) if self.deletes_empty else None
+            shape = resolved_layout(source, shape)
             checked = check_values(
-                source, shape, settings, skip_invalid=self.skip_invalid, empty_cells=cells
+                source,
+                shape,
+                settings,
+                stack,
+                skip_invalid=self.skip_invalid,
+                empty_cells=cells,
             )
             failures = None
             if self.failures is not None:
@@ -97,12 +103,13 @@ class ValueFile:
                 form = shape.in_long_form() if self.deletes_empty else shape
                 same = not self.deletes_empty
                 failures = FailureFile(stack, self.failures, form, same_options=same)
-            entries = read_values(source, shape)
-            yield Values(source.name, checked.good, entries, cells=cells, failures=failures)
+            yield Values(
+                source.name, checked.good, iter(checked.rows), cells=cells, failures=failures
+            )
 
 
 class Values:
-    """The checked values of a file, read again in chunks, and where the failures go.
+    """The checked values of a file, out of the spool in chunks, and where the failures go.
 
     `good` counts the values, `skipped` the bad rows passed over so far.
     """
@@ -122,6 +129,11 @@ class Values:
         self.cells = cells
         self._entries = entries
         self._failures = failures
+
+    def warn_if_none(self) -> None:
+        """Warn of a file without values: an export may have failed."""
+        if not self.good and (self.cells is None or not self.cells.count):
+            warn(f"{self.name}: there are no values in it")
 
     @property
     def files(self) -> Sequence[RowFile]:
@@ -143,7 +155,7 @@ class Values:
                 if self._failures is not None:
                     self._failures.bad_row(entry)
             else:
-                values.append(entry)
+                values.append(cast(AttributeValueUpsert, entry))
         return values if chunk else None
 
     def note_failure(self, item: AttributeValueUpsert, reason: str) -> None:

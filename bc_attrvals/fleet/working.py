@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import attrs
 
@@ -264,14 +264,14 @@ def _task() -> asyncio.Task[Any] | None:
 def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
     from bc_attrvals.tables.files import FileError, open_input
-    from bc_attrvals.tables.layout import FIELDS, Layout, file_format
+    from bc_attrvals.tables.layout import Layout, file_format
     from bc_attrvals.tables.reading import BadRow, read_values
 
     try:
         layout = Layout(
             format=file_format(source.path, source.format),
             encoding=source.encoding,
-            columns={field: source.columns.get(field, field) for field in FIELDS},
+            columns=source.columns,
             customer_column=source.customer_column,
             attributes=source.attributes,
         )
@@ -279,6 +279,6 @@ def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
             for entry in read_values(opened, layout):
                 if isinstance(entry, BadRow):
                     raise InvalidInputError(f"{source.path}: {entry}", field="source")
-                yield entry
+                yield cast(AttributeValueUpsert, entry)
     except FileError as error:
         raise InvalidInputError(str(error), field="source") from None

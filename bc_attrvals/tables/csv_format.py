@@ -16,10 +16,10 @@ from typing import IO, Final
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.rows import BadRow, Row, Written
-from bc_attrvals.tables.text import counted, cut, moment
+from bc_attrvals.tables.rows import BadRow, Row, Table, Written
+from bc_attrvals.tables.text import counted, moment
 
-__all__ = ["CSVRows", "csv_rows"]
+__all__ = ["CSVRows", "csv_table"]
 
 #: In the order of preference.
 _DELIMITERS: Final = ",;\t|"
@@ -32,13 +32,13 @@ _FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-def csv_rows(source: InputFile, layout: Layout) -> Iterator[Row]:
-    """Yield (line, the needed cells in their order) of a CSV file with a header.
+def csv_table(source: InputFile, layout: Layout) -> Table:
+    """Return the rows of a CSV file with a header.
 
-    Rows without any content are skipped. Blanks after a delimiter are no part of an unquoted cell.
-    Raises `FileError` for a file that is no such table.
+    Rows without any content are skipped. Blanks after a delimiter are no part of an unquoted cell,
+    and blanks around a column's name no part of it. Raises `FileError` for a file that is no such
+    table, at once or from the rows.
     """
-    needed = layout.needed
     lines = Lines(source, layout.encoding)
     head = _first_lines(lines)
     delimiters = layout.delimiter or _DELIMITERS
@@ -49,29 +49,42 @@ def csv_rows(source: InputFile, layout: Layout) -> Iterator[Row]:
     if not head:
         raise lines.file_error("the file is empty")
     line = lines.number - len(head) + 1
-    delimiter = max(delimiters, key=lambda one: _score(head, one, needed))
+    delimiter = max(delimiters, key=lambda one: _score(head, one, layout))
     reader = _reader(chain(head, lines), delimiter)
-    header: list[str] | None = None
-    pick = None
+    try:
+        names = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise lines.error(f"not CSV: {_explained(str(error))}", line) from None
+    try:
+        fitted = layout.resolved(names)
+    except ValueError as error:
+        raise lines.error(str(error), line) from None
+    return Table(fitted, _rows(reader, lines, names, fitted.needed))
+
+
+def _rows(
+    reader: Iterator[list[str]], lines: Lines, names: list[str], needed: Sequence[str]
+) -> Iterator[Row]:
+    width = len(names)
+    places = [names.index(column) for column in needed]
+    # A getter of one item returns no tuple.
+    pick: Callable[[list[str]], Sequence[str]]
+    pick = itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
     while True:
+        line = lines.number + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
             raise lines.error(f"not CSV: {_explained(str(error))}", line) from None
         if row is None:
             return
-        if header is None or pick is None:
-            header = [name.strip() for name in row]
-            pick = _picker(lines, header, needed, line)
-        elif not any(map(str.strip, row)):
+        if not any(map(str.strip, row)):
             # Spreadsheets write rows of delimiters below a table.
-            pass
-        elif len(row) != len(header):
-            width = len(header)
+            continue
+        if len(row) != width:
             yield line, BadRow(line, None, f"{counted(len(row), 'field')}, the header has {width}")
         else:
             yield line, pick(row)
-        line = lines.number + 1
 
 
 def _first_lines(lines: Lines) -> list[str]:
@@ -90,32 +103,13 @@ def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=skips_blanks, strict=True)
 
 
-def _score(head: list[str], delimiter: str, needed: Sequence[str]) -> tuple[int, int]:
+def _score(head: list[str], delimiter: str, layout: Layout) -> tuple[int, int]:
     """Return how many needed columns a delimiter gives the header, and how many columns."""
     try:
         names = [name.strip() for name in next(_reader(head, delimiter))]
     except csv.Error:
         return -1, 0
-    return len(set(needed).intersection(names)), len(names)
-
-
-def _picker(
-    lines: Lines, header: list[str], needed: Sequence[str], line: int
-) -> Callable[[list[str]], Sequence[str]]:
-    columns = dict.fromkeys(needed)
-    missing = [column for column in columns if column not in header]
-    if missing:
-        found = ", ".join(header)
-        message = f"column missing: {', '.join(missing)}; the header has: {cut(found, 200)}"
-        raise lines.error(message, line)
-    doubled = [column for column in columns if header.count(column) > 1]
-    if doubled:
-        raise lines.error(f"column doubled: {', '.join(doubled)}", line)
-    places = [header.index(column) for column in needed]
-    if len(places) == 1:
-        # A getter of one item returns no tuple.
-        return lambda row: (row[places[0]],)
-    return itemgetter(*places)
+    return len(set(layout.fitted(names).needed).intersection(names)), len(names)
 
 
 def _explained(message: str) -> str:

@@ -1,17 +1,22 @@
-"""Files in and out: what is read can be read twice, what is written appears whole or not at all."""
+"""Opens input files, and puts output files in their place whole or not at all.
+
+gzip is read wherever its first bytes show it, and written to names that end in `.gz`.
+"""
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final, Protocol, Self, cast
+from typing import IO, Any, Final, Protocol, Self, TypeAlias, cast
 
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.text import one_line
@@ -33,9 +38,13 @@ def _os_error(name: str, error: OSError | ValueError) -> FileError:
     return FileError(one_line(f"{name}: {reason or error}"))
 
 
-#: First bytes of what people take for a table.
+#: `collections.abc.Buffer` came with Python 3.12.
+Bytes: TypeAlias = Any
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+#: Compressed at once, so much is held in memory.
+_GZIP_MEMBER_BYTES: Final = 1 << 20
+#: First bytes of files that people take for a table.
 _OTHER_KINDS: Final = (
-    (b"\x1f\x8b", "is compressed (gzip); unpack it first"),
     (b"BZh", "is compressed (bzip2); unpack it first"),
     (b"\xfd7zXZ\0", "is compressed (xz); unpack it first"),
     (b"\x28\xb5\x2f\xfd", "is compressed (zstd); unpack it first"),
@@ -48,9 +57,9 @@ _OTHER_KINDS: Final = (
 
 
 class InputFile:
-    """One input, open, to be read from its start as often as wanted, one reading at a time.
+    """One open input. Each reading begins at its start; the one before it ends.
 
-    The same open file serves all readings, so that one replaced meanwhile does no harm.
+    A file that is put in its place meanwhile is not read.
     """
 
     def __init__(self, name: str, handle: IO[bytes]) -> None:
@@ -116,11 +125,34 @@ class _Undivided(io.BufferedIOBase):
         return self._file.read(size)
 
 
+class _Gunzip(gzip.GzipFile):
+    """A compressed input. Damage raises `FileError`."""
+
+    def __init__(self, name: str, handle: IO[bytes]) -> None:
+        super().__init__(fileobj=handle, mode="rb")
+        self._shown = name
+
+    def read(self, size: int | None = -1) -> bytes:
+        with self._named():
+            return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._named():
+            return super().seek(offset, whence)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise FileError(one_line(f"{self._shown}: is damaged (gzip): {error}")) from None
+
+
 @contextmanager
 def open_input(name: str) -> Iterator[InputFile]:
-    """Open a file, or `-` for standard input, which is first copied to a temporary file.
+    """Open a file, or `-` for standard input. A pipe is first copied to a temporary file.
 
-    Raises `FileError` for a directory, a device, and what can't be opened.
+    Raises `FileError` for a directory, a device, and a file that can't be opened.
     """
     shown = "standard input" if name == STANDARD else one_line(name)
     with ExitStack() as stack:
@@ -129,7 +161,9 @@ def open_input(name: str) -> Iterator[InputFile]:
         except (OSError, ValueError) as error:
             # ValueError: a NUL byte in the name.
             raise _os_error(shown, error) from None
-        yield InputFile(shown, handle)
+        is_gzip = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        handle.seek(0)
+        yield InputFile(shown, cast(IO[bytes], _Gunzip(shown, handle)) if is_gzip else handle)
 
 
 @contextmanager
@@ -174,7 +208,7 @@ class OutputFile:
 
     It is written beside its place and renamed into it: never through a link that stands there.
     `-` is standard output, written as it comes. Written through `text` or `binary`, one of them
-    alone.
+    alone. A name that ends in `.gz` makes it compressed.
     """
 
     def __init__(self, name: str, encoding: str = "utf-8") -> None:
@@ -183,6 +217,8 @@ class OutputFile:
         self.is_standard = name == STANDARD
         self._temporary: str | None = None
         binary = _buffered_stdout() if self.is_standard else self._begin(Path(name))
+        if name.lower().endswith(".gz"):
+            binary = cast(IO[bytes], _Gzip(binary))
         self.binary = binary
         self.text = io.TextIOWrapper(
             binary, encoding=encoding, errors="backslashreplace", newline=""
@@ -271,6 +307,51 @@ class OutputFile:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class _Gzip(io.BufferedIOBase):
+    """Compresses what is written. Each flush ends a gzip member: a file cut there is whole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._pending = bytearray()
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Bytes, /) -> int:
+        block = bytes(data)
+        self._pending += block
+        self._written += len(block)
+        if len(self._pending) >= _GZIP_MEMBER_BYTES:
+            self._end_member()
+        return len(block)
+
+    def flush(self) -> None:
+        if not self.closed:
+            self._end_member()
+            self._file.flush()
+
+    def _end_member(self) -> None:
+        if self._pending:
+            self._file.write(gzip.compress(self._pending, mtime=0))
+            self._pending.clear()
+
+    def close(self) -> None:
+        try:
+            if not self._written:
+                # No bytes at all are no gzip file.
+                self._file.write(gzip.compress(b"", mtime=0))
+            super().close()
+        finally:
+            self._file.close()
 
 
 def _buffered_stdout() -> IO[bytes]:

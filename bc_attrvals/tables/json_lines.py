@@ -8,53 +8,71 @@ from datetime import datetime
 from typing import IO, Final
 
 from bc_attrvals.tables.files import InputFile
+from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.rows import MISSING, BadRow, Row, Written
+from bc_attrvals.tables.rows import MISSING, BadRow, Row, Table, Written
 from bc_attrvals.tables.text import cut, moment
 
-__all__ = ["JSONRows", "json_rows"]
+__all__ = ["JSONRows", "json_table"]
 
 #: So many lines from the start that are no objects: this is another kind of file.
 _MOST_FIRST_BAD: Final = 20
 
 
-def json_rows(source: InputFile, encoding: str, needed: Sequence[str]) -> Iterator[Row]:
-    """Yield (line, the needed fields in their order) of a JSON Lines file; blank lines are none.
+def json_table(source: InputFile, layout: Layout) -> Table:
+    """Return the rows of a JSON Lines file; blank lines are none.
 
-    A field that is not there is `MISSING`. Raises `FileError` for what is no such file.
+    A number stands as it is written. A field that an object does not have is `MISSING`. The first
+    object shows whether ids or names are given. Raises `FileError` for a file that is no such
+    table, and for `attributes_by_header`, since there is no header.
     """
-    lines = Lines(source, encoding)
-    # Bad rows before the first good one.
-    first: list[BadRow] | None = []
+    lines = Lines(source, layout.encoding)
+    if layout.attributes_by_header:
+        raise lines.file_error("JSON Lines have no header; name the attributes")
+    first_bad: list[BadRow] = []
     for text in lines:
         if not text.strip():
             continue
         row = _parsed(text, lines.number)
-        if isinstance(row, BadRow):
-            if first is None:
-                yield lines.number, row
-            else:
-                first.append(row)
-                if len(first) == _MOST_FIRST_BAD:
-                    break
-            continue
-        if first is not None:
-            yield from ((bad.line, bad) for bad in first)
-            first = None
-        yield lines.number, [row.get(name, MISSING) for name in needed]
-    if first is None:
-        return
-    if not first:
+        if isinstance(row, dict):
+            fitted = layout.fitted(list(row))
+            return Table(fitted, _rows(lines, first_bad, row, fitted.needed))
+        first_bad.append(row)
+        if len(first_bad) == _MOST_FIRST_BAD:
+            break
+    if not first_bad:
         raise lines.file_error("the file is empty")
-    if len(first) > 1:
-        message = f"not JSON Lines, which has a JSON object a line ({first[0].message})"
-        raise lines.error(message, first[0].line)
-    yield first[0].line, first[0]
+    if len(first_bad) > 1:
+        message = f"not JSON Lines, which has a JSON object a line ({first_bad[0].message})"
+        raise lines.error(message, first_bad[0].line)
+    return Table(layout, iter([(first_bad[0].line, first_bad[0])]))
+
+
+def _rows(
+    lines: Lines, bad: Sequence[BadRow], first: dict[str, object], needed: Sequence[str]
+) -> Iterator[Row]:
+    number = lines.number
+    yield from ((one.line, one) for one in bad)
+    yield number, [first.get(name, MISSING) for name in needed]
+    for text in lines:
+        if text.strip():
+            row = _parsed(text, lines.number)
+            if isinstance(row, dict):
+                yield lines.number, [row.get(name, MISSING) for name in needed]
+            else:
+                yield lines.number, row
 
 
 def _parsed(text: str, line: int) -> dict[str, object] | BadRow:
     try:
-        row = json.loads(text, object_pairs_hook=_object)
+        row = json.loads(
+            text,
+            object_pairs_hook=_object,
+            # Text, which loses nothing.
+            parse_int=str,
+            parse_float=str,
+            parse_constant=_no_number,
+        )
     except json.JSONDecodeError as error:
         return BadRow(line, None, f"not JSON: {error.msg} at character {error.colno}")
     except (ValueError, RecursionError) as error:
@@ -62,10 +80,15 @@ def _parsed(text: str, line: int) -> dict[str, object] | BadRow:
     return row if isinstance(row, dict) else BadRow(line, None, "not a JSON object")
 
 
+def _no_number(name: str) -> object:
+    message = f"{name} is no number"
+    raise ValueError(message)
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    row = dict(pairs)
+    row = {name.strip(): cell for name, cell in pairs}
     if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
+        names = [name.strip() for name, _ in pairs]
         doubled = next(name for name in names if names.count(name) > 1)
         message = f"field {cut(doubled)} doubled"
         raise ValueError(message)

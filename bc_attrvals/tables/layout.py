@@ -1,20 +1,26 @@
-"""How rows of a file map to values: long form or wide form, in any format."""
+"""How the columns of a file map to values: long form or wide form, in any format.
+
+`Layout` is what the caller knows. `Layout.resolved` fits it to the columns that a file has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Final
 
 import attrs
 
 from bc_attrvals.tables.files import STANDARD, FileError
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.text import cut, one_line
 
 __all__ = ["CSV", "ENCODING", "FIELDS", "JSON_LINES", "PARQUET", "Layout", "file_format"]
 
-#: The columns of the long form.
+#: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")
+#: The fields that may name a customer, an attribute and a value; of those in a file the first.
+_CHOICES: Final = (("customer_id", "email"), ("attribute_id", "attribute"), ("value",))
 CSV: Final = "csv"
 JSON_LINES: Final = "jsonl"
 PARQUET: Final = "parquet"
@@ -31,15 +37,12 @@ _BY_EXTENSION: Final = {
     ".parquet": PARQUET,
     ".pq": PARQUET,
 }
+_GZIP: Final = ".gz"
+_COMPRESSED: Final = "is of a compression that is neither read nor written; use gzip (.gz)"
+_WORKBOOK: Final = "is a workbook, which is neither read nor written; save it as CSV (UTF-8)"
 _OTHER_KINDS: Final = {
-    ".gz": "is compressed; unpack it first",
-    ".bz2": "is compressed; unpack it first",
-    ".xz": "is compressed; unpack it first",
-    ".zst": "is compressed; unpack it first",
-    ".zip": "is an archive; unpack it first",
-    ".xlsx": "is an Excel workbook; save it as CSV (UTF-8)",
-    ".xls": "is an Excel workbook; save it as CSV (UTF-8)",
-    ".ods": "is a spreadsheet; save it as CSV (UTF-8)",
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".zip"), _COMPRESSED),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), _WORKBOOK),
 }
 
 
@@ -48,55 +51,145 @@ class Layout:
     """What stands where in a file, and how text is written.
 
     `encoding` is that of CSV and JSON Lines. `delimiter` separates the cells of CSV; None means
-    that the header shows it. In long form `columns` has the file's name of each of
-    `FIELDS`. In wide form, one row a customer, `customer_column` holds the id, and `attributes`
-    the attribute of each column.
+    that the header shows it.
+
+    In long form a row has a customer (`customer_id` or `email`), an attribute (`attribute_id` or
+    `attribute`, its name) and a `value`. `columns` maps these fields to the file's names where
+    they differ. A file that has both an id and a name is read by its ids, unless `columns` says
+    otherwise.
+
+    In wide form a row has all values of a customer. `customer_column` holds the id, or
+    `email_column` the address. `attributes` maps columns to the id or the name of their
+    attribute. With `attributes_by_header` each other column that has a name is an attribute of
+    that name.
     """
 
     format: str = CSV
     encoding: str = ENCODING
     delimiter: str | None = None
-    columns: Mapping[str, str] = attrs.field(factory=lambda: dict(zip(FIELDS, FIELDS, strict=True)))
+    columns: Mapping[str, str] = attrs.field(factory=dict)
     customer_column: str | None = None
-    attributes: Mapping[str, int] = attrs.field(factory=dict)
+    email_column: str | None = None
+    attributes: Mapping[str, int | str] = attrs.field(factory=dict)
+    attributes_by_header: bool = False
 
     @property
     def wide(self) -> bool:
         """Whether a row holds all values of a customer."""
-        return self.customer_column is not None
+        return self.customer_column is not None or self.email_column is not None
 
-    def in_long_form(self) -> Layout:
-        """Return the long form of the same file format, with its own names of columns."""
-        return Layout(format=self.format, encoding=self.encoding, delimiter=self.delimiter)
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The field of each cell of a row, in long form: `customer_id` or `email`, and so on."""
+        chosen = []
+        for choices in _CHOICES:
+            named = [field for field in choices if field in self.columns]
+            chosen.append((named or choices)[0])
+        return tuple(chosen)
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The column of each cell that is read from a row: of `FIELDS`, or the id's and the rest.
+        """The column of each cell that is read from a row. One column may stand for several."""
+        key = self.customer_column or self.email_column
+        if key is not None:
+            return (key, *self.attributes)
+        return tuple(self.columns.get(field, field) for field in self.fields)
 
-        One may stand for several cells.
+    @property
+    def by_email(self) -> bool:
+        """Whether customers are given by address."""
+        return self.email_column is not None or (not self.wide and self.fields[0] == "email")
+
+    def in_long_form(self) -> Layout:
+        """Return the long form with the same customers, attributes and way of writing."""
+        named = any(isinstance(one, str) for one in self.attributes.values())
+        fields = ("email" if self.by_email else FIELDS[0], "attribute" if named else FIELDS[1])
+        return Layout(
+            format=self.format,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            columns={field: field for field in (*fields, "value")},
+        )
+
+    def fitted(self, names: Sequence[str]) -> Layout:
+        """Return the layout with the fields or the attributes that columns of these names give."""
+        if self.wide:
+            if not self.attributes_by_header:
+                return self
+            key = self.customer_column or self.email_column
+            others = {name: name for name in names if name and name != key}
+            return attrs.evolve(
+                self, attributes={**others, **self.attributes}, attributes_by_header=False
+            )
+        columns = {}
+        for choices in _CHOICES:
+            named = [field for field in choices if field in self.columns]
+            found = named or [field for field in choices if field in names] or choices
+            columns[found[0]] = self.columns.get(found[0], found[0])
+        return attrs.evolve(self, columns=columns)
+
+    def resolved(self, names: Sequence[str]) -> Layout:
+        """Return the layout fitted to a file with columns of these names.
+
+        Raises ValueError, with suggestions, for columns that are missing or doubled.
         """
-        if self.customer_column is not None:
-            return (self.customer_column, *self.attributes)
-        return tuple(self.columns[field] for field in FIELDS)
+        fitted = self.fitted(names)
+        needed = dict.fromkeys(fitted.needed)
+        missing = [column for column in needed if column not in names]
+        if missing:
+            hint = _suggestion(fitted, missing, [name for name in names if name not in needed])
+            found = cut(", ".join(names), 200)
+            message = f"column missing: {', '.join(missing)}{hint}; the file has: {found}"
+            raise ValueError(message)
+        doubled = [column for column in needed if names.count(column) > 1]
+        if doubled:
+            message = f"column doubled: {', '.join(doubled)}"
+            raise ValueError(message)
+        if len(fitted.needed) == 1 and self.attributes_by_header:
+            message = "no columns of attributes"
+            raise ValueError(message)
+        return fitted
+
+
+def _suggestion(layout: Layout, missing: Sequence[str], others: Sequence[str]) -> str:
+    """Return which other columns may be meant, to follow the names of the missing ones."""
+    plain = {_plain(name): name for name in reversed(others)}
+    near = {}
+    for column in missing:
+        for found in difflib.get_close_matches(_plain(column), plain, n=1, cutoff=0.8):
+            near[column] = plain.pop(found)
+    if not near:
+        return ""
+    if layout.wide:
+        pairs = [f"{name!r} for {column}" for column, name in near.items()]
+        return f"; did you mean {', '.join(pairs)}?"
+    fields = {layout.columns[field]: field for field in layout.fields}
+    options = [f"--column {fields[column]}={name}" for column, name in near.items()]
+    return f"; did you mean {' '.join(options)}?"
+
+
+def _plain(name: str) -> str:
+    return "".join(one for one in name.casefold() if one.isalnum()) or name
 
 
 def file_format(name: str, given: str | None, default: str = CSV) -> str:
     """Return `csv`, `jsonl` or `parquet`: as given, or by the extension, or the default.
 
-    Raises `FileError` for an extension of none of them.
+    `.gz` after the extension says that the file is compressed. Raises `FileError` for any other
+    extension.
     """
     if given is not None:
         return given
     if name == STANDARD:
         return default
     path = PurePath(name)
-    found = _BY_EXTENSION.get(path.suffix.lower())
+    if path.suffix.lower() == _GZIP:
+        path = path.with_suffix("")
+    suffix = path.suffix.lower()
+    found = _BY_EXTENSION.get(suffix)
     if found is not None:
         return found
-    if not path.suffix or str(path).startswith(("/dev/", "/proc/")):
+    if not suffix or str(path).startswith(("/dev/", "/proc/")):
         return default
-    problem = _OTHER_KINDS.get(
-        path.suffix.lower(),
-        f"unknown extension {path.suffix!r}; say --format csv, jsonl or parquet",
-    )
-    raise FileError(one_line(f"{name}: {problem}"))
+    unknown = f"unknown extension {path.suffix!r}; say --format csv, jsonl or parquet"
+    raise FileError(one_line(f"{name}: {_OTHER_KINDS.get(suffix, unknown)}"))

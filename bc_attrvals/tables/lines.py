@@ -1,4 +1,4 @@
-"""The lines of a text file: decoded, bounded in length, counted; under CSV and JSON Lines."""
+"""The lines of a text file: decoded, bounded in length, counted. Under CSV and JSON Lines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ __all__ = ["Lines"]
 
 #: A line longer than this is no line of a table.
 _LONGEST_LINE_CHARACTERS: Final = 1_000_000
+#: Ctrl-Z, which editors of DOS write at the end of a file.
+_END_OF_FILE: Final = "\x1a"
 _LOCATE_BYTES: Final = 65_536
 
 
@@ -33,6 +35,9 @@ class Lines:
             line = self._text.readline(_LONGEST_LINE_CHARACTERS + 1)
         except UnicodeError as error:
             raise self._encoding_error(error) from None
+        if line.endswith(_END_OF_FILE):
+            # The mark of old editors; a line without its end is the last one.
+            line = line[:-1]
         if not line:
             raise StopIteration
         self.number += 1

@@ -10,39 +10,36 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from types import ModuleType
 from typing import IO, Any, Final
 
-from bc_attrvals.tables.files import FileError, InputFile, OutputFile
+from bc_attrvals.tables.arrow import UNIT, arrow_rows, arrow_schema, checked_layout, pyarrow
+from bc_attrvals.tables.files import Bytes, FileError, InputFile, OutputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.rows import Row
-from bc_attrvals.tables.text import cut, one_line
+from bc_attrvals.tables.rows import Row, Table
+from bc_attrvals.tables.text import one_line
 
-__all__ = ["MAGIC", "UNIT", "ParquetRows", "parquet_rows"]
-
-#: What a place in a Parquet file is counted in.
-UNIT: Final = "row"
+__all__ = ["MAGIC", "ParquetRows", "parquet_table"]
 
 #: What such a file begins and ends with.
 MAGIC: Final = b"PAR1"
+_ENCRYPTED: Final = b"PARE"
 #: Rows held in memory before they are written as a row group.
 _GROUP_ROWS: Final = 50_000
 _BATCH_ROWS: Final = 8_192
-#: Column chunks are read by so much, whatever a row group's size.
+#: Column chunks are read in parts of this size, whatever a row group's size.
 _BUFFER_BYTES: Final = 1 << 20
 
 
-def parquet_rows(source: InputFile, layout: Layout) -> Iterator[Row]:
-    """Yield (row number, the needed cells in their order); None is null.
+def parquet_table(source: InputFile, layout: Layout) -> Table:
+    """Return the rows of a Parquet file, of the needed columns alone.
 
-    Raises `FileError` for what is no such file: cut off or damaged, columns missing, doubled or
-    of a type that is neither ids nor strings.
+    Raises `FileError` for a file that is cut off or damaged, whose columns are missing, doubled or
+    of a type that fits no cell; at once or from the rows.
     """
     arrow, parquet = pyarrow(source.name)
     _check_ends(source)
-    needed = layout.needed
     # pyarrow raises OSError for damaged bytes, and ValueError and others for damaged metadata.
-    errors = (arrow.ArrowException, OSError, ValueError, MemoryError)
+    errors = (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
     try:
         file = parquet.ParquetFile(
             Unclosed(source.binary()),
@@ -53,23 +50,22 @@ def parquet_rows(source: InputFile, layout: Layout) -> Iterator[Row]:
         schema = file.schema_arrow
     except errors as error:
         raise _damaged(source, error) from None
-    _check_schema(arrow, schema, source, layout)
-    batches = file.iter_batches(
-        batch_size=_BATCH_ROWS, columns=list(dict.fromkeys(needed)), use_threads=False
-    )
-    done = 0
-    while True:
-        try:
-            batch = next(batches, None)
-            if batch is None:
+    fitted = checked_layout(arrow, schema, source.name, layout)
+    wanted = [name for name in schema.names if name.strip() in fitted.needed]
+    batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False)
+
+    def rows() -> Iterator[Row]:
+        found = arrow_rows(arrow, batches, fitted)
+        while True:
+            try:
+                row = next(found, None)
+            except errors as error:
+                raise _damaged(source, error) from None
+            if row is None:
                 return
-            # A name with a dot may bring columns nobody asked for.
-            names = batch.schema.names
-            cells = [_cells(batch.column(names.index(column))) for column in needed]
-        except errors as error:
-            raise _damaged(source, error) from None
-        yield from enumerate(zip(*cells, strict=True), done + 1)
-        done += batch.num_rows
+            yield row
+
+    return Table(fitted, rows(), UNIT)
 
 
 def _check_ends(source: InputFile) -> None:
@@ -77,7 +73,7 @@ def _check_ends(source: InputFile) -> None:
     begin = handle.read(len(MAGIC))
     if not begin:
         message = "the file is empty"
-    elif begin not in {MAGIC, b"PARE"}:
+    elif begin not in {MAGIC, _ENCRYPTED}:
         message = "is no Parquet file"
     else:
         handle.seek(-len(MAGIC), os.SEEK_END)
@@ -88,70 +84,10 @@ def _check_ends(source: InputFile) -> None:
 
 
 def _damaged(source: InputFile, error: Exception) -> FileError:
+    if isinstance(error, FileError):
+        return error
     reason = one_line(str(error) or type(error).__name__, 200)
     return FileError(one_line(f"{source.name}: is damaged, or no usable Parquet file: {reason}"))
-
-
-def _check_schema(arrow: ModuleType, schema: Any, source: InputFile, layout: Layout) -> None:  # noqa: ANN401 - untyped
-    names = list(schema.names)
-    columns = dict.fromkeys(layout.needed)
-    missing = [column for column in columns if column not in names]
-    doubled = [column for column in columns if names.count(column) > 1]
-    problem = None
-    if missing:
-        found = cut(", ".join(names), 200)
-        problem = f"column missing: {', '.join(missing)}; the file has: {found}"
-    elif doubled:
-        problem = f"column doubled: {', '.join(doubled)}"
-    else:
-        ids = {layout.customer_column}
-        if not layout.wide:
-            ids = {layout.columns["customer_id"], layout.columns["attribute_id"]}
-        for column in columns:
-            type_ = schema.field(column).type
-            kind = type_.value_type if arrow.types.is_dictionary(type_) else type_
-            good = _is_string(arrow, kind)
-            if column in ids:
-                good = good or arrow.types.is_integer(kind)
-            elif layout.wide:
-                # A column with no value at all has no type either.
-                good = good or arrow.types.is_null(kind)
-            if not good:
-                wanted = "ids are integers" if column in ids else "values are strings"
-                problem = f"column {column}: is of type {type_}; {wanted}"
-                break
-    if problem is not None:
-        raise FileError(one_line(f"{source.name}: {problem}"))
-
-
-def _is_string(arrow: ModuleType, kind: object) -> bool:
-    types = arrow.types
-    return any(
-        check(kind)
-        for check in (
-            types.is_string,
-            types.is_large_string,
-            # Came with pyarrow 16.
-            getattr(types, "is_string_view", types.is_string),
-        )
-    )
-
-
-def _cells(column: Any) -> Sequence[object]:  # noqa: ANN401 - untyped
-    cells: list[object]
-    try:
-        cells = column.to_pylist()
-    except UnicodeDecodeError:
-        # Nothing makes a writer keep to UTF-8: the odd cell is shown to be none.
-        cells = [_cell(one) for one in column]
-    return cells
-
-
-def _cell(scalar: Any) -> object:  # noqa: ANN401 - untyped
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError as error:
-        return bytes(error.object)
 
 
 class ParquetRows:
@@ -169,11 +105,7 @@ class ParquetRows:
         moments: Sequence[str] = (),
     ) -> None:
         self._arrow, parquet = pyarrow(file.name)
-        arrow = self._arrow
-        types = {name: arrow.timestamp("us", tz="UTC") for name in moments}
-        types |= {name: arrow.int64() for name in ids}
-        fields = [(name, types.get(name, arrow.string())) for name in columns]
-        self._schema = arrow.schema(fields)
+        self._schema = arrow_schema(self._arrow, columns, ids=ids, moments=moments)
         self._sink = Unclosed(file.binary)
         self._writer: Any = parquet.ParquetWriter(self._sink, self._schema)
         self._rows: list[Sequence[object]] = []
@@ -207,19 +139,6 @@ class ParquetRows:
         ]
         self._rows = []
         self._writer.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
-
-
-def pyarrow(name: str) -> tuple[ModuleType, ModuleType]:
-    """Return `pyarrow` and `pyarrow.parquet`; raise `FileError` for file `name` without them."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        reason = "Parquet needs pyarrow" if missing else f"pyarrow can't be loaded ({error})"
-        message = f"{name}: {reason}; install it: pip install 'bc_attrvals[parquet]'"
-        raise FileError(message) from None
-    return pa, parquet
 
 
 class Unclosed(io.RawIOBase):
@@ -261,9 +180,9 @@ class Unclosed(io.RawIOBase):
         """Read so many bytes, all by default."""
         return self._handle.read(size)
 
-    def write(self, data: object, /) -> int:
+    def write(self, data: Bytes, /) -> int:
         """Write all of a buffer; return its size."""
-        block = bytes(data)  # type: ignore[call-overload]
+        block = bytes(data)
         if not self._dropped:
             self._handle.write(block)
         return len(block)

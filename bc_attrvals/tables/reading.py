@@ -1,48 +1,47 @@
-"""Reads values and ids from files of any format, a row at a time, and says where one is bad.
+"""Reads values and ids from files of any format, a row at a time, and names the place of a bad one.
 
-The one entry of commands to input files. Memory does not grow with the file. What spoils a row is
-yielded as `BadRow`, what spoils the whole file is raised as `FileError`. Lines count from 1, as
-editors count them; so do the rows of Parquet.
+The entry to input files for the command line and the fleet. Memory does not grow with the file. A
+bad row is yielded as `BadRow`, a bad file raises `FileError`. Lines count from 1, as editors count
+them, and so do the rows of Parquet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import cast
 
 from bc_attrvals.core.models import check_id
-from bc_attrvals.tables.csv_format import csv_rows
+from bc_attrvals.tables.csv_format import csv_table
 from bc_attrvals.tables.files import InputFile
-from bc_attrvals.tables.json_lines import json_rows
-from bc_attrvals.tables.layout import CSV, PARQUET, Layout
+from bc_attrvals.tables.json_lines import json_table
+from bc_attrvals.tables.layout import CSV, ENCODING, PARQUET, Layout
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.parquet import MAGIC, UNIT, parquet_rows
-from bc_attrvals.tables.rows import (
-    Absent,
-    BadRow,
-    Cell,
-    Entry,
-    Row,
-    Rules,
-    long_entries,
-    parse_id,
-    wide_entries,
-)
+from bc_attrvals.tables.parquet import MAGIC, parquet_table
+from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry, Table, entries, parse_id
 
-__all__ = ["Absent", "BadRow", "Cell", "Entry", "parse_id", "read_cells", "read_ids", "read_values"]
-
-_IDS_ENCODING: Final = "utf-8-sig"
+__all__ = [
+    "Absent",
+    "BadRow",
+    "Cell",
+    "Entry",
+    "parse_id",
+    "read_cells",
+    "read_ids",
+    "read_values",
+    "resolved_layout",
+]
 
 
 def read_values(source: InputFile, layout: Layout) -> Iterator[Entry]:
     """Yield the values of a file in order, those that can't be sent as `BadRow`.
 
-    Empty cells of the wide form are missing values; in long form they are empty strings.
-    Raises `FileError` for what is no such file: wrong encoding, NUL bytes, columns missing or
-    doubled or of wrong types, quotes out of place, a line without end, damage, nothing at all; and
-    where Parquet's extra is not installed. `encoding` is that of text formats.
+    A value is an `AttributeValueUpsert` where customer and attribute are given by id, else a
+    `NamedValue`. Empty cells of the wide form are missing values; in long form they are empty
+    strings. Raises `FileError` for a file that can't be read: wrong encoding, NUL bytes, columns
+    missing or doubled or of wrong types, misplaced quotes, a line without end, damage, no content;
+    for one that is changed while it is read; and if Parquet's extra is not installed.
     """
-    return cast(Iterator[Entry], _cells(source, layout, absent=False))
+    return cast(Iterator[Entry], _read(source, layout, absent=False))
 
 
 def read_cells(source: InputFile, layout: Layout) -> Iterator[Cell]:
@@ -50,25 +49,28 @@ def read_cells(source: InputFile, layout: Layout) -> Iterator[Cell]:
 
     A field that an object of JSON Lines does not have is no empty cell.
     """
-    return _cells(source, layout, absent=True)
+    return _read(source, layout, absent=True)
 
 
-def _cells(source: InputFile, layout: Layout, *, absent: bool) -> Iterator[Cell]:
-    rows: Iterator[Row]
-    rules = Rules()
-    if layout.format == CSV:
-        rows = csv_rows(source, layout)
-    elif layout.format == PARQUET:
-        rules = Rules(unit=UNIT)
-        rows = parquet_rows(source, layout)
-    else:
-        rules = Rules(text_ids=False)
-        rows = json_rows(source, layout.encoding, layout.needed)
-    if layout.wide:
-        yield from wide_entries(rows, layout, rules, absent=absent)
-    else:
-        yield from long_entries(rows, layout, rules)
+def resolved_layout(source: InputFile, layout: Layout) -> Layout:
+    """Return the layout fitted to the columns of the file: its fields, or all its attributes.
+
+    Raises `FileError` as `read_values` does.
+    """
+    return _table(source, layout).layout
+
+
+def _read(source: InputFile, layout: Layout, *, absent: bool) -> Iterator[Cell]:
+    yield from entries(_table(source, layout), absent=absent)
     source.check_unchanged()
+
+
+def _table(source: InputFile, layout: Layout) -> Table:
+    if layout.format == CSV:
+        return csv_table(source, layout)
+    if layout.format == PARQUET:
+        return parquet_table(source, layout)
+    return json_table(source, layout)
 
 
 def read_ids(source: InputFile) -> Iterator[int | BadRow]:
@@ -76,24 +78,23 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
 
     Raises `FileError` as `read_values` does.
     """
-    unit = "line"
+    layout = Layout(customer_column="id")
     if source.binary().read(len(MAGIC)) == MAGIC:
-        unit = UNIT
-        rows: Iterator[Row] = parquet_rows(source, Layout(customer_column="id"))
-    elif _is_number(Lines(source, _IDS_ENCODING)):
-        lines = Lines(source, _IDS_ENCODING)
+        table = parquet_table(source, layout)
+    elif _is_number(Lines(source, ENCODING)):
+        lines = Lines(source, ENCODING)
         rows = ((lines.number, (text.strip("\r\n"),)) for text in lines if text.strip())
+        table = Table(layout, rows)
     else:
-        rows = csv_rows(source, Layout(customer_column="id"))
-    for line, cells in rows:
+        table = csv_table(source, layout)
+    for line, cells in table.rows:
         if isinstance(cells, BadRow):
             yield cells
             continue
-        cell = cells[0]
         try:
-            yield check_id(parse_id(cell) if isinstance(cell, str) else cell, "id")
+            yield check_id(parse_id(cells[0]), "id")
         except ValueError as error:
-            yield BadRow(line, "id", str(error), unit=unit)
+            yield BadRow(line, "id", str(error), unit=table.unit)
     source.check_unchanged()
 
 

@@ -1,19 +1,26 @@
-"""What a row of an input comes to: values to send, or what is wrong with it and where.
+"""What a row of an input means: values to send, or what is wrong with it and where.
 
-Between the formats, whose readers yield the cells of each row, and `reading`, which puts both
-together. Cells are checked here alone, so that all formats refuse the same things.
+Between the formats, whose readers give a `Table` of cells, and `reading`. Cells are checked here
+alone, so that all formats accept and refuse the same.
+
+Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings become strings by
+`value_text`; booleans become `true` and `false`. All of that is lossless, so no option asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Final, TypeAlias
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import attrs
 
 from bc_attrvals.core.models import AttributeValueUpsert, check_id
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.core.named_value import NamedValue, check_address, check_attribute_name, value_text
 from bc_attrvals.tables.layout import FIELDS, Layout
 from bc_attrvals.tables.text import cut, one_line
 
@@ -24,11 +31,10 @@ __all__ = [
     "Cell",
     "Entry",
     "Row",
-    "Rules",
+    "Table",
     "Written",
-    "long_entries",
+    "entries",
     "parse_id",
-    "wide_entries",
 ]
 
 
@@ -55,18 +61,28 @@ class BadRow:
 class Absent:
     """An empty cell of the wide form: the customer shall have no value for the attribute."""
 
-    customer_id: int
-    attribute_id: int
+    customer_id: int | str
+    attribute_id: int | str
 
 
 #: What reading gives for each value of the file.
-Entry: TypeAlias = AttributeValueUpsert | BadRow
+Entry: TypeAlias = AttributeValueUpsert | NamedValue | BadRow
 #: What it gives where empty cells mean something.
 Cell: TypeAlias = Entry | Absent
-#: (line, cells in the order of `Layout.needed`, or what spoils the row).
+#: (line, cells in the order of `Layout.needed`, or what spoils the row). A cell that is a
+#: ValueError is raised when it is looked at.
 Row: TypeAlias = tuple[int, Sequence[object] | BadRow]
 #: A cell to be written; None is an empty cell, or a field left out.
 Written: TypeAlias = int | float | str | datetime | None
+
+
+@attrs.frozen
+class Table:
+    """The rows of a file, and the layout fitted to it. Places are counted in `unit`."""
+
+    layout: Layout
+    rows: Iterator[Row]
+    unit: str = "line"
 
 
 class _Missing:
@@ -77,144 +93,176 @@ MISSING: Final = _Missing()
 
 _TYPE_NAMES: Final[Mapping[type, str]] = {
     str: "a string",
-    int: "a number",
-    float: "a number",
     bool: "true or false",
     type(None): "null",
     list: "an array",
     dict: "an object",
     bytes: "bytes that are not UTF-8",
+    datetime: "a date",
 }
+#: A float holds all integers up to here.
+_LARGEST_WHOLE: Final = 2**53
+#: An integer of more digits is no id, and is not parsed.
+_MOST_DIGITS: Final = 15
 
 
-@attrs.frozen
-class Rules:
-    """What differs between formats: whether ids may be strings, and what rows are counted in."""
+def parse_id(cell: object) -> int:
+    """Return the integer that a cell holds, as text or as a number; raise ValueError if none.
 
-    text_ids: bool = True
-    unit: str = "line"
+    A fraction of zeros is none: `5.0` is 5. Scientific notation is refused, for digits may have
+    been lost before it was written.
+    """
+    if isinstance(cell, str):
+        text = cell.strip()
+        whole, _, fraction = text.partition(".")
+        if whole.isascii() and whole.isdigit() and len(whole) <= _MOST_DIGITS:
+            if not fraction.strip("0"):
+                return int(whole)
+        elif not text:
+            raise ValueError("empty, must be an integer")
+        raise ValueError(f"not an integer: {cut(cell)}")
+    if type(cell) is int:
+        return cell
+    if isinstance(cell, float | Decimal) and not _is_blank(cell):
+        number = Decimal(cell)
+        if not number.is_finite() or number != number.to_integral_value():
+            raise ValueError(f"not an integer: {cell}")
+        if abs(number) > _LARGEST_WHOLE:
+            raise ValueError(f"too large for an id: {cell}")
+        return int(number)
+    raise ValueError("missing" if cell is MISSING else f"must be an integer, not {_name(cell)}")
 
 
-def parse_id(text: str) -> int:
-    """Return an id of a CSV cell; raise ValueError with the reason."""
-    digits = text.strip(" ")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
-        message = "empty, must be an integer" if not digits else f"not an integer: {cut(text)}"
-        raise ValueError(message)
-    return int(digits)
+def _text(cell: object) -> str:
+    """Return the string that a cell is sent as; raise ValueError if there is none."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, ValueError):
+        raise cell
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if cell is None or cell is MISSING or isinstance(cell, list | dict | bytes):
+        raise ValueError("missing" if cell is MISSING else f"must be a string, not {_name(cell)}")
+    return value_text(cell)
 
 
-def long_entries(rows: Iterator[Row], layout: Layout, rules: Rules) -> Iterator[Entry]:
-    """Yield the value of each row; cells stand in the order of `FIELDS`."""
-    text_ids = rules.text_ids
-    for line, row in rows:
+def _address(cell: object) -> str:
+    return check_address(_text("" if cell is None else cell))
+
+
+def _attribute_name(cell: object) -> str:
+    return check_attribute_name(_text("" if cell is None else cell).strip())
+
+
+def _name(cell: object) -> str:
+    return _TYPE_NAMES.get(type(cell), type(cell).__name__)
+
+
+def _is_blank(cell: object) -> bool:
+    """Whether a cell has no content. NaN is what data frames have for no number."""
+    if isinstance(cell, float | Decimal):
+        return math.isnan(cell)
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def entries(table: Table, *, absent: bool = False) -> Iterator[Cell]:
+    """Yield the values of each row, and what is bad as `BadRow`. Blank rows are skipped.
+
+    In wide form an empty cell is `Absent` if asked for, else nothing. A bad id spoils each value
+    of its row, and is reported even if there is none: that shows a shifted column.
+    """
+    return _wide_entries(table, absent=absent) if table.layout.wide else _long_entries(table)
+
+
+def _long_entries(table: Table) -> Iterator[Entry]:
+    layout = table.layout
+    by_name = layout.fields[1] == "attribute"
+    customer_of: _Check = _address if layout.by_email else parse_id
+    attribute_of: _Check = _attribute_name if by_name else parse_id
+    make: _Make = NamedValue if layout.by_email or by_name else AttributeValueUpsert
+    customer_column, attribute_column, value_column = layout.needed
+    checks: _Checks = (
+        (customer_column, _address if layout.by_email else partial(_check_id, "customer_id")),
+        (attribute_column, _attribute_name if by_name else partial(_check_id, "attribute_id")),
+        (value_column, _check_value),
+    )
+    for line, row in table.rows:
         if isinstance(row, BadRow):
             yield row
             continue
         customer, attribute, value = row
         entry: Entry
         try:
-            entry = AttributeValueUpsert(
-                parse_id(customer) if text_ids and type(customer) is str else customer,  # type: ignore[arg-type]
-                parse_id(attribute) if text_ids and type(attribute) is str else attribute,  # type: ignore[arg-type]
-                value,  # type: ignore[arg-type]
-            )
+            text = value if type(value) is str else _text(value)
+            entry = make(customer_of(customer), attribute_of(attribute), text)
         except ValueError:
-            entry = _refusal(line, (customer, attribute, value), layout.columns, rules)
+            if all(map(_is_blank, row)):
+                continue
+            entry = _refusal(line, (customer, attribute, value), checks, table.unit)
         yield entry
 
 
-def wide_entries(
-    rows: Iterator[Row], layout: Layout, rules: Rules, *, absent: bool
-) -> Iterator[Cell]:
-    """Yield the values of each row; cells are the customer's id and then one an attribute.
-
-    A cell that is empty or None is `Absent` if asked for; one that is `MISSING` is nothing. A bad
-    id spoils each value of its row, and is told even where there is none: a shifted column is found
-    so.
-    """
-    assert layout.customer_column is not None
-    customer_names = {"customer_id": layout.customer_column}
+def _wide_entries(table: Table, *, absent: bool) -> Iterator[Cell]:
+    key, *columns = table.layout.needed
+    check: _Check = _address if table.layout.by_email else partial(_check_id, "customer_id")
     attributes = [
-        (attribute_id, {**customer_names, "value": column})
-        for column, attribute_id in layout.attributes.items()
+        (attribute, ((key, check), (column, _check_attribute), (column, _check_value)))
+        for column, attribute in zip(columns, table.layout.attributes.values(), strict=True)
     ]
-    for line, row in rows:
+    for line, row in table.rows:
         if isinstance(row, BadRow):
             yield row
             continue
-        customer = row[0]
-        try:
-            customer_id: int | None = _customer_id(customer, rules)
-        except ValueError:
-            customer_id = None
+        customer: Any = None
+        with suppress(ValueError):
+            customer = check(row[0])
         some = False
-        for place, (attribute_id, names) in enumerate(attributes, 1):
-            value = row[place]
-            if value is None or value == "" or value is MISSING:
-                if absent and customer_id is not None and value is not MISSING:
-                    yield Absent(customer_id, attribute_id)
+        for (attribute, checks), value in zip(attributes, row[1:], strict=True):
+            if value is None or value is MISSING or value == "":
+                if absent and customer is not None and value is not MISSING:
+                    yield Absent(customer, attribute)
                 continue
             some = True
+            plain = type(customer) is type(attribute) is int
+            make: _Make = AttributeValueUpsert if plain else NamedValue
             entry: Entry
             try:
-                entry = AttributeValueUpsert(customer_id, attribute_id, value)  # type: ignore[arg-type]
+                entry = make(customer, attribute, value if type(value) is str else _text(value))
             except ValueError:
-                entry = _refusal(line, (customer, attribute_id, value), names, rules)
+                entry = _refusal(line, (row[0], attribute, value), checks, table.unit)
             yield entry
-        if not some and customer_id is None:
-            bad = _refusal(line, (customer, 1, ""), customer_names, rules)
+        if not some and customer is None and not _is_blank(row[0]):
+            bad = _refusal(line, (row[0], 1, ""), ((key, check), *[(key, _text)] * 2), table.unit)
             yield attrs.evolve(bad, cells={})
 
 
-def _customer_id(cell: object, rules: Rules) -> int:
-    if rules.text_ids and type(cell) is str:
-        cell = parse_id(cell)
-    # What is no id by its type is found there.
-    return check_id(cell, "customer_id")
+_Check: TypeAlias = Callable[[object], object]
+_Checks: TypeAlias = Sequence[tuple[str, _Check]]
+_Make: TypeAlias = Callable[[Any, Any, str], AttributeValueUpsert | NamedValue]
 
 
-def _refusal(
-    line: int, cells: tuple[object, object, object], columns: Mapping[str, str], rules: Rules
-) -> BadRow:
-    """Return what is wrong with cells of which some value can't be made, by their columns."""
-    column, message = _reason(cells, columns, rules)
+def _check_id(field: str, cell: object) -> int:
+    return check_id(parse_id(cell), field)
+
+
+def _check_attribute(cell: object) -> object:
+    return cell if isinstance(cell, int) else _attribute_name(cell)
+
+
+def _check_value(cell: object) -> str:
+    return AttributeValueUpsert(1, 1, _text(cell)).value
+
+
+def _refusal(line: int, cells: tuple[object, object, object], checks: _Checks, unit: str) -> BadRow:
+    """Return what is wrong with cells of which no value can be made: the first that fails."""
     kept = dict(zip(FIELDS, map(_kept, cells), strict=True))
-    return BadRow(line, column, message, kept, rules.unit)
-
-
-def _reason(
-    cells: tuple[object, object, object], columns: Mapping[str, str], rules: Rules
-) -> tuple[str, str]:
-    for field, cell in zip(FIELDS, cells, strict=True):
-        column = columns.get(field, field)
-        wrong = _wrong_type(cell, is_id=field != "value", rules=rules)
-        if wrong is not None:
-            return column, wrong
+    for (column, check), cell in zip(checks, cells, strict=True):
         try:
-            if field == "value":
-                AttributeValueUpsert(1, 1, cell)  # type: ignore[arg-type]
-            else:
-                check_id(parse_id(cell) if isinstance(cell, str) else cell, field)
-        except InvalidInputError as error:
-            return column, str(error)
+            check(cell)
         except ValueError as error:
-            return column, str(error)
-    message = f"cells that no value can be made of, and yet each is good: {cells!r}"
+            return BadRow(line, column, str(error), kept, unit)
+    message = f"no value can be made of these cells, and yet each is good: {cells!r}"
     raise AssertionError(message)
-
-
-def _wrong_type(cell: object, *, is_id: bool, rules: Rules) -> str | None:
-    if cell is MISSING:
-        return "missing"
-    name = _TYPE_NAMES.get(type(cell), type(cell).__name__)
-    if is_id:
-        fits = type(cell) is int or (rules.text_ids and type(cell) is str)
-        return None if fits else f"must be an integer, not {name}"
-    if type(cell) is str:
-        return None
-    hint = '; values are strings, as in "12.50"' if type(cell) in {int, float} else ""
-    return f"must be a string, not {name}{hint}"
 
 
 def _kept(cell: object) -> str | int | float | bool | None:
@@ -224,4 +272,4 @@ def _kept(cell: object) -> str | int | float | bool | None:
         return cell.encode("utf-8", "replace").decode()
     if cell is None or cell is MISSING:
         return None
-    return cell if isinstance(cell, int | float) else one_line(repr(cell), 300)
+    return cell if isinstance(cell, int | float) else one_line(str(cell), 300)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Final, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -17,7 +17,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.rows import BadRow
 
-__all__ = ["Spool", "open_spool"]
+__all__ = ["Spool"]
 
 Kept: TypeAlias = AttributeValueUpsert | NamedValue | BadRow | int
 T = TypeVar("T", bound=Kept)
@@ -40,20 +40,19 @@ _READERS: Final[Mapping[int, Callable[[memoryview], Kept]]] = {
 
 
 @contextmanager
-def open_spool() -> Iterator[Spool[T]]:
-    """Open an empty spool over a temporary file that has no name."""
+def _temporary_file() -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
-        yield Spool(file)
+        yield file
 
 
 class Spool(Generic[T]):
-    """Rows in the order they came. Blocks.
+    """Rows in the order they came, in a temporary file that has no name. Blocks.
 
-    `keep` fills it. Iterating it reads it from its start, once at a time.
+    `keep` fills it. Iterating it reads it from its start, once at a time. `stack` closes it.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, stack: ExitStack) -> None:
+        self._file = stack.enter_context(_temporary_file())
 
     def keep(self, rows: Iterable[T]) -> Iterator[T]:
         """Keep rows and hand them on."""

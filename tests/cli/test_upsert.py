@@ -34,7 +34,7 @@ HEAD = "customer_id,attribute_id,value\n"
         (HEAD + "1,2\n", "line 2: 2 fields, the header has 3"),
         (HEAD + "1,2,a\n1,2,a,b\n", "line 3: 4 fields"),
         (HEAD + "x,2,a\n", "line 2, column customer_id: not an integer: 'x'"),
-        (HEAD + '1,2,"a\n\nb"\n1,2.0,a\n', "line 5, column attribute_id: not an integer: '2.0'"),
+        (HEAD + '1,2,"a\n\nb"\n1,2.1,a\n', "line 5, column attribute_id: not an integer: '2.1'"),
         (HEAD + "1,,a\n", "column attribute_id: empty"),
         (HEAD + "0,2,a\n", "column customer_id: customer_id must be from 1"),
         (HEAD + f"{2**31},2,a\n", "column customer_id"),
@@ -62,9 +62,9 @@ def test_bad_csv_is_refused_before_anything_is_sent(served, tmp_path, content, t
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('{"customer_id": 1, "attribute_id": 2, "value": 12.5}', "column value: must be a string"),
+        ('{"customer_id": 1, "attribute_id": 2, "value": NaN}', "NaN is no number"),
         ('{"customer_id": 1, "attribute_id": 2, "value": null}', "column value: must be a string"),
-        ('{"customer_id": "1", "attribute_id": 2, "value": "a"}', "must be an integer, not a str"),
+        ('{"customer_id": [1], "attribute_id": 2, "value": "a"}', "must be an integer, not an arr"),
         ('{"customer_id": true, "attribute_id": 2, "value": "a"}', "must be an integer, not true"),
         ('{"customer_id": 1, "value": "a"}', "column attribute_id: missing"),
         ('{"customer_id": 1, "customer_id": 2}', "'customer_id' doubled"),

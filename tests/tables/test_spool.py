@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import deque
+from contextlib import ExitStack
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.rows import BadRow
-from bc_attrvals.tables.spool import open_spool
+from bc_attrvals.tables.spool import Spool
 
 IDS = st.integers(1, 2**31 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=255)
@@ -30,14 +31,16 @@ ROWS = (
 @settings(deadline=None, max_examples=200)
 @given(st.lists(ROWS, max_size=30))
 def test_what_was_kept_comes_back(rows) -> None:
-    with open_spool() as spool:
+    with ExitStack() as stack:
+        spool = Spool(stack)
         assert list(spool.keep(rows)) == rows
         for _ in range(2):
             assert list(spool) == rows
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
-    with open_spool() as spool:
+    with ExitStack() as stack:
+        spool = Spool(stack)
         tracemalloc.start()
         try:
             rows = (AttributeValueUpsert(n, 1, "x" * 100) for n in range(1, 30_001))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import ExitStack
 from http import HTTPStatus
 from itertools import islice
@@ -16,15 +16,21 @@ from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.running import Job, Result, Work, run_job
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import (
+    Settings,
+    connection_options,
+    output_options,
+    pass_settings,
+    warn,
+)
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import Event, RequestAnswered
-from bc_attrvals.tables.files import STANDARD, InputFile, open_input
-from bc_attrvals.tables.reading import read_ids
+from bc_attrvals.tables.files import STANDARD, open_input
+from bc_attrvals.tables.reading import BadRow, read_ids
 from bc_attrvals.tables.text import counted
 
 __all__ = ["delete"]
@@ -76,16 +82,20 @@ def delete(
             return await store.attribute_values.count(filter)
 
     with ExitStack() as stack:
-        source = None if ids is None else stack.enter_context(open_input(ids))
+        rows: Iterable[int | BadRow] | None = None
         total: int | None = None
-        if source is not None:
-            total = check(read_ids(source), source.name, settings).good
+        if ids is not None:
+            source = stack.enter_context(open_input(ids))
+            checked = check(read_ids(source), source.name, settings, stack)
+            rows, total = checked.rows, checked.good
+            if not total:
+                warn(f"{source.name}: there are no ids in it")
         elif not yes:
             total = run(count)
         if not yes and total:
             of = " - every value of the store" if everything else ""
             confirm(f"Delete {counted(total, 'value')}{of}?", "nothing was deleted")
-        run_job(settings, store, _DeleteJob(filter, source, total))
+        run_job(settings, store, _DeleteJob(filter, rows, total))
 
 
 class _DeleteJob(Job):
@@ -94,14 +104,17 @@ class _DeleteJob(Job):
     command = "delete"
 
     def __init__(
-        self, filter: AttributeValueFilter, source: InputFile | None, total: int | None
+        self,
+        filter: AttributeValueFilter,
+        ids: Iterable[int | BadRow] | None,
+        total: int | None,
     ) -> None:
-        self.what = "Deleting (calls)" if source is None else "Deleting"
+        self.what = "Deleting (calls)" if ids is None else "Deleting"
         # Ids are simply read no further; a listing is left at once.
-        self.grace_s = 0.0 if source is None else 3.0
+        self.grace_s = 0.0 if ids is None else 3.0
         self.total = total
         self._filter = filter
-        self._source = source
+        self._given = ids
         self._report: DeleteReport | None = None
         self._was_cut_off = False
         self._confirmed_calls = 0
@@ -112,16 +125,16 @@ class _DeleteJob(Job):
         def hear(event: Event) -> None:
             if isinstance(event, RequestAnswered) and event.operation is Operation.DELETE:
                 self._confirmed_calls += event.status == HTTPStatus.NO_CONTENT
-                if self._source is None:
+                if self._given is None:
                     work.progress.advance()
 
         work.store.subscribe(hear)
         values = work.store.attribute_values
         try:
-            if self._source is None:
+            if self._given is None:
                 self._report = await values.delete_where(self._filter, everything=True)
             else:
-                self._report = await values.delete(self._ids(self._source, work))
+                self._report = await values.delete(self._ids(self._given, work))
         except asyncio.CancelledError:
             self._was_cut_off = True
             raise
@@ -130,8 +143,8 @@ class _DeleteJob(Job):
                 self._report = error.report
             raise
 
-    async def _ids(self, source: InputFile, work: Work) -> AsyncGenerator[int]:
-        entries = read_ids(source)
+    async def _ids(self, rows: Iterable[int | BadRow], work: Work) -> AsyncGenerator[int]:
+        entries = iter(rows)
         while ids := await anyio.to_thread.run_sync(lambda: list(islice(entries, _CHUNK_IDS))):
             for number in ids:
                 if work.stopper.stopped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import attrs
@@ -78,10 +78,10 @@ def demo(
         items = list(sample_values(count))
     else:
         shape = options.layout(file)
-        with open_input(file) as source:
-            entries = list(read_values(source, shape))
-        check(entries, source.name, settings)
-        items = [one for one in entries if isinstance(one, AttributeValueUpsert)]
+        with ExitStack() as stack:
+            source = stack.enter_context(open_input(file))
+            checked = check(read_values(source, shape), source.name, settings, stack)
+            items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
     if not items:
         raise click.UsageError("there are no values to store")
     demo = _Demo(settings, items, quota, window_s)

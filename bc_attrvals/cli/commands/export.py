@@ -109,7 +109,8 @@ def _narrowed(filter: AttributeValueFilter, shape: Layout) -> AttributeValueFilt
     if not shape.wide:
         return filter
     wanted = filter.attribute_id_in
-    ids = [one for one in shape.attributes.values() if wanted is None or one in wanted]
+    named = [one for one in shape.attributes.values() if isinstance(one, int)]
+    ids = [one for one in named if wanted is None or one in wanted]
     return attrs.evolve(filter, attribute_id_in=tuple(ids))
 
 

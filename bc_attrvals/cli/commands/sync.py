@@ -65,7 +65,8 @@ def sync(
     """
     shape = source.check(settings, prune=prune, databases=[("--journal", journal)])
     if scope is None and shape.wide:
-        scope = AttributeValueFilter(attribute_id_in=sorted(shape.attributes.values()))
+        ids = sorted(one for one in shape.attributes.values() if isinstance(one, int))
+        scope = AttributeValueFilter(attribute_id_in=ids)
     if prune:
         _check_prune(source, scope)
     elif allow_empty:
@@ -86,6 +87,7 @@ def sync(
         if prune and not values.good and not allow_empty:
             message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
+        values.warn_if_none()
         run_job(settings, store, SyncJob(values, options))
 
 

@@ -48,6 +48,7 @@ def upsert(settings: Settings, source: ValueFile) -> None:
     shape = source.check(settings)
     store = settings.store()
     with source.opened(settings, shape) as values:
+        values.warn_if_none()
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
