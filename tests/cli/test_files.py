@@ -184,9 +184,9 @@ def test_failures_have_the_names_and_the_encoding_of_the_input(served, tmp_path)
     served.sandbox.reject_customers([5])
     path, failed = tmp_path / "in.csv", tmp_path / "failed.csv"
     options = ["--column", "customer_id=reason", "--column", "value=Größe"]
-    options += ["--encoding", "latin-1", "--failures", failed]
+    options += ["--encoding", "latin-1"]
     path.write_bytes("reason;attribute_id;Größe\n5;6;ä\n".encode("latin-1"))
-    assert served.run("upsert", path, *options).exit_code == 1
+    assert served.run("upsert", path, *options, "--failures", failed).exit_code == 1
     text = failed.read_bytes().decode("latin-1")
     assert text.startswith("reason,attribute_id,Größe,reason_\r\n5,6,ä,")
     served.sandbox.accept_customers()
