@@ -41,6 +41,8 @@ DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
 _STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)
 # Visible ASCII: anything else could end the header it stands in.
 _TOKEN: Final = re.compile(r"[!-~]{1,1000}", re.ASCII)
+# A store's own path, as the control panel shows it, is not a base URL.
+_STORE_PATH: Final = re.compile(r"/stores(/|$)")
 _USER_AGENT: Final = re.compile(r"[ -~]{1,300}", re.ASCII)
 
 
@@ -253,6 +255,8 @@ class Store(StoreView):
         _check_pattern("store_hash", store_hash, _STORE_HASH, "letters, digits, '-', '_', '.', '~'")
         if not isinstance(self._token, str) or not _TOKEN.fullmatch(self._token):
             message = "access_token must be a string of visible ASCII characters, at most 1,000"
+            if isinstance(self._token, str) and self._token.strip() != self._token:
+                message += "; it has a line break or a blank at its start or end"
             raise InvalidInputError(message, field="access_token")
         if user_agent is not None:
             _check_pattern("user_agent", user_agent, _USER_AGENT, "printable ASCII characters")
@@ -459,6 +463,12 @@ def _checked_base_url(base_url: str) -> str:
         raise InvalidInputError("base_url must be an https:// URL", field="base_url")
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
         message = "base_url takes no user, password, query or fragment"
+        raise InvalidInputError(message, field="base_url")
+    if _STORE_PATH.search(url.path):
+        message = (
+            "base_url holds the path of a store; give the part before /stores/ alone, such as "
+            f"{DEFAULT_BASE_URL} (also as BIGCOMMERCE_API_URL)"
+        )
         raise InvalidInputError(message, field="base_url")
     if url.scheme == "http" and not _is_loopback(host):
         message = "base_url must be https, but for loopback: the token would travel in the clear"

@@ -35,7 +35,7 @@ _PROGRAM: Final = "bc-attrvals"
 #: What click's completion scripts call the program with.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
-#: 128 and SIGPIPE, as a shell gives it for any program whose reader went away.
+#: 128 and SIGPIPE: the status of a program whose output is closed.
 _BROKEN_PIPE: Final = 141
 
 
@@ -177,7 +177,7 @@ def cli() -> None:
     """Read and write BigCommerce customer attribute values in bulk.
 
     Exit status: 0 all done, 1 some items failed, 2 usage or bad input, 3 refused by the service or
-    unreachable, 130 interrupted, 141 nobody reads the output any more.
+    unreachable, 130 interrupted (Ctrl-C), 143 stopped by SIGTERM, 141 broken pipe.
     """
 
 

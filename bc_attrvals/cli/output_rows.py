@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from bc_attrvals.cli.settings import leave_stdout
 from bc_attrvals.tables.files import FileError, OutputFile
 from bc_attrvals.tables.layout import ENCODING, PARQUET, Layout, file_format
 from bc_attrvals.tables.rows import Written
@@ -105,6 +106,8 @@ class RowFile:
     def _fail(self, error: OSError | FileError) -> None:
         if isinstance(error, BrokenPipeError):
             raise error
+        if self._file.is_standard:
+            leave_stdout()
         if isinstance(error, OSError):
             name = "standard output" if self._file.is_standard else self.name
             self.problem = one_line(f"{name}: {error.strerror or error}")

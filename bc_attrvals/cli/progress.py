@@ -39,7 +39,7 @@ _INTERVAL_S: Final = 0.1
 #: Off a terminal, so seldom that a log of a night's job stays readable.
 _LINE_INTERVAL_S: Final = 10.0
 #: While nothing moves, the bar is drawn this often, so that a wait is seen to go on.
-_TICK_S: Final = 0.5
+_TICK_S: Final = 0.25
 #: A wait for an answer is named when it lasts longer than answers usually take.
 _SLOW_ANSWER_S: Final = 2.0
 

@@ -1,7 +1,7 @@
-"""What holds for every command: which store, how much to say; and the options that set it.
+"""The settings of every command: which store, how much output; and the options that set them.
 
-The options are taken before the command and after it; the one given last on the line wins, and
-the environment comes last.
+The options are taken before the command and after it. The one given last on the line wins; the
+environment comes last.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Settings:
     url: str | None = None
     store_hash: str | None = None
     access_token: str | None = attrs.field(default=None, repr=False)
-    #: Its URL may hold a password.
+    #: This URL and the next may hold a password.
+    proxy: str | None = attrs.field(default=None, repr=False)
     shared_quota: str | None = attrs.field(default=None, repr=False)
     verbose: bool = False
     quiet: bool = False
@@ -55,7 +56,7 @@ class Settings:
     def store(self) -> Store:
         """Return the Store the options and the environment name, not entered.
 
-        Raises `click.UsageError` for what is missing, `InvalidInputError` for what can't be.
+        Raises `click.UsageError` for a missing option, `InvalidInputError` for a bad one.
         """
         if not self.store_hash:
             message = "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"
@@ -63,10 +64,14 @@ class Settings:
         if not self.access_token:
             message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
             raise click.UsageError(message)
+        base_url = self.url or DEFAULT_BASE_URL
         store = Store(
             self.store_hash,
             self.access_token,
-            base_url=self.url or DEFAULT_BASE_URL,
+            base_url=base_url,
+            proxy=self.proxy or None,
+            # Plain HTTP is loopback, which no proxy reaches.
+            trust_env=not self.proxy and not base_url.lower().startswith("http:"),
             user_agent=_USER_AGENT,
             quota=self._quota(),
         )
@@ -148,7 +153,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None
 
 
 def _log_to_stderr(ctx: click.Context) -> None:
-    # Our own loggers alone: they hold no token and no customer's value, others' might.
+    # Only our own loggers, which log no token and no customer's value; others might.
     logger = logging.getLogger("bc_attrvals")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -170,11 +175,11 @@ _SHARED_QUOTA_OPTION = (
 )
 
 
-def _option(name: str, variable: str, text: str, *, environment: bool) -> Callable[[F], F]:
+def _option(name: str, variable: str | None, text: str, *, environment: bool) -> Callable[[F], F]:
     return click.option(
         f"--{name}",
         envvar=variable if environment else None,
-        show_envvar=environment,
+        show_envvar=environment and variable is not None,
         show_default=False,
         expose_value=False,
         callback=_remember,
@@ -189,7 +194,7 @@ def shared_quota_option(function: F) -> F:
 
 
 def connection_options(*, environment: bool = False) -> Callable[[F], F]:
-    """Add `--url --store-hash --access-token --shared-quota`.
+    """Add `--url --store-hash --access-token --proxy --shared-quota`.
 
     The environment is read before the command.
     """
@@ -199,6 +204,7 @@ def connection_options(*, environment: bool = False) -> Callable[[F], F]:
             ("access-token", "BIGCOMMERCE_ACCESS_TOKEN", "Better set the variable: ps shows this."),
             ("store-hash", "BIGCOMMERCE_STORE_HASH", "The store, as in its API path."),
             ("url", "BIGCOMMERCE_API_URL", f"Base URL [default: {DEFAULT_BASE_URL}]"),
+            ("proxy", None, "http://[user:password@]host[:port] [default: HTTPS_PROXY, NO_PROXY]"),
             _SHARED_QUOTA_OPTION,
         ):
             function = _option(*option, environment=environment)(function)
@@ -210,7 +216,7 @@ def connection_options(*, environment: bool = False) -> Callable[[F], F]:
 def output_options(*, json: bool = True) -> Callable[[F], F]:
     """Add `--verbose --quiet`, and `--json` where there is a summary."""
     names = [
-        ("quiet", "No progress, no summary; errors are still told."),
+        ("quiet", "No progress, no summary; errors are still printed."),
         ("verbose", "Log every request on stderr (no token, no values)."),
     ]
     if json:
@@ -221,7 +227,7 @@ def output_options(*, json: bool = True) -> Callable[[F], F]:
             function = click.option(
                 f"--{name}",
                 is_flag=True,
-                # Known before an error in another option is told.
+                # Known before an error in another option is printed.
                 is_eager=True,
                 expose_value=False,
                 callback=_remember,

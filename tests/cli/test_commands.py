@@ -7,11 +7,16 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from bc_attrvals.cli import settings
 from bc_attrvals.cli.app import cli
+from bc_attrvals.core.retry import RetryPolicy
+from bc_attrvals.store import Store
 
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "zbar=4"]
 TABLE = 'ID,x,zbar,note\r\n7,2,22.35,a\r\n8,,"say ""hi"", you",b\r\n9,"two\nlines",,c\r\n'
@@ -135,6 +140,40 @@ def test_bad_usage_exits_2_and_sends_nothing(served, args) -> None:
     assert "Traceback" not in result.stderr
     assert "Error: " in result.stderr
     assert served.sandbox.requests.seen == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("BIGCOMMERCE_API_URL", "https://api.bigcommerce.com/stores/abc/v3", "before /stores/"),
+        ("BIGCOMMERCE_API_URL", "https://api.bigcommerce.com/stores", "before /stores/"),
+        ("BIGCOMMERCE_ACCESS_TOKEN", "abc\n", "a line break or a blank at its start or end"),
+        ("BIGCOMMERCE_ACCESS_TOKEN", " abc", "a line break or a blank at its start or end"),
+    ],
+)
+def test_a_bad_variable_is_explained(served, name, value, told) -> None:
+    result = CliRunner(env=served.environment | {name: value}).invoke(cli, ["count"])
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert "abc\n" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_proxy_is_used_and_never_shown(serve, served, monkeypatch) -> None:
+    secret = "http://user:s3cret@127.0.0.1:1"  # nothing listens there
+    args = ["--url", "https://api.bigcommerce.example", "--quiet", "count"]
+    monkeypatch.setattr(settings, "Store", partial(Store, retry=RetryPolicy(attempts=1)))
+    given = served.run("--proxy", secret, *args)
+    monkeypatch.setenv("HTTPS_PROXY", secret)
+    from_environment = served.run(*args)
+    for result in (given, from_environment):
+        assert result.exit_code == 3
+        assert "127.0.0.1:1" in result.stderr.replace(" ", "") or "proxy" in result.stderr.lower()
+        assert "s3cret" not in result.stderr
+    # Loopback is reached without one.
+    monkeypatch.setenv("HTTP_PROXY", secret)
+    assert served.run("count").exit_code == 0
+    assert served.run("--proxy", "socks5://127.0.0.1:1", *args).exit_code == 2
 
 
 def test_a_mistyped_command_is_guessed(served) -> None:

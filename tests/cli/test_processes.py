@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import time
+from itertools import pairwise
 
 import pytest
 
@@ -136,6 +139,34 @@ def test_delete_asks_on_a_terminal(serve, answer, status, left) -> None:
         assert b"Delete 3 values - every value of the store? [y/N]" in stderr
         assert process.returncode == status
         assert len(served.values()) == left
+
+
+def test_a_wait_for_quota_is_redrawn_every_second_with_what_is_left_of_it(serve, tmp_path) -> None:
+    table = tmp_path / "in.csv"
+    table.write_text(HEAD + "".join(f"{customer},1,v\n" for customer in range(1, 61)))
+    with serve(quota=3, window_s=4) as served:
+        ours, theirs = pty.openpty()
+        variables = {"TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}
+        process = served.start("upsert", table, stderr=theirs, variables=variables)
+        os.close(theirs)
+        drawn: list[tuple[float, bytes]] = []
+        while True:
+            try:
+                drawn.append((time.monotonic(), os.read(ours, 4096)))
+            except OSError:
+                break
+        process.communicate(timeout=30)
+        os.close(ours)
+        assert process.returncode == 0
+    waits = [
+        (at, int(left))
+        for at, text in drawn
+        for left in re.findall(rb"next calls in (\d+) s", text)
+    ]
+    assert {3, 2, 1} >= {left for _, left in waits} - {4} >= {2, 1}
+    gaps = [later - at for (at, _), (later, _) in pairwise(waits)]
+    assert max(gaps) < 1.0
+    assert b"waiting for quota" in b"".join(text for _, text in drawn)
 
 
 @pytest.mark.parametrize("colour", [True, False])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import ClassVar
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,14 @@ from bc_attrvals.cli import progress as progress_module
 from bc_attrvals.cli.progress import Progress, seconds_to_go
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import duration, table
-from bc_attrvals.events import Event
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.events import (
+    Event,
+    QuotaExhausted,
+    RequestAnswered,
+    RequestRetrying,
+    RequestSent,
+)
 
 UNKNOWN = QuotaSnapshot()
 
@@ -65,6 +73,36 @@ def test_off_a_terminal_a_line_comes_now_and_then(
     ]
 
 
+@pytest.mark.looptime
+async def test_a_wait_is_named_while_nothing_moves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = asyncio.get_running_loop()
+    clock = SimpleNamespace(monotonic=loop.time)
+    monkeypatch.setattr(progress_module, "time", clock)
+    store = _Idle()
+    with Progress(Settings(), store, "Storing", 1000) as progress:  # type: ignore[arg-type]
+        ticking = asyncio.create_task(progress.tick())
+        store.hear(QuotaExhausted(450, 25.0))
+        await asyncio.sleep(20.75)
+        store.hear(RequestRetrying(Operation.WRITE, 2, 12.0, "ServerError"))
+        await asyncio.sleep(10)
+        store.in_flight = {"write": 3}
+        store.hear(RequestSent(Operation.WRITE, 2))
+        await asyncio.sleep(10)
+        store.hear(RequestAnswered(Operation.WRITE, 200, 9.0, 10, None))
+        progress.advance(10)
+        await asyncio.sleep(10)
+        ticking.cancel()
+    assert capsys.readouterr().err.splitlines() == [
+        "Storing 0 of 1,000, waiting for quota, next calls in 15 s",
+        "Storing 0 of 1,000, waiting for quota, next calls in 5 s",
+        "Storing 0 of 1,000, next try in 3 s (ServerError)",
+        "Storing 0 of 1,000, no answer for 10 s",
+        "Storing 10 of 1,000, 0/s, no answer for 10 s, 1 h 22 min to go",
+    ]
+
+
 @pytest.mark.parametrize("settings", [Settings(quiet=True), Settings(json=True)])
 def test_quiet_and_json_show_no_progress(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -80,16 +118,12 @@ def test_quiet_and_json_show_no_progress(
 class _Idle:
     """A Store whose events and statistics a test makes."""
 
-    class _Nothing:
-        requests = 0
-        quota = UNKNOWN
-        in_flight: ClassVar[dict[str, int]] = {}
-
     def __init__(self) -> None:
         self.hear: Callable[[Event], object] = lambda _: None
+        self.in_flight: dict[str, int] = {}
 
-    def statistics(self) -> _Nothing:
-        return self._Nothing()
+    def statistics(self) -> SimpleNamespace:
+        return SimpleNamespace(requests=0, quota=UNKNOWN, in_flight=self.in_flight)
 
     def subscribe(self, callback: Callable[[Event], object]) -> None:
         self.hear = callback

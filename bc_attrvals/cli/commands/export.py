@@ -13,7 +13,13 @@ import click
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.running import Job, Result, Work, run_job
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import (
+    Settings,
+    connection_options,
+    leave_stdout,
+    output_options,
+    pass_settings,
+)
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
@@ -100,7 +106,10 @@ def export(
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            name = "standard output" if output == STANDARD else output
+            name = output
+            if output == STANDARD:
+                name = "standard output"
+                leave_stdout()
             raise FileError(f"{name}: {error.strerror or error}") from None
 
 
