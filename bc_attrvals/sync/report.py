@@ -62,9 +62,9 @@ class SyncReport:
         return not (self.failed or self.not_sent)
 
     def to_dict(self) -> dict[str, object]:
-        """Return all counts and failures in plain JSON types; an error is its message."""
-        counts = attrs.asdict(self, recurse=False, filter=lambda field, _: field.name != "failures")
-        return {**counts, "failures": [_failure_to_dict(one) for one in self.failures]}
+        """Return plain JSON types: `ok`, all counts, and the failures as dicts."""
+        fields = attrs.asdict(self, recurse=False)
+        return {"ok": self.ok, **fields, "failures": [one.to_dict() for one in self.failures]}
 
     @classmethod
     def from_journal(cls, path: JournalPath) -> Self:
@@ -112,6 +112,7 @@ def upsert_report(report: SyncReport) -> UpsertReport:
     """Return the report of an upsert that was carried out as a sync which reads nothing."""
     return UpsertReport(
         stored=report.written,
+        altered=report.altered,
         failed=report.failed,
         superseded=report.superseded,
         not_sent=report.not_sent,
@@ -123,7 +124,7 @@ def upsert_report(report: SyncReport) -> UpsertReport:
 
 
 def dump_report(report: SyncReport) -> str:
-    """Return a report as JSON, for `load_report`."""
+    """Return a report as JSON, for `SyncReport.from_journal`."""
     counts = attrs.asdict(report, recurse=False, filter=lambda field, _: field.name != "failures")
     failures = [
         (one.item.customer_id, one.item.attribute_id, one.item.value, dump_error(one.error))
@@ -149,17 +150,6 @@ def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
     )
 
 
-def _failure_to_dict(failure: UpsertOutcome) -> dict[str, object]:
-    item = failure.item
-    return {
-        "customer_id": item.customer_id,
-        "attribute_id": item.attribute_id,
-        "value": item.value,
-        "status": str(failure.status),
-        "error": None if failure.error is None else str(failure.error),
-    }
-
-
 @attrs.frozen
 class _StoredReport:
     counts: dict[str, Any]
@@ -170,8 +160,8 @@ class _StoredReport:
 @attrs.frozen
 class _StoredError:
     type: str
-    args: list[str | int | float | bool | None]
-    state: dict[str, str | int | float | bool | dict[str, str] | None]
+    args: list[Any]
+    state: dict[str, Any]
 
 
 def dump_error(error: BCAttrValsError) -> str:
