@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from bc_attrvals.scheduling.scheduler import Statistics
     from bc_attrvals.store import Store, StoreView
     from bc_attrvals.sync.report import SyncReport
+    from bc_attrvals.tables.arrow import from_arrow, to_arrow
 
 __all__ = [
     "APIError",
@@ -140,6 +141,8 @@ __all__ = [
     "UnresolvedError",
     "UpsertOutcome",
     "UpsertReport",
+    "from_arrow",
+    "to_arrow",
 ]
 
 _NAMES_OF_MODULE = {
@@ -206,6 +209,7 @@ _NAMES_OF_MODULE = {
     "sync.report": ("SyncReport",),
     "scheduling.scheduler": ("Statistics",),
     "store": ("Store", "StoreView"),
+    "tables.arrow": ("from_arrow", "to_arrow"),
 }
 _MODULE_OF_NAME = {
     name: f"{__name__}.{module}" for module, names in _NAMES_OF_MODULE.items() for name in names

@@ -1,4 +1,9 @@
-"""File formats: CSV, JSON Lines and Parquet, in long and wide form.
+"""File formats: CSV, JSON Lines and Parquet, in long and wide form; and data frames.
 
-In: paths and layouts. Out: rows with their places, or files. Imports core alone.
+In: paths, layouts, tables. Out: values and bad rows with their places, or files. Imports the core
+alone, and nothing of the command line.
 """
+
+from bc_attrvals.tables.arrow import from_arrow, to_arrow
+
+__all__ = ["from_arrow", "to_arrow"]

@@ -160,12 +160,12 @@ def _suggestion(layout: Layout, missing: Sequence[str], others: Sequence[str]) -
             near[column] = plain.pop(found)
     if not near:
         return ""
+    hint = ", ".join(f"{name!r} for {column}" for column, name in near.items())
     if layout.wide:
-        pairs = [f"{name!r} for {column}" for column, name in near.items()]
-        return f"; did you mean {', '.join(pairs)}?"
+        return f"; did you mean {hint}?"
     fields = {layout.columns[field]: field for field in layout.fields}
-    options = [f"--column {fields[column]}={name}" for column, name in near.items()]
-    return f"; did you mean {' '.join(options)}?"
+    options = " ".join(f"--column {fields[column]}={name}" for column, name in near.items())
+    return f"; did you mean {hint} ({options})?"
 
 
 def _plain(name: str) -> str:

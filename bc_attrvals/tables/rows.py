@@ -10,6 +10,7 @@ Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -100,6 +101,7 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
     bytes: "bytes that are not UTF-8",
     datetime: "a date",
 }
+_SCIENTIFIC: Final = re.compile(r"[0-9.]+[eE][+-]?[0-9]+$")
 #: A float holds all integers up to here.
 _LARGEST_WHOLE: Final = 2**53
 #: An integer of more digits is no id, and is not parsed.
@@ -120,7 +122,10 @@ def parse_id(cell: object) -> int:
                 return int(whole)
         elif not text:
             raise ValueError("empty, must be an integer")
-        raise ValueError(f"not an integer: {cut(cell)}")
+        scientific = (
+            " (scientific notation may have lost digits)" if _SCIENTIFIC.match(text) else ""
+        )
+        raise ValueError(f"not an integer: {cut(cell)}{scientific}")
     if type(cell) is int:
         return cell
     if isinstance(cell, float | Decimal) and not _is_blank(cell):
