@@ -105,6 +105,27 @@ class DecodeError(BCAttrValsError):
         self.request_id = request_id
 
 
+class FilterIgnoredError(BCAttrValsError):
+    """The service listed a row that the filter did not ask for.
+
+    The row is not used: nothing is deleted, counted or reported because of it. `place` is its JSON
+    path in the answer, `row_id` its id, and `field` what does not match (or can't be read).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        place: str | None = None,
+        row_id: int | None = None,
+    ) -> None:
+        super().__init__(f"{message} @ {place}" if place else message)
+        self.field = field
+        self.place = place
+        self.row_id = row_id
+
+
 class UnconfirmedError(BCAttrValsError):
     """The service answered a write with success, and yet does not hold the value that was sent.
 
@@ -138,13 +159,6 @@ class UnknownAttributeError(UnresolvedError):
 
 class AttributeTypeError(UnresolvedError):
     """A value that the attribute's type can't hold, or a definition that has another type."""
-
-
-class FilterIgnoredError(BCAttrValsError):
-    """The service listed rows outside of the filter that it was asked for.
-
-    Such rows are neither deleted nor counted.
-    """
 
 
 class JournalError(BCAttrValsError):

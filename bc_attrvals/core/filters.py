@@ -1,22 +1,31 @@
 """What a listing is asked for: a filter, checked when it is built, turned into query strings.
 
 First step of the read path. A filter too long for one URL becomes several queries whose results
-do not overlap, for each takes its own part of the ids.
+do not overlap: each takes its own part of the ids. A query knows which rows may answer it, for a
+service or a proxy may ignore what it was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
 import attrs
 
-from bc_attrvals.core.models import check_id
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.core.models import Row, check_id
+from bc_attrvals.errors import FilterIgnoredError, InvalidInputError
 
-__all__ = ["MAX_URL_BYTES", "AttributeValueFilter", "When", "check_filter", "split_queries"]
+__all__ = [
+    "MAX_URL_BYTES",
+    "AttributeValueFilter",
+    "ListingQuery",
+    "When",
+    "check_filter",
+    "split_queries",
+]
 
 #: A moment: an aware datetime, or a date, which means its midnight UTC.
 When: TypeAlias = datetime | date
@@ -163,6 +172,62 @@ class AttributeValueFilter:
             or _is_empty_range(self.date_modified_min, self.date_modified_max)
         )
 
+    def matches(self, row: Row) -> bool:
+        """Return whether a row is what this filter asks for, but for `name`.
+
+        A row holds its attribute's id and not the name, so `name` is not looked at: see `named`.
+        Dates are compared by whole seconds, and a bound itself counts as inside: whether the
+        service counts it so is not documented. A row whose date or id can't be read matches no
+        filter that needs it.
+        """
+        return self._fault_of([row]) is None
+
+    def named(self, attribute_ids: Iterable[int]) -> AttributeValueFilter:
+        """Return this filter for the attributes alone that `name` stands for, `name` kept.
+
+        With their ids in it, each row can be checked against the filter.
+        """
+        ids = tuple(attribute_ids)
+        if self.attribute_id_in is not None:
+            ids = tuple(one for one in self.attribute_id_in if one in ids)
+        return attrs.evolve(self, attribute_id_in=ids)
+
+    def _fault_of(self, rows: Sequence[Row]) -> tuple[int, str] | None:
+        """Return the index of the first row that does not match and the field to blame for it."""
+        for field, ids in (
+            ("customer_id", self.customer_id_in),
+            ("attribute_id", self.attribute_id_in),
+        ):
+            if ids is None:
+                continue
+            wanted = frozenset(ids)
+            get_id = attrgetter(field)
+            if not wanted.issuperset(map(get_id, rows)):
+                return next(i for i, row in enumerate(rows) if get_id(row) not in wanted), field
+        for field, exact, least, most in (
+            ("date_created", self.date_created, self.date_created_min, self.date_created_max),
+            ("date_modified", self.date_modified, self.date_modified_min, self.date_modified_max),
+        ):
+            if exact is None and least is None and most is None:
+                continue
+            for index, row in enumerate(rows):
+                if not _is_within(getattr(row, field), exact, least, most):
+                    return index, field
+        return None
+
+
+def _is_within(
+    moment: datetime | None, exact: datetime | None, least: datetime | None, most: datetime | None
+) -> bool:
+    if moment is None:
+        return False
+    second = moment.replace(microsecond=0)
+    return (
+        (exact is None or second == exact)
+        and (least is None or second >= least)
+        and (most is None or second <= most)
+    )
+
 
 _EVERYTHING: Final = AttributeValueFilter()
 
@@ -194,17 +259,51 @@ def format_moment(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[str]:
-    """Return the query strings, each at most `room_bytes` long, that together list `filter`.
+@attrs.frozen
+class ListingQuery:
+    """The query string of one listing, and the part of a filter that it asks for."""
 
-    Their results do not overlap. An empty list means that nothing can match; `[""]` asks for
-    everything. Colons and commas stand raw, for the service refused `20%3A00`.
+    text: str
+    filter: AttributeValueFilter = _EVERYTHING
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise `FilterIgnoredError` for the first row that the query did not ask for."""
+        if self.filter is _EVERYTHING:
+            return
+        fault = self.filter._fault_of(rows)  # noqa: SLF001 - of this module
+        if fault is not None:
+            index, field = fault
+            row_id = rows[index].id
+            raise FilterIgnoredError(
+                f"the service listed a row outside of the filter: {field} of row {row_id}",
+                field=field,
+                place=f"$.data[{index}]",
+                row_id=row_id,
+            )
+
+    def narrowed(self, least: datetime | None, most: datetime | None) -> ListingQuery:
+        """Return the query with bounds of `date_created`, which its filter must not have."""
+        if least is None and most is None:
+            return self
+        texts = [self.text] if self.text else []
+        for parameter, moment in (("date_created:min", least), ("date_created:max", most)):
+            if moment is not None:
+                texts.append(f"{parameter}={format_moment(moment)}")
+        part = attrs.evolve(self.filter, date_created_min=least, date_created_max=most)
+        return ListingQuery("&".join(texts), part)
+
+
+def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[ListingQuery]:
+    """Return the queries, each at most `room_bytes` long, that together list `filter`.
+
+    Their results do not overlap. An empty list means that nothing can match; a query without text
+    asks for everything. Colons and commas stand raw, for the service refused `20%3A00`.
 
     Raises `InvalidInputError` when the name alone is longer than the room, and for no filter.
     """
     check_filter(filter)
-    if filter is None:
-        return [""]
+    if filter is None or filter.is_empty:
+        return [ListingQuery("")]
     if filter.matches_nothing:
         return []
     fixed = [
@@ -219,7 +318,18 @@ def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[
     if room_bytes < _LEAST_ROOM_BYTES:
         raise InvalidInputError("name is too long for a URL", field="name")
     return [
-        "&".join(part for part in (customers, attributes, tail) if part)
+        ListingQuery(
+            "&".join(
+                part
+                for part in (
+                    _parameter("customer_id:in", customers),
+                    _parameter("attribute_id:in", attributes),
+                    tail,
+                )
+                if part
+            ),
+            attrs.evolve(filter, customer_id_in=customers, attribute_id_in=attributes),
+        )
         for customers, attributes in _id_parts(filter, room_bytes)
     ]
 
@@ -228,23 +338,35 @@ def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[
 _LEAST_ROOM_BYTES: Final = 64
 
 
-def _id_parts(filter: AttributeValueFilter, room_bytes: int) -> Iterator[tuple[str, str]]:
+#: Ids that one query asks for; None for all.
+_IdPart: TypeAlias = tuple[int, ...] | None
+
+
+def _id_parts(filter: AttributeValueFilter, room_bytes: int) -> Iterator[tuple[_IdPart, _IdPart]]:
     """Yield every pair of a part of the customer ids with a part of the attribute ids."""
     # A store has few attributes (50 a customer), so theirs is the list that stays whole.
     attributes = list(_chunks("attribute_id:in", filter.attribute_id_in, room_bytes // 2))
-    longest = max(len(part) for part in attributes)
+    longest = max(len(_parameter("attribute_id:in", part)) for part in attributes)
     customers = list(_chunks("customer_id:in", filter.customer_id_in, room_bytes - longest - 2))
     for attribute_part in attributes:
         for customer_part in customers:
             yield customer_part, attribute_part
 
 
-def _chunks(parameter: str, ids: Sequence[int] | None, room_bytes: int) -> Iterator[str]:
-    """Yield `parameter=1,2,3` strings of at most `room_bytes`; one empty string for None."""
+def _chunks(parameter: str, ids: Sequence[int] | None, room_bytes: int) -> Iterator[_IdPart]:
+    """Yield parts of ids that take at most `room_bytes` as a parameter; None for None."""
     if ids is None:
-        yield ""
+        yield None
         return
-    yield from (f"{parameter}={part}" for part in join_ids(ids, room_bytes - len(parameter) - 1))
+    begin = 0
+    for part in join_ids(ids, room_bytes - len(parameter) - 1):
+        end = begin + part.count(",") + 1
+        yield tuple(ids[begin:end])
+        begin = end
+
+
+def _parameter(name: str, ids: _IdPart) -> str:
+    return "" if ids is None else f"{name}={','.join(map(str, ids))}"
 
 
 def join_ids(ids: Iterable[int], room_bytes: int, most: int | None = None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from datetime import datetime
-from typing import Annotated, TypeAlias, final
+from typing import Annotated, Protocol, TypeAlias, final
 
 import attrs
 import msgspec
@@ -38,6 +38,24 @@ _MOST_BITS_SHOWN = 256
 
 #: (customer_id, attribute_id): what an upsert without `id` is matched by.
 Key: TypeAlias = tuple[int, int]
+
+
+class Row(Protocol):
+    """What listings check of a stored value and readers need of it, whole or in part."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def customer_id(self) -> int: ...
+    @property
+    def attribute_id(self) -> int: ...
+    @property
+    def value(self) -> str | None: ...
+    @property
+    def date_created(self) -> datetime | None: ...
+    @property
+    def date_modified(self) -> datetime | None: ...
+
 
 # The annotation is msgspec's: a date without zone leaves the fast path (see responses.py).
 _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -15,6 +15,7 @@ import msgspec
 from bc_attrvals.core.filters import (
     MAX_URL_BYTES,
     AttributeValueFilter,
+    ListingQuery,
     join_ids,
     join_texts,
     split_queries,
@@ -87,7 +88,7 @@ class RequestBuilder:
 
     def listing_queries(
         self, filter: AttributeValueFilter | None, spare_bytes: int = 0
-    ) -> list[str]:
+    ) -> list[ListingQuery]:
         """Return the queries, disjoint in what they list, that `filter` needs; see `filters`.
 
         `spare_bytes` is room kept in each for more parameters.
@@ -95,7 +96,7 @@ class RequestBuilder:
         return split_queries(filter, self._listing_room_bytes - spare_bytes)
 
     def page(self, query: str, page: int, limit: int) -> Request:
-        """Return the GET of one page (from 1) of a query of `listing_queries`."""
+        """Return the GET of one page (from 1) of a query string."""
         joint = "&" if query else ""
         path = f"{self._path}?{query}{joint}limit={limit}&page={page}"
         return Request(Operation.READ, "GET", path)

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from bc_attrvals.core.filters import format_moment
+from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue
 
 __all__ = ["Bounds", "CreatedRange", "cut"]
@@ -64,8 +64,8 @@ class Bounds:
     min_inclusive: bool = False
     max_inclusive: bool = False
 
-    def query(self, part: CreatedRange) -> str:
-        """Return the query parameters that ask for a range, possibly none."""
+    def query(self, query: ListingQuery, part: CreatedRange) -> ListingQuery:
+        """Return the query narrowed to a range."""
         least, most = self.least, self.most
         if part.first is not None:
             first = part.first if self.min_inclusive else part.first - ONE_SECOND
@@ -73,12 +73,7 @@ class Bounds:
         if part.last is not None:
             last = part.last if self.max_inclusive else part.last + ONE_SECOND
             most = last if most is None else min(most, last)
-        parts = []
-        if least is not None:
-            parts.append(f"date_created:min={format_moment(least)}")
-        if most is not None:
-            parts.append(f"date_created:max={format_moment(most)}")
-        return "&".join(parts)
+        return query.narrowed(least, most)
 
 
 def cut(

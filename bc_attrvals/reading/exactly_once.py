@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.errors import ListingDriftError, PayloadTooLargeError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, cut
@@ -85,7 +85,7 @@ class _ExactListing:
     def __init__(
         self,
         calls: Calls,
-        query: str,
+        query: ListingQuery,
         bounds: Bounds,
         *,
         gains_rows: bool,
@@ -268,16 +268,13 @@ class _ExactListing:
 
     async def _page(self, part: CreatedRange, number: int, bounds: Bounds | None = None) -> Page:
         pinned = part.is_one_second and self._whole.is_one_second
-        dates = "" if pinned else (bounds or self._bounds).query(part)
-        page = await self._calls.page(self._joined(dates), number, self._calls.sizes.page)
+        query = self._query if pinned else (bounds or self._bounds).query(self._query, part)
+        page = await self._calls.page(query, number, self._calls.sizes.page)
         self._observe(page.data)
         return page
 
     async def _pages(self, part: CreatedRange, numbers: Sequence[int]) -> list[Page]:
         return await _gather([self._page(part, number) for number in numbers])
-
-    def _joined(self, dates: str) -> str:
-        return "&".join(part for part in (self._query, dates) if part)
 
     def _observe(self, rows: Iterable[AttributeValue]) -> None:
         newest = max((row.date_created for row in rows if row.date_created), default=None)

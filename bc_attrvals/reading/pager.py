@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Final
 
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.errors import APIError
 from bc_attrvals.events import ListingDriftSeen
@@ -60,7 +60,7 @@ class _ReadAhead:
     raised then, so that errors keep their place.
     """
 
-    def __init__(self, calls: Calls, query: str, read_ahead: int) -> None:
+    def __init__(self, calls: Calls, query: ListingQuery, read_ahead: int) -> None:
         self._calls = calls
         self._query = query
         self._read_ahead = read_ahead

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.errors import APIError
 from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
@@ -23,7 +24,7 @@ class Listing:
 
     __slots__ = ("count", "limit", "next_page", "query", "under_way")
 
-    def __init__(self, query: str, limit: int) -> None:
+    def __init__(self, query: ListingQuery, limit: int) -> None:
         self.query = query
         self.begin(limit)
 
@@ -52,7 +53,7 @@ class UnorderedReader:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    def listing(self, query: str) -> Listing:
+    def listing(self, query: ListingQuery) -> Listing:
         """Return a listing that has not begun."""
         return Listing(query, self._calls.sizes.page)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import msgspec
 
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValueUpsert, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
@@ -71,6 +71,7 @@ class LearntSizes:
 class Fetched(msgspec.Struct, frozen=True):
     """A page that has come and is not decoded yet."""
 
+    query: ListingQuery
     exchange: Exchange
     answer: Response
 
@@ -193,22 +194,29 @@ class Calls:
 
     # Reads.
 
-    def queries(self, filter: AttributeValueFilter | None, spare_bytes: int = 0) -> list[str]:
+    def queries(
+        self, filter: AttributeValueFilter | None, spare_bytes: int = 0
+    ) -> list[ListingQuery]:
         """Return the queries that list a filter, with room left for more parameters."""
         return self._requests.listing_queries(filter, spare_bytes)
 
-    async def page(self, query: str, number: int, limit: int) -> Page:
-        """Fetch one page (from 1) of a query."""
+    async def page(self, query: ListingQuery, number: int, limit: int) -> Page:
+        """Fetch one page (from 1) of a query; see `decode`."""
         return await self.decode(await self.fetch(query, number, limit))
 
-    async def fetch(self, query: str, number: int, limit: int) -> Fetched:
+    async def fetch(self, query: ListingQuery, number: int, limit: int) -> Fetched:
         """Fetch one page and leave it undecoded, so that the next can be asked for before."""
-        exchange = self._exchange(self._requests.page(query, number, limit))
-        return Fetched(exchange, await self._scheduler.send(exchange))
+        exchange = self._exchange(self._requests.page(query.text, number, limit))
+        return Fetched(query, exchange, await self._scheduler.send(exchange))
 
     async def decode(self, fetched: Fetched) -> Page:
-        """Decode a page of `fetch`; one that can't be read is asked for again."""
-        return await self._decoded(fetched.exchange, fetched.answer, decode_page)
+        """Decode a page of `fetch`; one that can't be read is asked for again.
+
+        Raises `FilterIgnoredError` if it holds a row that its query did not ask for.
+        """
+        page = await self._decoded(fetched.exchange, fetched.answer, decode_page)
+        fetched.query.check(page.data)
+        return page
 
     def parts(self, parameter: str, texts: Sequence[str]) -> list[list[str]]:
         """Return percent-encoded texts in parts, each of which one URL can ask for."""

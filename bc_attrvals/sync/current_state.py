@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import MAX_ID, AttributeValue
 from bc_attrvals.core.sync_plan import (
     MAX_VALUES_PER_CUSTOMER,
@@ -128,7 +128,7 @@ class CurrentState:
             return fitting
         return customers_per_listing(fitting, attributes, self._calls.sizes.page)
 
-    def _queries(self, customers: Sequence[int], facts: DesiredFacts) -> list[str]:
+    def _queries(self, customers: Sequence[int], facts: DesiredFacts) -> list[ListingQuery]:
         return self._calls.queries(AttributeValueFilter(customers, facts.attribute_ids))
 
     def _only_listing(self, facts: DesiredFacts) -> Listing | None:

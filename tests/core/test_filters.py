@@ -14,10 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals.core.filters import MAX_URL_BYTES, AttributeValueFilter, join_ids, split_queries
-from bc_attrvals.core.models import MAX_ID
+from bc_attrvals.core.filters import (
+    MAX_URL_BYTES,
+    AttributeValueFilter,
+    ListingQuery,
+    join_ids,
+    split_queries,
+)
+from bc_attrvals.core.models import MAX_ID, AttributeValue
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import FilterIgnoredError, InvalidInputError
 
 ROOM_BYTES = 3_900
 DATE_FIELDS = [
@@ -40,6 +46,11 @@ def examples(count: int) -> settings:
     )
 
 
+def texts(filter: AttributeValueFilter | None, room_bytes: int) -> list[str]:
+    """Return the query strings of a filter."""
+    return [query.text for query in split_queries(filter, room_bytes)]
+
+
 def parse(query: str) -> dict[str, str]:
     """Take a raw query apart, leaving percent-encoding as it is."""
     pairs = [pair.split("=") for pair in query.split("&")] if query else []
@@ -55,7 +66,7 @@ def ids(text: str | None) -> set[int]:
 
 def query_of(filter: AttributeValueFilter) -> dict[str, str]:
     """Return the parameters of a filter that needs one query."""
-    (query,) = split_queries(filter, ROOM_BYTES)
+    (query,) = texts(filter, ROOM_BYTES)
     return parse(query)
 
 
@@ -63,8 +74,8 @@ def query_of(filter: AttributeValueFilter) -> dict[str, str]:
 
 
 def test_no_filter_lists_everything() -> None:
-    assert split_queries(None, ROOM_BYTES) == [""]
-    assert split_queries(AttributeValueFilter(), ROOM_BYTES) == [""]
+    assert texts(None, ROOM_BYTES) == [""]
+    assert texts(AttributeValueFilter(), ROOM_BYTES) == [""]
     assert AttributeValueFilter().is_empty
 
 
@@ -72,7 +83,7 @@ def test_no_filter_lists_everything() -> None:
 def test_what_is_no_filter_lists_nothing_and_is_refused(bad: object) -> None:
     message = f"^filter must be an AttributeValueFilter or None, not {type(bad).__name__}$"
     with pytest.raises(InvalidInputError, match=message) as caught:
-        split_queries(bad, ROOM_BYTES)  # type: ignore[arg-type]
+        texts(bad, ROOM_BYTES)  # type: ignore[arg-type]
     assert caught.value.field == "filter"
 
 
@@ -146,7 +157,7 @@ def test_an_empty_list_matches_nothing_and_sends_nothing(field: str, empty: Iter
     one = AttributeValueFilter(**{field: empty, other: [1], "name": "x"})  # type: ignore[arg-type]
     assert one.matches_nothing
     assert not one.is_empty
-    assert split_queries(one, ROOM_BYTES) == []
+    assert texts(one, ROOM_BYTES) == []
 
 
 @pytest.mark.parametrize("field", ["customer_id_in", "attribute_id_in"])
@@ -294,7 +305,7 @@ def test_a_minimum_above_the_maximum_matches_nothing(
 ) -> None:
     one = AttributeValueFilter(**{f"{what}_min": lowest, f"{what}_max": highest})  # type: ignore[arg-type]
     assert one.matches_nothing is nothing
-    assert len(split_queries(one, ROOM_BYTES)) == (0 if nothing else 1)
+    assert len(texts(one, ROOM_BYTES)) == (0 if nothing else 1)
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -344,7 +355,7 @@ def test_a_name_that_is_empty_or_no_text_is_refused(bad: object, message: str) -
 
 def test_a_name_longer_than_a_url_is_refused_when_it_is_sent() -> None:
     with pytest.raises(InvalidInputError) as caught:
-        split_queries(AttributeValueFilter(name="ø" * 1_000), ROOM_BYTES)
+        texts(AttributeValueFilter(name="ø" * 1_000), ROOM_BYTES)
     assert caught.value.field == "name"
 
 
@@ -354,14 +365,14 @@ def test_a_name_leaves_room_for_ids_or_is_refused(spare_bytes: int) -> None:
     whole = AttributeValueFilter(range(MAX_ID - 9, MAX_ID), range(MAX_ID - 9, MAX_ID), name)
     if spare_bytes < 64:
         with pytest.raises(InvalidInputError, match=r"^name is too long for a URL$"):
-            split_queries(whole, ROOM_BYTES)
+            texts(whole, ROOM_BYTES)
     else:
-        assert max(map(len, split_queries(whole, ROOM_BYTES))) <= ROOM_BYTES
+        assert max(map(len, texts(whole, ROOM_BYTES))) <= ROOM_BYTES
 
 
 def test_keys_dates_and_commas_are_never_percent_encoded() -> None:
     """The service refused `20%3A00`."""
-    (query,) = split_queries(AttributeValueFilter([1, 2], [3, 4], None, *[WHEN] * 6), ROOM_BYTES)
+    (query,) = texts(AttributeValueFilter([1, 2], [3, 4], None, *[WHEN] * 6), ROOM_BYTES)
     assert "%" not in query
     assert "+" not in query
 
@@ -400,7 +411,7 @@ def test_the_queries_of_a_filter_are_disjoint_and_cover_exactly_the_ids_given(
     fields = dict.fromkeys(random.sample(DATE_FIELDS, dates), WHEN)
     whole = AttributeValueFilter(customer_ids, attribute_ids, name, **fields)
     builder = RequestBuilder("abc123", base_url)
-    queries = builder.listing_queries(whole)
+    queries = [query.text for query in builder.listing_queries(whole)]
     for query in queries:
         url = base_url + builder.page(query, 1_234_567_890, 250).path
         assert len(url.encode()) <= MAX_URL_BYTES < 4_096
@@ -426,7 +437,7 @@ def test_the_queries_of_a_filter_are_disjoint_and_cover_exactly_the_ids_given(
 @pytest.mark.parametrize("count", [350, 351, 352, 353, 354, 355, 356, 700, 5_000])
 def test_no_more_queries_are_made_than_the_room_asks_for(count: int) -> None:
     whole = AttributeValueFilter(range(1_000_000_000, 1_000_000_000 + count), range(1, 51))
-    queries = split_queries(whole, ROOM_BYTES)
+    queries = texts(whole, ROOM_BYTES)
     attributes_bytes = len("&attribute_id:in=" + ",".join(map(str, range(1, 51))))
     room = ROOM_BYTES - attributes_bytes - len("customer_id:in=")
     ids_a_query = room // len("1000000000,")
@@ -438,16 +449,14 @@ def test_a_query_with_all_its_parts_is_filled_to_the_last_byte() -> None:
     customers = range(10**9, 10**9 + 500)
     # Ids of ten digits lie eleven bytes apart, so that with one of these names the room is met.
     filters = [AttributeValueFilter(customers, range(1, 51), "x" * n) for n in range(1, 12)]
-    assert max(len(query) for one in filters for query in split_queries(one, ROOM_BYTES)) == (
-        ROOM_BYTES
-    )
+    assert max(len(query) for one in filters for query in texts(one, ROOM_BYTES)) == (ROOM_BYTES)
 
 
 def test_attribute_ids_stay_together_up_to_half_of_the_room() -> None:
     ids_a_half = (ROOM_BYTES // 2 - len("attribute_id:in=") + 1) // len("1000000000,")
     for count, queries in ((ids_a_half, 1), (ids_a_half + 1, 2)):
         attributes = range(10**9, 10**9 + count)
-        assert len(split_queries(AttributeValueFilter([1], attributes), ROOM_BYTES)) == queries
+        assert len(texts(AttributeValueFilter([1], attributes), ROOM_BYTES)) == queries
 
 
 @examples(150)
@@ -466,3 +475,91 @@ def test_joined_ids_keep_their_order_the_room_and_the_most(
     for part, following in pairwise(parts):
         longer = f"{part},{following.split(',')[0]}"
         assert len(longer) > room_bytes or part.count(",") + 1 == most, "cut without need"
+
+
+# --- which rows match ------------------------------------------------------------------------
+
+
+def at(second: int | None) -> datetime | None:
+    return None if second is None else WHEN + timedelta(seconds=second)
+
+
+SECONDS = st.none() | st.integers(-2, 2)
+SMALL_IDS = st.none() | st.lists(st.integers(1, 3), max_size=2)
+
+
+@examples(500)
+@given(
+    customers=SMALL_IDS,
+    attributes=SMALL_IDS,
+    bounds=st.tuples(*[SECONDS] * 6),
+    row=st.tuples(st.integers(0, 3), st.integers(0, 3), SECONDS, SECONDS),
+    fraction=st.sampled_from([0, 999_999]),
+)
+def test_a_row_matches_by_what_the_fields_mean(
+    customers: list[int] | None,
+    attributes: list[int] | None,
+    bounds: tuple[int | None, ...],
+    row: tuple[int, int, int | None, int | None],
+    fraction: int,
+) -> None:
+    customer, attribute, created, modified = row
+    dates = [one and one.replace(microsecond=fraction) for one in (at(created), at(modified))]
+    value = AttributeValue(1, customer, attribute, "v", *dates)
+
+    def is_within(second: int | None, exact: int | None, low: int | None, high: int | None) -> bool:
+        if exact is None and low is None and high is None:
+            return True
+        return (
+            second is not None
+            and (exact is None or second == exact)
+            and (low is None or second >= low)
+            and (high is None or second <= high)
+        )
+
+    expected = (
+        (customers is None or customer in customers)
+        and (attributes is None or attribute in attributes)
+        and is_within(created, *bounds[:3])
+        and is_within(modified, *bounds[3:])
+    )
+    asked = AttributeValueFilter(customers, attributes, "any name", *map(at, bounds))
+    assert asked.matches(value) is expected
+    query = ListingQuery("text", asked)
+    if expected:
+        query.check([value])
+    else:
+        with pytest.raises(FilterIgnoredError, match=r"outside of the filter: \w+ of row 1 @"):
+            query.check([value])
+
+
+def test_every_row_answers_a_query_for_everything() -> None:
+    (query,) = split_queries(AttributeValueFilter(), ROOM_BYTES)
+    query.check([AttributeValue(-1, 0, 2**40, "")])
+
+
+def test_a_query_of_many_ids_asks_for_its_own_part_only() -> None:
+    customers = range(10**9, 10**9 + 700)
+    first, second = split_queries(AttributeValueFilter(customers, [1]), ROOM_BYTES)
+    rows = [AttributeValue(n, n, 1, "") for n in customers]
+    cut = len(first.filter.customer_id_in or ())
+    first.check(rows[:cut])
+    second.check(rows[cut:])
+    for query, row in ((first, rows[cut]), (second, rows[cut - 1])):
+        with pytest.raises(FilterIgnoredError) as caught:
+            query.check([*(rows[:cut] if query is first else rows[cut:]), row])
+        error = caught.value
+        place = cut if query is first else 700 - cut
+        assert (error.field, error.row_id) == ("customer_id", row.id)
+        assert error.place == f"$.data[{place}]"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "expected"),
+    [(None, [5, 6], (5, 6)), ([4, 5], [5, 6], (5,)), ([4], [5], ()), ([], [5], ())],
+)
+def test_a_name_is_checked_by_the_ids_it_stands_for(
+    asked: list[int] | None, named: list[int], expected: tuple[int, ...]
+) -> None:
+    narrow = AttributeValueFilter(attribute_id_in=asked, name="tier").named(named)
+    assert (narrow.attribute_id_in, narrow.name) == (expected, "tier")

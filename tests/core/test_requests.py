@@ -167,7 +167,7 @@ def test_the_room_of_a_listing_is_used_to_the_last_byte() -> None:
         base_url = "https://" + "x" * (1 + host_characters)
         builder = RequestBuilder("abc123", base_url)
         requests = [
-            builder.page(query, 1_234_567_890, 250) for query in builder.listing_queries(whole)
+            builder.page(query.text, 1_234_567_890, 250) for query in builder.listing_queries(whole)
         ]
         longest = max(longest, *(len(base_url + request.path) for request in requests))
     # A byte is kept for the second of two lists of ids.
@@ -177,7 +177,7 @@ def test_the_room_of_a_listing_is_used_to_the_last_byte() -> None:
 def test_the_room_asked_for_is_spared_in_every_query(builder: RequestBuilder) -> None:
     whole = AttributeValueFilter(range(10**9, 10**9 + 2_000))
     longest = [
-        max(len(BASE_URL + builder.page(query, 1, 250).path) for query in queries)
+        max(len(BASE_URL + builder.page(query.text, 1, 250).path) for query in queries)
         for queries in (builder.listing_queries(whole), builder.listing_queries(whole, 500))
     ]
     assert longest[0] <= 4_000
@@ -188,7 +188,7 @@ def test_the_room_asked_for_is_spared_in_every_query(builder: RequestBuilder) ->
 
 def test_the_query_of_a_filter_goes_into_the_path_as_it_is(builder: RequestBuilder) -> None:
     (query,) = builder.listing_queries(AttributeValueFilter([1, 2], name="a b"))
-    assert builder.page(query, 2, 250).path == (
+    assert builder.page(query.text, 2, 250).path == (
         f"{PATH}?customer_id:in=1,2&name=a%20b&limit=250&page=2"
     )
 
@@ -205,5 +205,5 @@ def test_a_name_fills_a_url_up_to_the_bound_or_is_refused(
             builder.listing_queries(whole)
         return
     for query in builder.listing_queries(whole):
-        url = BASE_URL + builder.page(query, 1_234_567_890, 250).path
+        url = BASE_URL + builder.page(query.text, 1_234_567_890, 250).path
         assert len(url) < 4_096

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValue
+from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, cut
 
+ALL = ListingQuery("")
 START = datetime(2024, 5, 14, 9, 34, tzinfo=UTC)
 
 
@@ -116,21 +118,21 @@ def test_a_second_is_not_cut() -> None:
 
 def test_a_bound_is_moved_out_until_it_is_known_to_count_as_inside() -> None:
     part = CreatedRange(at(0), at(9))
-    assert Bounds().query(part) == (
+    assert Bounds().query(ALL, part).text == (
         "date_created:min=2024-05-14T09:33:59Z&date_created:max=2024-05-14T09:34:10Z"
     )
-    assert Bounds(min_inclusive=True, max_inclusive=True).query(part) == (
+    assert Bounds(min_inclusive=True, max_inclusive=True).query(ALL, part).text == (
         "date_created:min=2024-05-14T09:34:00Z&date_created:max=2024-05-14T09:34:09Z"
     )
 
 
 def test_the_filters_own_bounds_are_kept_as_they_are() -> None:
     bounds = Bounds(least=at(3), most=at(20))
-    assert bounds.query(CreatedRange()) == (
+    assert bounds.query(ALL, CreatedRange()).text == (
         "date_created:min=2024-05-14T09:34:03Z&date_created:max=2024-05-14T09:34:20Z"
     )
-    assert bounds.query(CreatedRange(at(2), at(90))) == bounds.query(CreatedRange())
-    assert bounds.query(CreatedRange(at(7), None)).startswith(
+    assert bounds.query(ALL, CreatedRange(at(2), at(90))) == bounds.query(ALL, CreatedRange())
+    assert bounds.query(ALL, CreatedRange(at(7), None)).text.startswith(
         "date_created:min=2024-05-14T09:34:06Z&"
     )
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from bc_attrvals import AttributeValue, AttributeValueFilter, Limits, ListingDriftError, Store
+from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.reading.unordered import UnorderedReader
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.conftest import make_store
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_task_left")
 async def read(store: Store, *queries: str, first_alone: bool = False) -> list[int]:
     """Return the ids that one reader brings, in the order it brings them."""
     reader = UnorderedReader(store.attribute_values._calls.for_job())
-    listings = [reader.listing(query) for query in queries or ("",)]
+    listings = [reader.listing(ListingQuery(query)) for query in queries or ("",)]
     ids: list[int] = []
 
     async def sink(rows: Sequence[AttributeValue]) -> None:

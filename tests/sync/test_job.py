@@ -295,7 +295,7 @@ class TestPruning:
             await sandbox.seed(seeds(30))
             await sandbox.seed(seeds(10, attribute_id=2))
             before = await sandbox.values()
-            with pytest.raises(FilterIgnoredError, match="outside of the scope") as caught:
+            with pytest.raises(FilterIgnoredError, match="outside of the filter") as caught:
                 await store.attribute_values.sync(changed(upserts(40), 1), scope=FIRST, prune=prune)
             assert isinstance(caught.value.report, SyncReport)
             assert (caught.value.report.deleted, caught.value.report.calls) == (0, 1)
