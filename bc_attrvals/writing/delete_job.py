@@ -1,24 +1,34 @@
-"""Bulk deletes: a lazily read input of ids becomes calls of fifty, three at once."""
+"""Bulk deletes: a lazily read input of ids becomes calls of fifty, three at once.
+
+Between the resource above and the scheduler below. Only what an answer proves is counted as
+deleted. A call that is refused for its size is halved, and what the Store learns from it stays.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.outcomes import DeleteReport, attach_report
-from bc_attrvals.errors import BCAttrValsError, InvalidInputError, PayloadTooLargeError
+from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
+from bc_attrvals.errors import APIError, BCAttrValsError
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.writing.sources import chunks
 
-__all__ = ["DeleteJob", "Ids"]
+__all__ = ["DeleteJob", "Ids", "check_ids"]
 
 #: What bulk deletes read: any iterable of ids, sync or async.
 Ids: TypeAlias = Iterable[int] | AsyncIterable[int]
+
+#: Refusals of several ids that may mean their number; what may mean a row that is held (409) is
+#: retried.
+_MAYBE_SIZE: Final = frozenset({400, 422})
 
 
 @attrs.define(eq=False)
@@ -27,6 +37,14 @@ class _Part:
 
     chunks: list[list[int]]
     worker: Worker = attrs.field(factory=Worker)
+    #: The most ids of a call that was accepted after a larger one was refused in an unclear way.
+    accepted: int = 0
+    is_halved: bool = False
+
+    def cut(self, size: int) -> None:
+        """Cut the next ids to this size."""
+        ids = self.chunks.pop()
+        self.chunks += [ids[begin : begin + size] for begin in range(0, len(ids), size)]
 
 
 class DeleteJob:
@@ -34,11 +52,10 @@ class DeleteJob:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        # The most ids a call may name is not documented: lowered when the service says so.
-        self._size = calls.sizes.delete
         self._reader: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], _Part] = {}
         self._error: BCAttrValsError | None = None
+        self._input_error: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._deleted = 0
@@ -46,7 +63,7 @@ class DeleteJob:
     async def run(self, ids: Ids) -> DeleteReport:
         """Delete all ids; raise the first error with the report of what was confirmed.
 
-        An error of the input itself ends the job, too; calls under way are waited for.
+        An error of the input ends the job, too, after all read before it was sent.
         """
         # A task of its own, so that an input that pauses does not hide an error.
         self._reader = reader = self._loop.create_task(self._send_all(ids))
@@ -60,64 +77,67 @@ class DeleteJob:
                 part.worker.abandon()
             await asyncio.wait([reader])
             raise
-        error: BaseException | None = self._error
-        if error is None:
-            # Raises CancelledError where the input itself ended so: that is no end of the input.
-            error = reader.exception()
+        error = self._error or self._input_error
         if error is not None:
             attach_report(error, self.report())
             raise error
         return self.report()
 
     async def _send_all(self, ids: Ids) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        chunk: list[int] = []
-        async with aclosing(_checked(ids)) as numbers:
-            async for number in numbers:
-                if task.cancelling():
-                    # The input swallowed its cancellation.
-                    return
-                chunk.append(number)
-                if len(chunk) >= self._size:
-                    await self._send(chunk)
-                    chunk = []
-        if chunk:
-            await self._send(chunk)
+        size = self._calls.sizes.delete
+        try:
+            async with aclosing(chunks(ids, _checked, "ids", size, check_first=True)) as lists:
+                async for numbers in lists:
+                    await self._send(numbers)
+        except BaseException as error:  # noqa: BLE001 - raised again by `run`
+            # Stopped by an error of a call, that one is raised.
+            self._input_error = error
 
-    async def _send(self, chunk: list[int]) -> None:
+    async def _send(self, numbers: list[int]) -> None:
         begin = 0
-        for _, count in self._calls.delete_parts(chunk, len(chunk)):
+        for _, count in self._calls.delete_parts(numbers, len(numbers)):
             # One more than can be on the wire, so that a slot that falls free is taken at once.
             while len(self._running) > self._calls.limits.deletes:
                 await self._wait()
-            part = _Part([chunk[begin : begin + count]])
+            part = _Part([numbers[begin : begin + count]])
             begin += count
             self._running[self._calls.start(self._delete(part), part.worker)] = part
 
     async def _delete(self, part: _Part) -> None:
         while part.chunks and self._error is None:
-            chunk = part.chunks[-1]
-            if len(chunk) > self._size:
-                # Lowered since this one was read.
-                part.chunks[-1:] = [
-                    chunk[begin : begin + self._size] for begin in range(0, len(chunk), self._size)
-                ]
+            ids = part.chunks[-1]
+            size = min(self._calls.sizes.delete, part.accepted or len(ids))
+            if len(ids) > size:
+                part.cut(size)
                 continue
-            ((request, _),) = self._calls.delete_parts(chunk, len(chunk))
+            ((request, _),) = self._calls.delete_parts(ids, len(ids))
             try:
                 await self._calls.delete(request, part.worker)
-            except PayloadTooLargeError as error:
-                middle = len(chunk) // 2
-                if not middle:
-                    self._stop(error, part)
-                    return
-                self._size = min(self._size, middle)
             except BCAttrValsError as error:
-                self._stop(error, part)
-            else:
-                part.chunks.pop()
-                self._deleted += len(chunk)
+                if not self._halve(part, ids, error):
+                    self._stop(error, part)
+                continue
+            part.chunks.pop()
+            self._deleted += len(ids)
+            if part.is_halved:
+                part.accepted = max(part.accepted, len(ids))
+        if part.accepted and not part.chunks:
+            # None of the ids was bad by itself, so it was their number.
+            self._calls.sizes.lower_delete(part.accepted)
+
+    def _halve(self, part: _Part, ids: list[int], error: BCAttrValsError) -> bool:
+        """Make a refused call smaller; return whether that may help."""
+        if len(ids) == 1 or not isinstance(error, APIError):
+            return False
+        half = (len(ids) + 1) // 2
+        if fault_of(error, len(ids)) is Fault.SIZE:
+            self._calls.sizes.lower_delete(size_allowed(error, len(ids)) or half)
+            return True
+        if error.status not in _MAYBE_SIZE:
+            return False
+        part.is_halved = True
+        part.cut(half)
+        return True
 
     def _stop(self, error: BCAttrValsError, part: _Part) -> None:
         """End the job: what is on the wire is waited for, once, and nothing else is sent."""
@@ -146,28 +166,8 @@ class DeleteJob:
 def check_ids(ids: Iterable[int]) -> None:
     """Raise `InvalidInputError` for the first entry that is no id."""
     for index, number in enumerate(ids):
-        check_id(number, "ids", f"ids[{index}]")
+        _checked(number, index)
 
 
-async def _checked(ids: Ids) -> AsyncGenerator[int]:
-    index = 0
-    if isinstance(ids, AsyncIterable):
-        iterator = aiter(ids)
-        try:
-            async for number in iterator:
-                yield check_id(number, "ids", f"ids[{index}]")
-                index += 1
-        finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
-        return
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        message = f"ids must be an iterable of ints, sync or async, not {type(ids).__name__}"
-        raise InvalidInputError(message, field="ids")
-    if isinstance(ids, list | tuple | set | frozenset | range):
-        # All at hand, so a bad one is found before anything is sent.
-        check_ids(ids)
-    for number in ids:
-        yield check_id(number, "ids", f"ids[{index}]")
-        index += 1
+def _checked(number: object, index: int) -> int:
+    return check_id(number, "ids", f"ids[{index}]")

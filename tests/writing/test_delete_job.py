@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bc_attrvals import (
+    APIError,
     AttributeValueFilter,
     AuthenticationError,
     DeleteReport,
@@ -22,6 +23,7 @@ from bc_attrvals import (
     RetryPolicy,
     ServerError,
     Store,
+    UnconfirmedError,
 )
 from bc_attrvals.sandbox import Fault, Quirks, RecordedRequest, Sandbox
 from tests.conftest import make_store
@@ -141,7 +143,7 @@ async def test_a_bad_id_is_named_and_in_a_list_found_before_anything_is_sent(
 
 @pytest.mark.parametrize("ids", ["12", b"12", 7, None])
 async def test_what_is_no_iterable_of_ids_is_refused(store: Store, ids: Any) -> None:
-    with pytest.raises(InvalidInputError, match="ids must be an iterable of ints"):
+    with pytest.raises(InvalidInputError, match="ids must be an iterable, sync or async"):
         await store.attribute_values.delete(ids)
 
 
@@ -375,3 +377,135 @@ async def test_reports_and_logs_hold_no_values(
     assert caplog.records
     assert "secret" not in caplog.text
     assert sandbox.access_token not in caplog.text
+
+
+# -- what counts, and what is refused --
+
+PROOFS = [(204, b""), (200, b""), (200, b" \n"), (200, b"{}"), (200, b'{"data": [], "meta": {}}')]
+NO_PROOFS = [
+    (200, b"<html>all is well</html>"),
+    (200, b'{"errors": [{"status": 500}]}'),
+    (200, b'{"title": "An error occurred", "status": 500}'),
+    (200, b"[]"),
+    (200, b"null"),
+    (200, b"{"),
+    (200, b'{"data": [{"id": 1}]}'),
+    (201, b""),
+    (202, b""),
+    (202, b"{}"),
+    (207, b"{}"),
+    (299, b""),
+]
+
+
+def saying(status: int, body: bytes) -> bytes:
+    return answer(body, status) if status != 204 else b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@pytest.mark.parametrize(("status", "body"), PROOFS)
+async def test_a_delete_counts_by_its_own_empty_answers(status: int, body: bytes) -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await connection.say(saying(status, body))
+
+    async with store_on(script) as (store, server):
+        report = await store.attribute_values.delete(range(1, 121))
+        await store.attribute_values.delete_batch([1])
+        assert (report.deleted, report.retries, len(server.requests)) == (120, 0, 4)
+
+
+@pytest.mark.parametrize(("status", "body"), NO_PROOFS)
+async def test_any_other_success_deletes_nothing_that_is_counted(status: int, body: bytes) -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await connection.say(saying(status, body))
+
+    retry = RetryPolicy(attempts=2, base_s=0.001)
+    async with store_on(script, retry=retry) as (store, _):
+        with pytest.raises(UnconfirmedError, match="confirm the deletion") as caught:
+            await store.attribute_values.delete(range(1, 121))
+        assert isinstance(caught.value.report, DeleteReport)
+        assert caught.value.report.deleted == 0
+        with pytest.raises(UnconfirmedError):
+            await store.attribute_values.delete_batch([1])
+        assert caught.value.attempts == 2
+        await at_rest(store)
+
+
+async def test_an_unconfirmed_delete_is_sent_again_and_counts_when_it_is_confirmed() -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        first = len(server.requests) == 1
+        await connection.say(answer(b"<html>", 200) if first else saying(204, b""))
+
+    async with store_on(script) as (store, server):
+        report = await store.attribute_values.delete([1, 2, 3])
+    assert (report.deleted, report.calls, report.retries) == (3, 2, 1)
+
+
+class FewIds:
+    """A service that takes so many ids a call, and refuses more in its own way."""
+
+    def __init__(self, most: int, status: int, title: str = "no") -> None:
+        self.most = most
+        self.refusal = answer(f'{{"title": "{title}", "errors": {{}}}}'.encode(), status)
+        self.refused = 0
+        self.deleted: list[int] = []
+
+    async def __call__(self, request: RawRequest, connection: Connection) -> None:
+        ids = [int(text) for text in request.query["id:in"].split(",")]
+        if len(ids) > self.most:
+            self.refused += 1
+            await connection.say(self.refusal)
+        else:
+            self.deleted += ids
+            await connection.say(saying(204, b""))
+
+
+@pytest.mark.parametrize("status", [400, 413, 414, 422])
+@pytest.mark.parametrize("most", [1, 7, 10, 49])
+async def test_a_refusal_of_the_number_of_ids_is_halved_and_learnt_for_the_store(
+    status: int, most: int
+) -> None:
+    service = FewIds(most, status)
+    async with store_on(service) as (store, server):
+        report = await store.attribute_values.delete(range(1, 501))
+        assert (report.deleted, sorted(service.deleted)) == (500, list(range(1, 501)))
+        # Halved down to it by the calls under way, no more.
+        assert 0 < service.refused <= 4 * 6
+        before = len(server.requests)
+        service.refused = 0
+        await store.attribute_values.delete(range(1, 101))
+        assert service.refused == 0
+        assert len(server.requests) - before <= 100 / ((most + 1) // 2) + 1
+
+
+async def test_a_refusal_that_names_the_number_is_learnt_at_once() -> None:
+    service = FewIds(20, 422, "At most 20 items per request")
+    async with store_on(service) as (store, server):
+        assert (await store.attribute_values.delete(range(1, 501))).deleted == 500
+        assert service.refused <= 4
+        assert len(server.requests) <= 25 + 4 + 4
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_one_id_that_is_refused_ends_the_job_and_teaches_no_size(status: int) -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        ids = request.query["id:in"].split(",")
+        await connection.say(answer(b"", status) if "37" in ids else saying(204, b""))
+
+    async with store_on(script) as (store, server):
+        with pytest.raises(APIError) as caught:
+            await store.attribute_values.delete(range(1, 51))
+        assert caught.value.status == status
+        assert caught.value.report is not None
+        assert caught.value.report.deleted < 50  # type: ignore[union-attr]
+        before = len(server.requests)
+        await store.attribute_values.delete(range(101, 151))
+        assert len(server.requests) - before == 1
+
+
+async def test_reports_are_plain_json() -> None:
+    assert DeleteReport(4, 2, 1, 0.5).to_dict() == {
+        "deleted": 4,
+        "calls": 2,
+        "retries": 1,
+        "seconds": 0.5,
+    }

@@ -111,7 +111,7 @@ async def test_what_was_read_before_an_error_is_handed_out_and_the_error_raised(
 
 @pytest.mark.parametrize("kind", [Failing, AsyncFailing])
 @pytest.mark.parametrize("make", ERRORS, ids=lambda make: type(make()).__name__)
-@pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
+@pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync", "delete"])
 async def test_no_job_takes_an_input_that_raised_for_complete(
     sandbox: Sandbox, kind: Any, make: Callable[[], BaseException], how: str
 ) -> None:
