@@ -210,7 +210,8 @@ class AttributeValues:
         """Delete rows by id in one DELETE; ids that do not exist are no error.
 
         Raises `InvalidInputError` for no ids, more than `Limits.delete_size`, or more than fit
-        into a URL of 2,000 bytes. On cancellation see `put_batch`.
+        into a URL of 2,000 bytes, and `UnconfirmedError` for a 2xx that does not confirm the
+        deletion; see `delete`. On cancellation see `put_batch`.
         """
         self._ensure_open()
         ids = listed("ids", ids)
@@ -238,6 +239,16 @@ class AttributeValues:
         the same key. The report's `failures` holds the first `max_failures` outcomes that were
         failed or not sent.
 
+        A value is stored when its echo, or the row that is read back, holds it. Whatever else a
+        2xx says is read back; what is not held is sent once more, and then fails with
+        `UnconfirmedError`. A value that the store keeps in another form, and echoes so, is counted
+        as `altered` and is no failure.
+
+        A refusal of one item (400, 409, 422, 423, or a 5xx that repeats for it) costs that item:
+        its batch is sent in parts until it is found. Where each part fails with 5xx, the service
+        has failed, and the search ends after a few calls. A refusal of a batch for its size lowers
+        the size of all later calls of the Store.
+
         Raises `PartialFailureError` with the report when an item was not stored, unless
         `raise_on_failure` is False. 401, 403, 404, a suspended or a closed store end the job at
         once with that error and its `.report`; input not yet read stays unread. An error raised
@@ -247,6 +258,10 @@ class AttributeValues:
         Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
         until they are answered, nothing more is sent. All upserts are idempotent: run the same
         again.
+
+        A call that is given up after its timeout may still be applied by the service, later than a
+        newer value of the same key that was sent and confirmed meanwhile. No answer shows that; a
+        later `sync` of the newer values finds it and writes them again.
 
         `journal` is the path of a file that makes the upsert resumable: after it was killed, run
         the same again, and only items that were not confirmed are sent. The input is then read to
@@ -287,12 +302,16 @@ class AttributeValues:
     async def delete(self, ids: Ids) -> DeleteReport:
         """Delete any number of rows by id, fifty a call; `ids` may be sync or async, read lazily.
 
-        `deleted` counts the ids the service confirmed; it does not say which of them existed.
-        The first error ends the job: it is raised with `.report`, after calls under way have
-        ended. Cancelled, it returns at once; calls on the wire may be applied.
+        `deleted` counts the ids whose deletion the service confirmed, by 204 or by a 200 with its
+        own empty answer; it does not say which of them existed. Any other 2xx is a failed try, and
+        `UnconfirmedError` after the last one. A call that is refused for the number of its ids
+        (413, 414, 400, 422) is halved, which lowers the size of all later calls of the Store. The
+        first error ends the job: it is raised with `.report`, after calls under way have ended.
+        Cancelled, it returns at once; calls on the wire may be applied.
 
-        Raises `InvalidInputError` when there is no id at all, as a sibling of the service takes a
-        DELETE without ids in silence, and for an entry that is no id.
+        Raises `InvalidInputError` when there is no id at all, because a sibling of the service
+        takes a DELETE without ids in silence, and for an entry that is no id from 1 to 2**63 - 1.
+        An error raised by `ids` itself is raised after all read before it was sent.
         """
         self._ensure_open()
         job = DeleteJob(self._calls.for_job())

@@ -127,10 +127,10 @@ class FilterIgnoredError(BCAttrValsError):
 
 
 class UnconfirmedError(BCAttrValsError):
-    """The service answered a write with success, and yet does not hold the value that was sent.
+    """The service answered with success, and nothing proves that it did what was asked.
 
-    Raised of no call; it stands in the outcome of an item, after reading it back and sending it
-    again did not help.
+    In the outcome of an item: it does not hold the value that was sent, after the item was sent
+    again; the message names what it holds. Raised of a delete: no answer confirmed it.
     """
 
 

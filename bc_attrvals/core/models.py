@@ -30,6 +30,8 @@ __all__ = [
 
 #: Ids are `int32` in the service's OpenAPI description.
 MAX_ID = 2**31 - 1
+#: Ids of rows are the service's own: whatever it answers is taken.
+MAX_ROW_ID = 2**63 - 1
 #: The longest value the service stores, in characters (its reference for PUT).
 MAX_VALUE_CHARACTERS = 255
 
@@ -105,6 +107,18 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
         """(customer_id, attribute_id)."""
         return (self.customer_id, self.attribute_id)
 
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Return plain JSON types, under the service's names; dates are ISO strings in UTC."""
+        plain: dict[str, str | int | None] = msgspec.to_builtins(self)
+        return plain
+
+    def to_upsert(self) -> AttributeValueUpsert:
+        """Return the upsert that stores this value, matched by customer and attribute.
+
+        Raises `InvalidInputError` for a value that the service would refuse today.
+        """
+        return AttributeValueUpsert(self.customer_id, self.attribute_id, self.attribute_value)
+
 
 # As a Struct it is made in half the time, and encoded as it stands.
 @final
@@ -161,17 +175,17 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
         return (self.customer_id, self.attribute_id)
 
 
-def check_id(value: object, field: str, place: str | None = None) -> int:
-    """Return `value` as a positive 32-bit id, or raise `InvalidInputError` naming `field`."""
+def check_id(value: object, field: str, place: str | None = None, *, most: int = MAX_ID) -> int:
+    """Return `value` as an id from 1 to `most`, or raise `InvalidInputError` naming `field`."""
     # bool is an int in Python, but True is nobody's customer id. numpy's integers are no int.
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         message = f"{field} must be an int, not {type(value).__name__}"
         raise InvalidInputError(message, field=field, place=place)
     number = int(value)
-    if not 0 < number <= MAX_ID:
+    if not 0 < number <= most:
         # Python refuses to write integers of some thousand digits.
         shown = number if number.bit_length() < _MOST_BITS_SHOWN else "a number of many digits"
-        message = f"{field} must be from 1 to {MAX_ID}, not {shown}"
+        message = f"{field} must be from 1 to {most}, not {shown}"
         raise InvalidInputError(message, field=field, place=place)
     # Plain, for the JSON encoder takes no subclasses.
     return number

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from bc_attrvals.core.models import check_id
+from bc_attrvals.core.models import MAX_ROW_ID, check_id
 from bc_attrvals.core.outcomes import DeleteReport, attach_report
 from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
 from bc_attrvals.errors import APIError, BCAttrValsError
@@ -84,9 +84,10 @@ class DeleteJob:
         return self.report()
 
     async def _send_all(self, ids: Ids) -> None:
-        size = self._calls.sizes.delete
+        sizes = self._calls.sizes
+        lists = chunks(ids, _checked, "ids", lambda: sizes.delete, check_first=True)
         try:
-            async with aclosing(chunks(ids, _checked, "ids", size, check_first=True)) as lists:
+            async with aclosing(lists):
                 async for numbers in lists:
                     await self._send(numbers)
         except BaseException as error:  # noqa: BLE001 - raised again by `run`
@@ -170,4 +171,4 @@ def check_ids(ids: Iterable[int]) -> None:
 
 
 def _checked(number: object, index: int) -> int:
-    return check_id(number, "ids", f"ids[{index}]")
+    return check_id(number, "ids", f"ids[{index}]", most=MAX_ROW_ID)

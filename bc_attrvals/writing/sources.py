@@ -69,12 +69,13 @@ async def chunks(
     items: Iterable[object] | AsyncIterable[object],
     check: _Check[T],
     field: str,
-    size: int,
+    size: int | Callable[[], int],
     *,
     check_first: bool = False,
 ) -> AsyncGenerator[list[T]]:
     """Yield the checked entries of an input in lists of `size`; the last one may be shorter.
 
+    A `size` that can be called is asked for each list.
     Nothing is read while a list is worked on. `check_first` checks a collection as a whole before
     anything is yielded; other inputs are checked as they are read. Closed or cancelled, it closes
     the input.
@@ -82,8 +83,9 @@ async def chunks(
     Raises what `check` raises, what the input raises, and `InvalidInputError` naming `field` when
     the input is no iterable; each after a list of all that was read before it.
     """
+    size_now = size if callable(size) else lambda: size
     if isinstance(items, AsyncIterable):
-        async with aclosing(_async_chunks(items, check, size)) as lists:
+        async with aclosing(_async_chunks(items, check, size_now)) as lists:
             async for entries in lists:
                 yield entries
         return
@@ -93,14 +95,14 @@ async def chunks(
             check(item, index)
     source = _SyncInput(items, check)
     while not source.exhausted:
-        if entries := source.pull(size):
+        if entries := source.pull(size_now()):
             yield entries
     if source.error is not None:
         raise source.error
 
 
 async def _async_chunks(
-    items: AsyncIterable[object], check: _Check[T], size: int
+    items: AsyncIterable[object], check: _Check[T], size_now: Callable[[], int]
 ) -> AsyncGenerator[list[T]]:
     task = asyncio.current_task()
     assert task is not None
@@ -118,7 +120,7 @@ async def _async_chunks(
             if task.cancelling() > cancellations:
                 # Cancelled from outside, though the input may have swallowed it.
                 raise asyncio.CancelledError from error
-            if len(entries) == size:
+            if len(entries) >= size_now():
                 yield entries
                 entries = []
     if entries:

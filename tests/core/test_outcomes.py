@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from datetime import UTC, datetime
 
 import attrs
 import pytest
@@ -95,3 +97,36 @@ def test_a_report_with_its_failures_is_pickled_whole() -> None:
     assert other.failures[0].item == ITEM
     assert str(other.failures[0].error) == str(refused)
     assert other.failures[0].error.errors == {"0.data": "bad"}
+
+
+def test_outcomes_and_reports_are_plain_json() -> None:
+    moment = datetime(2024, 10, 24, 4, 32, 20, tzinfo=UTC)
+    row = AttributeValue(7, 1, 2, "x", moment)
+    failed = UpsertOutcome(ITEM, OutcomeStatus.FAILED, None, UnprocessableError(422, "no"))
+    report = UpsertReport(stored=1, altered=2, failed=1, failures=(failed,), calls=3, seconds=0.5)
+    assert row.to_dict() == {
+        "id": 7,
+        "customer_id": 1,
+        "attribute_id": 2,
+        "attribute_value": "x",
+        "date_created": "2024-10-24T04:32:20Z",
+        "date_modified": None,
+    }
+    assert row.to_upsert() == ITEM
+    assert UpsertOutcome(ITEM, OutcomeStatus.ALTERED, row).to_dict() == {
+        "item": {"customer_id": 1, "attribute_id": 2, "value": "x"},
+        "status": "altered",
+        "stored": row.to_dict(),
+        "error": None,
+    }
+    plain = report.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["failures"] == [failed.to_dict()]
+    assert failed.to_dict()["error"] == {"type": "UnprocessableError", "message": "422 no"}
+    assert {name: plain[name] for name in ("ok", "stored", "altered", "failed", "calls")} == {
+        "ok": False,
+        "stored": 1,
+        "altered": 2,
+        "failed": 1,
+        "calls": 3,
+    }

@@ -123,7 +123,7 @@ async def test_a_store_that_takes_not_even_one_id_ends_the_job(sandbox: Sandbox)
         await at_rest(store)
 
 
-@pytest.mark.parametrize("bad", [0, -1, True, 2**31, "7", None, 1.0])
+@pytest.mark.parametrize("bad", [0, -1, True, 2**63, "7", None, 1.0])
 async def test_a_bad_id_is_named_and_in_a_list_found_before_anything_is_sent(
     sandbox: Sandbox, store: Store, bad: Any
 ) -> None:
@@ -500,6 +500,14 @@ async def test_one_id_that_is_refused_ends_the_job_and_teaches_no_size(status: i
         before = len(server.requests)
         await store.attribute_values.delete(range(101, 151))
         assert len(server.requests) - before == 1
+
+
+async def test_ids_of_rows_are_any_that_the_service_gives() -> None:
+    service = FewIds(1_000, 413)
+    ids = [1, 2**31, 2**53 + 1, 2**63 - 1]
+    async with store_on(service) as (store, _):
+        assert (await store.attribute_values.delete(ids)).deleted == 4
+    assert service.deleted == ids
 
 
 async def test_reports_are_plain_json() -> None:
