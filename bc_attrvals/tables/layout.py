@@ -156,7 +156,7 @@ def _suggestion(layout: Layout, missing: Sequence[str], others: Sequence[str]) -
     plain = {_plain(name): name for name in reversed(others)}
     near = {}
     for column in missing:
-        for found in difflib.get_close_matches(_plain(column), plain, n=1, cutoff=0.8):
+        for found in difflib.get_close_matches(_plain(column), plain, n=1, cutoff=0.7):
             near[column] = plain.pop(found)
     if not near:
         return ""

@@ -192,3 +192,38 @@ def test_failures_have_the_names_and_the_encoding_of_the_input(served, tmp_path)
     served.sandbox.accept_customers()
     assert served.run("upsert", failed, *options).exit_code == 0
     assert served.values() == {(5, 6): "ä"}
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync", "delete"])
+def test_a_file_that_is_cut_after_its_check_loses_nothing(
+    served, tmp_path, monkeypatch, command
+) -> None:
+    """The rows that were checked are sent, whatever becomes of the file."""
+    from bc_attrvals.cli import running
+
+    path = tmp_path / "in.csv"
+    rows = [(customer, 1, f"v{customer}") for customer in range(1, 3_001)]
+    expected = {(customer, 1): value for customer, _, value in rows}
+    if command == "delete":
+        served.seed(*rows)
+        ids = [row.id for row in served.do(served.sandbox.rows())]
+        path.write_text("\n".join(map(str, ids)))
+        args = ["delete", "--ids", path, "--yes"]
+        expected = {}
+    else:
+        text = "".join(f"{customer},1,{value}\n" for customer, _, value in rows)
+        path.write_text("customer_id,attribute_id,value\n" + text)
+        args = [command, path]
+    if command == "sync":
+        served.seed(*rows)
+        args += ["--prune", "--yes", "--attribute-id", "1"]
+
+    def cut_and_run(*given: object) -> None:
+        size = path.stat().st_size
+        path.write_bytes(path.read_bytes()[: size // 4])
+        running.run_job(*given)
+
+    monkeypatch.setattr(f"bc_attrvals.cli.commands.{command}.run_job", cut_and_run)
+    assert served.run(*args).exit_code == 0
+    assert path.stat().st_size < 30_000
+    assert served.values() == expected
