@@ -22,6 +22,7 @@ from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import rate, table
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import Store
+from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
 
 __all__ = ["Job", "Result", "Work", "run_job"]
@@ -78,7 +79,7 @@ class Job:
     grace_s: float = 0.0
     total: int | None = None
     files: Sequence[RowFile] = ()
-    #: Where the summary goes when standard output holds rows.
+    #: Standard output holds rows; it also does where one of the `files` is `-`.
     summary_to_stderr: bool = False
 
     async def run(self, work: Work) -> None:
@@ -131,7 +132,8 @@ def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
         text += f"; {seconds:.1f} s ({rate(result.values, seconds)}).\n"
         text += table((name, f"{count:,}") for name, count in _shown(result.counts, end.traffic))
     text = "\n".join([text, *(file.hint() for file in job.files if file.count)])
-    status = settings.summarize(text, summary, err=job.summary_to_stderr)
+    err = job.summary_to_stderr or any(file.name == STANDARD for file in job.files)
+    status = settings.summarize(text, summary, err=err)
     for problem in problems:
         click.echo(f"Error: {one_line(problem)}", err=True)
     if end.error is not None:

@@ -1,4 +1,4 @@
-"""The job of `upsert`: sends the values of a checked file, and accounts for each of them.
+"""The jobs of `upsert`: send the values of a checked file, and account for each of them.
 
 Rows are read in a thread, a few hundred at a time, and no further ahead than calls are answered: so
 little is left over when a job stops.
@@ -16,14 +16,18 @@ import attrs
 
 from bc_attrvals.cli.breaker import CircuitBreaker
 from bc_attrvals.cli.interrupts import Stopper
+from bc_attrvals.cli.journalled import JournalledJob
 from bc_attrvals.cli.running import Job, Result, Work
 from bc_attrvals.cli.value_file import Values
+from bc_attrvals.core.limits import MAX_BATCH_SIZE
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
+from bc_attrvals.core.sync_plan import calls_for
 from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
+from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.tables.text import counted
 
-__all__ = ["UpsertJob"]
+__all__ = ["JournalledUpsertJob", "UpsertDryRunJob", "UpsertJob"]
 
 #: Values given to the library and not answered yet: enough for three calls of ten and the next.
 _MOST_OUTSTANDING: Final = 100
@@ -34,6 +38,8 @@ class _Counts:
     """What became of the values of a file. `unknown` were on the wire when the job was stopped."""
 
     stored: int = 0
+    #: Of the stored ones, those of which the store keeps another form.
+    altered: int = 0
     failed: int = 0
     superseded: int = 0
     not_sent: int = 0
@@ -51,7 +57,6 @@ class UpsertJob(Job):
     def __init__(self, values: Values) -> None:
         self.total = values.good
         self.files = values.files
-        self.summary_to_stderr = values.failures_to_stdout
         self._values = values
         self._counts = _Counts()
         self._first_failure: str | None = None
@@ -109,6 +114,7 @@ class UpsertJob(Job):
         self._room.set()
         if outcome.ok:
             counts.stored += 1
+            counts.altered += outcome.status is OutcomeStatus.ALTERED
             self._breaker.note(answered=1)
             return
         if outcome.status is OutcomeStatus.SUPERSEDED:
@@ -151,6 +157,7 @@ class UpsertJob(Job):
             },
             counts=[
                 ("stored", counts.stored),
+                ("of them in another form", counts.altered),
                 ("failed", counts.failed),
                 ("superseded by later rows", counts.superseded),
                 ("not sent", counts.not_sent),
@@ -160,4 +167,98 @@ class UpsertJob(Job):
             values=counts.stored,
             complete=not (counts.failed or counts.not_sent or counts.unknown or values.skipped),
             first_failure=self._first_failure,
+        )
+
+
+class JournalledUpsertJob(JournalledJob):
+    """An upsert with a journal: the library keeps account of each value, and of what is left."""
+
+    command = "upsert"
+
+    async def carry_out(self, work: Work) -> None:
+        """Send all that the journal does not have as confirmed, then empty cells as `UpsertJob`."""
+        self.report = await work.store.attribute_values.upsert(
+            self.items(),
+            raise_on_failure=False,
+            journal=self.source.journal,
+            restart=self.source.restart,
+            max_failures=self.max_failures,
+        )
+        if self.values.cells is not None:
+            await self.values.cells.delete_stored(work)
+
+    def result(self) -> Result | None:
+        """Return the counts of the report."""
+        report, values = self.report, self.values
+        if report is None and not self.was_cut_off:
+            return None
+        # The report of an error is that of the sync which the library makes of the upsert.
+        stored = report.written if isinstance(report, SyncReport) else getattr(report, "stored", 0)
+        altered = getattr(report, "altered", 0)
+        names = ("failed", "superseded", "not_sent")
+        counts = {name: getattr(report, name, None) for name in names}
+        fields: dict[str, object] = {
+            "stored": None if report is None else stored + altered,
+            "altered": altered,
+            **counts,
+            "unknown": None,
+            "skipped": values.skipped,
+            "deleted": None if values.cells is None else values.cells.deleted,
+        }
+        if report is None:
+            fields["done"] = self.done()
+            return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
+        return Result(
+            headline=f"Stored {counted(stored + altered, 'value')}",
+            fields=fields,
+            counts=[
+                ("stored", stored + altered),
+                ("of them in another form", altered),
+                ("failed", report.failed),
+                ("superseded by later rows", report.superseded),
+                ("not sent", report.not_sent),
+                *values.counts(),
+            ],
+            values=stored + altered,
+            complete=report.ok and not values.skipped,
+            first_failure=self.first_failure,
+        )
+
+
+class UpsertDryRunJob(Job):
+    """What an upsert would send. Nothing is sent, and nothing is read from the store."""
+
+    command = "upsert"
+    what = "Reading"
+
+    def __init__(self, values: Values) -> None:
+        self.total = values.good
+        self.files = values.files
+        self._values = values
+        self._count = 0
+
+    async def run(self, work: Work) -> None:
+        """Read the file to its end."""
+        while (chunk := await self._values.next_chunk()) is not None:
+            self._count += len(chunk)
+            work.progress.advance(len(chunk))
+
+    def result(self) -> Result:
+        """Return how many values and calls it would be."""
+        values = self._values
+        calls = calls_for(self._count, MAX_BATCH_SIZE)
+        text = f"Would store {counted(self._count, 'value')} in at most {counted(calls, 'call')}."
+        if values.cells is not None:
+            text += f" Would then look up {counted(values.cells.count, 'empty cell')}."
+        return Result(
+            headline=text,
+            fields={
+                "dry_run": True,
+                "values": self._count,
+                "planned_calls": calls,
+                "empty_cells": None if values.cells is None else values.cells.count,
+                "skipped": values.skipped,
+            },
+            counts=None,
+            complete=not values.skipped,
         )

@@ -40,6 +40,8 @@ class ValueFile:
     empty: str
     failures: str | None
     skip_invalid: bool
+    journal: str | None
+    restart: bool
     dry_run: bool
     yes: bool
 
@@ -59,9 +61,8 @@ class ValueFile:
         *,
         prune: bool = False,
         outputs: Iterable[tuple[str, str | None]] = (),
-        databases: Iterable[tuple[str, str | None]] = (),
     ) -> Layout:
-        """Return the layout of the file. `outputs` and `databases` are as for `check_paths`.
+        """Return the layout of the file. `outputs` are others than the failures.
 
         Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
         read then.
@@ -71,12 +72,15 @@ class ValueFile:
             raise click.UsageError("--empty delete goes with --wide")
         if prune or self.deletes_empty:
             need_somebody(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
-        if self.failures == STANDARD and settings.json:
-            raise click.UsageError("--json and the failures can't share stdout")
-        outputs = (("--failures", self.failures), *outputs)
-        check_paths([("FILE", self.file)], outputs, databases)
-        if self.failures is not None:
-            file_format(self.failures, None)
+        if self.restart and self.journal is None:
+            raise click.UsageError("--restart goes with --journal")
+        written = [("--failures", self.failures), *outputs]
+        check_paths([("FILE", self.file)], written, [("--journal", self.journal)])
+        for words, path in written:
+            if path == STANDARD and settings.json:
+                raise click.UsageError(f"--json and {words} can't share stdout")
+            if path is not None:
+                file_format(path, None)
         return shape
 
     @contextmanager
@@ -140,11 +144,6 @@ class Values:
         """The outputs."""
         return () if self._failures is None else (self._failures,)
 
-    @property
-    def failures_to_stdout(self) -> bool:
-        """Whether standard output holds the failures."""
-        return self._failures is not None and self._failures.name == STANDARD
-
     async def next_chunk(self) -> list[AttributeValueUpsert] | None:
         """Return the next values; None at the end. Bad rows go to the failures."""
         chunk = await anyio.to_thread.run_sync(lambda: list(islice(self._entries, _CHUNK_ROWS)))
@@ -179,6 +178,15 @@ _OPTIONS: Final = (
         help="Gets all values that were not stored, with the reason; fit to be given in again.",
     ),
     click.option("--skip-invalid", is_flag=True, help="Send the good rows though others are bad."),
+    click.option(
+        "--journal",
+        type=click.Path(),
+        metavar="FILE",
+        help="Makes the job resumable: run the same again after it was stopped, and it goes on.",
+    ),
+    click.option(
+        "--restart", is_flag=True, help="With --journal: discard an unfinished one and begin anew."
+    ),
     click.option("--yes", is_flag=True, help="Do not ask before deleting."),
 )
 

@@ -164,6 +164,41 @@ def test_a_job_that_is_refused_leaves_everything_in_the_failures(served, tmp_pat
     assert len(served.values()) == 2000
 
 
+def test_a_journal_sends_only_what_was_not_confirmed(served, tmp_path, summary) -> None:
+    table = HEAD + "".join(f"{customer},1,v\n" for customer in range(1, 501))
+    served.sandbox.faults.script([None] * 4 + ["403"] * 10)
+    args = ["upsert", "-", "--journal", tmp_path / "u.db", "--json"]
+    result = served.run(*args, input=table)
+    found = summary(result)
+    assert result.exit_code == 3
+    assert "403" in found["error"]
+    assert 0 < found["stored"] == len(served.values())
+    assert found["stored"] + found["not_sent"] == 500
+    served.sandbox.faults.clear()
+    other = served.run(*args, input=table + "501,1,v\n")
+    assert other.exit_code == 2
+    assert "--restart" in other.stderr
+    sent = served.sandbox.calls["upsert"]
+    found = summary(served.run(*args, input=table))
+    assert (found["stored"], found["not_sent"]) == (500, 0)
+    assert len(served.values()) == 500
+    assert served.sandbox.calls["upsert"] - sent < 50
+    text = served.run(*args[:-1], "--restart", input=table + "501,1,v\n")
+    assert text.stdout.startswith("Stored 501 values;")
+    assert served.run("upsert", "-", "--restart", input=table).exit_code == 2
+
+
+def test_a_journal_keeps_refused_values_apart(served, tmp_path, summary, parse) -> None:
+    served.sandbox.reject_customers([3])
+    failed = tmp_path / "failed.csv"
+    table = HEAD + "".join(f"{customer},1,v\n" for customer in range(1, 31))
+    args = ["upsert", "-", "--journal", tmp_path / "u.db", "--failures", failed, "--json"]
+    result = served.run(*args, input=table)
+    found = summary(result)
+    assert (result.exit_code, found["stored"], found["failed"]) == (1, 29, 1)
+    assert [row[:3] for row in parse(failed.read_text())[1:]] == [["3", "1", "v"]]
+
+
 def test_invalid_rows_can_be_skipped(served, tmp_path, parse) -> None:
     failed = tmp_path / "failed.csv"
     table = HEAD + "1,1,a\nx,1,b\n1,2\n2,1,c\n"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import click
 
+from bc_attrvals.cli.deletion_limit import DeletionLimit, max_delete_option
 from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.running import run_job
+from bc_attrvals.cli.output_rows import RowFile
+from bc_attrvals.cli.running import Job, run_job
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
-from bc_attrvals.cli.syncing import SyncJob, SyncOptions
+from bc_attrvals.cli.syncing import DIFF_COLUMNS, DryRunJob, SyncJob, SyncOptions
 from bc_attrvals.cli.text import examples
 from bc_attrvals.cli.value_file import ValueFile, value_file_options
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -18,7 +22,7 @@ __all__ = ["sync"]
 
 @click.command(
     epilog=examples(
-        "bc-attrvals sync scores.csv --dry-run",
+        "bc-attrvals sync scores.csv --dry-run --diff changes.csv",
         "bc-attrvals sync scores.csv --journal scores.db --failures failed.csv",
         "bc-attrvals sync scores.csv --attribute-id 1,2 --prune",
         "bc-attrvals sync s.csv --wide --customer-column ID --attribute x=1 --prune --yes",
@@ -30,13 +34,12 @@ __all__ = ["sync"]
 @click.option(
     "--allow-empty", is_flag=True, help="With --prune: a FILE without values may delete all."
 )
+@max_delete_option
 @click.option(
-    "--journal",
+    "--diff",
+    type=click.Path(allow_dash=True),
     metavar="FILE",
-    help="Makes the job resumable: run the same again after it was stopped, and it goes on.",
-)
-@click.option(
-    "--restart", is_flag=True, help="With --journal: discard an unfinished one and begin anew."
+    help="With --dry-run: gets each change, with the old and the new value.",
 )
 @connection_options()
 @output_options()
@@ -48,47 +51,50 @@ def sync(
     *,
     prune: bool,
     allow_empty: bool,
-    journal: str | None,
-    restart: bool,
+    max_delete: DeletionLimit,
+    diff: str | None,
 ) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
 
-    The plan is shown first, with its calls and its time; --dry-run stops there. With --prune the
-    values in the scope that FILE does not have are deleted. With --empty delete those stored for
-    empty cells are. Both ask first, unless --yes. The scope is what the options say; with --wide,
-    by default the attributes named.
+    The plan is shown first, with its calls and its time. --dry-run stops there; --diff gets each
+    change. With --prune the values in the scope that FILE does not have are deleted. With
+    --empty delete those stored for empty cells are. Both ask first, unless --yes. The scope is what
+    the options say; with --wide, by default the attributes named.
+
+    A prune of more than half of the values in the scope, and of more than 100, is refused. Say with
+    --max-delete how many it may be.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
     last one wins. Without a journal an interrupted sync is simply run again: values that are right
     already are not written twice. The journal of a finished sync gives way to the next sync. An
     unfinished one of another FILE or scope is refused; --restart discards it.
     """
-    shape = source.check(settings, prune=prune, databases=[("--journal", journal)])
+    if diff is not None and not source.dry_run:
+        raise click.UsageError("--diff goes with --dry-run")
+    shape = source.check(settings, prune=prune, outputs=[("--diff", diff)])
     if scope is None and shape.wide:
         ids = sorted(one for one in shape.attributes.values() if isinstance(one, int))
         scope = AttributeValueFilter(attribute_id_in=ids)
     if prune:
         _check_prune(source, scope)
-    elif allow_empty:
-        raise click.UsageError("--allow-empty goes with --prune")
-    if restart and journal is None:
-        raise click.UsageError("--restart goes with --journal")
-    options = SyncOptions(
-        scope=scope,
-        prune=prune,
-        allow_empty=allow_empty,
-        journal=journal,
-        restart=restart,
-        dry_run=source.dry_run,
-        asks=source.asks,
-    )
+    elif allow_empty or max_delete.is_given:
+        name = "--allow-empty" if allow_empty else "--max-delete"
+        raise click.UsageError(f"{name} goes with --prune")
+    options = SyncOptions(scope=scope, prune=prune, allow_empty=allow_empty, limit=max_delete)
     store = settings.store()
-    with source.opened(settings, shape) as values:
+    with ExitStack() as stack:
+        values = stack.enter_context(source.opened(settings, shape))
         if prune and not values.good and not allow_empty:
             message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
         values.warn_if_none()
-        run_job(settings, store, SyncJob(values, options))
+        job: Job = SyncJob(values, source, options)
+        if source.dry_run:
+            rows = None
+            if diff is not None:
+                rows = RowFile(stack, diff, DIFF_COLUMNS, like=shape, ids=DIFF_COLUMNS[1:3])
+            job = DryRunJob(values, source, options, rows)
+        run_job(settings, store, job)
 
 
 def _check_prune(source: ValueFile, scope: AttributeValueFilter | None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from bc_attrvals.cli.asking import confirm
-from bc_attrvals.cli.running import run_job
+from bc_attrvals.cli.running import Job, run_job
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import examples
-from bc_attrvals.cli.upserting import UpsertJob
+from bc_attrvals.cli.upserting import JournalledUpsertJob, UpsertDryRunJob, UpsertJob
 from bc_attrvals.cli.value_file import ValueFile, value_file_options
 from bc_attrvals.tables.text import counted
 
@@ -18,6 +18,7 @@ __all__ = ["upsert"]
 @click.command(
     epilog=examples(
         "bc-attrvals upsert values.csv --failures failed.csv",
+        "bc-attrvals upsert values.csv --journal values.db",
         "bc-attrvals upsert - --format jsonl < values.jsonl",
         "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
         "bc-attrvals upsert scores.parquet --failures failed.parquet",
@@ -42,8 +43,9 @@ def upsert(settings: Settings, source: ValueFile) -> None:
 
     All rows are checked before anything is sent; --dry-run stops there. Of rows with the same
     customer and attribute the last one wins. An upsert may be repeated without harm. After an
-    interruption run it again, or give it the --failures file with the same options. After --empty
-    delete that file is in long form.
+    interruption run it again, or give it the --failures file with the same options. With --journal
+    the same again sends only what was not confirmed. After --empty delete the failures are in long
+    form.
     """
     shape = source.check(settings)
     store = settings.store()
@@ -52,4 +54,9 @@ def upsert(settings: Settings, source: ValueFile) -> None:
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
-        run_job(settings, store, UpsertJob(values))
+        job: Job = UpsertJob(values)
+        if source.dry_run:
+            job = UpsertDryRunJob(values)
+        elif source.journal is not None:
+            job = JournalledUpsertJob(values, source)
+        run_job(settings, store, job)

@@ -1,0 +1,77 @@
+"""`--max-delete`: a sync that would delete an unexpected share of the store is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+import click
+
+from bc_attrvals.core.sync_plan import SyncPlan
+from bc_attrvals.tables.text import counted
+
+__all__ = ["DeletionLimit", "max_delete_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Without `--max-delete`: this share, once it is more than this many values.
+_DEFAULT_PERCENT: Final = 50
+_DEFAULT_COUNT: Final = 100
+_GIVEN: Final = re.compile(r"([0-9]{1,12})(%?)", re.ASCII)
+
+
+class TooManyDeletions(click.ClickException):
+    """The plan deletes more than is allowed. Nothing was written; exit status 2."""
+
+    exit_code = 2
+
+
+@attrs.frozen
+class DeletionLimit:
+    """The most values a prune may delete: a number, or per cent of what the scope holds."""
+
+    number: int = _DEFAULT_PERCENT
+    is_percent: bool = True
+    is_given: bool = False
+
+    def problem(self, plan: SyncPlan) -> str | None:
+        """Return why a plan is refused; None if it is not."""
+        stored = plan.delete + plan.update + plan.unchanged
+        most = stored * self.number // 100 if self.is_percent else self.number
+        if not self.is_given:
+            most = max(most, _DEFAULT_COUNT)
+        if plan.delete <= most:
+            return None
+        deletions = f"{counted(plan.delete, 'value')} of {stored:,} would be deleted"
+        if self.is_given:
+            limit = f"{self.number:,}{'%' if self.is_percent else ''}"
+            return f"{deletions}, more than --max-delete {limit}"
+        return f"{deletions}, more than half; if that is meant, say --max-delete {plan.delete}"
+
+    def check(self, plan: SyncPlan) -> None:
+        """Raise `TooManyDeletions` for a plan that is refused."""
+        problem = self.problem(plan)
+        if problem is not None:
+            raise TooManyDeletions(f"{problem}; nothing was written")
+
+
+def _parsed(_: click.Context, __: click.Parameter, given: str | None) -> DeletionLimit:
+    if given is None:
+        return DeletionLimit()
+    match = _GIVEN.fullmatch(given)
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise click.BadParameter("must be a number of values, or 0% to 100%")
+    return DeletionLimit(int(match[1]), bool(match[2]), is_given=True)
+
+
+def max_delete_option(function: F) -> F:
+    """Add `--max-delete`; the command gets it as `max_delete`, a `DeletionLimit`."""
+    return click.option(
+        "--max-delete",
+        metavar="N|N%",
+        callback=_parsed,
+        help="With --prune: refuse to delete more values than this. [default: half of those in"
+        " the scope, once that is more than 100]",
+    )(function)

@@ -1,0 +1,140 @@
+"""What `sync` and `upsert --journal` share: a job of the library that reads all, then writes.
+
+The library's events are the progress and feed the circuit breaker. Failures come out of its report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import anyio.to_thread
+
+from bc_attrvals.cli.breaker import CircuitBreaker
+from bc_attrvals.cli.running import Job, Work
+from bc_attrvals.cli.value_file import ValueFile, Values
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.outcomes import UpsertReport
+from bc_attrvals.core.sync_states import Phase
+from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.events import Event, SyncProgressed
+from bc_attrvals.sync.report import SyncReport
+
+__all__ = ["JournalledJob"]
+
+_WORDS: Final = {
+    Phase.LOADING: "Loading",
+    Phase.READING: "Reading the store",
+    Phase.WRITING: "Writing",
+    Phase.DELETING: "Deleting",
+}
+
+
+class JournalledJob(Job):
+    """A job over `values`; a subclass makes its one call of the library in `carry_out`."""
+
+    what = _WORDS[Phase.LOADING]
+
+    def __init__(self, values: Values, source: ValueFile) -> None:
+        self.total = values.good
+        self.files = values.files
+        self.values = values
+        self.source = source
+        self.report: SyncReport | UpsertReport | None = None
+        self.was_cut_off = False
+        self._breaker = CircuitBreaker()
+        #: The latest event of each phase, in their order.
+        self._reached: dict[Phase, SyncProgressed] = {}
+
+    async def carry_out(self, work: Work) -> None:
+        """Call the library and set `report`."""
+        raise NotImplementedError
+
+    @property
+    def max_failures(self) -> int:
+        """How many failures the report is to hold; the database's rows bound all of them."""
+        return sys.maxsize if self.files else 1_000
+
+    async def run(self, work: Work) -> None:
+        """Carry out the job; end it when nobody answers."""
+        task = asyncio.current_task()
+        assert task is not None
+
+        def hear(event: Event) -> None:
+            if isinstance(event, SyncProgressed):
+                self._hear(event, work)
+                if self._breaker.is_open and not task.cancelling():
+                    task.cancel()
+
+        work.store.subscribe(hear)
+        try:
+            await self.carry_out(work)
+        except asyncio.CancelledError:
+            self.was_cut_off = True
+            if not self._breaker.is_open:
+                raise
+            task.uncancel()
+        except BCAttrValsError as error:
+            if isinstance(error.report, SyncReport | UpsertReport):
+                self.report = error.report
+            raise
+        self._breaker.check()
+
+    async def items(self) -> AsyncGenerator[AttributeValueUpsert]:
+        """Yield the values of the file."""
+        while (chunk := await self.values.next_chunk()) is not None:
+            for value in chunk:
+                yield value
+
+    def _hear(self, event: SyncProgressed, work: Work) -> None:
+        before = self._reached.get(event.phase)
+        self._reached[event.phase] = event
+        unanswered, ended = event.unanswered, event.done + event.failed
+        if before is None and event.phase is not Phase.LOADING:
+            total = event.total if event.phase in {Phase.WRITING, Phase.DELETING} else None
+            work.progress.begin(_WORDS[event.phase], total, ended)
+        work.progress.reach(ended)
+        if before is not None:
+            unanswered -= before.unanswered
+            ended -= before.done + before.failed
+        if event.phase is not Phase.LOADING:
+            self._breaker.note(answered=ended - unanswered, unanswered=unanswered)
+
+    async def settle(self, reason: str) -> None:
+        """Write the failures of the report."""
+        del reason
+        if self.report is not None:
+            await anyio.to_thread.run_sync(self._write_failures, self.report)
+
+    def _write_failures(self, report: SyncReport | UpsertReport) -> None:
+        for outcome in report.failures:
+            self.values.note_failure(outcome.item, str(outcome.error))
+
+    @property
+    def first_failure(self) -> str | None:
+        """The reason of the first failure."""
+        failures = () if self.report is None else self.report.failures
+        return str(failures[0].error) if failures else None
+
+    def done(self) -> dict[str, int]:
+        """Return how many values of each phase that changes the store were confirmed."""
+        return {phase: event.done for phase, event in self._changes().items()}
+
+    def text_when_cut_off(self) -> str:
+        """Return the summary of a job that was cut off, which has no report."""
+        parts = [
+            f"{_WORDS[phase].lower()}: {event.done:,} of {event.total:,} confirmed"
+            for phase, event in self._changes().items()
+        ]
+        if not parts:
+            return "Stopped before anything was written."
+        how = "with the same journal to go on" if self.source.journal else "to write what is left"
+        return (
+            f"Stopped while {', '.join(parts)}; calls that were on the wire may be applied, too. "
+            f"Run the same again {how}."
+        )
+
+    def _changes(self) -> dict[Phase, SyncProgressed]:
+        return {phase: one for phase, one in self._reached.items() if one.total is not None}
