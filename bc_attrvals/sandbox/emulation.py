@@ -45,6 +45,8 @@ _CA_VARIABLES: Final = (
     "CURL_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
 )
+# The last one is read by global-agent, for Node before 24.
+_PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "GLOBAL_AGENT_HTTPS_PROXY")
 #: The parts of a store that `reset` returns to their beginning.
 RESET_PARTS: Final = ("rows", "log", "faults", "quota", "customers", "attributes")
 
@@ -134,7 +136,7 @@ class EmulatedStore:
         """
         if self.addresses.proxy_url is None:
             raise RuntimeError("the sandbox has no proxy: give it proxy=True")
-        proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), self.addresses.proxy_url)
+        proxy = dict.fromkeys(_PROXY_VARIABLES, self.addresses.proxy_url)
         direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1")
         return {**self._credentials(), **proxy, **direct, "NODE_USE_ENV_PROXY": "1"}
 
