@@ -92,6 +92,11 @@ class Database:
         row = found.fetchone()
         return 0 if row is None else int(row[0])
 
+    def ever_held(self, *tables: str) -> frozenset[str]:
+        """Return which of these tables ever held a row."""
+        statement = "SELECT name FROM sqlite_sequence WHERE seq > 0"
+        return frozenset(tables) & {row[0] for row in self.connection.execute(statement)}
+
     def clear(self, table: str) -> None:
         """Delete a table's rows and begin its ids again."""
         self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant

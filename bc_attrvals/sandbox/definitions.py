@@ -169,7 +169,8 @@ class Definitions:
         `check_types` adds those whose value is not of their attribute's type.
         """
         found: dict[int, BadItem] = {}
-        if self._database.last_id("attributes"):
+        defined = self._database.ever_held("attributes", "customers")
+        if "attributes" in defined:
             types = self._types({item.attribute_id for item in items})
             for item in items:
                 kind = types.get(item.attribute_id)
@@ -178,7 +179,7 @@ class Definitions:
                     found[item.index] = BadItem(item.index, "attribute_id", message)
                 elif check_types and not _fits(item.value, kind):
                     found[item.index] = BadItem(item.index, "value", f"is not a {kind}")
-        if self._database.last_id("customers"):
+        if "customers" in defined:
             wanted = {item.customer_id for item in items}
             known = {customer.id for customer in self.customers(wanted)}
             for item in items:
