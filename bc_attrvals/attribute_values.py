@@ -51,7 +51,7 @@ from bc_attrvals.sync.options import (
     ShowChanges,
     SyncOptions,
 )
-from bc_attrvals.sync.report import SyncReport, upsert_report
+from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
 from bc_attrvals.writing.sources import Items
@@ -270,8 +270,7 @@ class AttributeValues:
         """
         if journal is not None:
             options = SyncOptions(kind=JobKind.UPSERT, max_failures=max_failures)
-            synced = await self._sync_job(options).run(items, journal, restart=restart)
-            report = upsert_report(synced)
+            report = await self._sync_job(options).upsert(items, journal, restart=restart)
             return check_failures(report) if raise_on_failure else report
         outcomes = Outcomes(max_failures)
         job = self._upsert_job(items, outcomes)

@@ -152,7 +152,7 @@ class Apply:
             failed=at.failed,
             calls=self._meter.total,
             not_sent=max(0, (at.total or 0) - at.done - at.failed),
-            retries=self._calls.retries,
+            retries=self._meter.total_retries,
         )
 
     async def _look_up_doubtful(self) -> None:

@@ -12,13 +12,18 @@ class CallMeter:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._started_at = calls.calls
+        self._started_at = (calls.calls, calls.retries)
         self._taken = (calls.calls, calls.retries)
 
     @property
     def total(self) -> int:
         """Requests sent since it was created."""
-        return self._calls.calls - self._started_at
+        return self._calls.calls - self._started_at[0]
+
+    @property
+    def total_retries(self) -> int:
+        """Those of them that were sent again."""
+        return self._calls.retries - self._started_at[1]
 
     @property
     def has_news(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 import msgspec
 
+from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_plan import (
     Reading,
     SyncPlan,
@@ -37,7 +38,7 @@ from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.journal import Identity
 from bc_attrvals.sync.loading import desired_rows
 from bc_attrvals.sync.options import Confirm, JobKind, JournalPath, ShowChanges, SyncOptions
-from bc_attrvals.sync.report import SyncReport, dump_report, report_of
+from bc_attrvals.sync.report import SyncReport, dump_report, report_of, upsert_report
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
@@ -122,10 +123,6 @@ class SyncJob:
         A finished journal gives way to this job; with `restart` an unfinished one does, too.
         """
         async with _open(journal_path, restart=restart) as database:
-            if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
-                await self._load(database, desired)
-            else:
-                await self._resume(database, desired)
             apply = Apply(
                 self._calls,
                 self._meter,
@@ -134,11 +131,31 @@ class SyncJob:
                 is_open=self._is_open,
                 max_failures=self._options.max_failures,
             )
+            if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
+                try:
+                    await self._load(database, desired)
+                except JournalError as error:
+                    error.report = apply.report_from_memory()
+                    raise
+            else:
+                await self._resume(database, desired)
+            earlier = await database.run(_noted_calls)
             try:
                 return await self._carry_out(database, apply, confirm)
             except BCAttrValsError as error:
-                error.report = await self._report_so_far(database, apply)
+                error.report = await self._report_so_far(database, apply, earlier)
                 raise
+
+    async def upsert(
+        self, items: Items, journal_path: JournalPath, *, restart: bool
+    ) -> UpsertReport:
+        """Do as `run`, and report as an upsert does; an error has the report of an upsert, too."""
+        try:
+            return upsert_report(await self.run(items, journal_path, restart=restart))
+        except BCAttrValsError as error:
+            if isinstance(error.report, SyncReport):
+                error.report = upsert_report(error.report)
+            raise
 
     async def _carry_out(
         self, database: DatabaseThread[WorkingSet], apply: Apply, confirm: Confirm | None
@@ -165,13 +182,17 @@ class SyncJob:
         return await database.run(_finish, self._lap_s())
 
     async def _report_so_far(
-        self, database: DatabaseThread[WorkingSet], apply: Apply
+        self, database: DatabaseThread[WorkingSet], apply: Apply, earlier: tuple[int, int]
     ) -> SyncReport:
+        """Return what was done, with calls that an error kept from being noted."""
         with suppress(JournalError):
             report = await database.run(_sum_up, self._lap_s())
-            unnoted = apply.deleted_unnoted
             return attrs.evolve(
-                report, deleted=report.deleted + unnoted, not_sent=report.not_sent - unnoted
+                report,
+                deleted=report.deleted + apply.deleted_unnoted,
+                not_sent=report.not_sent - apply.deleted_unnoted,
+                calls=earlier[0] + self._meter.total,
+                retries=earlier[1] + self._meter.total_retries,
             )
         return apply.report_from_memory()
 
@@ -298,6 +319,10 @@ async def _show(database: DatabaseThread[WorkingSet], show: ShowChanges) -> None
 
 def _phase(working_set: WorkingSet) -> Phase:
     return working_set.phase
+
+
+def _noted_calls(working_set: WorkingSet) -> tuple[int, int]:
+    return int(working_set.number("calls")), int(working_set.number("retries"))
 
 
 def _check_identity(working_set: WorkingSet, identity: Identity, name: str) -> None:

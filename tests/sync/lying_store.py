@@ -38,6 +38,8 @@ class LyingStore:
     deleted: set[int] = attrs.field(factory=set)
     written: set[Key] = attrs.field(factory=set)
     calls: int = 0
+    #: Further rows of each listing, as they are answered.
+    odd_rows: list[dict[str, Any]] = attrs.field(factory=list)
 
     @classmethod
     def holding(cls, values: dict[Key, str], lies: Lies) -> LyingStore:
@@ -58,6 +60,7 @@ class LyingStore:
                 for name, one in zip(("customer_id:in", "attribute_id:in"), key, strict=True)
             )
         ]
+        found += self.odd_rows
         if lies.null_value and found:
             found[-1]["attribute_value"] = None
         per_page = min(int(query["limit"]), lies.page_cap)

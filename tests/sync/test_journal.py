@@ -539,6 +539,7 @@ class TestFaults:
         sandbox.reject_customers(range(1, 2_000, 7))
         desired = upserts(400)
         pages = await self._pages_needed(sandbox, path.with_name("enough.db"), desired) - short_of
+        before = len(sandbox.requests)
         with monkeypatch.context() as full:
             full.setattr(
                 database,
@@ -546,12 +547,16 @@ class TestFaults:
                 (*database._FILE_PRAGMAS, f"PRAGMA max_page_count = {pages}"),
             )
             async with make_store(sandbox) as store:
-                with pytest.raises(JournalError, match="full"):
+                with pytest.raises(JournalError, match="full") as caught:
                     await store.attribute_values.sync(
                         desired, scope=FIRST, prune=True, journal=path
                     )
                 await at_rest(store)
         stored = await sandbox.values()
+        so_far = caught.value.report
+        assert isinstance(so_far, SyncReport)
+        assert so_far.created <= len(stored)
+        assert so_far.calls == len(sandbox.requests) - before
         with closing(sqlite3.connect(path)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
             done = (
