@@ -214,6 +214,57 @@ def test_one_item_too_large_is_given_up() -> None:
     assert search.items() == []
 
 
+def test_a_size_that_is_named_is_taken_at_once() -> None:
+    search = BadItemSearch([item(c) for c in range(1, 11)], Suspects())
+    assert search.too_large(search.take(), 3) == []
+    sizes = []
+    while part := search.take():
+        sizes.append(len(part))
+        search.settle(part)
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_a_part_that_is_searched_is_no_larger_than_the_service_takes() -> None:
+    search = BadItemSearch([item(c) for c in range(1, 11)], Suspects())
+    search.refused(search.take(), ())
+    search.limit(2)
+    sizes = []
+    while part := search.take():
+        sizes.append(len(part))
+        search.settle(part)
+    assert max(sizes) == 2
+
+
+def test_a_failure_is_searched_like_a_refusal_until_the_service_itself_has_failed() -> None:
+    suspects = Suspects()
+    failures = 0
+    for _ in range(2):
+        search = BadItemSearch([item(c) for c in range(1, 11)], suspects)
+        given_up: list[int] = []
+        while part := search.take():
+            given_up += [one.customer_id for one in search.failed(part, ())]
+            failures += 1
+        assert sorted(given_up) == list(range(1, 11))
+        assert search.items() == []
+    # Seventeen in a row, then one for each batch.
+    assert failures <= 17 + 1
+    suspects.clear([item(99)])
+    search = BadItemSearch([item(c) for c in range(1, 11)], suspects)
+    assert search.failed(search.take(), ()) == []
+
+
+def test_an_accepted_call_says_that_the_service_has_not_failed() -> None:
+    suspects = Suspects()
+    for customer in range(1, 41, 2):
+        bad, good = item(customer, customer), item(customer + 1, customer + 1)
+        search = BadItemSearch([bad, good], suspects)
+        assert search.failed(search.take(), ()) == []
+        assert search.failed(search.take(), ()) == [bad]
+        assert search.take() == [good]
+        search.settle([good])
+        suspects.clear([good])
+
+
 def test_an_item_taken_back_stays_while_as_many_others_are_settled() -> None:
     search = BadItemSearch([item(c) for c in range(1, 5)], Suspects())
     search.refused(search.take(), ())

@@ -1,0 +1,243 @@
+"""Refused batches: one item's refusal, in any form, costs that item and few calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bc_attrvals import (
+    APIError,
+    AttributeValueUpsert,
+    Limits,
+    OutcomeStatus,
+    RetryPolicy,
+)
+from tests.probes import Key, at_rest, upserts
+from tests.raw_server import Connection, RawRequest, answer, row, rows_body, store_on
+
+pytestmark = pytest.mark.usefixtures("no_task_left")
+
+QUICK = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.001)
+
+
+class Picky:
+    """A service that refuses each call with a bad customer in it, all or nothing."""
+
+    def __init__(
+        self, bad: set[int], status: int, body: Callable[[int], dict[str, Any]], passing: int = 0
+    ) -> None:
+        self.bad = bad
+        self.status = status
+        self.body = body
+        #: How many refusals pass: the same call is taken the next time.
+        self.passing = passing
+        self.held: dict[Key, str] = {}
+        self.refused = 0
+
+    async def __call__(self, request: RawRequest, connection: Connection) -> None:
+        index = next(
+            (i for i, item in enumerate(request.items) if item["customer_id"] in self.bad), None
+        )
+        if index is not None and not (self.passing and self.refused >= self.passing):
+            self.refused += 1
+            await connection.say(answer(json.dumps(self.body(index)).encode(), self.status))
+            return
+        rows = [
+            row(item["customer_id"], item["customer_id"], item["attribute_id"], item["value"])
+            for item in request.items
+        ]
+        self.held.update(
+            ((one["customer_id"], one["attribute_id"]), one["attribute_value"]) for one in rows
+        )
+        await connection.say(answer(rows_body(rows)))
+
+
+def unnamed(_: int) -> dict[str, Any]:
+    return {"title": "no"}
+
+
+def named(index: int) -> dict[str, Any]:
+    return {"title": "no", "errors": {f"{index}.data": "bad"}}
+
+
+BODIES = {"unnamed": unnamed, "named": named}
+
+
+@pytest.mark.parametrize("how", BODIES)
+@pytest.mark.parametrize("status", [400, 409, 422, 423, 500, 502, 504, 520])
+@pytest.mark.parametrize("bad", [{1}, {10}, {4, 17}, {1, 2}, {11, 12, 13, 25}])
+async def test_the_refusal_of_an_item_in_any_form_costs_it_alone(
+    status: int, how: str, bad: set[int]
+) -> None:
+    service = Picky(bad, status, BODIES[how])
+    async with store_on(service, retry=QUICK) as (store, server):
+        report = await store.attribute_values.upsert(upserts(30), raise_on_failure=False)
+        assert (report.stored, report.failed) == (30 - len(bad), len(bad))
+        await at_rest(store)
+    assert {one.item.customer_id for one in report.failures} == bad
+    assert {one.error.status for one in report.failures if isinstance(one.error, APIError)} == {
+        status
+    }
+    assert {key[0] for key in service.held} == set(range(1, 31)) - bad
+    assert report.calls == len(server.requests) <= 3 + len(bad) * 20
+
+
+@pytest.mark.parametrize("status", [400, 409, 422, 423])
+async def test_55_bad_items_of_1000_cost_few_calls_however_they_are_refused(status: int) -> None:
+    gone = set(range(7, 201, 18))
+    items = [
+        AttributeValueUpsert(customer, attribute, "v")
+        for customer in range(1, 201)
+        for attribute in range(1, 6)
+    ]
+    async with store_on(Picky(gone, status, unnamed), retry=QUICK) as (store, _):
+        report = await store.attribute_values.upsert(items, raise_on_failure=False)
+    assert (report.failed, report.stored) == (55, 945)
+    # A conflict is tried again: thrice as a whole, twice in parts.
+    assert report.calls <= (230 if status in {400, 422} else 430)
+
+
+@pytest.mark.parametrize("status", [409, 423, 500])
+async def test_a_passing_refusal_costs_no_item(status: int) -> None:
+    async with store_on(Picky({4}, status, unnamed, passing=2), retry=QUICK) as (store, _):
+        report = await store.attribute_values.upsert(upserts(10))
+    assert (report.stored, report.calls, report.retries) == (10, 3, 2)
+
+
+async def test_a_single_bad_item_of_a_job_of_one_batch_is_told_from_an_outage() -> None:
+    """Where nothing else is stored meanwhile, its parts have to show that the service works."""
+    for bad in range(1, 11):
+        async with store_on(Picky({bad}, 500, unnamed), retry=QUICK) as (store, _):
+            report = await store.attribute_values.upsert(upserts(10), raise_on_failure=False)
+        assert (report.stored, report.failed) == (9, 1)
+
+
+async def test_after_an_outage_items_are_searched_again() -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if is_down:
+            await connection.say(answer(b"", 500))
+        else:
+            await service(request, connection)
+
+    is_down = True
+    service = Picky({145}, 500, unnamed)
+
+    def items() -> Any:
+        nonlocal is_down
+        for item in upserts(200):
+            if item.customer_id == 101:
+                is_down = False
+            yield item
+
+    async with store_on(script, retry=QUICK, limits=Limits(writes=1)) as (store, _):
+        outcomes = [one async for one in store.attribute_values.upsert_stream(items())]
+    failed = {one.item.customer_id for one in outcomes if one.status is OutcomeStatus.FAILED}
+    # A batch that waits for its next try may be stored after the outage.
+    assert set(range(1, 81)) <= failed - {145} <= set(range(1, 101))
+    assert 145 in failed
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    bad=st.sets(st.integers(1, 40), max_size=6),
+    status=st.sampled_from([400, 409, 422, 423, 500]),
+    how=st.sampled_from(list(BODIES)),
+)
+def test_exactly_the_bad_ones_fail(bad: set[int], status: int, how: str) -> None:
+    async def check() -> None:
+        service = Picky(bad, status, BODIES[how])
+        async with store_on(service, retry=QUICK) as (store, _):
+            report = await store.attribute_values.upsert(upserts(40), raise_on_failure=False)
+        assert {one.item.customer_id for one in report.failures} == bad
+        assert report.stored == 40 - len(bad)
+
+    asyncio.run(check())
+
+
+# -- sizes --
+
+
+class Small:
+    """A service that takes so many items a call."""
+
+    def __init__(self, most: int, status: int, title: str) -> None:
+        self.most = most
+        self.refusal = answer(json.dumps({"title": title, "errors": {}}).encode(), status)
+        self.sizes: list[int] = []
+        self.refused = 0
+
+    async def __call__(self, request: RawRequest, connection: Connection) -> None:
+        self.sizes.append(len(request.items))
+        if len(request.items) > self.most:
+            self.refused += 1
+            await connection.say(self.refusal)
+            return
+        rows = [
+            row(index + 1, item["customer_id"], item["attribute_id"], item["value"])
+            for index, item in enumerate(request.items)
+        ]
+        await connection.say(answer(rows_body(rows)))
+
+
+@pytest.mark.parametrize(
+    ("status", "title"), [(413, "too large"), (422, "Max batch size allowed is 5")]
+)
+@pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
+async def test_a_smaller_batch_is_learnt_once_and_for_all_jobs_of_the_store(
+    status: int, title: str, how: str
+) -> None:
+    service = Small(5, status, title)
+
+    async def run(first: int, count: int) -> None:
+        values = store.attribute_values
+        if how == "upsert_stream":
+            async for one in values.upsert_stream(upserts(count, first=first)):
+                assert one.ok
+        else:
+            report: Any = await getattr(values, how)(upserts(count, first=first))
+            assert report.ok
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "GET":
+            await connection.say(answer(EMPTY))
+        else:
+            await service(request, connection)
+
+    async with store_on(script) as (store, _):
+        await run(1, 1000)
+        assert len(service.sizes) <= 210
+        service.sizes.clear()
+        service.refused = 0
+        await run(5001, 500)
+        assert (len(service.sizes), service.refused) == (100, 0)
+
+
+EMPTY = json.dumps(
+    {
+        "data": [],
+        "meta": {
+            "pagination": {
+                "total": 0,
+                "count": 0,
+                "per_page": 250,
+                "current_page": 1,
+                "total_pages": 0,
+            }
+        },
+    }
+).encode()
+
+
+@pytest.mark.parametrize("most", range(1, 10))
+async def test_any_smaller_batch_is_found(most: int) -> None:
+    service = Small(most, 413, "too large")
+    async with store_on(service) as (store, _):
+        report = await store.attribute_values.upsert(upserts(100))
+        assert report.stored == 100
+        assert service.refused <= 3 * 4
