@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sqlite3
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
+from bc_attrvals.cli.commands.attributes import attributes
 from bc_attrvals.cli.commands.count import count
 from bc_attrvals.cli.commands.delete import delete
 from bc_attrvals.cli.commands.demo import demo
@@ -18,6 +18,7 @@ from bc_attrvals.cli.commands.fleet import fleet
 from bc_attrvals.cli.commands.sandbox import sandbox
 from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
+from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.interrupts import Interrupted
 from bc_attrvals.cli.settings import Settings, connection_options, leave_stdout, output_options
 from bc_attrvals.cli.text import examples
@@ -26,13 +27,14 @@ from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
+    UnresolvedError,
 )
 from bc_attrvals.tables.text import one_line
 
 __all__ = ["cli"]
 
 _PROGRAM: Final = "bc-attrvals"
-#: What click's completion scripts call the program with.
+#: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
 #: 128 and SIGPIPE: the status of a program whose output is closed.
@@ -53,29 +55,11 @@ class _Refused(click.ClickException):
     exit_code = 3
 
 
-class Commands(click.Group):
-    """A group that knows the exit statuses and guesses at mistyped commands."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which was meant."""
-        name = args[0]
-        if (
-            self.get_command(ctx, name) is None
-            and not name.startswith("-")
-            # Completion asks about lines that are not right yet.
-            and not ctx.resilient_parsing
-        ):
-            message = f"No such command {name!r}."
-            guesses = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            if guesses:
-                message += f" Did you mean {guesses[0]!r}?"
-            raise click.UsageError(message, ctx)
-        return super().resolve_command(ctx, args)
+class Commands(SuggestingGroup):
+    """The commands; each error of ours becomes one line and its exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
-        """Run the command; every error of ours becomes one line and its exit status."""
+        """Run the command."""
         try:
             try:
                 return super().invoke(ctx)
@@ -109,7 +93,7 @@ class Commands(click.Group):
 def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickException:
     """Return one line for stderr, with the exit status."""
     message = one_line(str(error) or type(error).__name__)
-    if isinstance(error, InvalidInputError | JournalError):
+    if isinstance(error, InvalidInputError | JournalError | UnresolvedError):
         return _BadInput(message)
     if isinstance(error, PartialFailureError):
         return _SomeFailed(message)
@@ -181,5 +165,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, sandbox, export, count, upsert, sync, delete, fleet):
+for _command in (demo, sandbox, export, count, upsert, sync, delete, attributes, fleet):
     cli.add_command(_command)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import ClassVar, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, NoReturn, TypeVar
 
 import attrs
 import click
@@ -25,7 +25,9 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["Job", "Result", "Work", "run_job"]
+__all__ = ["Job", "Result", "Work", "call_store", "run_job"]
+
+T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +103,16 @@ class _End:
     error: BCAttrValsError | None = None
     signal_number: int | None = None
     traffic: dict[str, int] = attrs.field(factory=dict)
+
+
+def call_store(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open a Store for a few calls, without progress, and return what they return."""
+
+    async def opened(_: Stopper) -> T:
+        async with store:
+            return await work(store)
+
+    return run(opened)
 
 
 def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:

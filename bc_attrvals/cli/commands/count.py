@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -25,13 +25,7 @@ __all__ = ["count"]
 @pass_settings
 def count(settings: Settings, filter: AttributeValueFilter) -> None:
     """Print how many values match; all of them without filters."""
-    store = settings.store()
-
-    async def ask(_: Stopper) -> int:
-        async with store:
-            return await store.attribute_values.count(filter)
-
-    number = run(ask)
+    number = call_store(settings.store(), lambda store: store.attribute_values.count(filter))
     if settings.json:
         settings.summarize("", {"command": "count", "exit_status": 0, "count": number})
     else:

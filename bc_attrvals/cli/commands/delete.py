@@ -14,8 +14,7 @@ import click
 from bc_attrvals.cli.asking import confirm, need_somebody
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.running import Job, Result, Work, run_job
+from bc_attrvals.cli.running import Job, Result, Work, call_store, run_job
 from bc_attrvals.cli.settings import (
     Settings,
     connection_options,
@@ -76,11 +75,6 @@ def delete(
         raise click.UsageError(message)
     need_somebody(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
     store = settings.store()
-
-    async def count(_: Stopper) -> int:
-        async with store:
-            return await store.attribute_values.count(filter)
-
     with ExitStack() as stack:
         rows: Iterable[int | BadRow] | None = None
         total: int | None = None
@@ -91,7 +85,7 @@ def delete(
             if not total:
                 warn(f"{source.name}: there are no ids in it")
         elif not yes:
-            total = run(count)
+            total = call_store(store, lambda opened: opened.attribute_values.count(filter))
         if not yes and total:
             of = " - every value of the store" if everything else ""
             confirm(f"Delete {counted(total, 'value')}{of}?", "nothing was deleted")

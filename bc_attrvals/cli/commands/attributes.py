@@ -1,0 +1,162 @@
+"""`attributes`: the definitions of a store's attributes; list, make, rename and delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from bc_attrvals.attributes import Attributes
+from bc_attrvals.cli.asking import confirm, need_somebody
+from bc_attrvals.cli.groups import SuggestingGroup
+from bc_attrvals.cli.running import call_store
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples
+from bc_attrvals.core.definitions import Attribute
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.named_value import AttributeType
+from bc_attrvals.store import Store
+from bc_attrvals.tables.text import counted, one_line
+
+__all__ = ["attributes"]
+
+_TYPES = tuple(str(one) for one in AttributeType)
+
+
+@click.group(
+    cls=SuggestingGroup,
+    epilog=examples(
+        "bc-attrvals attributes list",
+        'bc-attrvals attributes ensure "Loyalty tier=string" "Shoe size=number"',
+        'bc-attrvals attributes rename "Loyalty tier" Tier',
+        "bc-attrvals attributes delete Tier",
+    ),
+)
+def attributes() -> None:
+    """List, make, rename and delete the definitions of attributes.
+
+    An ATTRIBUTE is an id or an exact name; digits are an id. A store has 50 attributes at most.
+    """
+
+
+@attributes.command("list", epilog=examples("bc-attrvals attributes list --type number"))
+@click.option("--name-like", metavar="TEXT", help="Those with this in their name.")
+@click.option("--type", type=click.Choice(_TYPES), help="Those whose values have this type.")
+@connection_options()
+@output_options()
+@pass_settings
+def list_command(settings: Settings, name_like: str | None, type: str | None) -> None:
+    """Print id, type and name of each attribute."""
+
+    async def read(store: Store) -> list[Attribute]:
+        stream = store.attributes.stream(name_like=name_like, type=type)
+        return [attribute async for attribute in stream]
+
+    _show(settings, "list", call_store(settings.store(), read))
+
+
+@attributes.command(
+    epilog=examples('bc-attrvals attributes ensure "Loyalty tier=string" "Shoe size=number"')
+)
+@click.argument("definitions", nargs=-1, required=True, metavar="NAME=TYPE...")
+@connection_options()
+@output_options()
+@pass_settings
+def ensure(settings: Settings, definitions: Sequence[str]) -> None:
+    """Make the attributes NAME=TYPE... that are missing; TYPE is string, number or date.
+
+    An attribute that exists with another type is an error, and then nothing is made: a type can't
+    be changed.
+    """
+    types: dict[str, str] = {}
+    for definition in definitions:
+        # A name may hold the sign.
+        name, _, kind = definition.rpartition("=")
+        if not name or kind not in _TYPES:
+            message = f"give NAME=TYPE, TYPE one of {', '.join(_TYPES)}; not {definition!r}"
+            raise click.UsageError(message)
+        if name in types:
+            raise click.UsageError(f"{name!r} is given twice")
+        types[name] = kind
+    found = call_store(settings.store(), lambda store: store.attributes.ensure(types))
+    _show(settings, "ensure", found.values())
+
+
+@attributes.command(epilog=examples('bc-attrvals attributes rename "Loyalty tier" Tier'))
+@click.argument("attribute")
+@click.argument("name")
+@connection_options()
+@output_options()
+@pass_settings
+def rename(settings: Settings, attribute: str, name: str) -> None:
+    """Give ATTRIBUTE the name NAME. Its values stay as they are."""
+
+    async def change(store: Store) -> Attribute:
+        (found,) = await _find(store.attributes, [attribute])
+        return await store.attributes.rename(found.id, name)
+
+    _show(settings, "rename", [call_store(settings.store(), change)])
+
+
+@attributes.command(epilog=examples("bc-attrvals attributes delete Tier 7"))
+@click.argument("names", nargs=-1, required=True, metavar="ATTRIBUTE...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options()
+@output_options()
+@pass_settings
+def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
+    """Delete each ATTRIBUTE... and all values that customers have for it.
+
+    Shows how many values those are and asks first, unless --yes.
+    """
+    need_somebody(yes=yes, stdin_taken=False, what="deletes")
+    store = settings.store()
+
+    async def find(opened: Store) -> tuple[list[Attribute], int]:
+        found = await _find(opened.attributes, names)
+        ids = AttributeValueFilter(attribute_id_in=[one.id for one in found])
+        return found, await opened.attribute_values.count(ids)
+
+    found, values = call_store(store, find)
+    shown = ", ".join(repr(one_line(one.name)) for one in found)
+    what = counted(len(found), "attribute")
+    if not yes:
+        question = f"Delete {what} ({shown}) and {counted(values, 'value')} of customers?"
+        confirm(question, "nothing was deleted")
+    ids = [one.id for one in found]
+    call_store(store, lambda opened: opened.attributes.delete(ids, with_values=True))
+    settings.summarize(
+        f"Deleted {what} ({shown}) and {counted(values, 'value')}.",
+        {
+            "command": "attributes delete",
+            "exit_status": 0,
+            "attributes": [_as_dict(one) for one in found],
+            "values": values,
+        },
+    )
+
+
+async def _find(resource: Attributes, names: Iterable[str]) -> list[Attribute]:
+    """Return the definitions of ids and names, each once; raise where there is none."""
+    found: dict[int, Attribute] = {}
+    for name in names:
+        is_id = name.isascii() and name.isdigit() and len(name) < 16
+        attribute = await resource.get(int(name) if is_id else name)
+        if attribute is None:
+            raise click.UsageError(f"there is no attribute {name!r}; see: attributes list")
+        found[attribute.id] = attribute
+    return list(found.values())
+
+
+def _show(settings: Settings, command: str, definitions: Iterable[Attribute]) -> None:
+    rows = [_as_dict(one) for one in definitions]
+    if settings.json:
+        summary = {"command": f"attributes {command}", "exit_status": 0, "attributes": rows}
+        settings.summarize("", summary)
+        return
+    for row in rows:
+        click.echo(f"{row['id']:>10}  {row['type']:<6}  {one_line(str(row['name']))}")
+
+
+def _as_dict(attribute: Attribute) -> dict[str, object]:
+    return {"id": attribute.id, "type": str(attribute.type), "name": attribute.name}
