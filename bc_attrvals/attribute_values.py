@@ -8,7 +8,6 @@ open in the running loop, and besides the errors it names any of `APIError`, `Tr
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -42,6 +41,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
+from bc_attrvals.reading.unordered import row_ids
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.sync.options import (
     Confirm,
@@ -136,7 +136,7 @@ class AttributeValues:
         self._ensure_open()
         total = 0
         for query in self._calls.queries(filter):
-            page = await self._calls.page(query, 1, 1)
+            page = await self._calls.bare_page(query, 1, 1)
             total += page.pagination.total
         return total
 
@@ -340,7 +340,7 @@ class AttributeValues:
         try:
             for _ in range(_MOST_DELETE_PASSES):
                 # Listed to the end first: deleting underneath would move rows across page borders.
-                ids = array("q", [row.id async for row in self.stream(filter)])
+                ids = await row_ids(self._calls.for_job(), filter)
                 if not ids:
                     return job.report()
                 await job.run(ids)

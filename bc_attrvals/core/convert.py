@@ -1,24 +1,33 @@
 """The careful converter: cattrs over decoded JSON, with the place of every fault.
 
-It is met only where the fast path of `responses.py` refuses an answer: older spellings (`value`),
-zoneless dates, and bodies that can't be read at all, for which it finds the words. It is imported
-on first need, so that cattrs costs nothing to those whose answers are in order.
+It is used only where the fast path of `responses.py` refuses an answer: older spellings (`value`),
+zoneless dates, odd rows, and bodies that can't be read at all, for which it names the fault. It is
+imported on first need, so that cattrs costs nothing where answers are in order.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import cattrs
 import msgspec
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, override
 
-from bc_attrvals.core.models import AttributeValue, Page, Pagination, page_of
+from bc_attrvals.core.models import (
+    MAX_ROW_ID,
+    AttributeValue,
+    BarePage,
+    BareRow,
+    Page,
+    Pagination,
+    page_of,
+)
 from bc_attrvals.errors import DecodeError
 
-__all__ = ["convert_page", "convert_rows"]
+__all__ = ["convert_bare_page", "convert_page", "convert_rows"]
 
 T = TypeVar("T")
 
@@ -38,6 +47,29 @@ def _json_name(value: object) -> str:
     return "null" if value is None else type(value).__name__
 
 
+_structure_int = _strict(int)
+_structure_str = _strict(str)
+
+
+def _row_id(value: object, expected: object) -> int:
+    number = _structure_int(value, expected)
+    if not 0 < number <= MAX_ROW_ID:
+        message = f"expected an id from 1 to {MAX_ROW_ID}"
+        raise ValueError(message)
+    return number
+
+
+def _text(value: object, expected: object) -> str:
+    text = _structure_str(value, expected)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half a pair, from an escape such as \\ud83d or from bytes that are no UTF-8.
+        message = "the text holds a lone surrogate"
+        raise ValueError(message) from None
+    return text
+
+
 def _moment(value: object, _: object) -> datetime:
     # Through msgspec, so that both paths read the same spellings. Zoneless dates are UTC.
     moment = msgspec.convert(value, datetime)
@@ -46,17 +78,15 @@ def _moment(value: object, _: object) -> datetime:
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
-    converter.register_structure_hook(int, _strict(int))
-    converter.register_structure_hook(str, _strict(str))
+    converter.register_structure_hook(int, _structure_int)
+    converter.register_structure_hook(str, _text)
     converter.register_structure_hook(datetime, _moment)
-    structure_row = make_dict_structure_fn(AttributeValue, converter)
+    structure_row = make_dict_structure_fn(
+        AttributeValue, converter, id=override(struct_hook=_row_id)
+    )
 
     def row(value: object, cls: type[AttributeValue]) -> AttributeValue:
-        mapping = _mapping(value)
-        # The reference pages of 2021 say `value` in answers too.
-        if "attribute_value" not in mapping and "value" in mapping:
-            mapping = {**mapping, "attribute_value": mapping["value"]}
-        return structure_row(mapping, cls)
+        return structure_row(_row_mapping(value), cls)
 
     converter.register_structure_hook(AttributeValue, row)
     structure_pagination = make_dict_structure_fn(Pagination, converter)
@@ -73,6 +103,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value
 
 
+def _row_mapping(value: object) -> Mapping[str, Any]:
+    mapping = _mapping(value)
+    # The reference pages of 2021 say `value` in answers too.
+    if "attribute_value" not in mapping and "value" in mapping:
+        return {**mapping, "attribute_value": mapping["value"]}
+    return mapping
+
+
 _CONVERTER = _make_converter()
 
 
@@ -80,9 +118,42 @@ def convert_page(body: bytes) -> Page:
     """Read the answer of a GET, slowly; see `responses.decode_page`."""
     envelope = _load(body)
     data = _rows(envelope.get("data"))
+    return page_of(data, _pagination(envelope))
+
+
+def convert_bare_page(body: bytes) -> BarePage:
+    """Read what can be read of the answer of a GET; see `responses.decode_bare_page`."""
+    envelope = _load(body)
+    rows = [_bare_row(row, index) for index, row in enumerate(_array(envelope.get("data")))]
+    return BarePage([*rows], _pagination(envelope))
+
+
+def _pagination(envelope: Mapping[str, Any]) -> Pagination:
     meta = envelope.get("meta")
     pagination = meta.get("pagination") if isinstance(meta, dict) else None
-    return page_of(data, _structure(pagination, Pagination, "$.meta.pagination"))
+    return _structure(pagination, Pagination, "$.meta.pagination")
+
+
+def _bare_row(value: object, index: int) -> BareRow:
+    fields = _row_mapping(value) if isinstance(value, dict) else {}
+
+    def read(field: str, structure: Callable[[object, object], T], default: T) -> T:
+        try:
+            return structure(fields.get(field), None)
+        except (TypeError, ValueError, OverflowError):
+            return default
+
+    no_text: str | None = None
+    no_moment: datetime | None = None
+    return BareRow(
+        read("id", _row_id, 0),
+        read("customer_id", _structure_int, 0),
+        read("attribute_id", _structure_int, 0),
+        read("attribute_value", _text, no_text),
+        read("date_created", _moment, no_moment),
+        read("date_modified", _moment, no_moment),
+        f"$.data[{index}]",
+    )
 
 
 def convert_rows(body: bytes) -> list[AttributeValue]:
@@ -90,25 +161,53 @@ def convert_rows(body: bytes) -> list[AttributeValue]:
     return _rows(_load(body).get("data"))
 
 
-def _rows(value: object) -> list[AttributeValue]:
+def _array(value: object) -> list[object]:
     if not isinstance(value, list):
         reason = f"expected array, got {_json_name(value)}"
         raise DecodeError(reason, place="$.data")
+    return value
+
+
+def _rows(value: object) -> list[AttributeValue]:
     # One by one: the first fault ends it. cattrs would gather those of all rows, for minutes where
     # a flood holds some hundred thousand.
-    return [_structure(row, AttributeValue, f"$.data[{index}]") for index, row in enumerate(value)]
+    return [
+        _structure(row, AttributeValue, f"$.data[{index}]")
+        for index, row in enumerate(_array(value))
+    ]
 
 
 def _load(body: bytes) -> dict[str, Any]:
+    document: object
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        document = _load_odd_text(body)
+        if document is not None:
+            return document
         reason = f"not a JSON document of the service ({len(body)} bytes): {error}"
         raise DecodeError(reason) from None
     if not isinstance(document, dict):
         reason = f"expected object, got {_json_name(document)}"
         raise DecodeError(reason)
     return document
+
+
+def _load_odd_text(body: bytes) -> dict[str, Any] | None:
+    """Read a document whose texts may hold lone surrogates; None if it can't be read either.
+
+    msgspec refuses the whole document for one of them. Bytes that are no UTF-8 become some too.
+    """
+    try:
+        document = json.loads(body.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    message = f"{constant} is no JSON"
+    raise ValueError(message)
 
 
 def _structure(value: object, cls: type[T], place: str) -> T:

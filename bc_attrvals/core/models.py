@@ -20,17 +20,20 @@ from bc_attrvals.errors import DecodeError, InvalidInputError
 
 __all__ = [
     "MAX_ID",
+    "MAX_ROW_ID",
     "MAX_VALUE_CHARACTERS",
     "AttributeValue",
     "AttributeValueUpsert",
+    "BarePage",
+    "BareRow",
     "Key",
     "Page",
     "Pagination",
 ]
 
-#: Ids are `int32` in the service's OpenAPI description.
+#: Ids of customers and attributes are `int32` in the service's OpenAPI description.
 MAX_ID = 2**31 - 1
-#: Ids of rows are the service's own: whatever it answers is taken.
+#: Ids of rows are the service's own: any positive 64-bit integer is taken.
 MAX_ROW_ID = 2**63 - 1
 #: The longest value the service stores, in characters (its reference for PUT).
 MAX_VALUE_CHARACTERS = 255
@@ -60,6 +63,7 @@ class Row(Protocol):
 
 
 # The annotation is msgspec's: a date without zone leaves the fast path (see responses.py).
+_RowId = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_ID)]
 _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -90,7 +94,7 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
     Dates are aware UTC datetimes, or None where the service left them out. Not to be subclassed.
     """
 
-    id: int
+    id: _RowId
     customer_id: int
     attribute_id: int
     attribute_value: str
@@ -138,9 +142,9 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
 class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One value to store: created if the customer has none for the attribute, else replaced.
 
-    Checked when it is built: ids are positive 32-bit integers, the value a string of at most 255
-    characters that UTF-8 can encode. `id`, the id of the stored row, is optional; without it the
-    service matches by customer and attribute.
+    Checked when it is built: the ids of customer and attribute are positive 32-bit integers, the
+    value a string of at most 255 characters that UTF-8 can encode. `id`, the id of the stored row,
+    is optional; without it the service matches by customer and attribute.
 
     Raises `InvalidInputError`, whose `field` names what is wrong. Not to be subclassed.
     """
@@ -167,7 +171,7 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
             force_setattr(self, "attribute_id", check_id(attribute_id, "attribute_id"))
             force_setattr(self, "value", _check_value(value))
             if self.id is not None:
-                force_setattr(self, "id", check_id(self.id, "id"))
+                force_setattr(self, "id", check_id(self.id, "id", most=MAX_ROW_ID))
 
     @property
     def key(self) -> Key:
@@ -226,6 +230,30 @@ class Page:
     """One page of a listing; the order of `data` is the service's and promises nothing."""
 
     data: list[AttributeValue]
+    pagination: Pagination
+
+
+class BareRow(msgspec.Struct, frozen=True, gc=False):
+    """What could be read of a row, for readers that do not need all of it.
+
+    An id that can't be read is 0, a value or date that can't be read is None. `place` is the row's
+    JSON path in its answer.
+    """
+
+    id: int
+    customer_id: int
+    attribute_id: int
+    value: str | None
+    date_created: datetime | None
+    date_modified: datetime | None
+    place: str
+
+
+@attrs.frozen
+class BarePage:
+    """A page for readers that do not need all of each row."""
+
+    data: list[Row]
     pagination: Pagination
 
 

@@ -17,7 +17,7 @@ import attrs
 import msgspec
 from multidict import CIMultiDictProxy, istr
 
-from bc_attrvals.core.models import AttributeValue, Key, Page, Pagination, page_of
+from bc_attrvals.core.models import AttributeValue, BarePage, Key, Page, Pagination, page_of
 from bc_attrvals.errors import (
     APIError,
     AuthenticationError,
@@ -33,6 +33,7 @@ from bc_attrvals.errors import (
 __all__ = [
     "Echo",
     "Response",
+    "decode_bare_page",
     "decode_echoes",
     "decode_page",
     "decode_rows",
@@ -122,12 +123,31 @@ def is_success(status: int) -> bool:
 def decode_page(body: bytes) -> Page:
     """Read the answer of a GET. Raises `DecodeError` with the place of what it can't read."""
     try:
-        envelope = _PAGE_DECODER.decode(body)
-        return page_of(_in_utc(envelope.data), envelope.meta.pagination)
+        return _decode_page(body)
     except _REFUSALS:
         from bc_attrvals.core.convert import convert_page
 
         return convert_page(body)
+
+
+def decode_bare_page(body: bytes) -> BarePage:
+    """Read the answer of a GET for readers that do not need all of each row.
+
+    A row that can't be read costs only what can't be read of it: see `BareRow`. Raises
+    `DecodeError` for an answer that is no page.
+    """
+    try:
+        page = _decode_page(body)
+    except _REFUSALS:
+        from bc_attrvals.core.convert import convert_bare_page
+
+        return convert_bare_page(body)
+    return BarePage([*page.data], page.pagination)
+
+
+def _decode_page(body: bytes) -> Page:
+    envelope = _PAGE_DECODER.decode(body)
+    return page_of(_in_utc(envelope.data), envelope.meta.pagination)
 
 
 def decode_rows(body: bytes) -> list[AttributeValue]:

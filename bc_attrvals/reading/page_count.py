@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol, TypeVar
 
+from bc_attrvals.core.models import MAX_ROW_ID
 from bc_attrvals.errors import (
     BCAttrValsError,
     ListingDriftError,
@@ -60,6 +61,7 @@ class PageCount:
         "_size",
         "_stale",
         "_taken",
+        "_without_id",
         "has_moved",
         "last_page",
         "total",
@@ -74,6 +76,7 @@ class PageCount:
         #: Whether two answers had different totals.
         self.has_moved = False
         self._seen = SeenIds()
+        self._without_id = 0
         self._taken = 0
         # The highest page that was answered, and whether it brought new rows.
         self._highest = 0
@@ -93,8 +96,8 @@ class PageCount:
 
     @property
     def rows(self) -> int:
-        """How many different rows have come."""
-        return len(self._seen)
+        """How many different rows have come, and rows without an id that can be read."""
+        return len(self._seen) + self._without_id
 
     @property
     def is_complete(self) -> bool:
@@ -112,9 +115,16 @@ class PageCount:
         `number` is the page that was asked for, `total` the total of its answer.
         """
         brought = len(rows)
-        new = self._seen.add([row.id for row in rows])
+        ids = [row.id for row in rows]
+        try:
+            new = self._seen.add(ids)
+        except OverflowError:
+            new = self._seen.add(one for one in ids if 0 < one <= MAX_ROW_ID)
+        has_news = bool(new)
         if len(new) < brought:
             rows = _first_of_each(rows, new)
+            # Those can't be told apart, so they are counted and no reason to read on.
+            self._without_id += sum(not 0 < row.id <= MAX_ROW_ID for row in rows)
         self._taken += 1
         self._size = max(self._size, brought)
         size = self._size or self._limit
@@ -123,7 +133,7 @@ class PageCount:
         self.has_moved |= self.total is not None and total != self.total
         self._least_total = total if self.total is None else min(total, self._least_total)
         self.total = total
-        if rows or number == 1:
+        if has_news or number == 1:
             self._news += 1
             self._stale = 0
         elif number <= expected:
@@ -131,7 +141,7 @@ class PageCount:
             grown = (total - self._least_total) // size
             most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
             self._given_up = self._stale >= most
-        self._plan(number, expected, has_news=bool(rows))
+        self._plan(number, expected, has_news=has_news)
         return rows
 
     def check(self) -> None:
@@ -167,11 +177,13 @@ class PageCount:
 
 
 def _first_of_each(rows: list[R], ids: set[int]) -> list[R]:
-    """Return the first row of each of the ids."""
+    """Return the first row of each of the ids, and all without an id that can be read."""
     first: list[R] = []
     for row in rows:
         if row.id in ids:
             ids.remove(row.id)
+            first.append(row)
+        elif not 0 < row.id <= MAX_ROW_ID:
             first.append(row)
     return first
 

@@ -12,6 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+from bc_attrvals.core.models import MAX_ROW_ID
+
 __all__ = ["SeenIds"]
 
 #: A run is a `range` where it has no gaps, else its ids ascending.
@@ -36,11 +38,16 @@ class SeenIds:
         return self._count
 
     def add(self, ids: Iterable[int]) -> set[int]:
-        """Add ids, and return those of them that were not there before."""
+        """Add ids, and return those of them that were not there before.
+
+        Raises `OverflowError` for an id that is not positive or has more than 64 bits.
+        """
         new = set(ids)
         if not new:
             return new
         ordered = sorted(new)
+        if ordered[0] < 1 or ordered[-1] > MAX_ROW_ID:
+            raise OverflowError
         place = bisect_right(self._firsts, ordered[-1])
         if not place or self._runs[place - 1][-1] < ordered[0]:
             self._insert_run(place, ordered)

@@ -1,22 +1,24 @@
-"""Reads whole listings, many pages at once and in no order: how a sync reads what the store holds.
+"""Reads whole listings, many pages at once and in no order, for readers of parts of rows.
 
-Unlike `pager.py` it keeps no order, so pages of different listings are fetched side by side. Which
-pages to ask for, and whether a listing is complete, `page_count` decides.
+A sync compares keys and values, a deletion needs ids: a row that can't be read in whole stops
+neither. Unlike `pager.py` it keeps no order, so pages of different listings are fetched side by
+side. Which pages to ask for, and whether a listing is complete, `page_count` decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-from bc_attrvals.core.filters import ListingQuery
-from bc_attrvals.core.models import AttributeValue
-from bc_attrvals.errors import APIError
+from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
+from bc_attrvals.core.models import BareRow, Row
+from bc_attrvals.errors import APIError, DecodeError
 from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["Listing", "UnorderedReader"]
+__all__ = ["Listing", "UnorderedReader", "row_ids"]
 
 
 class Listing:
@@ -57,14 +59,14 @@ class UnorderedReader:
         """Return a listing that has not begun."""
         return Listing(query, self._calls.sizes.page)
 
-    async def first_page(self, listing: Listing) -> list[AttributeValue]:
+    async def first_page(self, listing: Listing) -> list[Row]:
         """Read the first page alone; `listing.pages_left` is then the number of the others."""
         return await self._fetch(listing, self._claim(listing))
 
     async def read(
         self,
         listings: AsyncIterator[Listing],
-        sink: Callable[[Sequence[AttributeValue]], Awaitable[None]],
+        sink: Callable[[Sequence[Row]], Awaitable[None]],
     ) -> None:
         """Read listings to their ends, and give each row once to `sink`, which paces it.
 
@@ -73,7 +75,7 @@ class UnorderedReader:
         `ListingDriftError`, after its rows went to `sink`.
         """
         begun: deque[Listing] = deque()
-        fetches: dict[asyncio.Task[list[AttributeValue]], Listing] = {}
+        fetches: dict[asyncio.Task[list[Row]], Listing] = {}
         try:
             while True:
                 while len(fetches) < self._calls.limits.reads:
@@ -104,16 +106,16 @@ class UnorderedReader:
         listing.under_way += 1
         return number
 
-    async def _fetch(self, listing: Listing, number: int) -> list[AttributeValue]:
+    async def _fetch(self, listing: Listing, number: int) -> list[Row]:
         try:
-            page = await self._calls.page(listing.query, number, listing.limit)
+            page = await self._calls.bare_page(listing.query, number, listing.limit)
         except APIError as error:
             if number > 1 or listing.limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
                 raise
             self._calls.sizes.lower_page()
             listing.begin(self._calls.sizes.page)
             self._claim(listing)
-            page = await self._calls.page(listing.query, number, listing.limit)
+            page = await self._calls.bare_page(listing.query, number, listing.limit)
         listing.under_way -= 1
         return listing.count.take(number, page.data, page.pagination.total)
 
@@ -136,3 +138,26 @@ async def _with_pages_left(
         else:
             # Its first page, read before, was all.
             listing.check()
+
+
+async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[int]:
+    """Return the ids of all rows of a filter, and need nothing else of them.
+
+    Raises `DecodeError` with the place of an id that can't be read, and as `UnorderedReader.read`.
+    """
+    ids = array("q")
+    reader = UnorderedReader(calls)
+
+    async def take(rows: Sequence[Row]) -> None:
+        for row in rows:
+            if isinstance(row, BareRow) and not row.id:
+                raise DecodeError("the id of a row can't be read", place=f"{row.place}.id")
+        ids.extend(row.id for row in rows)
+
+    await reader.read(_each([reader.listing(query) for query in calls.queries(filter)]), take)
+    return ids
+
+
+async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:
+    for listing in listings:
+        yield listing

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
-from bc_attrvals.core.models import MAX_ID, AttributeValue
+from bc_attrvals.core.models import MAX_ID, Row
 from bc_attrvals.core.sync_plan import (
     MAX_VALUES_PER_CUSTOMER,
     Reading,
@@ -96,7 +96,7 @@ class CurrentState:
         blind = calls_for(facts.values, self._calls.sizes.batch)
         look_up = look_up_calls(facts.customers, per_listing, attributes, self._calls.sizes.page)
         listing: Listing | None = None
-        rows: list[AttributeValue] = []
+        rows: list[Row] = []
         if is_worth_probing(blind_calls=blind, look_up_calls=look_up):
             listing = self._only_listing(facts)
         if listing is not None:
@@ -157,7 +157,7 @@ class CurrentState:
         async with aclosing(listings):
             await self._reader.read(listings, self._take_in)
 
-    async def _take_in(self, rows: Sequence[AttributeValue]) -> None:
+    async def _take_in(self, rows: Sequence[Row]) -> None:
         if not rows and not self._meter.has_news:
             return
         current = [one for one in map(self._checked, rows) if one is not None]
@@ -166,7 +166,7 @@ class CurrentState:
         if self._calls.events:
             self._calls.events.emit(SyncProgressed(Phase.READING, self._rows))
 
-    def _checked(self, row: AttributeValue) -> CurrentRow | None:
+    def _checked(self, row: Row) -> CurrentRow | None:
         """Return a row to compare with the desired values, or None for one that can't be.
 
         The service's word that a row matches the filter is not enough to delete it.

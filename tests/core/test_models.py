@@ -53,10 +53,23 @@ def test_ids_are_positive_and_of_32_bits(number: int) -> None:
     assert (item.customer_id, item.attribute_id, item.id) == (number, number, number)
 
 
+@pytest.mark.parametrize("number", [1, 2_147_483_648, 2**63 - 1])
+def test_ids_of_rows_are_positive_and_of_64_bits(number: int) -> None:
+    assert AttributeValueUpsert(1, 1, "x", number).id == number
+
+
+@pytest.mark.parametrize("field", ["customer_id", "attribute_id"])
+def test_an_id_of_more_than_32_bits_is_refused_but_for_rows(field: str) -> None:
+    good = {"customer_id": 1, "attribute_id": 1}
+    with pytest.raises(InvalidInputError) as caught:
+        AttributeValueUpsert(**{**good, field: 2_147_483_648}, value="x")
+    assert caught.value.field == field
+
+
 @pytest.mark.parametrize("field", ["customer_id", "attribute_id", "id"])
 @pytest.mark.parametrize(
     "bad",
-    [0, -1, 2_147_483_648, -MAX_ID, 2**63, True, False, "1", 1.0, b"1", float("nan"), object()],
+    [0, -1, -MAX_ID, 2**63, True, False, "1", 1.0, b"1", float("nan"), object()],
 )
 def test_anything_else_is_refused_and_the_field_named(field: str, bad: object) -> None:
     good: dict[str, object] = {"customer_id": 1, "attribute_id": 1, "value": "x", "id": 1}

@@ -64,3 +64,11 @@ def test_ids_without_gaps_take_no_memory_of_their_own() -> None:
         seen.add(range(start, start + 250))
     assert len(seen) == 1_000_000
     assert len(seen._runs) == 1
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2**63, 10**30])
+def test_an_id_out_of_range_adds_nothing(bad: int) -> None:
+    seen = SeenIds()
+    with pytest.raises(OverflowError):
+        seen.add([5, bad])
+    assert len(seen) == 0
