@@ -31,7 +31,6 @@ from bc_attrvals.core.outcomes import (
     attach_report,
     check_failures,
 )
-from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import (
     BCAttrValsError,
@@ -54,6 +53,7 @@ from bc_attrvals.sync.options import (
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
+from bc_attrvals.writing.single_batch import put_rows
 from bc_attrvals.writing.sources import Items
 from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
@@ -190,7 +190,8 @@ class AttributeValues:
 
         The raw call: rows come in the service's order, and may be fewer than the items. A refused
         call (`UnprocessableError`) is not taken apart, and keys of other calls under way
-        are not waited for; `upsert` does both.
+        are not waited for; `upsert` does both. Where a 2xx can't be read, the rows are read back;
+        if the store does not hold all items, they are sent once more before `DecodeError`.
 
         Raises `InvalidInputError` for none or more than ten items. Cancelled, it returns at once;
         a call on the wire keeps its slot until it is answered, and may be applied.
@@ -204,7 +205,7 @@ class AttributeValues:
             if not isinstance(item, AttributeValueUpsert):
                 message = f"expected AttributeValueUpsert, got {type(item).__name__}"
                 raise InvalidInputError(message, field="items", place=f"items[{index}]")
-        return await self._calls.shielded(partial(self._calls.put, items, decode_rows))
+        return await self._calls.shielded(partial(put_rows, self._calls, items))
 
     async def delete_batch(self, ids: Iterable[int]) -> None:
         """Delete rows by id in one DELETE; ids that do not exist are no error.

@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus
 from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
@@ -28,7 +27,14 @@ from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.scheduler import Worker
 from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
-from bc_attrvals.writing.confirming import Row, are_echoes, confirmed_by, is_altered, rows_by_key
+from bc_attrvals.writing.confirming import (
+    Row,
+    are_echoes,
+    confirmed_by,
+    filter_of,
+    is_altered,
+    rows_by_key,
+)
 from bc_attrvals.writing.outcomes import Outcomes
 
 __all__ = ["Batch", "BatchSender"]
@@ -164,13 +170,9 @@ class BatchSender:
         self, items: list[AttributeValueUpsert], echoes: Mapping[Key, Row], batch: Batch
     ) -> None:
         """Read unconfirmed items, and settle those that are not to be sent again."""
-        wanted = AttributeValueFilter(
-            customer_id_in={item.customer_id for item in items},
-            attribute_id_in={item.attribute_id for item in items},
-        )
         held: dict[Key, AttributeValue] = {}
         try:
-            async with aclosing(pages(self._calls, wanted)) as found:
+            async with aclosing(pages(self._calls, filter_of(items))) as found:
                 async for page in found:
                     held.update(rows_by_key(page.data))
         except BCAttrValsError as error:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.responses import Echo
 
-__all__ = ["Row", "are_echoes", "confirmed_by", "is_altered", "rows_by_key"]
+__all__ = ["Row", "are_echoes", "confirmed_by", "filter_of", "is_altered", "rows_by_key"]
 
 #: A row of an answer: whole, or what proves its value.
 Row: TypeAlias = AttributeValue | Echo
@@ -54,6 +55,15 @@ def confirmed_by(
         else:
             left.append(item)
     return confirmed, rows, left
+
+
+def filter_of(items: Iterable[AttributeValueUpsert]) -> AttributeValueFilter:
+    """Return the filter that lists the rows of these items, and others of their customers."""
+    items = list(items)
+    return AttributeValueFilter(
+        customer_id_in={item.customer_id for item in items},
+        attribute_id_in={item.attribute_id for item in items},
+    )
 
 
 def is_altered(held: AttributeValue, echo: Row | None) -> bool:

@@ -1,0 +1,69 @@
+"""Sends one PUT for `put_batch`, and reads back what its answer does not tell.
+
+Between the resource above and the calls below. The raw call: nothing is taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
+
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
+from bc_attrvals.core.responses import decode_rows
+from bc_attrvals.errors import DecodeError
+from bc_attrvals.reading.pager import pages
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.writing.confirming import confirmed_by, filter_of, rows_by_key
+
+__all__ = ["put_rows"]
+
+#: How often the items are sent where no answer can be read and the store does not hold them.
+_MOST_SENDINGS: Final = 2
+
+
+async def put_rows(
+    calls: Calls, items: Sequence[AttributeValueUpsert], worker: Worker
+) -> list[AttributeValue]:
+    """Return the rows that a PUT echoes; where they can't be read, those that the store holds.
+
+    Raises `DecodeError` where the store does not hold the items after a second sending, and what
+    the calls raise.
+    """
+    # Of equal keys in one call, the last is what the store is to hold.
+    last: dict[Key, AttributeValueUpsert] = {item.key: item for item in items}
+    sent = 0
+    while True:
+        answered = _Answered()
+        try:
+            await calls.put(items, answered.read, worker)
+        except DecodeError as error:
+            answered.error = error
+        sent += 1
+        if answered.error is None:
+            return answered.rows
+        held: dict[Key, AttributeValue] = {}
+        async with aclosing(pages(calls, filter_of(items))) as found:
+            async for page in found:
+                held.update(rows_by_key(page.data))
+        _, rows, left = confirmed_by(last.values(), held)
+        if not left:
+            return rows
+        if sent == _MOST_SENDINGS:
+            answered.error.attempts = max(sent, answered.error.attempts)
+            raise answered.error
+
+
+class _Answered:
+    """The rows of an answer, or why they can't be read."""
+
+    def __init__(self) -> None:
+        self.rows: list[AttributeValue] = []
+        self.error: DecodeError | None = None
+
+    def read(self, body: bytes) -> None:
+        try:
+            self.rows = decode_rows(body)
+        except DecodeError as error:
+            self.error = error
