@@ -70,7 +70,7 @@ class CurrentState:
 
         With `prune` the whole scope is listed. With `always` the store is read though writing
         everything costs less. Raises `FilterIgnoredError` for a row outside of the scope, and with
-        `prune` `DecodeError` for one whose ids are out of range: what to delete is unknown then.
+        `prune` `DecodeError` for one whose ids can't be read: what to delete is unknown then.
         Raises `ListingDriftError` for a listing that did not prove complete.
         """
         self._prune = prune
@@ -79,7 +79,7 @@ class CurrentState:
         finally:
             await self._take_in([])
             if self._unreadable:
-                _logger.warning("%d rows have ids that can't be read", self._unreadable)
+                _logger.warning("rows with ids that can't be read: %d", self._unreadable)
 
     async def _read_scope(self) -> Reading:
         # Only a listing shows what is to be deleted.
@@ -182,8 +182,8 @@ class CurrentState:
         if not (has_key and has_id):
             if self._prune:
                 raise DecodeError(
-                    f"customer {customer_id}, attribute {attribute_id}: an id is out of range, so "
-                    "what to prune can't be decided; nothing was changed",
+                    f"customer {customer_id}, attribute {attribute_id}: an id can't be read, so what "
+                    "to prune can't be decided; nothing was changed",
                     place=f"row {row.id}",
                 )
             self._unreadable += 1

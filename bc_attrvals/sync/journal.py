@@ -41,7 +41,7 @@ _REPORT: Final = ("report", "seal of report")
 
 
 #: "BCJL". Format 1 was not bound to a base URL.
-_JOURNALS: Final = DatabaseKind(
+JOURNALS: Final = DatabaseKind(
     noun="journal",
     application_id=0x42434A4C,
     version=2,
@@ -93,7 +93,7 @@ def other_job(name: str, difference: str) -> JournalError:
 
 def open_journal(path: JournalPath | None, *, restart: bool = False) -> DatabaseThread[WorkingSet]:
     """Return the thread of a journal, or of a temporary working set; it is to be opened."""
-    return DatabaseThread(_JOURNALS, path, field="journal", restart=restart)
+    return DatabaseThread(JOURNALS, path, field="journal", restart=restart)
 
 
 def begin(working_set: WorkingSet, identity: Identity) -> None:
@@ -133,8 +133,8 @@ def read_report(path: JournalPath) -> str:
     A new job leaves it there until its input is read to the end. Raises `JournalError`.
     """
     check_path(path, "journal")
-    name = _JOURNALS.name(path)
-    with reading_file(_JOURNALS, path) as working_set:
+    name = JOURNALS.name(path)
+    with reading_file(JOURNALS, path) as working_set:
         phase = working_set.phase
         report, seal = map(working_set.text, _REPORT)
         if not report or phase not in {Phase.FINISHED, Phase.LOADING}:
