@@ -4,16 +4,18 @@ In: HTTP requests of any client, and a test's controls (seeds, faults, quirks, q
 service's answers, and a log of the requests. README.md beside this file is the reference.
 
 Order of the modules, from the bottom: operations, quirks and answers; queries and bodies, which
-parse; database, rows and definitions, which store; listing and endpoint, which apply; faults,
+parse; database, definitions and rows, which store; listing and endpoint, which apply; faults,
 limits, requests_log, wire and worker; service, which handles requests; emulation, the store as a
-test sees it; control*, the same as JSON; server and threaded, which serve.
+test sees it; control*, the same as JSON; tls, proxy and listeners, which open ports; server and
+threaded, which serve.
 
-It may import aiohttp, attrs, msgspec and multidict, and nothing of the client: a shared decoder
-would hide a shared mistake.
+It may import aiohttp, attrs, msgspec, multidict and trustme, and nothing of the client: a shared
+decoder would hide a shared mistake.
 """
 
 from bc_attrvals.sandbox.browsing import RowPage, RowQuery
 from bc_attrvals.sandbox.definitions import StoredAttribute, StoredCustomer
+from bc_attrvals.sandbox.emulation import Addresses
 from bc_attrvals.sandbox.faults import ActiveFault, Fault, FaultKind, Faults
 from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
@@ -25,6 +27,7 @@ from bc_attrvals.sandbox.threaded import ThreadedSandbox
 
 __all__ = [
     "ActiveFault",
+    "Addresses",
     "Fault",
     "FaultKind",
     "Faults",

@@ -117,6 +117,11 @@ class Definitions:
             for table in replace:
                 # The sequence stays, so that the store still knows that it has definitions.
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+            # Frees their addresses, so that two customers can swap theirs.
+            self._connection.executemany(
+                "UPDATE customers SET email_key = '#' || id WHERE id = ?",
+                [(customer_id,) for customer_id, _ in checked.customers if customer_id is not None],
+            )
             for customer_id, email in checked.customers:
                 self._put_customer(customer_id, email, now_s)
             for attribute_id, name, kind in checked.attributes:

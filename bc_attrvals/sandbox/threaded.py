@@ -19,7 +19,7 @@ from bc_attrvals.sandbox.definitions import (
     StoredAttribute,
     StoredCustomer,
 )
-from bc_attrvals.sandbox.emulation import RESET_PARTS
+from bc_attrvals.sandbox.emulation import RESET_PARTS, Addresses
 from bc_attrvals.sandbox.faults import Fault, FaultKind
 from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
@@ -65,7 +65,7 @@ class ThreadedSandbox:
         self.close()
 
     def start(self) -> None:
-        """Serve. Raises RuntimeError if it already does, OSError if the port is taken."""
+        """Serve. Raises RuntimeError if it already serves, OSError if a port is taken."""
         if self._loop is not None:
             raise RuntimeError("the sandbox is already running")
         loop = self._loop = asyncio.new_event_loop()
@@ -123,6 +123,11 @@ class ThreadedSandbox:
     def port(self) -> int:
         """The port it listens on; raises RuntimeError unless running."""
         return self._sandbox.port
+
+    @property
+    def addresses(self) -> Addresses:
+        """The URL, the port, and with TLS the CA file and the proxy's URL."""
+        return self._sandbox.addresses
 
     @property
     def store_hash(self) -> str:

@@ -30,7 +30,7 @@ class Worker:
         """Start the thread."""
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon, so that a sandbox nobody closed does not keep the process alive.
+        # A daemon, so that a sandbox that was not closed does not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="bc-attrvals-sandbox", daemon=True)
         self._thread.start()
 

@@ -236,6 +236,14 @@ async def test_definitions_that_contradict_each_other_change_nothing() -> None:
         assert [one.name for one in await sandbox.attributes()] == list(KINDS)
 
 
+async def test_two_customers_can_swap_their_addresses() -> None:
+    async with running(customers=PEOPLE) as (sandbox, api):
+        await sandbox.define(customers={7: PEOPLE[8], 8: PEOPLE[7]})
+        assert [one.email for one in await sandbox.customers()] == [PEOPLE[8], PEOPLE[7]]
+        (found,) = (await api.customers("email:in=ann@example.org")).data
+        assert found["id"] == 8
+
+
 async def test_definitions_are_added_updated_and_replaced(tmp_path: Any) -> None:
     database = tmp_path / "store.db"
     options: dict[str, Any] = {"customers": PEOPLE, "attributes": KINDS}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bc_attrvals.sandbox import Fault, Quirks, ThreadedSandbox
+from bc_attrvals.sandbox import Addresses, Fault, Quirks, ThreadedSandbox
 
 
 def status(sandbox: ThreadedSandbox, method: str = "GET", body: bytes | None = None) -> int:
@@ -62,6 +62,7 @@ def test_everything_is_reached_from_the_tests_thread() -> None:
         assert (sandbox.count(), sandbox.quota_left, sandbox.windows) == (0, 9, sandbox.windows)
         assert (sandbox.in_flight(), sandbox.peak_in_flight("list")) == (0, 0)
         assert sandbox.access_token not in repr(sandbox)
+        assert sandbox.addresses == Addresses(sandbox.url, sandbox.port)
     assert not threads()
 
 
