@@ -182,8 +182,8 @@ class CurrentState:
         if not (has_key and has_id):
             if self._prune:
                 raise DecodeError(
-                    f"customer {customer_id}, attribute {attribute_id}: an id can't be read, so what "
-                    "to prune can't be decided; nothing was changed",
+                    f"customer {customer_id}, attribute {attribute_id}: an id can't be read, so "
+                    "what to prune can't be decided; nothing was changed",
                     place=f"row {row.id}",
                 )
             self._unreadable += 1
