@@ -10,16 +10,17 @@ import attrs
 import click
 
 from bc_attrvals.core.models import check_id
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.core.named_value import check_attribute_name
 from bc_attrvals.tables.layout import (
+    ALL_FIELDS,
     CSV,
     ENCODING,
-    FIELDS,
     JSON_LINES,
     PARQUET,
     Layout,
     file_format,
 )
+from bc_attrvals.tables.rows import parse_id
 
 __all__ = [
     "DELETE",
@@ -44,7 +45,9 @@ class FileOptions:
     format: str | None
     wide: bool
     customer_column: str | None
+    email_column: str | None
     attribute: Sequence[str]
+    attributes_by_header: bool = False
     column: Sequence[str] = ()
     encoding: str = ENCODING
     delimiter: str | None = None
@@ -58,58 +61,89 @@ class FileOptions:
         form = file_format(file, self.format)
         if self.delimiter is not None and form != CSV:
             raise click.UsageError("--delimiter is for CSV")
+        layout = Layout(format=form, encoding=self.encoding, delimiter=self.delimiter)
         if not self.wide:
-            if self.customer_column is not None or self.attribute:
-                raise click.UsageError("--customer-column and --attribute go with --wide")
-            columns = _columns(self.column)
-            return Layout(
-                format=form, encoding=self.encoding, delimiter=self.delimiter, columns=columns
-            )
+            if any((*self._keys, self.attribute, self.attributes_by_header)):
+                message = "--customer-column, --email-column and --attribute go with --wide"
+                raise click.UsageError(message)
+            return attrs.evolve(layout, columns=_columns(self.column))
         if self.column:
             raise click.UsageError("--column is for the long form; with --wide say --attribute")
-        if not self.customer_column or not self.attribute:
-            raise click.UsageError("--wide needs --customer-column and at least one --attribute")
-        attributes = _attributes(self.attribute)
-        if form != CSV and self.customer_column in attributes:
-            message = f"column {self.customer_column!r} can't be both id and value"
-            raise click.UsageError(message)
-        return Layout(
-            format=form,
-            encoding=self.encoding,
-            delimiter=self.delimiter,
+        return attrs.evolve(
+            layout,
             customer_column=self.customer_column,
-            attributes=attributes,
+            email_column=self.email_column,
+            attributes=self._attributes(form),
+            attributes_by_header=self.attributes_by_header,
         )
+
+    def input_layout(self, file: str) -> Layout:
+        """Return the layout of an input file, as `layout` does; it has one column of customers."""
+        layout = self.layout(file)
+        if not self.wide:
+            return layout
+        if all(self._keys):
+            raise click.UsageError("give --customer-column or --email-column, not both")
+        if not any(self._keys) or not (self.attribute or self.attributes_by_header):
+            message = (
+                "--wide needs --customer-column or --email-column, "
+                "and at least one --attribute or --attributes-by-header"
+            )
+            raise click.UsageError(message)
+        if self.attributes_by_header and layout.format == JSON_LINES:
+            raise click.UsageError("--attributes-by-header is for CSV and Parquet")
+        return layout
+
+    @property
+    def _keys(self) -> tuple[str | None, str | None]:
+        return self.customer_column, self.email_column
+
+    def _attributes(self, form: str) -> dict[str, int | str]:
+        attributes = _attributes(self.attribute)
+        for key in self._keys:
+            if form != CSV and key in attributes:
+                message = f"column {key!r} can't be both customer and value"
+                raise click.UsageError(message)
+        return attributes
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
     columns: dict[str, str] = {}
     for pair in pairs:
         field, equals, name = pair.partition("=")
-        if not equals or not name or field not in FIELDS:
-            message = f"--column takes FIELD=NAME, FIELD one of {', '.join(FIELDS)}; not {pair!r}"
+        if not equals or not name or field not in ALL_FIELDS:
+            message = (
+                f"--column takes FIELD=NAME, FIELD one of {', '.join(ALL_FIELDS)}; not {pair!r}"
+            )
             raise click.UsageError(message)
         if field in columns:
             raise click.UsageError(f"--column names {field} twice")
         columns[field] = name
+    for both in (("customer_id", "email"), ("attribute_id", "attribute")):
+        if columns.keys() >= set(both):
+            raise click.UsageError(f"--column names both {' and '.join(both)}; one is enough")
     return columns
 
 
-def _attributes(pairs: Sequence[str]) -> dict[str, int]:
-    attributes: dict[str, int] = {}
+def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
+    attributes: dict[str, int | str] = {}
     for pair in pairs:
         # A column's name may hold the sign.
-        name, _, text = pair.rpartition("=")
-        if not name or not (text.isascii() and text.isdigit() and len(text) <= 10):
-            message = f"--attribute takes COLUMN=ID, ID the attribute's number; not {pair!r}"
+        column, _, text = pair.rpartition("=")
+        attribute: int | str = text.strip()
+        if not column or not attribute:
+            message = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
             raise click.UsageError(message)
         try:
-            number = check_id(int(text), "attribute_id")
-        except InvalidInputError as error:
+            if text.isascii() and text.isdigit():
+                attribute = check_id(parse_id(text), "attribute_id")
+            else:
+                check_attribute_name(text)
+        except ValueError as error:
             raise click.UsageError(f"--attribute {pair!r}: {error}") from None
-        if name in attributes or number in attributes.values():
+        if column in attributes or attribute in attributes.values():
             raise click.UsageError(f"--attribute {pair!r}: column or attribute is named twice")
-        attributes[name] = number
+        attributes[column] = attribute
     return attributes
 
 
@@ -124,18 +158,27 @@ _WIDE: Final = (
         "--customer-column", metavar="COLUMN", help="Wide form: the column of customer ids."
     ),
     click.option(
+        "--email-column", metavar="COLUMN", help="Wide form: the column of e-mail addresses."
+    ),
+    click.option(
         "--attribute",
         multiple=True,
-        metavar="COLUMN=ID",
-        help="Wide form: the attribute a column holds. Repeatable.",
+        metavar="COLUMN=ID|NAME",
+        help="Wide form: the attribute a column holds, by id or by name. Repeatable.",
     ),
 )
 _INPUT: Final = (
     click.option(
+        "--attributes-by-header",
+        is_flag=True,
+        help="Wide form: every other column is the attribute of its name.",
+    ),
+    click.option(
         "--column",
         multiple=True,
         metavar="FIELD=NAME",
-        help="Long form: the file's name for customer_id, attribute_id or value. Repeatable.",
+        help="Long form: the file's name for customer_id or email, attribute_id or attribute, or"
+        " value. Repeatable.",
     ),
     click.option("--encoding", default=ENCODING, show_default=True, help="Of a text file."),
     click.option(

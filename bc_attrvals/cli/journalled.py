@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import anyio.to_thread
@@ -20,6 +20,7 @@ from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import Event, SyncProgressed
+from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 
 __all__ = ["JournalledJob"]
@@ -42,11 +43,17 @@ class JournalledJob(Job):
         self.files = values.files
         self.values = values
         self.source = source
+        #: The attributes of the wide form.
+        self.attributes: Sequence[int] = ()
         self.report: SyncReport | UpsertReport | None = None
         self.was_cut_off = False
         self._breaker = CircuitBreaker()
         #: The latest event of each phase, in their order.
         self._reached: dict[Phase, SyncProgressed] = {}
+
+    async def prepare(self, store: Store) -> None:
+        """Check the names of attributes."""
+        self.attributes = await self.values.attribute_ids(store)
 
     async def carry_out(self, work: Work) -> None:
         """Call the library and set `report`."""

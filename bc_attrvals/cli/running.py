@@ -84,6 +84,9 @@ class Job:
     #: Standard output holds rows; it also does where one of the `files` is `-`.
     summary_to_stderr: bool = False
 
+    async def prepare(self, store: Store) -> None:
+        """Check what only the store knows. An error is raised, as nothing was done yet."""
+
     async def run(self, work: Work) -> None:
         """Do the work; errors and cancellation end it early."""
         raise NotImplementedError
@@ -161,6 +164,7 @@ async def _supervised(settings: Settings, store: Store, job: Job, stopper: Stopp
     end = _End()
     async with store:
         with Progress(settings, store, job.what, job.total) as progress:
+            await job.prepare(store)
             ticking = asyncio.create_task(progress.tick())
             try:
                 await job.run(Work(settings, store, stopper, progress))

@@ -56,6 +56,13 @@ class _PlannedJob(JournalledJob):
         self.options = options
         self.plan: SyncPlan | None = None
 
+    @property
+    def scope(self) -> AttributeValueFilter | None:
+        """The scope of the options; by default the attributes of the wide form."""
+        if self.options.scope is None and self.attributes:
+            return AttributeValueFilter(attribute_id_in=self.attributes)
+        return self.options.scope
+
     def plan_text(self, plan: SyncPlan) -> str:
         """Return the plan in lines, with the values of empty cells that are to be deleted."""
         cells = self.values.cells
@@ -97,7 +104,7 @@ class SyncJob(_PlannedJob):
 
         self.report = await work.store.attribute_values.sync(
             self.items(),
-            scope=options.scope,
+            scope=self.scope,
             prune=options.prune,
             allow_empty=options.allow_empty,
             journal=self.source.journal,
@@ -152,7 +159,7 @@ class DryRunJob(_PlannedJob):
         options = self.options
         self.plan = await work.store.attribute_values.plan_sync(
             self.items(),
-            scope=options.scope,
+            scope=self.scope,
             prune=options.prune,
             allow_empty=options.allow_empty,
             # A diff shows what is stored, also where writing unread costs less.

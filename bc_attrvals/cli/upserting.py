@@ -24,6 +24,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.sync_plan import calls_for
 from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
+from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.tables.text import counted
 
@@ -68,6 +69,10 @@ class UpsertJob(Job):
         self._breaker = CircuitBreaker()
         self._last_error: BCAttrValsError | None = None
         self._was_cut_off = False
+
+    async def prepare(self, store: Store) -> None:
+        """Check the names of attributes."""
+        await self._values.attribute_ids(store)
 
     async def run(self, work: Work) -> None:
         """Send all, then delete the values of empty cells.
@@ -226,7 +231,7 @@ class JournalledUpsertJob(JournalledJob):
 
 
 class UpsertDryRunJob(Job):
-    """What an upsert would send. Nothing is sent, and nothing is read from the store."""
+    """What an upsert would send. Only the names of attributes are looked up in the store."""
 
     command = "upsert"
     what = "Reading"
@@ -236,6 +241,10 @@ class UpsertDryRunJob(Job):
         self.files = values.files
         self._values = values
         self._count = 0
+
+    async def prepare(self, store: Store) -> None:
+        """Check the names of attributes."""
+        await self._values.attribute_ids(store)
 
     async def run(self, work: Work) -> None:
         """Read the file to its end."""

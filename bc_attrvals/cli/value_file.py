@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
@@ -12,6 +12,7 @@ import attrs
 import click
 
 from bc_attrvals.cli.asking import need_somebody
+from bc_attrvals.cli.attribute_names import attribute_ids
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import FailureFile
@@ -20,6 +21,7 @@ from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, warn
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
 from bc_attrvals.tables.reading import BadRow, Entry, resolved_layout
@@ -67,9 +69,11 @@ class ValueFile:
         Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
         read then.
         """
-        shape = self.options.layout(self.file)
+        shape = self.options.input_layout(self.file)
         if self.deletes_empty and not shape.wide:
             raise click.UsageError("--empty delete goes with --wide")
+        if self.deletes_empty and not shape.by_id:
+            raise click.UsageError("--empty delete needs --customer-column and attribute ids")
         if prune or self.deletes_empty:
             need_somebody(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
         if self.restart and self.journal is None:
@@ -108,7 +112,12 @@ class ValueFile:
                 same = not self.deletes_empty
                 failures = FailureFile(stack, self.failures, form, same_options=same)
             yield Values(
-                source.name, checked.good, iter(checked.rows), cells=cells, failures=failures
+                source.name,
+                checked.good,
+                iter(checked.rows),
+                shape.attributes,
+                cells=cells,
+                failures=failures,
             )
 
 
@@ -123,6 +132,7 @@ class Values:
         name: str,
         good: int,
         entries: Iterator[Entry],
+        attributes: Mapping[str, int | str],
         *,
         cells: EmptyCells | None,
         failures: FailureFile | None,
@@ -132,6 +142,7 @@ class Values:
         self.skipped = 0
         self.cells = cells
         self._entries = entries
+        self._attributes = attributes
         self._failures = failures
 
     def warn_if_none(self) -> None:
@@ -143,6 +154,13 @@ class Values:
     def files(self) -> Sequence[RowFile]:
         """The outputs."""
         return () if self._failures is None else (self._failures,)
+
+    async def attribute_ids(self, store: Store) -> list[int]:
+        """Return the attributes of the columns of the wide form, by ascending id.
+
+        Raises `FileError` for names that the store does not have, with the nearest ones.
+        """
+        return sorted((await attribute_ids(store, self._attributes, self.name)).values())
 
     async def next_chunk(self) -> list[AttributeValueUpsert] | None:
         """Return the next values; None at the end. Bad rows go to the failures."""

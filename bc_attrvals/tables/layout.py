@@ -15,12 +15,23 @@ import attrs
 from bc_attrvals.tables.files import STANDARD, FileError
 from bc_attrvals.tables.text import cut, one_line
 
-__all__ = ["CSV", "ENCODING", "FIELDS", "JSON_LINES", "PARQUET", "Layout", "file_format"]
+__all__ = [
+    "ALL_FIELDS",
+    "CSV",
+    "ENCODING",
+    "FIELDS",
+    "JSON_LINES",
+    "PARQUET",
+    "Layout",
+    "file_format",
+]
 
 #: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")
 #: The fields that may name a customer, an attribute and a value; of those in a file the first.
 _CHOICES: Final = (("customer_id", "email"), ("attribute_id", "attribute"), ("value",))
+#: All fields of the long form.
+ALL_FIELDS: Final = tuple(field for choices in _CHOICES for field in choices)
 CSV: Final = "csv"
 JSON_LINES: Final = "jsonl"
 PARQUET: Final = "parquet"
@@ -100,16 +111,17 @@ class Layout:
         """Whether customers are given by address."""
         return self.email_column is not None or (not self.wide and self.fields[0] == "email")
 
-    def in_long_form(self) -> Layout:
-        """Return the long form with the same customers, attributes and way of writing."""
+    @property
+    def by_id(self) -> bool:
+        """Whether customers and attributes are all given by id."""
+        if not self.wide:
+            return self.fields == FIELDS
         named = any(isinstance(one, str) for one in self.attributes.values())
-        fields = ("email" if self.by_email else FIELDS[0], "attribute" if named else FIELDS[1])
-        return Layout(
-            format=self.format,
-            encoding=self.encoding,
-            delimiter=self.delimiter,
-            columns={field: field for field in (*fields, "value")},
-        )
+        return not (self.by_email or named or self.attributes_by_header)
+
+    def in_long_form(self) -> Layout:
+        """Return the long form, by ids, of the same format and way of writing."""
+        return Layout(format=self.format, encoding=self.encoding, delimiter=self.delimiter)
 
     def fitted(self, names: Sequence[str]) -> Layout:
         """Return the layout with the fields or the attributes that columns of these names give."""

@@ -95,6 +95,8 @@ MISSING: Final = _Missing()
 _TYPE_NAMES: Final[Mapping[type, str]] = {
     str: "a string",
     bool: "true or false",
+    float: "NaN",
+    Decimal: "NaN",
     type(None): "null",
     list: "an array",
     dict: "an object",

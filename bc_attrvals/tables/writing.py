@@ -1,4 +1,4 @@
-"""Writes rows as CSV (RFC 4180), JSON Lines, Parquet: values as they come, or one row a customer.
+"""Writes rows as CSV, JSON Lines or Parquet: a row a value, or a row a customer.
 
 The last step of `export`, and of `--failures`.
 """
@@ -6,29 +6,29 @@ The last step of `export`, and of `--failures`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
+
+import attrs
 
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.json_lines import JSONRows
-from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
+from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET
 from bc_attrvals.tables.parquet import ParquetRows
 from bc_attrvals.tables.rows import Written
 
 __all__ = [
-    "ALL_COLUMNS",
     "IDS",
     "MOMENTS",
+    "LongForm",
     "RowWriter",
     "WideTable",
-    "long_rows",
     "row_writer",
 ]
 
 MOMENTS: Final = ("date_created", "date_modified")
-ALL_COLUMNS: Final = (*FIELDS, "id", *MOMENTS)
 #: Columns of the long form that hold integers.
 IDS: Final = ("customer_id", "attribute_id", "id")
 
@@ -65,15 +65,43 @@ def row_writer(
     return JSONRows(file.text, columns)
 
 
-def long_rows(
-    values: Iterable[AttributeValue], *, all_columns: bool
-) -> Iterator[Sequence[Written]]:
-    """Yield the rows of the long form."""
-    for value in values:
-        row = (value.customer_id, value.attribute_id, value.attribute_value)
-        if all_columns:
-            yield (*row, value.id, value.date_created, value.date_modified)
-        else:
+@attrs.frozen(kw_only=True)
+class LongForm:
+    """The columns of the long form: three, and those asked for.
+
+    A name or an address that is not known is an empty cell.
+    """
+
+    all_columns: bool = False
+    names: Mapping[int, str] | None = None
+    emails: Mapping[int, str] | None = None
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of the columns."""
+        customer, attribute, value = FIELDS
+        return (
+            customer,
+            *(() if self.emails is None else ("email",)),
+            attribute,
+            *(() if self.names is None else ("attribute",)),
+            value,
+            *(("id", *MOMENTS) if self.all_columns else ()),
+        )
+
+    def rows(self, values: Iterable[AttributeValue]) -> Iterator[Sequence[Written]]:
+        """Yield the row of each value."""
+        names, emails = self.names, self.emails
+        for one in values:
+            row: list[Written] = [one.customer_id]
+            if emails is not None:
+                row.append(emails.get(one.customer_id))
+            row.append(one.attribute_id)
+            if names is not None:
+                row.append(names.get(one.attribute_id))
+            row.append(one.attribute_value)
+            if self.all_columns:
+                row += (one.id, one.date_created, one.date_modified)
             yield row
 
 
@@ -83,8 +111,8 @@ class WideTable:
     Blocks; used in one thread at a time.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self._slots = {number: place for place, number in enumerate(layout.attributes.values())}
+    def __init__(self, attributes: Iterable[int]) -> None:
+        self._slots = {number: place for place, number in enumerate(attributes)}
         # An empty name is a private file of SQLite's own, removed when it is closed.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode = OFF", "synchronous = OFF"):
@@ -109,7 +137,7 @@ class WideTable:
             ),
         )
 
-    def rows(self) -> Iterator[Sequence[Written]]:
+    def rows(self) -> Iterator[tuple[int, *tuple[str | None, ...]]]:
         """Yield one row a customer, by ascending id: the id and a cell an attribute."""
         cells: list[str | None] = []
         present: int | None = None

@@ -27,6 +27,7 @@ from bc_attrvals.tables.reading import read_values
 
 __all__ = ["demo"]
 
+_BY_ID: Final = "the demo takes customer and attribute ids"
 _VALUES: Final = 10_000
 _UPDATES: Final = 300
 
@@ -77,11 +78,15 @@ def demo(
     if file is None:
         items = list(sample_values(count))
     else:
-        shape = options.layout(file)
+        shape = options.input_layout(file)
+        if not shape.by_id:
+            raise click.UsageError(_BY_ID)
         with ExitStack() as stack:
             source = stack.enter_context(open_input(file))
             checked = check(read_values(source, shape), source.name, settings, stack)
             items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
+        if len(items) != checked.good:
+            raise click.UsageError(_BY_ID)
     if not items:
         raise click.UsageError("there are no values to store")
     demo = _Demo(settings, items, quota, window_s)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
+from itertools import islice
+from typing import Final
 
 import anyio.to_thread
 import attrs
 import click
 
+from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.running import Job, Result, Work, run_job
@@ -23,19 +26,26 @@ from bc_attrvals.cli.settings import (
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
-from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
-from bc_attrvals.tables.text import counted
+from bc_attrvals.tables.layout import CSV, PARQUET, Layout
+from bc_attrvals.tables.rows import Written
+from bc_attrvals.tables.text import counted, one_line
 from bc_attrvals.tables.writing import (
-    ALL_COLUMNS,
     IDS,
     MOMENTS,
+    LongForm,
+    RowWriter,
     WideTable,
-    long_rows,
     row_writer,
 )
 
 __all__ = ["export"]
+
+#: Rows whose addresses are looked up together.
+_CHUNK_ROWS: Final = 500
+#: Addresses kept in memory.
+_MOST_ADDRESSES: Final = 50_000
 
 
 @click.command(
@@ -45,6 +55,7 @@ __all__ = ["export"]
         "bc-attrvals export --all-columns --output values.parquet",
         "bc-attrvals export --spreadsheet-safe --output for-sales.csv",
         "bc-attrvals export --wide --customer-column ID --attribute x=1 --attribute zbar=4",
+        "bc-attrvals export --wide --emails --names --output crm.csv",
     )
 )
 @click.option(
@@ -56,6 +67,8 @@ __all__ = ["export"]
     help="Appears whole or not at all; - is standard output [default: -]",
 )
 @click.option("--all-columns", is_flag=True, help="Long form: id and dates, too.")
+@click.option("--names", is_flag=True, help="The names of attributes, as a column or as headers.")
+@click.option("--emails", is_flag=True, help="The e-mail addresses of customers.")
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
@@ -73,6 +86,8 @@ def export(
     *,
     output: str,
     all_columns: bool,
+    names: bool,
+    emails: bool,
     spreadsheet_safe: bool,
     options: FileOptions,
 ) -> None:
@@ -83,6 +98,11 @@ def export(
     attributes has none, and an empty cell is an empty value or none at all. Rows are grouped in a
     temporary database on disk, so memory stays bounded in either form.
 
+    --names and --emails add the columns attribute and email to the long form. With --wide, the
+    addresses stand in place of the ids, in --email-column (email by default); give
+    --customer-column too for both. With --names and no --attribute every attribute of the store has
+    a column under its name.
+
     Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
     the file then differs from what is stored: it is for people, and not to be given in again.
@@ -91,7 +111,7 @@ def export(
         raise click.UsageError("--json and the values can't share stdout; give --output FILE")
     if all_columns and options.wide:
         raise click.UsageError("--all-columns is for the long form")
-    shape = options.layout(output)
+    shape = _shape(options, output, names=names, emails=emails)
     if spreadsheet_safe and shape.format != CSV:
         raise click.UsageError("--spreadsheet-safe is for CSV")
     if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
@@ -100,7 +120,12 @@ def export(
     with ExitStack() as stack:
         try:
             job = _ExportJob(
-                stack, output, _narrowed(filter, shape), shape, all_columns, spreadsheet_safe
+                stack,
+                output,
+                filter,
+                shape,
+                _Columns(all_columns=all_columns, names=names, emails=emails),
+                spreadsheet_safe=spreadsheet_safe,
             )
             run_job(settings, store, job)
         except OSError as error:
@@ -113,14 +138,30 @@ def export(
             raise FileError(f"{name}: {error.strerror or error}") from None
 
 
-def _narrowed(filter: AttributeValueFilter, shape: Layout) -> AttributeValueFilter:
-    """Return a filter for the attributes that have a column, and no others."""
-    if not shape.wide:
-        return filter
-    wanted = filter.attribute_id_in
-    named = [one for one in shape.attributes.values() if isinstance(one, int)]
-    ids = [one for one in named if wanted is None or one in wanted]
-    return attrs.evolve(filter, attribute_id_in=tuple(ids))
+@attrs.frozen(kw_only=True)
+class _Columns:
+    """The columns that were asked for."""
+
+    all_columns: bool
+    names: bool
+    emails: bool
+
+
+def _shape(options: FileOptions, output: str, *, names: bool, emails: bool) -> Layout:
+    """Return the layout; raise `click.UsageError` for options that do not go together."""
+    shape = options.layout(output)
+    if not options.wide:
+        return shape
+    if emails and shape.email_column is None:
+        shape = attrs.evolve(shape, email_column="email")
+    if not shape.wide or not (shape.attributes or names):
+        message = (
+            "--wide needs --customer-column or --emails, and at least one --attribute or --names"
+        )
+        raise click.UsageError(message)
+    if not emails and shape.email_column is not None:
+        raise click.UsageError("--email-column goes with --emails")
+    return shape
 
 
 class _ExportJob(Job):
@@ -136,55 +177,97 @@ class _ExportJob(Job):
         output: str,
         filter: AttributeValueFilter,
         shape: Layout,
-        all_columns: bool,
+        columns: _Columns,
+        *,
         spreadsheet_safe: bool,
     ) -> None:
         self._filter = filter
         self._shape = shape
-        self._all_columns = all_columns
+        self._columns = columns
+        self._spreadsheet_safe = spreadsheet_safe
         self._is_complete = False
         self._values = self._rows = 0
-        columns: Sequence[str] = ALL_COLUMNS if all_columns else FIELDS
-        ids: Sequence[str] = IDS
-        if shape.customer_column is not None:
-            columns, ids = (shape.customer_column, *shape.attributes), (shape.customer_column,)
         self._file = stack.enter_context(OutputFile(output))
-        self._writer = row_writer(
-            self._file,
-            shape.format,
-            columns,
-            ids=ids,
-            moments=() if shape.wide else MOMENTS,
-            spreadsheet_safe=spreadsheet_safe,
-        )
 
     async def run(self, work: Work) -> None:
         """Export, and put the file in its place."""
         if self._shape.wide:
-            with closing(WideTable(self._shape)) as table:
-                await self._read(work, table.add)
-                await anyio.to_thread.run_sync(self._write_wide, table)
+            await self._export_wide(work)
         else:
-            await self._read(work, self._write_long)
-            self._rows = self._values
+            await self._export_long(work)
         await anyio.to_thread.run_sync(self._file.commit)
         self._is_complete = True
 
-    def _write_long(self, values: list[AttributeValue]) -> None:
-        self._writer.write(long_rows(values, all_columns=self._all_columns))
+    async def _export_long(self, work: Work) -> None:
+        asked = self._columns
+        names = await attribute_names(work.store) if asked.names else None
+        addresses = _Addresses(work.store) if asked.emails else None
+        form = LongForm(
+            all_columns=asked.all_columns, names=names, emails={} if addresses else None
+        )
+        writer = self._writer(form.columns, IDS, MOMENTS)
 
-    def _write_wide(self, table: WideTable) -> None:
-        for row in table.rows():
-            self._writer.write([row])
-            self._rows += 1
+        async def take(values: list[AttributeValue]) -> None:
+            known = form
+            if addresses is not None:
+                emails = await addresses.of({one.customer_id for one in values})
+                known = attrs.evolve(form, emails=emails)
+            await anyio.to_thread.run_sync(writer.write, known.rows(values))
 
-    async def _read(self, work: Work, take: Callable[[list[AttributeValue]], None]) -> None:
-        async with aclosing(work.store.attribute_values.pages(self._filter)) as pages:
+        await self._read(work, self._filter, take)
+        self._rows = self._values
+
+    async def _export_wide(self, work: Work) -> None:
+        shape = self._shape
+        if shape.attributes:
+            attributes = await attribute_ids(work.store, shape.attributes, "--attribute")
+        else:
+            attributes = _by_name(await attribute_names(work.store))
+        wanted = self._filter.attribute_id_in
+        ids = [one for one in attributes.values() if wanted is None or one in wanted]
+        keys = [one for one in (shape.customer_column, shape.email_column) if one is not None]
+        writer = self._writer((*keys, *attributes), keys[:1] if shape.customer_column else ())
+        addresses = None if shape.email_column is None else _Addresses(work.store)
+        with closing(WideTable(attributes.values())) as table:
+
+            async def take(values: list[AttributeValue]) -> None:
+                await anyio.to_thread.run_sync(table.add, values)
+
+            await self._read(work, attrs.evolve(self._filter, attribute_id_in=tuple(ids)), take)
+            rows = table.rows()
+            while chunk := await anyio.to_thread.run_sync(lambda: list(islice(rows, _CHUNK_ROWS))):
+                written: Sequence[Sequence[Written]] = chunk
+                if addresses is not None:
+                    emails = await addresses.of({row[0] for row in chunk})
+                    first = 0 if shape.customer_column is not None else 1
+                    written = [(row[0], emails.get(row[0]), *row[1:])[first:] for row in chunk]
+                await anyio.to_thread.run_sync(writer.write, written)
+                self._rows += len(chunk)
+
+    def _writer(
+        self, columns: Sequence[str], ids: Sequence[str], moments: Sequence[str] = ()
+    ) -> RowWriter:
+        return row_writer(
+            self._file,
+            self._shape.format,
+            columns,
+            ids=ids,
+            moments=moments,
+            spreadsheet_safe=self._spreadsheet_safe,
+        )
+
+    async def _read(
+        self,
+        work: Work,
+        filter: AttributeValueFilter,
+        take: Callable[[list[AttributeValue]], Awaitable[None]],
+    ) -> None:
+        async with aclosing(work.store.attribute_values.pages(filter)) as pages:
             async for page in pages:
                 if not self._values:
                     work.progress.expect(page.pagination.total)
                 self._values += len(page.data)
-                await anyio.to_thread.run_sync(take, page.data)
+                await take(page.data)
                 work.progress.advance(len(page.data))
 
     def result(self) -> Result | None:
@@ -197,3 +280,34 @@ class _ExportJob(Job):
             fields={"values": self._values, "rows": self._rows},
             values=self._values,
         )
+
+
+def _by_name(names: Mapping[int, str]) -> dict[str, int]:
+    """Return all attributes under their names. Raises `FileError` for a name that two have."""
+    by_name: dict[str, int] = {}
+    for number, name in names.items():
+        if by_name.setdefault(name, number) != number:
+            message = (
+                f"--names: the attributes {by_name[name]} and {number} are both named {name!r}"
+            )
+            raise FileError(one_line(f"{message}; say --attribute"))
+    return by_name
+
+
+class _Addresses:
+    """The e-mail addresses of customers, in memory that is bounded."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[int, str | None] = {}
+
+    async def of(self, customers: set[int]) -> dict[int, str]:
+        """Return the addresses of customers; one that does not exist any more has none."""
+        if len(self._known) > _MOST_ADDRESSES:
+            self._known.clear()
+        missing = customers - self._known.keys()
+        if missing:
+            found = await self._store.customers.emails_by_id(missing)
+            self._known.update((one, found.get(one)) for one in missing)
+        known = ((one, self._known[one]) for one in customers)
+        return {one: address for one, address in known if address is not None}

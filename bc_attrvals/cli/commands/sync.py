@@ -72,11 +72,8 @@ def sync(
     if diff is not None and not source.dry_run:
         raise click.UsageError("--diff goes with --dry-run")
     shape = source.check(settings, prune=prune, outputs=[("--diff", diff)])
-    if scope is None and shape.wide:
-        ids = sorted(one for one in shape.attributes.values() if isinstance(one, int))
-        scope = AttributeValueFilter(attribute_id_in=ids)
     if prune:
-        _check_prune(source, scope)
+        _check_prune(source, has_scope=scope is not None or shape.wide)
     elif allow_empty or max_delete.is_given:
         name = "--allow-empty" if allow_empty else "--max-delete"
         raise click.UsageError(f"{name} goes with --prune")
@@ -97,9 +94,9 @@ def sync(
         run_job(settings, store, job)
 
 
-def _check_prune(source: ValueFile, scope: AttributeValueFilter | None) -> None:
+def _check_prune(source: ValueFile, *, has_scope: bool) -> None:
     """Raise `click.UsageError` for options that --prune does not go with."""
-    if scope is None:
+    if not has_scope:
         message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
         raise click.UsageError(message)
     if source.skip_invalid:

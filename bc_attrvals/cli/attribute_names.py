@@ -1,0 +1,51 @@
+"""Looks up the attributes that options and headers name, before any value is sent or read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bc_attrvals.naming.definitions import nearest_names
+from bc_attrvals.store import Store
+from bc_attrvals.tables.files import FileError
+from bc_attrvals.tables.text import one_line
+
+__all__ = ["attribute_ids", "attribute_names"]
+
+_MOST_SHOWN = 5
+
+
+async def attribute_names(store: Store) -> dict[int, str]:
+    """Return the names of the store's attributes by id, by ascending id."""
+    found = {one.id: one.name async for one in store.attributes.stream()}
+    return dict(sorted(found.items()))
+
+
+async def attribute_ids(
+    store: Store, attributes: Mapping[str, int | str], where: str
+) -> dict[str, int]:
+    """Return the ids of attributes that are given by id or by exact name, under their columns.
+
+    One call, or none if all are given by id. Raises `FileError` that begins with `where` for names
+    that the store does not have, with the nearest ones, and for names that two attributes have.
+    """
+    if all(isinstance(one, int) for one in attributes.values()):
+        return {column: one for column, one in attributes.items() if isinstance(one, int)}
+    by_name: dict[str, list[int]] = {}
+    for number, name in (await attribute_names(store)).items():
+        by_name.setdefault(name, []).append(number)
+    ids, problems = {}, []
+    for column, given in attributes.items():
+        found = [given] if isinstance(given, int) else by_name.get(given, [])
+        if len(found) == 1:
+            ids[column] = found[0]
+        elif found:
+            problems.append(f"{given!r} is the name of the attributes {found}; use an id")
+        else:
+            near = nearest_names(str(given), list(by_name))
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            problems.append(f"no attribute has the name {given!r}{hint}")
+    if problems:
+        more = f", and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
+        reasons = ", ".join(problems[:_MOST_SHOWN]) + more
+        raise FileError(one_line(f"{where}: {reasons}; no value was sent"))
+    return ids

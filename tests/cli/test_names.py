@@ -1,0 +1,142 @@
+"""Files of addresses and names: what the options mean, and exports that hold both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+PEOPLE = {1: "jane.doe+shop@example.com", 2: "jane@example.org", 3: "ann@example.net"}
+KINDS = {"Loyalty tier": "string", "Score": "number", "Café=1": "string"}
+CRM = ["--wide", "--email-column", "E-Mail", "--attributes-by-header"]
+
+
+@pytest.fixture
+def store(serve):
+    with serve(customers=PEOPLE, attributes=KINDS) as served:
+        yield served
+
+
+def rows_of(result) -> list[dict[str, str]]:
+    assert result.exit_code == 0, result.stderr
+    return list(csv.DictReader(io.StringIO(result.stdout_bytes.decode())))
+
+
+def test_the_long_form_with_names_and_addresses(store) -> None:
+    store.seed((1, 1, "gold"), (2, 2, "7"), (99, 1, "of nobody"))
+    assert rows_of(store.run("export", "--names", "--emails")) == [
+        {"customer_id": c, "email": e, "attribute_id": a, "attribute": n, "value": v}
+        for c, e, a, n, v in [
+            ("1", PEOPLE[1], "1", "Loyalty tier", "gold"),
+            ("2", PEOPLE[2], "2", "Score", "7"),
+            ("99", "", "1", "Loyalty tier", "of nobody"),
+        ]
+    ]
+    lines = store.run("export", "--names", "--format", "jsonl").stdout.splitlines()
+    first = {"customer_id": 1, "attribute_id": 1, "attribute": "Loyalty tier", "value": "gold"}
+    assert json.loads(lines[0]) == first
+    dates = store.run("export", "--emails", "--all-columns")
+    assert list(rows_of(dates)[0]) == [
+        *("customer_id", "email", "attribute_id", "value", "id"),
+        *("date_created", "date_modified"),
+    ]
+
+
+def test_the_wide_form_with_names_and_addresses(store) -> None:
+    store.seed((1, 1, "gold"), (1, 2, "7.5"), (2, 3, "x,y"))
+    named = store.run("export", "--wide", "--names", "--emails", "--email-column", "E-Mail")
+    assert rows_of(named) == [
+        {"E-Mail": PEOPLE[1], "Loyalty tier": "gold", "Score": "7.5", "Café=1": ""},
+        {"E-Mail": PEOPLE[2], "Loyalty tier": "", "Score": "", "Café=1": "x,y"},
+    ]
+    both = ["--customer-column", "ID", "--emails", "--attribute", "s=Score", "--attribute", "t=1"]
+    assert rows_of(store.run("export", "--wide", *both)) == [
+        {"ID": "1", "email": PEOPLE[1], "s": "7.5", "t": "gold"},
+    ]
+    ids = store.run("export", "--wide", "--customer-column", "ID", "--names", "--attribute-id", "3")
+    assert rows_of(ids) == [{"ID": "2", "Loyalty tier": "", "Score": "", "Café=1": "x,y"}]
+
+
+def test_parquet_with_names_and_addresses(store, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    store.seed((1, 1, "gold"))
+    path = tmp_path / "out.parquet"
+    assert store.run("export", "--names", "--emails", "-o", path).exit_code == 0
+    assert [str(type_) for type_ in parquet.read_table(path).schema.types] == [
+        *("int64", "string", "int64", "string", "string")
+    ]
+
+
+def test_addresses_are_looked_up_once_and_in_chunks(serve) -> None:
+    people = {number: f"person{number}@example.org" for number in range(1, 801)}
+    with serve(customers=people, attributes=KINDS) as store:
+        store.seed(*((number, 1 + number % 3, "v") for number in people))
+        rows = rows_of(store.run("export", "--wide", "--names", "--emails"))
+        assert [row["email"] for row in rows] == list(people.values())
+        assert sum(one.path.endswith("/customers") for one in store.sandbox.requests) <= 10
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+def test_a_header_that_names_no_attribute_is_refused(store, tmp_path, command) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    path.write_text(f"E-Mail;Loyality tier;Scores;Score\n{PEOPLE[1]};gold;7;7\n")
+    result = store.run(command, path, *CRM, "--failures", failed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert str(path) in result.stderr
+    assert (
+        "no attribute has the name 'Loyality tier' (did you mean 'Loyalty tier'?)" in result.stderr
+    )
+    assert "no attribute has the name 'Scores' (did you mean 'Score'?)" in result.stderr
+    assert store.values() == {}
+    assert not failed.exists()
+    assert [one.method for one in store.sandbox.requests] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--wide", "--email-column", "E"], "at least one --attribute or --attributes-by-header"),
+        (["--wide", "--attributes-by-header"], "needs --customer-column or --email-column"),
+        (["--email-column", "E"], "go with --wide"),
+        (["--attributes-by-header"], "go with --wide"),
+        ([*CRM, "--customer-column", "ID"], "not both"),
+        ([*CRM, "--format", "jsonl"], "for CSV and Parquet"),
+        ([*CRM, "--empty", "delete", "--yes"], "--empty delete needs --customer-column"),
+        (["--wide", "--email-column", "E", "--attribute", "x="], "COLUMN=ID or COLUMN=NAME"),
+        (["--wide", "--email-column", "E", "--attribute", "x=0"], "must be from 1"),
+        (["--wide", "--email-column", "E", "--attribute", "x=" + "y" * 256], "256 characters"),
+        (["--wide", "--email-column", "E", "--attribute", "x=a", "--attribute", "y=a"], "twice"),
+        (["--column", "email=E", "--column", "customer_id=C"], "names both customer_id and email"),
+        (["--column", "name=N"], "FIELD one of customer_id, email, attribute_id, attribute, value"),
+    ],
+)
+def test_options_that_do_not_go_together(store, args, told) -> None:
+    result = store.run("upsert", "-", *args, input="E,x\na@b.c,1\n")
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+    assert store.sandbox.requests.seen == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--wide", "--emails"], "at least one --attribute or --names"),
+        (["--wide", "--names"], "needs --customer-column or --emails"),
+        (["--wide", "--names", "--email-column", "E"], "--email-column goes with --emails"),
+        (["--emails", "--email-column", "E"], "go with --wide"),
+    ],
+)
+def test_options_of_an_export_that_do_not_go_together(store, args, told) -> None:
+    result = store.run("export", *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in " ".join(result.stderr.split())
+
+
+def test_an_export_of_an_unknown_attribute_is_refused(store) -> None:
+    args = ["export", "--wide", "--customer-column", "ID", "--attribute", "x=Scor"]
+    result = store.run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no attribute has the name 'Scor' (did you mean 'Score'?)" in result.stderr
