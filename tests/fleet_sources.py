@@ -105,3 +105,7 @@ def token_exits() -> str:
 
 def nowhere() -> str:
     return "redis://:s3cret@127.0.0.1:9"
+
+
+def proxy() -> str:
+    return "socks5://user:s3cret@127.0.0.1:1"

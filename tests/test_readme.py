@@ -16,6 +16,7 @@ from bc_attrvals.cli.app import cli
 from bc_attrvals.sandbox import Sandbox
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+FLEET_README = (Path(bc_attrvals.__file__).parent / "fleet" / "README.md").read_text("utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -153,7 +154,8 @@ async def test_the_examples_of_several_processes_run(
     distributed = pytest.importorskip("distributed", reason="needs bc_attrvals[dev]")
     from .valkey import Valkey
 
-    quota, fleet = re.findall(r"```python\n(.*?)```", section("Several processes"), re.DOTALL)
+    (quota,) = re.findall(r"```python\n(.*?)```", section("Several processes"), re.DOTALL)
+    (fleet,) = re.findall(r"```python\n(.*?)```", FLEET_README, re.DOTALL)
     for number, name in enumerate(("abc", "def")):
         (tmp_path / f"{name}.csv").write_text(f"customer_id,attribute_id,value\n1,1,{number}\n")
         monkeypatch.setenv(f"TOKEN_{name}", "sandbox-token")

@@ -1,7 +1,8 @@
-"""Reads JOBS.toml, the description of a fleet, and checks what it says before anything starts.
+"""Reads JOBS.toml, the description of a fleet, and checks it before anything starts.
 
-`[defaults]` holds fields for all jobs, each `[[jobs]]` those of one; paths are relative to the
-file. An error names the file and the field. There is no token in it: `token_env` names a variable.
+`[defaults]` holds fields for all jobs, each `[[jobs]]` those of one. Paths are relative to the
+file. An error names the file and the field. The file holds no secret: `token_env` and `proxy_env`
+name variables.
 """
 
 from __future__ import annotations
@@ -26,20 +27,30 @@ from bc_attrvals.tables.layout import file_format
 __all__ = ["read_jobs"]
 
 _TEXTS: Final = (
-    "name", "store_hash", "token_env", "url", "source", "format", "encoding", "customer_column",
-    "journal",
+    "name", "store_hash", "token_env", "url", "source", "format", "encoding", "delimiter",
+    "customer_column", "email_column", "journal", "proxy_env",
 )  # fmt: skip
-_FLAGS: Final = ("prune", "allow_empty", "whole_store")
+_FLAGS: Final = ("prune", "allow_empty", "whole_store", "attributes_by_header", "trust_env")
 _IDS: Final = ("attribute_ids", "customer_ids")
 _FIELDS: Final = {*_TEXTS, *_FLAGS, *_IDS, "columns", "attributes"}
 _NEEDED: Final = ("store_hash", "token_env", "source")
 _FORMATS: Final = ("csv", "jsonl", "parquet")
+#: The fields of the file that are a `FileSource`'s as they are.
+_SOURCE: Final = (
+    "format", "columns", "customer_column", "email_column", "attributes", "attributes_by_header",
+    "encoding", "delimiter",
+)  # fmt: skip
 _MOST_BITS: Final = 64
 #: The fields of the file for those of `Job` and `FileSource`.
-_OURS: Final = {"base_url": "url", "access_token": "token_env", "scope": "attribute_ids"}
+_OURS: Final = {
+    "base_url": "url",
+    "access_token": "token_env",
+    "scope": "attribute_ids",
+    "proxy": "proxy_env",
+}
 
 
-class _Bad(Exception):  # noqa: N818 - told as a FileError
+class _Bad(Exception):  # noqa: N818 - becomes a FileError
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
@@ -72,7 +83,7 @@ def read_jobs(path: str, *, shared_quota: EnvironmentVariable | None) -> list[Jo
 
 def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
     try:
-        # Editors of some systems put a mark before the first line.
+        # Some editors write a byte order mark.
         text = Path(path).read_bytes().decode("utf-8-sig")
         document = tomllib.loads(text)
     except OSError as error:
@@ -80,7 +91,7 @@ def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: no TOML: {error}") from None
     except ValueError:
-        # Python's own limit, which tomllib does not reckon with.
+        # Python's own limit, which tomllib does not catch.
         raise FileError(f"{path}: it holds an integer of too many digits") from None
     except RecursionError:
         raise FileError(f"{path}: no TOML of ours: it is nested too deeply") from None
@@ -111,9 +122,7 @@ def _check(table: Mapping[str, Any]) -> None:
         ):
             raise _Bad(field, "must be a table of strings")
         if field == "attributes":
-            if not isinstance(value, dict) or not value:
-                raise _Bad(field, "must be a table of attribute ids by column")
-            _check_ids(field, list(value.values()))
+            _check_attributes(field, value)
 
 
 def _check_text(field: str, value: object) -> None:
@@ -121,7 +130,7 @@ def _check_text(field: str, value: object) -> None:
         raise _Bad(field, "must be a string, not empty")
     if "\0" in value:
         raise _Bad(field, "must not hold the character NUL")
-    if field == "token_env" and "=" in value:
+    if field in {"token_env", "proxy_env"} and "=" in value:
         raise _Bad(field, "must be the name of a variable")
     if field == "format" and value not in _FORMATS:
         raise _Bad(field, f"must be one of {', '.join(_FORMATS)}")
@@ -129,20 +138,36 @@ def _check_text(field: str, value: object) -> None:
         try:
             codecs.lookup(value)
         except LookupError:
-            raise _Bad(field, "is none that is known here") from None
+            raise _Bad(field, "is an unknown encoding") from None
+    if field == "delimiter" and len(value) != 1:
+        raise _Bad(field, "must be one character")
+
+
+def _check_attributes(field: str, value: object) -> None:
+    if not isinstance(value, dict) or not value:
+        raise _Bad(field, "must be a table of attribute ids or names by column")
+    for one in value.values():
+        if one == "":
+            raise _Bad(field, "has an empty name")
+        if not isinstance(one, str):
+            _check_id(field, one)
 
 
 def _check_ids(field: str, value: object) -> None:
     if not isinstance(value, list) or not value:
         raise _Bad(field, "must be a list of ids, not empty")
     for one in value:
-        if isinstance(one, int) and one.bit_length() > _MOST_BITS:
-            # Python refuses to write down a longer one, as an error would.
-            raise _Bad(field, "holds a number of too many digits")
-        try:
-            check_id(one, "id")
-        except ValueError as error:
-            raise _Bad(field, str(error)) from None
+        _check_id(field, one)
+
+
+def _check_id(field: str, value: object) -> None:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        # Python refuses to format a longer one in an error.
+        raise _Bad(field, "holds a number of too many digits")
+    try:
+        check_id(value, "id")
+    except ValueError as error:
+        raise _Bad(field, str(error)) from None
 
 
 def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariable | None) -> Job:
@@ -161,13 +186,9 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         _check_place("journal", parent.is_dir, f"{parent} is no directory")
         _check_place("journal", lambda: not journal.is_dir(), f"{journal} is a directory")
     source = FileSource(
-        # The workers may stand elsewhere.
+        # Workers may have another working directory.
         path=str(path.resolve()),
-        **{
-            field: table[field]
-            for field in ("format", "columns", "customer_column", "attributes", "encoding")
-            if field in table
-        },
+        **{field: table[field] for field in _SOURCE if field in table},
     )
     return Job(
         store_hash=table["store_hash"],
@@ -179,6 +200,8 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         allow_empty=table.get("allow_empty", False),
         journal=None if journal is None else str(journal.resolve()),
         shared_quota=shared_quota,
+        proxy=EnvironmentVariable(table["proxy_env"]) if "proxy_env" in table else None,
+        trust_env=table.get("trust_env", False),
         name=table.get("name", table["store_hash"]),
     )
 
@@ -187,7 +210,7 @@ def _check_place(field: str, is_good: Callable[[], bool], problem: str) -> None:
     try:
         good = is_good()
     except OSError as error:
-        # As for a name that is too long.
+        # Such as a name that is too long.
         raise _Bad(field, error.strerror or str(error)) from None
     if not good:
         raise _Bad(field, problem)

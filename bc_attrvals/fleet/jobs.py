@@ -1,8 +1,8 @@
-"""What a fleet is to do: frozen, picklable descriptions, and what came of them.
+"""The jobs of a fleet: frozen, picklable descriptions, and their results.
 
-A job travels through Dask's scheduler, its logs and its dashboard, so no secret is in it: the
-token and the address of a shared quota are references, looked up on the worker. A function is named
-by its module and never pickled, for a pickle may carry what stands around it.
+A job travels through Dask's scheduler, its logs and its dashboard, so it holds no secret. The
+token, the proxy and the address of a shared quota are references, resolved on the worker. A
+function is referred to by its module and name and never pickled: a pickle may carry its closure.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from bc_attrvals.sync.scope import Scope
 
 __all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
 
-#: Errors that neither the service nor the way to it is behind.
+#: Errors that neither the service nor the network causes.
 _OURS: Final = (InvalidInputError, JournalError, PartialFailureError, StoreStateError)
-#: It opens nothing; it is there for the checks of a Store that is never entered.
+#: For the checks of a Store that is never entered; it opens nothing.
 _NO_TOKEN: Final = "-"  # noqa: S105
+#: The fields of the long form.
+_COLUMNS: Final = frozenset({"customer_id", "email", "attribute_id", "attribute", "value"})
 
 
 @attrs.frozen
 class EnvironmentVariable:
-    """A secret that stands in an environment variable of the worker."""
+    """A secret in an environment variable of the worker."""
 
     name: str = attrs.field()
 
@@ -49,7 +51,7 @@ class EnvironmentVariable:
             raise InvalidInputError("name must be that of a variable", field="name")
 
     def resolve(self, store_hash: str) -> str:
-        """Return what stands there. Raises `InvalidInputError` naming the variable if nothing."""
+        """Return the value. Raises `InvalidInputError`, which names an unset variable."""
         del store_hash
         value = os.environ.get(self.name)
         if not value:
@@ -72,8 +74,8 @@ class Function:
     def of(cls, function: Callable[..., Any]) -> Function:
         """Return the name of a function.
 
-        Raises `InvalidInputError` for one that others can't import: a lambda, one within another
-        function, and those of `__main__`.
+        Raises `InvalidInputError` for one that others can't import: a lambda, a nested function,
+        and one of `__main__`.
         """
         module = getattr(function, "__module__", None)
         name = getattr(function, "__qualname__", "")
@@ -86,7 +88,7 @@ class Function:
         assert module is not None
         return cls(module, name)
 
-    def call(self, store_hash: str) -> Any:  # noqa: ANN401 - the caller knows what it asked for
+    def call(self, store_hash: str) -> Any:  # noqa: ANN401 - whatever the function returns
         """Import and call it."""
         function = getattr(importlib.import_module(self.module), self.name)
         takes = [
@@ -97,9 +99,9 @@ class Function:
         return function(store_hash) if takes else function()
 
     def resolve(self, store_hash: str) -> str:
-        """Return the secret that it returns.
+        """Return the secret that the function returns.
 
-        What it raises is named by its class alone, for its words might hold the secret.
+        Its exception is named by its class alone, because its message might hold the secret.
         """
         try:
             secret = self.call(store_hash)
@@ -116,26 +118,35 @@ class Function:
 class FileSource:
     """Values of a file that the worker can read, in the forms the command line reads.
 
-    In long form `columns` names the file's column of `customer_id`, `attribute_id` or `value`
-    where it has another name. In wide form, one row a customer, `customer_column` holds the id and
-    `attributes` names the attribute of each column. `format` is by default as the extension says.
+    In long form `columns` has the file's name of `customer_id` or `email`, `attribute_id` or
+    `attribute`, and `value`, where it differs. In wide form a row has all values of a customer:
+    `customer_column` holds the id or `email_column` the address, and `attributes` maps columns to
+    the id or the name of their attribute. With `attributes_by_header` each other column is the
+    attribute of its name. `format` is by default that of the extension.
     """
 
     path: str = attrs.field(converter=os.fspath)
     format: str | None = None
     columns: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
     customer_column: str | None = None
-    attributes: Mapping[str, int] = attrs.field(factory=dict, converter=dict)
+    email_column: str | None = None
+    attributes: Mapping[str, int | str] = attrs.field(factory=dict, converter=dict)
+    attributes_by_header: bool = False
     encoding: str = "utf-8-sig"
+    delimiter: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Check what can't be."""
-        if (self.customer_column is None) != (not self.attributes):
-            message = "the wide form needs customer_column and attributes"
+        """Check that the fields go together."""
+        if self.customer_column is not None and self.email_column is not None:
+            message = "give customer_column or email_column, not both"
+            raise InvalidInputError(message, field="email_column")
+        is_wide = self.customer_column is not None or self.email_column is not None
+        if is_wide != bool(self.attributes or self.attributes_by_header):
+            message = "the wide form needs customer_column or email_column, and attributes"
             raise InvalidInputError(message, field="customer_column")
-        if self.columns and self.customer_column is not None:
+        if self.columns and is_wide:
             raise InvalidInputError("columns are of the long form", field="columns")
-        unknown = set(self.columns) - {"customer_id", "attribute_id", "value"}
+        unknown = set(self.columns) - _COLUMNS
         if unknown:
             message = f"columns has no field {min(unknown)!r}"
             raise InvalidInputError(message, field="columns")
@@ -154,7 +165,7 @@ def _one_of(*kinds: type) -> Callable[[object, attrs.Attribute[Any], object], No
         del instance
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-            # The value is not shown: it may be the secret itself.
+            # The value is not shown: it may be the secret.
             message = f"{attribute.name} must be {names}, not {type(value).__name__}"
             raise InvalidInputError(message, field=attribute.name)
 
@@ -174,13 +185,14 @@ def _text(instance: object, attribute: attrs.Attribute[Any], value: object) -> N
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """The sync of one store: its `source`'s values are made to be what the store holds.
+    """The sync of one store: makes it hold the values of `source`.
 
     `access_token` is an `EnvironmentVariable` of the workers or an importable function that returns
-    it; so is `shared_quota`, the URL of a server for a `RedisQuota` in `namespace`. `source` is a
-    `FileSource` or an importable function that returns an iterable, sync or async, of
-    `AttributeValueUpsert`. `scope`, `prune` and `allow_empty` are those of `sync`; `journal` is a
-    path that all workers share, best one a job. `name` stands in results and in the dashboard.
+    it. So are `shared_quota`, the URL of a server for a `RedisQuota` in `namespace`, and `proxy`,
+    the URL of a proxy. `trust_env` takes the proxy of the worker's environment. `source` is a
+    `FileSource` or an importable function that returns an iterable, sync or async, of items as
+    `sync` takes them. `scope`, `prune` and `allow_empty` are those of `sync`. `journal` is a path
+    that all workers share, one a job. `name` is shown in results and in the dashboard.
 
     Raises `InvalidInputError`, whose `field` names the argument.
     """
@@ -208,10 +220,17 @@ class Job:
         repr=False,
     )
     namespace: str = "bc_attrvals"
+    proxy: Secret | Callable[..., str] | None = attrs.field(
+        default=None,
+        converter=_by_name,
+        validator=_one_of(EnvironmentVariable, Function, type(None)),
+        repr=False,
+    )
+    trust_env: bool = attrs.field(default=False, validator=_one_of(bool))
     name: str = attrs.field(default=attrs.Factory(lambda self: self.store_hash, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
-        """Have the arguments checked where they are used."""
+        """Check the arguments where they are used."""
         try:
             Store(self.store_hash, _NO_TOKEN, base_url=self.base_url, timeout=self.timeout_s)
         except InvalidInputError as error:
@@ -219,7 +238,7 @@ class Job:
                 raise
             message = str(error).replace("timeout", "timeout_s", 1)
             raise InvalidInputError(message, field="timeout_s") from None
-        # Here, for by default it is the store's.
+        # Here, because the default is the store's.
         _text(self, attrs.fields(Job).name, self.name)
         Scope.of(self.scope)
         if self.prune and self.scope is None:
@@ -228,22 +247,22 @@ class Job:
 
     @property
     def store(self) -> tuple[str, str]:
-        """What jobs on one store have in common."""
+        """Equal for jobs on one store."""
         return self.base_url.rstrip("/"), self.store_hash
 
 
 @attrs.frozen(kw_only=True)
 class JobResult:
-    """What came of a job: a report, or the error that ended it (whose `.report` may tell more).
+    """The result of a job: a report, or the error that ended it, whose `.report` may say more.
 
-    Among the errors are Dask's own, such as `KilledWorker`. `seconds` is the time of the last run,
+    Errors may be Dask's own, such as `KilledWorker`. `seconds` is the time of the last run, and
     `worker` the address it was on; both are None where no run ended.
 
-    `without_shared_quota_s` says for how many of the seconds it kept to a share of its own, for the
-    server of its `shared_quota` was out of reach; 0.0 is never (or no run ended).
+    `without_shared_quota_s` is how many of the seconds it kept to a share of its own, because the
+    server of its `shared_quota` was out of reach. 0.0 means never, or that no run ended.
 
-    No error of ours holds a secret. One that the job's own `source` raised is given as it is, with
-    its own words, which hold whatever that source puts into them: a token too.
+    No error of ours holds a secret. An error that the job's own `source` raised is given unchanged,
+    with whatever that source puts into its message.
     """
 
     job: Job
@@ -255,7 +274,7 @@ class JobResult:
 
     @property
     def store_hash(self) -> str:
-        """The store it was for."""
+        """The store of the job."""
         return self.job.store_hash
 
     @property
@@ -265,5 +284,5 @@ class JobResult:
 
     @property
     def refused(self) -> bool:
-        """True when the service or the way to it ended the job."""
+        """True when the service or the network ended the job."""
         return isinstance(self.error, BCAttrValsError) and not isinstance(self.error, _OURS)

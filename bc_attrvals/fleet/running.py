@@ -1,4 +1,4 @@
-"""`run_jobs`: hands the jobs of a fleet to Dask, and yields what came of each as it ends."""
+"""`run_jobs`: hands the jobs of a fleet to Dask, and yields the result of each as it ends."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def run_jobs(
     `client` is a `dask.distributed.Client(asynchronous=True)`; `retries`, `workers` and
     `allow_other_workers` are those of its `submit`. As many jobs run at once on a worker as it has
     threads, though they run in its event loop. A job that fails ends no other: its result has the
-    error, after so many more tries for errors that another try may mend.
+    error, after `retries` more tries where the error is retryable.
 
     Of jobs on one store (the same hash and URL) one runs at a time, in the order given, unless all
     of them have a `shared_quota`.
 
-    Closing the generator early cancels what is not done: jobs that are running stop within half a
+    Closing the generator early cancels what is not done. Jobs that are running stop within half a
     second; calls that are on the wire may be applied. Raises `InvalidInputError` for a client that
-    is not asynchronous, or something that is no `Job`, before anything is handed out.
+    is not asynchronous, or an item that is no `Job`, before any job is submitted.
     """
     chains = _chained(client, jobs)
     running: dict[asyncio.Task[JobResult], tuple[Future, deque[Job]]] = {}
@@ -72,7 +72,7 @@ async def run_jobs(
         while running:
             waiting = await ended.get()
             future, chain = running.pop(waiting)
-            # Its result is not kept in the cluster any longer.
+            # Lets the cluster forget the result.
             future.release()
             if chain:
                 hand_out(chain)
@@ -86,7 +86,7 @@ async def run_jobs(
 
 
 def _chained(client: Client, jobs: Iterable[Job]) -> list[deque[Job]]:
-    """Return the jobs in rows, of which each is to be run one after the other."""
+    """Return the jobs in chains; the jobs of a chain run one after the other."""
     if not getattr(client, "asynchronous", False):
         message = "client must be a dask.distributed.Client(asynchronous=True)"
         raise InvalidInputError(message, field="client")
@@ -99,7 +99,7 @@ def _chained(client: Client, jobs: Iterable[Job]) -> list[deque[Job]]:
     chains: list[deque[Job]] = []
     for same in stores.values():
         quotas = {(job.shared_quota, job.namespace) for job in same}
-        # Only what they share keeps them apart on the service.
+        # Jobs that share a quota do not exceed it together.
         if same[0].shared_quota is not None and len(quotas) == 1:
             chains += [deque([job]) for job in same]
         else:
@@ -116,10 +116,10 @@ async def _result_of(job: Job, future: Future) -> JobResult:
             raise
         return JobResult(job=job, error=RuntimeError("the task was cancelled in the cluster"))
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        # Of this process: a worker hands on none of them.
+        # These are raised in this process; a worker returns none of them.
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever ended it, it is that job's
-        # The frames are the worker's, and of no use here.
+    except BaseException as error:  # noqa: BLE001 - whatever ended it is the result of that job
+        # The frames are the worker's, and useless here.
         return JobResult(job=job, error=error.with_traceback(None))
     assert isinstance(done, Done)
     return JobResult(job=job, **attrs.asdict(done, recurse=False))

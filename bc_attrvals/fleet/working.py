@@ -1,8 +1,8 @@
 """One job of a fleet, on a worker: a coroutine that Dask runs in the worker's own event loop.
 
-Between `running.py`, which hands it out, and the Store. Errors that another try may mend are
-raised, so that Dask tries again; the others are returned. A task that Dask has dropped is stopped
-here, for Dask lets coroutines run to their end.
+Between `running.py`, which submits it, and the Store. Retryable errors are raised, so that Dask
+tries again; others are returned. A task that Dask has dropped is stopped here, because Dask lets
+coroutines run to their end.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Done", "work"]
 
-#: So often a running task looks whether Dask still wants it.
+#: Interval of the check whether Dask still wants a running task.
 _LOOK_S: Final = 0.25
-#: A journal that another job holds is tried again so often, and for so long.
+#: Interval and limit of the retries for a journal that another job holds.
 _JOURNAL_RETRY_S: Final = 0.25
 _JOURNAL_PATIENCE_S: Final = 120.0
 _CHUNK_ROWS: Final = 1_000
 
-#: What a next try would only meet again.
+#: Errors that the next try would meet again.
 _FINAL: Final = (
     InvalidInputError,
     AuthenticationError,
@@ -61,7 +61,7 @@ _FINAL: Final = (
 
 @attrs.frozen
 class Done:
-    """What a run came to; both are None of one that nobody waited for any more."""
+    """The end of a run; report and error are both None when Dask had dropped the task."""
 
     worker: str
     seconds: float
@@ -71,7 +71,7 @@ class Done:
 
 
 class _Absence:
-    """How long the server of the shared quota was out of reach, by a Store's events."""
+    """How long the server of the shared quota was out of reach, by the events of a Store."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -93,7 +93,7 @@ class _Absence:
 
 
 async def work(job: Job, key: str) -> Done:
-    """Run a job as the task `key`; raise what another try may mend."""
+    """Run a job as the task `key`; raise retryable errors."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -129,7 +129,7 @@ async def _run(job: Job, absence: _Absence) -> SyncReport:
         except JournalError as error:
             if not _is_held(error) or time.monotonic() >= gives_up_at:
                 raise
-        # By a worker that Dask has given up, and that is still at it or about to die.
+        # A worker that Dask has given up holds it, and still runs or is about to die.
         await asyncio.sleep(_JOURNAL_RETRY_S)
 
 
@@ -141,7 +141,10 @@ def _is_held(error: JournalError) -> bool:
 async def _sync(job: Job, absence: _Absence) -> SyncReport:
     assert not callable(job.access_token)
     token = await _foreign(job.access_token.resolve, job.store_hash)
-    quota = None
+    proxy = quota = None
+    if job.proxy is not None:
+        assert not callable(job.proxy)
+        proxy = await _foreign(job.proxy.resolve, job.store_hash)
     if job.shared_quota is not None:
         from bc_attrvals.shared_quota import RedisQuota
 
@@ -155,6 +158,8 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
         limits=job.limits,
         timeout=job.timeout_s,
         quota=quota,
+        proxy=proxy,
+        trust_env=job.trust_env,
     )
     store.subscribe(absence.hear)
     try:
@@ -171,7 +176,7 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
 
 
 async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
-    """Yield the desired values; a sync source is read in a thread, so that the loop turns."""
+    """Yield the desired values; a sync source is read in a thread, so that it does not block."""
     if isinstance(job.source, FileSource):
         values: Any = _file_values(job.source)
     else:
@@ -201,7 +206,7 @@ async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
 
 
 async def _guarded(values: AsyncIterable[Any]) -> AsyncGenerator[Any]:
-    # Not around the `yield`, where a GeneratorExit is no doing of the source.
+    # Not around the `yield`, where a GeneratorExit does not come from the source.
     with _ends_its_job_alone():
         iterator = aiter(values)
     try:
@@ -220,7 +225,7 @@ async def _guarded(values: AsyncIterable[Any]) -> AsyncGenerator[Any]:
 
 
 async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call what is not ours in a thread; see `_ends_its_job_alone`."""
+    """Call a function of the user in a thread; see `_ends_its_job_alone`."""
 
     def guarded() -> T:
         with _ends_its_job_alone():
@@ -231,10 +236,10 @@ async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
 
 @contextmanager
 def _ends_its_job_alone() -> Iterator[None]:
-    """Turn what would end more than a job into an ordinary error.
+    """Turn an exception that would end more than its job into an ordinary error.
 
-    A thread can't hand on a StopIteration, SystemExit would take the worker along, and what is no
-    Exception (a group of such, a panic of an extension) passes by whoever waits for the job.
+    A thread can't pass a StopIteration on, SystemExit would end the worker, and a BaseException (a
+    group of them, a panic of an extension) is not caught by what waits for the job.
     """
     try:
         yield
@@ -247,7 +252,7 @@ def _ends_its_job_alone() -> Iterator[None]:
         name = type(error).__name__
     except Exception:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is of that job
+    except BaseException as error:  # noqa: BLE001 - it ends that job
         name = type(error).__name__
     else:
         return
@@ -271,9 +276,12 @@ def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
         layout = Layout(
             format=file_format(source.path, source.format),
             encoding=source.encoding,
+            delimiter=source.delimiter,
             columns=source.columns,
             customer_column=source.customer_column,
+            email_column=source.email_column,
             attributes=source.attributes,
+            attributes_by_header=source.attributes_by_header,
         )
         with open_input(source.path) as opened:
             for entry in read_values(opened, layout):

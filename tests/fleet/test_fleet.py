@@ -246,6 +246,39 @@ async def test_files_in_both_forms_are_read_on_the_worker(client: Any, tmp_path:
         assert await sandbox.values() == {(1, 1): "a", (2, 1): "b", (1, 2): "c", (2, 2): "d"}
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"customer_column": "ID"}, "customer_column"),
+        ({"email_column": "E", "customer_column": "ID", "attributes": {"x": 1}}, "email_column"),
+        ({"attributes_by_header": True}, "customer_column"),
+        ({"email_column": "E", "attributes": {"x": "X"}, "columns": {"value": "v"}}, "columns"),
+        ({"columns": {"mail": "E"}}, "columns"),
+    ],
+)
+def test_columns_that_do_not_go_together_are_refused(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        FileSource(path="in.csv", **fields)
+    assert caught.value.field == field
+
+
+async def test_a_proxy_is_looked_up_on_the_worker_and_never_shown(
+    client: Any, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("customer_id,attribute_id,value\n1,1,a\n")
+    async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
+        job = job_of(
+            sandbox, access_token=TOKENS, source=FileSource(path=source), proxy=fleet_sources.proxy
+        )
+        assert "s3cret" not in repr(job)
+        (result,) = (await all_of(client, job)).values()
+        assert isinstance(result.error, InvalidInputError)
+        assert result.error.field == "proxy"
+        assert "s3cret" not in str(result.error)
+        assert sandbox.requests.seen == 0
+
+
 async def test_a_job_whose_worker_dies_is_run_on_another(client: Any, tmp_path: Path) -> None:
     async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
         results = await all_of(

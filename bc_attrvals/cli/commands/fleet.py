@@ -82,7 +82,8 @@ def fleet(
     attribute_ids = [1, 2]            # the scope; also customer_ids, whole_store = true
     prune = true                      # optional, as are all that follow
     journal = "abc123.db"             # on a path all workers share: a killed job goes on
-    name, format, encoding, columns, customer_column, attributes, allow_empty
+    name, format, encoding, delimiter, columns, customer_column, email_column, attributes,
+    attributes_by_header, allow_empty, proxy_env, trust_env
 
     Before anything starts it is checked that every field can be, that files and folders are there
     and, without --scheduler, that the variables are set. What is in the files and journals, and
