@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -177,7 +178,6 @@ def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> Non
         (["--host", "0.0.0.0"], "can be reached from elsewhere"),
         (["--puts-at-once", "0"], "max_concurrent_puts must be at least 1"),
         (["--config", "/nowhere/at/all.toml"], "No such file"),
-        (["--https", "--ca-file", "/nowhere/at/all.pem"], "/nowhere/at/all.pem: No such file"),
         (["--database", "/nowhere/at/all.db"], "/nowhere/at/all.db: No such file"),
     ],
 )
@@ -185,3 +185,17 @@ def test_what_makes_no_sense_exits_2(served, args, told) -> None:
     result = served.run("sandbox", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in result.stderr
+
+
+def test_a_ca_file_that_cannot_be_written_exits_2(served) -> None:
+    pytest.importorskip("trustme", reason="the extra sandbox is not installed")
+    result = served.run("sandbox", "--https", "--ca-file", "/nowhere/at/all.pem")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "/nowhere/at/all.pem: No such file" in result.stderr
+
+
+def test_https_without_trustme_names_the_extra(served, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    result = served.run("sandbox", "--https")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "pip install 'bc_attrvals[sandbox]'" in result.stderr

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -51,15 +49,7 @@ async def test_a_temporary_file_goes_with_the_sandbox() -> None:
 
 
 async def test_without_trustme_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def importing(name: str, *args: Any) -> Any:
-        if name == "trustme":
-            raise ImportError(name)
-        return real(name, *args)
-
-    monkeypatch.delitem(sys.modules, "trustme", raising=False)
-    monkeypatch.setattr(builtins, "__import__", importing)
+    monkeypatch.setitem(sys.modules, "trustme", None)
     with pytest.raises(RuntimeError, match=r"bc_attrvals\[sandbox\]"):
         await Sandbox(https=True).start()
     with ThreadedSandbox() as sandbox, pytest.raises(RuntimeError, match="trustme"):
