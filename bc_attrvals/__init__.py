@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         SharedQuotaRegained,
         SyncProgressed,
     )
-    from bc_attrvals.scheduling.admission import Priority, Quota
+    from bc_attrvals.scheduling.quota import Priority, Quota
     from bc_attrvals.scheduling.scheduler import Statistics
     from bc_attrvals.store import Store, StoreView
     from bc_attrvals.sync.report import SyncReport
@@ -205,7 +205,7 @@ _NAMES_OF_MODULE = {
         "SharedQuotaRegained",
         "SyncProgressed",
     ),
-    "scheduling.admission": ("Priority", "Quota"),
+    "scheduling.quota": ("Priority", "Quota"),
     "sync.report": ("SyncReport",),
     "scheduling.scheduler": ("Statistics",),
     "store": ("Store", "StoreView"),

@@ -25,9 +25,9 @@ from bc_attrvals.customers import Customers
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
 from bc_attrvals.naming.resolver import Resolver
-from bc_attrvals.scheduling.admission import Priority, Quota
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.scheduling.scheduler import CallOptions, Scheduler, Statistics
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session

@@ -22,7 +22,7 @@ from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
-from bc_attrvals.scheduling.admission import Priority
+from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
 from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone

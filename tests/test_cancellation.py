@@ -93,6 +93,8 @@ async def test_a_cancelled_write_keeps_slot_and_keys_until_it_is_answered(
     sandbox.faults.script([Fault("slow", delay_s=0.15)] * 3, "upsert")
     async with make_store(sandbox) as store:
         values = store.attribute_values
+        # The first request of a Store goes alone.
+        await values.get_page()
         first = asyncio.create_task(values.upsert(upserts(30)))
         await until(lambda: sandbox.in_flight("upsert") == 3)
         await cancel(first)
@@ -108,8 +110,10 @@ async def test_a_cancelled_write_keeps_slot_and_keys_until_it_is_answered(
 
 
 async def test_a_cancelled_write_is_not_sent_again_when_it_fails(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault("500", delay_s=0.02))
     async with make_store(sandbox) as store:
+        # The first request of a Store goes alone.
+        await store.attribute_values.get_page()
+        sandbox.faults.add(Fault("500", delay_s=0.02))
         job = asyncio.create_task(store.attribute_values.upsert(upserts(500)))
         await until(lambda: sandbox.in_flight("upsert") == 3)
         await cancel(job)

@@ -18,7 +18,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import DecodeError, JournalError, SyncReport
-from bc_attrvals.core.rate_limit import QuotaState, read_quota_headers
+from bc_attrvals.core.rate_limit import QuotaState, read_quota_headers, read_retry_after_s
 from bc_attrvals.core.responses import (
     Response,
     decode_echoes,
@@ -28,7 +28,6 @@ from bc_attrvals.core.responses import (
     indexes_named,
 )
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.scheduling.scheduler import _retry_after_s
 from bc_attrvals.tables.files import FileError, open_input
 from bc_attrvals.tables.layout import JSON_LINES, PARQUET, Layout
 from bc_attrvals.tables.reading import read_ids, read_values
@@ -174,7 +173,7 @@ def test_bodies_and_headers_of_noise_give_errors_of_ours_alone() -> None:
         clocked.answered(headers, rng, status)
         answer = Response(status, headers, body)
         assert answer.request_id is None or answer.request_id.isprintable()
-        after_s = _retry_after_s(answer)
+        after_s = read_retry_after_s(answer.headers, rng.random() * 2e9)
         assert after_s is None or 0 <= after_s <= 120
         slowest_s = max(slowest_s, time.perf_counter() - began_at)
     print(f"\n{COUNT} bodies and headers, the slowest in {slowest_s * 1000:.1f} ms")

@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.scheduling.admission import Quota
+from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
 from bc_attrvals.tables.text import one_line
 

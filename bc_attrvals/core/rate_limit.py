@@ -22,9 +22,15 @@ import attrs
 import msgspec
 from multidict import istr
 
-__all__ = ["QuotaHeaders", "QuotaSnapshot", "QuotaState", "read_quota_headers"]
+__all__ = [
+    "QuotaHeaders",
+    "QuotaSnapshot",
+    "QuotaState",
+    "read_quota_headers",
+    "read_retry_after_s",
+]
 
-#: The window of the service, where an answer leaves it out (its rate-limit guide).
+#: The window of the service, where an answer leaves it out (BigCommerce guide, API rate limits).
 DEFAULT_WINDOW_S: Final = 30.0
 #: The next window is opened this much after the last possible end of the one before.
 _EDGE_S: Final = 0.001
@@ -41,6 +47,13 @@ _DRIFT: Final = 0.05
 _TIE_S: Final = 1e-6
 # A request given up may be counted this much later: closing its connection does not recall it.
 _ON_ITS_WAY_S: Final = 0.5
+#: While nothing is known one request finds out, and one more after each of these.
+_PROBE_S: Final = 2.0
+#: A server that names a longer wait is not believed beyond this.
+_LONGEST_RETRY_AFTER_S: Final = 120.0
+# The older form of the service's guide, then that of RFC 9110, section 10.2.3.
+_RETRY_AFTER: Final = (istr("X-Retry-After"), istr("Retry-After"))
+_DATE: Final = istr("Date")
 
 
 class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
@@ -89,6 +102,48 @@ def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
     return QuotaHeaders(window_s, reset_s, quota, left if left < quota else quota)
 
 
+def read_retry_after_s(headers: Mapping[str, str], wall_s: float) -> float | None:
+    """Return the seconds that `X-Retry-After` or `Retry-After` asks to wait, at most 120.
+
+    Either holds seconds or an HTTP date. A date is compared with the answer's own `Date`, or with
+    `wall_s` (seconds since 1970) where that is missing. Returns None for what is missing or absurd,
+    the longer wait where both are there.
+    """
+    waits = [
+        wait_s
+        for text in map(headers.get, _RETRY_AFTER)
+        if text is not None and (wait_s := _wait_s(text, headers, wall_s)) is not None
+    ]
+    return min(max(waits), _LONGEST_RETRY_AFTER_S) if waits else None
+
+
+def _wait_s(text: str, headers: Mapping[str, str], wall_s: float) -> float | None:
+    if len(text) > 64 or not text.isascii():
+        return None
+    try:
+        wait_s = float(text)
+    except ValueError:
+        until_s = _http_date_s(text)
+        if until_s is None:
+            return None
+        since_s = _http_date_s(headers.get(_DATE, ""))
+        wait_s = until_s - (wall_s if since_s is None else since_s)
+        # A date that is past by now asks for no wait.
+        return wait_s if wait_s > 0 else 0.0
+    return wait_s if math.isfinite(wait_s) and wait_s >= 0 else None
+
+
+def _http_date_s(text: str) -> float | None:
+    # Here, because it loads the parser of e-mail, and hardly any answer has a date to read.
+    from email.utils import mktime_tz, parsedate_tz
+
+    try:
+        parsed = parsedate_tz(text[:64])
+        return None if parsed is None else float(mktime_tz(parsed))
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+
+
 @attrs.frozen
 class QuotaSnapshot:
     """What is known of the quota at a moment; all None while no answer has told.
@@ -105,7 +160,10 @@ class QuotaSnapshot:
 class QuotaState:
     """How many requests may be sent now.
 
-    Call `take` before each request and exactly one of `answered` or `unanswered` after it.
+    Call `take` before each request, and exactly one of `answered`, `unanswered` or `unsent` after
+    it. Before the first answer one request goes alone, and one more every 2 s: started in a spent
+    window, a client then draws one 429 and not one for each slot. Whether a store has a quota at
+    all is known by its first answer.
     """
 
     __slots__ = (
@@ -117,9 +175,12 @@ class QuotaState:
         "_end_low",
         "_granularity_s",
         "_guessed_since",
+        "_has_answer",
         "_left",
         "_lost",
+        "_next_probe_at",
         "_out",
+        "_probes",
         "_quota",
         "_reserve",
         "_sent",
@@ -131,6 +192,10 @@ class QuotaState:
         self._reserve = reserve
         self._share = 1.0
         self._quota: int | None = None
+        self._has_answer = False
+        # While nothing is known: how many requests may be out to find out, and when one more may.
+        self._probes = 1
+        self._next_probe_at = -math.inf
         self._window_s = DEFAULT_WINDOW_S
         self._left = 0
         self._countdown_s = math.inf
@@ -161,11 +226,11 @@ class QuotaState:
         self._sent += 1
 
     def available(self, now: float) -> int | None:
-        """Return how many requests may be sent now; None when no quota is known."""
+        """Return how many requests may be sent now; None when the store has no known quota."""
         if now < self._blocked_until:
             return 0
         if self._quota is None:
-            return None
+            return None if self._has_answer else self._find_out(now)
         if now > self._end_high + _EDGE_S:
             self._open_window(now)
         # Ours that are out may not be in the server's count yet: take them off (safe side).
@@ -182,7 +247,10 @@ class QuotaState:
     def opens_at(self) -> float | None:
         """Return when to look again if nothing is available; None when nothing is in the way."""
         if self._quota is None:
-            return None if self._blocked_until == -math.inf else self._blocked_until
+            when = self._blocked_until
+            if not self._has_answer and self._next_probe_at > when:
+                when = self._next_probe_at
+            return None if when == -math.inf else when
         return max(self._end_high + 1.5 * _EDGE_S, self._blocked_until)
 
     def answered(
@@ -194,6 +262,7 @@ class QuotaState:
         count says.
         """
         self._out -= 1
+        self._has_answer = True
         if headers is None:
             self._answered_bare(now)
             return
@@ -254,12 +323,25 @@ class QuotaState:
         """Send nothing before `until`: a 429 that told only how many seconds to wait."""
         self._blocked_until = max(self._blocked_until, until)
 
+    @property
+    def is_finding_out(self) -> bool:
+        """Whether no answer has come yet."""
+        return not self._has_answer
+
     def snapshot(self, now: float) -> QuotaSnapshot:
         """Return what is known now."""
         left = self.available(now)
         if left is None or self._quota is None:
             return QuotaSnapshot()
         return QuotaSnapshot(self._quota, left, max(0.0, self._end_high + _EDGE_S - now))
+
+    def _find_out(self, now: float) -> int:
+        """Return how many more requests may go while nothing is known."""
+        if self._out == 0:
+            self._probes, self._next_probe_at = 1, now + _PROBE_S
+        elif now >= self._next_probe_at:
+            self._probes, self._next_probe_at = self._probes + 1, now + _PROBE_S
+        return self._probes - self._out if self._probes > self._out else 0
 
     def _answered_bare(self, now: float) -> None:
         self._lose(now)

@@ -1,15 +1,15 @@
-"""Sends requests: gate, wire, retry. Between the session below and the resource above.
+"""Sends requests: admission, wire, retry. Between the session below and the resource above.
 
-Each try takes a slot and a quota unit from the gate before it is sent, and gives the slot back
-before any wait. A 429 costs no try: with rate-limit headers the request waits for the window at the
-front of the queue, without them the whole operation steps back (the service: the store is under
-load, or too many were at once).
+Each try is admitted, with a slot and a quota unit, before it is sent, and gives the slot back
+before any wait. A 429 costs no try. With rate-limit headers, or a time to wait, the request waits
+at the front of the queue; without them the whole operation backs off: the store is under load, or
+too many requests were made at once (BigCommerce guide, API rate limits).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from random import Random
@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers
+from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers, read_retry_after_s
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import Response, error_from_answer, is_success
 from bc_attrvals.core.retry import RetryPolicy
@@ -33,19 +33,18 @@ from bc_attrvals.errors import (
     TransportError,
 )
 from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
-from bc_attrvals.scheduling.admission import Flow, Gate, Lease, Priority, Quota
+from bc_attrvals.scheduling.admission import Admission, Lease
+from bc_attrvals.scheduling.quota import Flow, Priority, Quota
 
 __all__ = ["CallOptions", "Exchange", "Scheduler", "Statistics", "Tally", "Worker"]
 
 T = TypeVar("T")
 
-#: Tries of `RetryPolicy.attempts` that so many 429s count for, where no headers say when to come
-#: back. A store under load refuses at random; giving up must take far longer than bad luck does.
+#: 429s that count for one try of `RetryPolicy.attempts`, where no headers say when to come back. A
+#: store under load refuses at random; giving up must take far longer than bad luck does.
 _REFUSALS_PER_ATTEMPT: Final = 4
-#: So many 429s with headers in a row and the headers are not to be believed.
+#: After this many 429s of one request the rate-limit headers are ignored.
 _MOST_QUOTA_REFUSALS: Final = 5
-#: The longest wait a `X-Retry-After` is believed.
-_LONGEST_RETRY_AFTER_S: Final = 120.0
 
 
 @attrs.frozen
@@ -203,11 +202,7 @@ class Scheduler:
         self._events = events
         # Jitter is no secret.
         self._random = Random() if random is None else random  # noqa: S311
-        self._gate = Gate(
-            events=events, retry=retry, random=self._random, count_units=quota is None
-        )
-        # A quota shared with other processes has its own slots and units, behind ours.
-        self._shared = quota
+        self._admission = Admission(events=events, retry=retry, random=self._random, quota=quota)
         # Every request under way, with the task that waits for it; and the writes' own tasks.
         self._active: dict[Exchange, asyncio.Task[Any] | None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -218,7 +213,7 @@ class Scheduler:
         self._bytes_received = 0
 
     def __repr__(self) -> str:
-        return f"<Scheduler {self._gate!r}, {self._requests} sent>"
+        return f"<Scheduler {self._admission!r}, {self._requests} sent>"
 
     @property
     def limits(self) -> Limits:
@@ -228,48 +223,38 @@ class Scheduler:
     async def open(self, store_hash: str) -> None:
         """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
-        await self._gate.open(store_hash, self._limits)
-        if self._shared is not None:
-            report_to = getattr(self._shared, "report_to", None)
-            if report_to is not None:
-                report_to(self._events.emit)
-            await self._shared.open(store_hash, self._limits)
+        await self._admission.open(store_hash, self._limits)
 
     async def close(self) -> None:
         """End every request under way, and wait until the writes' own tasks are gone.
 
         Whoever waits gets `ConnectionLostError` when its request was on the wire, else
-        `StoreStateError`. Cancelled, a shared quota is closed even so.
+        `StoreStateError`. Cancelled, the quota is closed even so.
         """
         for exchange, task in self._active.items():
             if task is not None:
                 exchange.was_closed = True
                 task.cancel()
         try:
-            await self._gate.close()
+            self._admission.turn_away()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:
-            if self._shared is not None:
-                await self._shared.close()
+            await self._admission.close()
 
     def statistics(self) -> Statistics:
         """Return a snapshot."""
         return Statistics(
-            in_flight=self._gate.in_flight(),
-            queued=self._gate.queued(),
-            quota=self._quota(),
+            in_flight=self._admission.in_flight(),
+            queued=self._admission.queued(),
+            quota=self._admission.quota(),
             requests=self._requests,
             retries=self._retries,
             rate_limited=self._rate_limited,
             bytes_sent=self._bytes_sent,
             bytes_received=self._bytes_received,
-            slot_wait_s=self._gate.slot_wait_s,
-            quota_wait_s=self._gate.quota_wait_s,
+            slot_wait_s=self._admission.slot_wait_s,
+            quota_wait_s=self._admission.quota_wait_s,
         )
-
-    def _quota(self) -> QuotaSnapshot:
-        snapshot = getattr(self._shared, "snapshot", None)
-        return self._gate.quota() if snapshot is None else snapshot()
 
     def start(
         self,
@@ -339,12 +324,14 @@ class Scheduler:
         while True:
             if exchange.is_last_try and exchange.error is not None:
                 raise exchange.error
-            lease = self._gate.acquire_nowait(operation, priority, exchange.flow)
+            lease = self._admission.acquire_nowait(operation, priority, exchange.flow)
             if lease is None:
                 began_at = self._loop.time()
-                lease = await self._gate.acquire(operation, priority, exchange.flow, front=front)
+                lease = await self._admission.acquire(
+                    operation, priority, exchange.flow, front=front
+                )
                 exchange.waited_s += lease.sent_at - began_at
-            outcome = await self._try_once(exchange, lease, priority)
+            outcome = await self._try_once(exchange, lease)
             if exchange.worker is not None and exchange.worker.is_abandoned:
                 raise asyncio.CancelledError
             if isinstance(outcome, Response):
@@ -389,73 +376,66 @@ class Scheduler:
         await asyncio.sleep(delay_s)
 
     def _step_back(self, answer: Response, lease: Lease, exchange: Exchange) -> bool:
-        """React to a store that refuses; return whether the request goes back to the front.
+        """React to a 429 or 503; return whether the request goes back to the front.
 
         It does after a 429, which costs no try, unless refusals do not end. A 503 is a failed
         try like any other, but a sign of load as well.
         """
-        if answer.status == 429 and self._refused_by_quota(answer):
+        wait_s = read_retry_after_s(answer.headers, time.time())
+        if wait_s is not None:
+            self._admission.wait_for(wait_s)
+        is_told = wait_s is not None or (
+            answer.status == 429 and read_quota_headers(answer.headers) is not None
+        )
+        if is_told and answer.status == 429:
             exchange.quota_refusals += 1
             if exchange.quota_refusals <= _MOST_QUOTA_REFUSALS:
                 return True
-        self._gate.back_off(lease)
+            is_told = False
+        if not is_told:
+            self._admission.back_off(lease)
         if answer.status != 429:
             return False
         exchange.refusals += 1
         return exchange.refusals < _REFUSALS_PER_ATTEMPT * exchange.options.retry.attempts
 
-    async def _try_once(
-        self, exchange: Exchange, lease: Lease, priority: Priority
-    ) -> Response | BCAttrValsError:
+    async def _try_once(self, exchange: Exchange, lease: Lease) -> Response | BCAttrValsError:
         """Send once; slot and unit go back whatever happens."""
         request = exchange.request
-        shared_lease: object = None
         answer: Response | None = None
-        sent = False
+        was_sent = True
+        exchange.begin_try()
+        self._requests += 1
+        if request.body is not None:
+            self._bytes_sent += len(request.body)
         try:
-            if self._shared is not None:
-                shared_lease = await self._shared.acquire(request.operation, priority)
-                exchange.waited_s += self._gate.begin(lease)
-            sent = True
-            exchange.begin_try()
-            self._requests += 1
-            if request.body is not None:
-                self._bytes_sent += len(request.body)
             if self._events:
                 self._events.emit(RequestSent(request.operation, exchange.sent))
             answer = await self._transport.send(request, exchange.options.timeout_s)
         except (TransportError, DecodeError) as error:
             # Nothing left this machine, so no unit was spent.
-            sent = not isinstance(error, ConnectionFailedError)
+            was_sent = not isinstance(error, ConnectionFailedError)
             return error
         except asyncio.CancelledError:
-            exchange.was_cut_off = sent
+            exchange.was_cut_off = True
             raise
         else:
             return answer
         finally:
             exchange.end_try()
-            self._settle(request, lease, shared_lease, answer, sent=sent)
+            self._settle(request, lease, answer, was_sent=was_sent)
 
     def _settle(
-        self,
-        request: Request,
-        lease: Lease,
-        shared_lease: object,
-        answer: Response | None,
-        *,
-        sent: bool,
+        self, request: Request, lease: Lease, answer: Response | None, *, was_sent: bool
     ) -> None:
-        if self._shared is not None and shared_lease is not None:
-            self._shared.release(shared_lease, None if answer is None else answer.headers)
         if answer is not None:
             self._bytes_received += len(answer.body)
             self._rate_limited += answer.status == 429
-            self._gate.release(lease, answer.headers, status=answer.status)
-        elif sent:
-            self._gate.release(lease, None)
+            self._admission.release(lease, answer.headers, status=answer.status)
+        elif was_sent:
+            self._admission.release(lease, None)
         else:
-            self._gate.cancel(lease)
+            self._admission.cancel(lease)
         if self._events:
             self._events.emit(
                 RequestAnswered(
@@ -467,16 +447,6 @@ class Scheduler:
                 )
             )
 
-    def _refused_by_quota(self, answer: Response) -> bool:
-        """Return whether a 429 says when to come back, and see to it that all wait so long."""
-        if read_quota_headers(answer.headers) is not None:
-            return True
-        retry_after_s = _retry_after_s(answer)
-        if retry_after_s is None:
-            return False
-        self._gate.wait_for(retry_after_s)
-        return True
-
 
 def _error_of(request: Request, answer: Response) -> APIError:
     return error_from_answer(
@@ -486,17 +456,6 @@ def _error_of(request: Request, answer: Response) -> APIError:
         method=request.method,
         path=request.resource,
     )
-
-
-def _retry_after_s(answer: Response) -> float | None:
-    """Return the seconds of `X-Retry-After`, the older form of saying when to come back."""
-    try:
-        delay_s = float(answer.headers.get("X-Retry-After", "nan"))
-    except ValueError:
-        return None
-    if not math.isfinite(delay_s) or delay_s < 0:
-        return None
-    return min(delay_s, _LONGEST_RETRY_AFTER_S)
 
 
 def _closed_error(exchange: Exchange) -> BCAttrValsError:

@@ -41,7 +41,6 @@ class LocalShare:
             Operation.WRITE: 1,
             Operation.DELETE: 1,
         }
-        self._heard = False
         self._mates = Fleetmates()
         self._writes_from = -math.inf
 
@@ -71,8 +70,6 @@ class LocalShare:
         elif kind == UNANSWERED:
             self.state.unanswered(now)
         else:
-            # Whether there is a quota is known now.
-            self._heard = True
             self.state.answered(sent_at, now, headers)
             if retry_after_s:
                 self.state.block(now + retry_after_s)
@@ -81,12 +78,7 @@ class LocalShare:
         """Return whether a request may go out now, beside those of this process."""
         if in_flight[operation] >= self._most[operation]:
             return False
-        available = self.state.available(now)
-        if available is None:
-            # Nothing known: one request finds out.
-            if not self._heard and any(in_flight.values()):
-                return False
-        elif available <= 0:
+        if self.state.available(now) == 0:
             return False
         return operation is not Operation.WRITE or self._writes_at(now) <= now
 

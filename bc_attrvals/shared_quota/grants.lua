@@ -126,7 +126,7 @@ end
 local forgotten = not processes[ask.id] or processes[ask.id].ends <= now
 
 local function settle(one, entry)
-  local seq, kind, sent_age, age, window, reset, quota, left = unpack(entry)
+  local seq, kind, sent_age, age, window, reset, quota, left, retry_after = unpack(entry)
   sent_age, age = sent_age + unread, age + unread
   -- Sent while the server did not know of it.
   local ours, unheard = false, forgotten or seq < 0
@@ -137,12 +137,12 @@ local function settle(one, entry)
       break
     end
   end
+  if retry_after > 0 then q.blocked = math.max(q.blocked, now - age + retry_after) end
   if kind == ANSWERED then
     q.none = false
     believe(now - sent_age, now - age, ask.slack, window, reset, quota, left, ours)
   elseif kind == BARE then
     if ours or unheard then lose(now - age) end
-    if reset > 0 then q.blocked = math.max(q.blocked, now - age + reset) end
     if not q.quota then
       q.none = true
     elseif ours then

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from bc_attrvals.core.rate_limit import QuotaHeaders
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.scheduling.admission import Priority
+from bc_attrvals.scheduling.quota import Priority
 
 __all__ = [
     "ANSWERED",
@@ -27,7 +26,6 @@ __all__ = [
     "Done",
     "Holdings",
     "Lease",
-    "read_retry_after_s",
 ]
 
 # The numbers that `grants.lua` has for them; those of operations and priorities count from 1.
@@ -35,7 +33,6 @@ OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
 PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)
 _NUMBER: Final = {operation: index + 1 for index, operation in enumerate(OPERATIONS)}
 ANSWERED, BARE, UNANSWERED, UNSENT = range(4)
-_LONGEST_RETRY_AFTER_S: Final = 120.0
 
 
 @attrs.define(eq=False)
@@ -62,20 +59,12 @@ class Done:
     def told(self, now: float) -> tuple[float, ...]:
         """Return it as the server takes it: times in milliseconds, of the past as ages."""
         sent_age_ms, age_ms = (now - self.sent_at) * 1000, (now - self.ended_at) * 1000
-        headers = self.headers
-        if headers is None:
-            return (self.number, self.kind, sent_age_ms, age_ms, 0, self.retry_after_s * 1000, 0, 0)
-        window_ms, reset_ms = round(headers.window_s * 1000), round(headers.reset_s * 1000)
-        numbers = (window_ms, reset_ms, headers.quota, headers.left)
-        return (self.number, self.kind, sent_age_ms, age_ms, *numbers)
-
-
-def read_retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return what the older form of a 429 says, 0.0 if nothing."""
-    text = headers.get("X-Retry-After", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 8):
-        return 0.0
-    return min(float(text), _LONGEST_RETRY_AFTER_S)
+        headers, numbers = self.headers, (0, 0, 0, 0)
+        if headers is not None:
+            window_ms, reset_ms = round(headers.window_s * 1000), round(headers.reset_s * 1000)
+            numbers = (window_ms, reset_ms, headers.quota, headers.left)
+        wait_ms = self.retry_after_s * 1000
+        return (self.number, self.kind, sent_age_ms, age_ms, *numbers, wait_ms)
 
 
 _Waiters = deque[asyncio.Future[Lease]]

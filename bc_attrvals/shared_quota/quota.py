@@ -13,16 +13,24 @@ import asyncio
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.rate_limit import QuotaHeaders, QuotaSnapshot, read_quota_headers
+from bc_attrvals.core.rate_limit import (
+    QuotaHeaders,
+    QuotaSnapshot,
+    read_quota_headers,
+    read_retry_after_s,
+)
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.scheduling.admission import Priority
 from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.shared_quota.address import place_of, url_error
 from bc_attrvals.shared_quota.degraded import Alone
 from bc_attrvals.shared_quota.fallback import LocalShare
@@ -35,7 +43,6 @@ from bc_attrvals.shared_quota.leases import (
     UNSENT,
     Holdings,
     Lease,
-    read_retry_after_s,
 )
 from bc_attrvals.shared_quota.link import (
     PING_S,
@@ -253,14 +260,28 @@ class RedisQuota:
             raise
 
     def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
-        """Give the slot back, and tell the others what the answer said of the quota."""
+        """End a lease, and report to the others what the answer said of the quota."""
         assert isinstance(lease, Lease)
         if headers is None:
             self._end(lease, UNANSWERED, None)
             return
         quota = read_quota_headers(headers)
-        retry_after_s = 0.0 if quota is not None else read_retry_after_s(headers)
+        retry_after_s = read_retry_after_s(headers, time.time()) or 0.0
         self._end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
+
+    def refused(self, lease: object, headers: Mapping[str, str]) -> None:
+        """End a lease whose request was answered 429: nothing is left of its window."""
+        assert isinstance(lease, Lease)
+        quota = read_quota_headers(headers)
+        if quota is not None:
+            quota = msgspec.structs.replace(quota, left=0)
+        retry_after_s = read_retry_after_s(headers, time.time()) or 0.0
+        self._end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
+
+    def cancel(self, lease: object) -> None:
+        """End a lease whose request was never sent: its unit is free."""
+        assert isinstance(lease, Lease)
+        self._end(lease, UNSENT, None)
 
     async def close(self) -> None:
         """Give everything back and let go of the server; all that wait get `StoreStateError`.

@@ -192,7 +192,7 @@ class Simulation:
             if available == 0:
                 self._wait()
                 return
-            self._take(blind=available is None)
+            self._take(blind=available is None or self.state.is_finding_out)
 
     def _wait(self) -> None:
         opens_at = self.state.opens_at()

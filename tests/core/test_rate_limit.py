@@ -13,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from multidict import CIMultiDict
 
 from bc_attrvals.core.rate_limit import (
     QuotaHeaders,
     QuotaSnapshot,
     QuotaState,
     read_quota_headers,
+    read_retry_after_s,
 )
 from tests.core.quota_service import MS, SECOND, Client, Service, Simulation, Window
 
@@ -138,15 +140,41 @@ def known(left: int = 149, reset_s: float = 20.001, *, reserve: int = 0, quota: 
     return state
 
 
-def test_before_the_first_answer_nothing_is_known_and_nothing_is_limited() -> None:
+def test_before_the_first_answer_one_request_finds_out_and_one_more_every_two_seconds() -> None:
     state = QuotaState()
-    assert state.available(0.0) is None
-    assert state.opens_at() is None
+    assert state.available(0.0) == 1
     assert state.snapshot(0.0) == QuotaSnapshot(None, None, None)
+    state.take()
+    for looks, opens_at in enumerate((2.0, 4.0, 6.0), 1):
+        assert state.available(opens_at - 0.001) == 0
+        assert state.opens_at() == opens_at
+        assert state.available(opens_at) == 1
+        state.take()
+        assert state.available(opens_at) == 0
+        assert looks < 4
+    for _ in range(4):
+        # Nothing is known by these: one finds out again, alone.
+        state.unanswered(6.5)
+    assert state.available(6.5) == 1
+    state.take()
+    state.unsent()
+    assert state.available(6.5) == 1
+    assert state.is_finding_out
+
+
+@pytest.mark.parametrize("headers", [None, "with headers"])
+def test_the_first_answer_ends_the_finding_out(headers: str | None) -> None:
+    state = QuotaState()
+    state.take()
+    state.answered(0.0, 0.1, None if headers is None else answer(100, 20.001))
+    assert not state.is_finding_out
+    assert state.available(0.1) == (None if headers is None else 100)
 
 
 def test_without_headers_nothing_is_ever_limited() -> None:
     state = QuotaState(reserve=5)
+    state.take()
+    state.answered(0.0, 0.0, None)
     for second in range(1_000):
         state.take()
         assert state.available(float(second)) is None
@@ -297,7 +325,7 @@ def test_a_block_stops_everything_even_while_no_quota_is_known() -> None:
     state.block(5.0)
     assert state.available(4.999) == 0
     assert state.opens_at() == 5.0
-    assert state.available(5.0) is None
+    assert state.available(5.0) == 1
 
 
 def test_of_two_blocks_the_longer_one_holds() -> None:
@@ -941,3 +969,48 @@ def test_a_confined_state_keeps_to_its_share_of_each_window_and_leaves_a_reserve
     state.confine(0.01, reserve=3)
     assert state.available(0.1) == 0
     assert state.available(40.0) == 1
+
+
+# --- Retry-After -----------------------------------------------------------------------------
+
+NOON = 1_767_268_800.0  # Thu, 01 Jan 2026 12:00:00 GMT
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"X-Retry-After": "7"}, 7.0),
+        ({"X-Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "3", "X-Retry-After": "9"}, 9.0),
+        ({"Retry-After": "soon", "X-Retry-After": "9"}, 9.0),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "1e6"}, 120.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "9" * 5_000}, None),
+        # Dates of RFC 9110, the obsolete forms too; without `Date` by the clock given.
+        ({"Retry-After": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
+        ({"Retry-After": "Thursday, 01-Jan-26 12:00:30 GMT"}, 30.0),
+        ({"Retry-After": "Thu Jan  1 12:00:30 2026"}, 30.0),
+        ({"Retry-After": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Fri, 01 Jan 2027 12:00:00 GMT"}, 120.0),
+        # The answer's own clock is the one that counts.
+        (
+            {
+                "Retry-After": "Thu, 01 Jan 2026 09:00:20 GMT",
+                "Date": "Thu, 01 Jan 2026 09:00:00 GMT",
+            },
+            20.0,
+        ),
+        ({"Retry-After": "Thu, 01 Jan 2026 12:00:30 GMT", "Date": "whenever"}, 30.0),
+        ({"Retry-After": "Thu, 99 Jan 99999999 12:00:30 GMT"}, None),
+    ],
+)
+def test_a_retry_after_is_read_in_seconds_or_as_a_date_and_bounded(
+    headers: dict[str, str], wait_s: float | None
+) -> None:
+    assert read_retry_after_s(CIMultiDict(headers), NOON) == wait_s

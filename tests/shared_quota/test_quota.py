@@ -20,7 +20,9 @@ from bc_attrvals import AttributeValueUpsert, Limits, Operation, Priority, Retry
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.scheduling.admission import Gate, Quota
+from bc_attrvals.scheduling.admission import Admission
+from bc_attrvals.scheduling.local_quota import LocalQuota
+from bc_attrvals.scheduling.quota import Quota
 from tests.conftest import make_store
 from tests.probes import at_rest, most_at_once, until, upserts
 from tests.processes import Worker, started
@@ -49,15 +51,32 @@ def namespace(request: pytest.FixtureRequest) -> str:
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=["in this process", "shared"])
-def make(request: pytest.FixtureRequest, valkey: Valkey, namespace: str) -> Make:
-    def make_one() -> Quota:
-        if request.param == "shared":
-            return RedisQuota(valkey.url, namespace=namespace)
-        gate: Any = Gate(events=EventBus(), retry=RetryPolicy(), random=Random(1))
-        return gate
+class FourMethods:
+    """A user's quota with no more than the protocol asks for."""
 
-    return make_one
+    def __init__(self, quota: Quota) -> None:
+        self.open = quota.open
+        self.acquire = quota.acquire
+        self.release = quota.release
+        self.close = quota.close
+
+
+def admitting(quota: Quota | None = None) -> Any:
+    return Admission(events=EventBus(), retry=RetryPolicy(), random=Random(1), quota=quota)
+
+
+KINDS: dict[str, Callable[[Callable[[], RedisQuota]], Any]] = {
+    "in this process": lambda _: admitting(),
+    "shared": lambda shared: shared(),
+    "shared, behind admission": lambda shared: admitting(shared()),
+    "a user's, behind admission": lambda _: admitting(FourMethods(LocalQuota())),
+}
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, valkey: Valkey, namespace: str) -> Make:
+    """Make a quota, or what admits requests over one; the same is promised of all."""
+    return lambda: KINDS[request.param](lambda: RedisQuota(valkey.url, namespace=namespace))
 
 
 @pytest.fixture
@@ -110,7 +129,7 @@ async def ended(*tasks: Any) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-# --- one set of tests for both implementations ---------------------------------------------------
+# --- one set of tests for all kinds ---------------------------------------------------
 
 
 async def test_no_more_at_once_than_the_limits_allow(make: Make) -> None:
@@ -166,6 +185,32 @@ async def test_an_answer_that_never_came_costs_its_unit(make: Make) -> None:
         await settled()
         assert len(granted(tasks)) == 2
         await ended(*tasks)
+
+
+# Four methods have no word for it: a user's unit counts as spent.
+@pytest.mark.parametrize("make", [kind for kind in KINDS if "user" not in kind], indirect=True)
+async def test_a_request_that_never_left_gives_its_unit_back(make: Make) -> None:
+    async with opened(make(), writes=50) as [quota]:
+        await learn(quota, told(3))
+        for _ in range(9):
+            quota.cancel(await asyncio.wait_for(quota.acquire(WRITE, BULK), 5))
+        tasks = asking(quota, WRITE, BULK, 4)
+        await until(lambda: len(granted(tasks)) == 3)
+        await settled()
+        assert len(granted(tasks)) == 3
+        await ended(*tasks)
+
+
+async def test_the_first_request_goes_alone_until_an_answer(make: Make) -> None:
+    async with opened(make(), writes=3) as [quota]:
+        tasks = [*asking(quota, WRITE, BULK, 2), *asking(quota, READ, INTERACTIVE, 2)]
+        await until(lambda: granted(tasks))
+        await settled()
+        (first,) = granted(tasks)
+        quota.release(first, {})
+        await until(lambda: len(granted(tasks)) == 4)
+        for lease in granted(tasks)[1:]:
+            quota.cancel(lease) if hasattr(quota, "cancel") else quota.release(lease, None)
 
 
 async def test_interactive_requests_go_first_and_bulk_still_moves(make: Make) -> None:
@@ -303,7 +348,7 @@ async def test_interactive_goes_before_bulk_of_another_process(shared: Make) -> 
 async def test_an_interactive_call_overtakes_bulk_calls_of_its_own_store(
     shared: Make, valkey: Valkey, namespace: str
 ) -> None:
-    """Bulk calls that wait for shared slots hold none of their own process."""
+    """Bulk calls that wait for shared leases hold no slot of their own process."""
     async with opened(shared(), writes=3) as [other]:
         await learn(other, {})
         taken = [await other.acquire(WRITE, BULK) for _ in range(3)]
@@ -312,11 +357,14 @@ async def test_an_interactive_call_overtakes_bulk_calls_of_its_own_store(
             make_store(sandbox, quota=shared()) as store,
         ):
             bulk = asyncio.ensure_future(store.attribute_values.upsert(upserts(100)))
-            await until(lambda: store.statistics().in_flight[WRITE] == 3)
+            await until(lambda: store.statistics().queued[WRITE] >= 3)
+            await settled()
+            queued = store.statistics().queued[WRITE]
             item = AttributeValueUpsert(9_999, 1, "now")
             single = asyncio.ensure_future(store.attribute_values.put_batch([item]))
-            await until(lambda: store.statistics().in_flight[WRITE] == 4)
+            await until(lambda: store.statistics().queued[WRITE] == queued + 1)
             await settled()
+            assert store.statistics().in_flight[WRITE] == 0
             assert sandbox.requests.seen == 0
             other.release(taken.pop(), {})
             await single

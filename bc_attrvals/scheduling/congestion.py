@@ -1,0 +1,118 @@
+"""How many requests at once a store bears: back-off, recovery, and bulk reads that give way.
+
+Pure: times are given. The service answers 429 without rate-limit headers when a store is under load
+or too many requests are made at once (BigCommerce guide, API rate limits).
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.retry import RetryPolicy, backoff_s
+
+__all__ = ["BulkPace", "Concurrency"]
+
+#: Back-offs that double the pause, then back-offs that hold it.
+_SHORT_PAUSES: Final = 3
+#: An interactive read is slow that takes so many times the quickest one; the quickest of long ago
+#: counts less with each one.
+_SLOW: Final = 2.0
+_FORGET_QUICKEST: Final = 1.01
+#: So long after the last interactive read bulk reads have all slots again.
+_GIVE_WAY_S: Final = 1.0
+
+
+@attrs.define(eq=False)
+class Concurrency:
+    """The slots of one operation, as many as the store bears at present."""
+
+    most: int
+    # A float, because it is won back in fractions.
+    bearable: float = attrs.field(init=False)
+    in_flight: int = 0
+    bulk_in_flight: int = 0
+    backoffs: int = 0
+    backed_off_at: float = -math.inf
+    blocked_until: float = -math.inf
+    # Whether it bears less than at first, or was refused last.
+    is_weak: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.bearable = float(self.most)
+
+    def room(self, now: float) -> int:
+        """Return how many more may go now."""
+        return 0 if now < self.blocked_until else int(self.bearable) - self.in_flight
+
+    def enter(self, *, is_bulk: bool) -> None:
+        """Take a slot."""
+        self.in_flight += 1
+        self.bulk_in_flight += is_bulk
+
+    def leave(self, *, is_bulk: bool) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        self.bulk_in_flight -= is_bulk
+
+    def went_well(self, sent_at: float) -> None:
+        """Win concurrency back: one more at once for each round of good answers."""
+        if sent_at < self.backed_off_at:
+            return
+        # Also where there is but one slot, of which none can be won back.
+        self.backoffs = 0
+        self.bearable = min(float(self.most), self.bearable + 1 / int(self.bearable))
+        self.is_weak = self.bearable < self.most
+
+    def back_off(self, sent_at: float, now: float, retry: RetryPolicy, random: Random) -> bool:
+        """Halve the concurrency and pause; return whether this refusal counted.
+
+        Refusals of requests sent before the last back-off say nothing new.
+        """
+        if sent_at < self.backed_off_at:
+            return False
+        self.is_weak = True
+        self.backoffs += 1
+        self.bearable = max(1.0, self.bearable / 2)
+        self.backed_off_at = now
+        # Pauses stay short for a while: after a long one, a store that has recovered in the
+        # meantime would wait for us. Only refusals without end make them long.
+        count = self.backoffs
+        count = min(count, _SHORT_PAUSES) if count <= 2 * _SHORT_PAUSES else count - _SHORT_PAUSES
+        self.blocked_until = now + backoff_s(count, retry.base_s, retry.cap_s, random)
+        return True
+
+
+class BulkPace:
+    """How many bulk reads go at once beside interactive ones.
+
+    The service has no priorities: pages that it works on hold a single call up. So fewer are asked
+    for at once as long as interactive reads take more than twice the quickest one.
+    """
+
+    __slots__ = ("_interactive_until", "_most", "_quickest_s", "_reads")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._reads = float(most)
+        self._quickest_s = math.inf
+        self._interactive_until = -math.inf
+
+    def answered(self, now: float, took_s: float, status: int | None) -> None:
+        """Learn from an interactive read that ended; `status` is None without an answer."""
+        self._interactive_until = now + _GIVE_WAY_S
+        if status != 200:
+            return
+        self._quickest_s = min(self._quickest_s * _FORGET_QUICKEST, took_s)
+        if took_s > _SLOW * self._quickest_s:
+            self._reads = max(min(2.0, self._most), self._reads * 0.7)
+        else:
+            self._reads = min(float(self._most), self._reads + 0.25)
+
+    def room(self, now: float, bulk_in_flight: int) -> int:
+        """Return how many more bulk reads may go now."""
+        most = self._most if now >= self._interactive_until else int(self._reads)
+        return most - bulk_in_flight

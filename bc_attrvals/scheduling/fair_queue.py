@@ -1,0 +1,176 @@
+"""Who is next of the requests that wait. Pure: no clock, no event loop.
+
+Refused requests go first, then interactive ones, then bulk ones, though of eight grants that both
+an urgent and a bulk request could have, one goes to bulk, so that bulk still moves. Among bulk
+flows the one served longest ago is next, however much each has queued.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import attrs
+
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.scheduling.quota import Flow
+
+__all__ = ["FairQueue", "Waiting"]
+
+#: Of so many contested grants in a row, the last one goes to bulk.
+_BULK_SHARE: Final = 8
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """One request that waits, of an operation and a flow."""
+
+    operation: Operation
+    flow: Flow
+    is_bulk: bool
+    # Whether it waits its flow's turn: bulk, and not refused before.
+    takes_turns: bool = False
+    # Whether it has left the queue, granted or cancelled; it is dropped when its turn comes.
+    is_gone: bool = False
+
+
+@attrs.define(eq=False)
+class _Line:
+    """The requests of one operation that wait."""
+
+    refused: deque[Waiting] = attrs.field(factory=deque)
+    interactive: deque[Waiting] = attrs.field(factory=deque)
+    bulk: dict[Flow, deque[Waiting]] = attrs.field(factory=dict)
+    # Flows that wait, the one served longest ago first; turns differ, so flows never compare.
+    turns: list[tuple[int, int, Flow]] = attrs.field(factory=list)
+    # Those that wait, and those of them that are bulk.
+    count: int = 0
+    bulk_count: int = 0
+
+    def first_urgent(self) -> Waiting | None:
+        for queue in (self.refused, self.interactive):
+            while queue and queue[0].is_gone:
+                queue.popleft()
+            if queue:
+                return queue[0]
+        return None
+
+    def first_flow(self) -> Flow | None:
+        while self.turns:
+            flow = self.turns[0][2]
+            waiting = self.bulk[flow]
+            while waiting and waiting[0].is_gone:
+                waiting.popleft()
+            if waiting:
+                return flow
+            heapq.heappop(self.turns)
+            del self.bulk[flow]
+        return None
+
+
+class FairQueue:
+    """The requests of all operations that wait, in the order in which they are granted."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._lines = {operation: _Line() for operation in operations}
+        self._turn = 0
+        self._urgent_in_a_row = 0
+        #: How many wait.
+        self.count = 0
+
+    def count_of(self, operation: Operation) -> int:
+        """Return how many of an operation wait."""
+        return self._lines[operation].count
+
+    def bulk_count_of(self, operation: Operation) -> int:
+        """Return how many bulk requests of an operation wait; refused ones are none."""
+        return self._lines[operation].bulk_count
+
+    def served(self, flow: Flow) -> None:
+        """Note that a flow was served, also where nobody had to wait."""
+        self._turn += 1
+        flow.turn = self._turn
+
+    def add(self, waiting: Waiting, *, was_refused: bool = False) -> None:
+        """Put a request into the queue; one that was refused goes before all others."""
+        line = self._lines[waiting.operation]
+        if was_refused:
+            line.refused.append(waiting)
+        elif not waiting.is_bulk:
+            line.interactive.append(waiting)
+        else:
+            waiting.takes_turns = True
+            line.bulk_count += 1
+            if waiting.flow in line.bulk:
+                line.bulk[waiting.flow].append(waiting)
+            else:
+                line.bulk[waiting.flow] = deque([waiting])
+                heapq.heappush(line.turns, (waiting.flow.turn, id(waiting.flow), waiting.flow))
+        line.count += 1
+        self.count += 1
+
+    def leave(self, waiting: Waiting) -> None:
+        """Take a request out that waits no more."""
+        if waiting.is_gone:
+            return
+        waiting.is_gone = True
+        line = self._lines[waiting.operation]
+        line.count -= 1
+        self.count -= 1
+        line.bulk_count -= waiting.takes_turns
+
+    def all(self) -> list[Waiting]:
+        """Return all that wait."""
+        return [
+            waiting
+            for line in self._lines.values()
+            for queue in (line.refused, line.interactive, *line.bulk.values())
+            for waiting in queue
+            if not waiting.is_gone
+        ]
+
+    def next(self, may_go: Callable[[Operation, bool], bool]) -> Waiting | None:
+        """Take out the request that is next of those that may go.
+
+        `may_go(operation, is_bulk)` says whether one of these can be granted now.
+        """
+        urgent: Waiting | None = None
+        bulk: tuple[_Line, Flow] | None = None
+        for operation, line in self._lines.items():
+            if not line.count:
+                continue
+            first = line.first_urgent()
+            if (
+                first is not None
+                and (urgent is None or (line.refused and first is line.refused[0]))
+                and may_go(operation, False)
+            ):
+                urgent = first
+            flow = line.first_flow()
+            if (
+                flow is not None
+                and (bulk is None or flow.turn < bulk[1].turn)
+                and may_go(operation, True)
+            ):
+                bulk = (line, flow)
+        if urgent is not None and bulk is not None:
+            self._urgent_in_a_row += 1
+            if self._urgent_in_a_row >= _BULK_SHARE:
+                self._urgent_in_a_row = 0
+                urgent = None
+        if urgent is None and bulk is not None:
+            line, flow = bulk
+            heapq.heappop(line.turns)
+            queue = line.bulk[flow]
+            urgent = queue.popleft()
+            self.leave(urgent)
+            if queue:
+                # Behind all that were served before; it is served now.
+                heapq.heappush(line.turns, (self._turn + 1, id(flow), flow))
+            else:
+                del line.bulk[flow]
+        elif urgent is not None:
+            self.leave(urgent)
+        return urgent

@@ -1,0 +1,127 @@
+"""Leases of a quota that has to be asked, fetched for the requests that wait.
+
+Between `admission.py` and a `Quota` that answers later, such as one shared between processes. A
+lease is asked for on behalf of those that wait, not of one of them: who gets it is decided when it
+has come. So a request is admitted once, and one that arrives later may still go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.rate_limit import QuotaSnapshot
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.scheduling.quota import Priority, WholeQuota
+
+__all__ = ["LeasePool"]
+
+
+class LeasePool:
+    """Asks a quota for as many leases as can be used. Bound to the loop it is opened in."""
+
+    must_be_asked = True
+
+    def __init__(
+        self,
+        quota: WholeQuota,
+        *,
+        arrived: Callable[[], None],
+        failed: Callable[[Operation, BaseException], None],
+    ) -> None:
+        self._quota = quota
+        # Called when a lease has come, and when asking for one has failed.
+        self._arrived = arrived
+        self._failed = failed
+        self._asked: dict[tuple[Operation, Priority], list[asyncio.Future[object]]] = {}
+        self._leases: dict[Operation, list[object]] = {}
+        self._is_closed = False
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Open the quota."""
+        self._is_closed = False
+        await self._quota.open(store_hash, limits)
+
+    async def close(self) -> None:
+        """Withdraw what was asked for, and close the quota."""
+        self._is_closed = True
+        tasks = [task for asked in self._asked.values() for task in asked]
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._quota.close()
+
+    def want(self, operation: Operation, urgent: int, bulk: int) -> None:
+        """Have so many leases asked for, besides those that are here."""
+        for priority, count in ((Priority.INTERACTIVE, urgent), (Priority.BULK, bulk)):
+            asked = self._asked.setdefault((operation, priority), [])
+            while len(asked) > count:
+                asked.pop().cancel()
+            while len(asked) < count:
+                task = asyncio.ensure_future(self._quota.acquire(operation, priority))
+                asked.append(task)
+                task.add_done_callback(partial(self._answered, operation, priority))
+
+    def available(self, operation: Operation, now: float) -> float:
+        """Return how many leases have come and are not taken."""
+        del now
+        return len(self._leases.get(operation, ()))
+
+    def take(self, operation: Operation, now: float) -> object | None:
+        """Take a lease that has come."""
+        del now
+        leases = self._leases.get(operation)
+        return leases.pop() if leases else None
+
+    def opens_at(self, now: float) -> float | None:
+        """Return None: the quota says itself when a lease is there."""
+        del now
+        return None
+
+    def is_spent(self, now: float) -> bool:
+        """Return whether a wait for a lease is one for quota, which it is."""
+        del now
+        return True
+
+    def note_waiting(self, now: float, wait_s: float | None) -> None:
+        """Do nothing: a quota reports its own events."""
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """End a lease."""
+        self._quota.release(lease, headers)
+
+    def refused(self, lease: object, headers: Mapping[str, str]) -> None:
+        """End a lease whose request was answered 429."""
+        self._quota.refused(lease, headers)
+
+    def cancel(self, lease: object) -> None:
+        """End a lease whose request was never sent."""
+        self._quota.cancel(lease)
+
+    def snapshot(self) -> QuotaSnapshot:
+        """Return what the quota knows now."""
+        return self._quota.snapshot()
+
+    def _answered(
+        self, operation: Operation, priority: Priority, task: asyncio.Future[object]
+    ) -> None:
+        asked = self._asked[operation, priority]
+        if task in asked:
+            asked.remove(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            if not self._is_closed:
+                self._failed(operation, error)
+            return
+        self._leases.setdefault(operation, []).append(task.result())
+        if not self._is_closed:
+            self._arrived()
+        # What nobody could use goes back at once.
+        for lease in self._leases.pop(operation, []):
+            self._quota.cancel(lease)

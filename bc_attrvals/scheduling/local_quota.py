@@ -1,0 +1,143 @@
+"""The quota of one store as this process knows it: the default kind of `Quota`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.rate_limit import QuotaSnapshot, QuotaState, read_quota_headers
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.errors import StoreStateError
+from bc_attrvals.events import Event, QuotaExhausted
+from bc_attrvals.scheduling.quota import Priority
+
+__all__ = ["LocalQuota"]
+
+
+class _Unit(msgspec.Struct, eq=False):
+    """A unit taken at `sent_at` (the event loop's clock, seconds)."""
+
+    sent_at: float
+
+
+class LocalQuota:
+    """Units of the quota that the answers to this process have taught.
+
+    It decides at once: the scheduler uses `take`. Bound to the event loop it is opened in.
+    """
+
+    must_be_asked = False
+
+    def __init__(self) -> None:
+        self._state = QuotaState()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._emit: Callable[[Event], object] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._is_closed = False
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Bind to the running loop."""
+        del store_hash
+        self._loop = asyncio.get_running_loop()
+        self._state = QuotaState(limits.reserve)
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Fail all that wait with `StoreStateError`."""
+        self._is_closed = True
+        self._wake()
+
+    def report_to(self, emit: Callable[[Event], object]) -> None:
+        """Have its events delivered to `emit`."""
+        self._emit = emit
+
+    def want(self, operation: Operation, urgent: int, bulk: int) -> None:
+        """Do nothing: units need not be asked for before."""
+
+    def take(self, operation: Operation, now: float) -> object | None:
+        """Take a unit if one is available, whatever it is for."""
+        del operation
+        if self._state.available(now) == 0:
+            return None
+        self._state.take()
+        return _Unit(now)
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        """Wait for a unit and return its lease, whatever it is for."""
+        del priority
+        while True:
+            if self._loop is None or self._is_closed:
+                raise StoreStateError("the Store is closed")
+            now = self._loop.time()
+            lease = self.take(operation, now)
+            if lease is not None:
+                return lease
+            changed = self._loop.create_future()
+            self._waiting.add(changed)
+            opens_at = self.opens_at(now)
+            delay_s = None if opens_at is None else opens_at - now
+            try:
+                await asyncio.wait([changed], timeout=delay_s)
+            finally:
+                self._waiting.discard(changed)
+
+    def available(self, operation: Operation, now: float) -> float:
+        """Return how many units may be taken now; infinite when no quota is known."""
+        del operation
+        available = self._state.available(now)
+        return math.inf if available is None else available
+
+    def opens_at(self, now: float) -> float | None:
+        """Return when to look again if nothing is available and no lease ends before."""
+        del now
+        return self._state.opens_at()
+
+    def is_spent(self, now: float) -> bool:
+        """Return whether nothing is available because the quota is spent."""
+        return self._state.available(now) == 0 and not self._state.is_finding_out
+
+    def note_waiting(self, now: float, wait_s: float | None) -> None:
+        """Report that requests wait: for `wait_s`, or as long as the quota is spent."""
+        if self._emit is not None:
+            quota = self._state.snapshot(now)
+            resets_in_s = quota.resets_in_s or 0.0
+            self._emit(QuotaExhausted(quota.quota, resets_in_s if wait_s is None else wait_s))
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """End a lease and learn from the headers of its answer; None when there was none."""
+        self._end(lease, headers, refused=False)
+
+    def refused(self, lease: object, headers: Mapping[str, str]) -> None:
+        """End a lease whose request was answered 429: nothing is left of its window."""
+        self._end(lease, headers, refused=True)
+
+    def cancel(self, lease: object) -> None:
+        """End a lease whose request was never sent: its unit is free."""
+        del lease
+        self._state.unsent()
+        self._wake()
+
+    def snapshot(self) -> QuotaSnapshot:
+        """Return what is known of the quota now."""
+        return QuotaSnapshot() if self._loop is None else self._state.snapshot(self._loop.time())
+
+    def _end(self, lease: object, headers: Mapping[str, str] | None, *, refused: bool) -> None:
+        assert self._loop is not None
+        assert isinstance(lease, _Unit)
+        now = self._loop.time()
+        if headers is None:
+            self._state.unanswered(now)
+        else:
+            quota = read_quota_headers(headers)
+            self._state.answered(lease.sent_at, now, quota, refused=refused)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            for changed in self._waiting:
+                if not changed.done():
+                    changed.set_result(None)

@@ -1,0 +1,126 @@
+"""The seam of the quota: who asks (`Priority`, `Flow`), and where units come from (`Quota`).
+
+Two kinds stand behind it: `LocalQuota` counts for this process, `shared_quota.RedisQuota` for all
+processes of a store. A user's own quota needs the four methods of `Quota` and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any, Protocol
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.rate_limit import QuotaSnapshot
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.events import Event
+
+__all__ = ["Flow", "Priority", "Quota", "WholeQuota", "whole"]
+
+
+class Priority(IntEnum):
+    """Which requests go first; the lower number does."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class Flow:
+    """What shares fairly: the calls of one bulk job, or all single calls together."""
+
+    __slots__ = ("turn",)
+
+    def __init__(self) -> None:
+        #: The number of the grant that served it last.
+        self.turn = 0
+
+
+class Quota(Protocol):
+    """Where quota units come from; give one of your own as `Store(quota=...)`.
+
+    `open` is called once, before anything else, and `close` once at the end. Each `acquire` waits
+    for a unit and returns a lease. Each lease is given back to `release` exactly once. Nothing is
+    sent without a lease; slots, fairness and back-off stay with the Store. A Store asks for no more
+    leases at once than its `Limits` allow, and which of its requests gets a lease is decided when
+    the lease has come.
+
+    A quota may have any of the further methods of `WholeQuota`.
+    """
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Get ready for one store."""
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        """Wait for a unit and return its lease. Cancelled, it must leave nothing taken."""
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """End a lease, with the headers of the answer.
+
+        `headers` is None when no answer came; the unit may be spent then.
+        """
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+
+class WholeQuota(Quota, Protocol):
+    """A quota with all that the scheduler has to say to it, and may ask of it."""
+
+    def refused(self, lease: object, headers: Mapping[str, str]) -> None:
+        """End a lease whose request was answered 429. By default it is released."""
+
+    def cancel(self, lease: object) -> None:
+        """End a lease whose request was never sent: its unit is free.
+
+        By default it is released without headers.
+        """
+
+    def snapshot(self) -> QuotaSnapshot:
+        """Return what is known of the quota now. By default nothing is."""
+
+    def report_to(self, emit: Callable[[Event], object]) -> None:
+        """Have its events delivered to `emit`; called before `open`. By default it has none."""
+
+
+def whole(quota: Quota) -> WholeQuota:
+    """Return a quota with every method of `WholeQuota`, those that are missing by default."""
+    return _Completed(quota)
+
+
+class _Completed:
+    """A user's quota. The one place that asks which methods it has."""
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self.refused: Callable[[object, Mapping[str, str]], None] = _own(
+            quota, "refused", self.release
+        )
+        self.cancel: Callable[[object], None] = _own(quota, "cancel", self._release_unsent)
+        self.snapshot: Callable[[], QuotaSnapshot] = _own(quota, "snapshot", QuotaSnapshot)
+        self.report_to: Callable[[Callable[[Event], object]], None] = _own(
+            quota, "report_to", _report_nothing
+        )
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        await self._quota.open(store_hash, limits)
+
+    async def acquire(self, operation: Operation, priority: Priority) -> object:
+        return await self._quota.acquire(operation, priority)
+
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        self._quota.release(lease, headers)
+
+    async def close(self) -> None:
+        await self._quota.close()
+
+    def _release_unsent(self, lease: object) -> None:
+        self._quota.release(lease, None)
+
+
+def _own(quota: Quota, name: str, default: Callable[..., Any]) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(quota, name, default)
+    return method
+
+
+def _report_nothing(emit: Callable[[Event], object]) -> None:
+    del emit
