@@ -78,7 +78,7 @@ def _rows(
             raise lines.error(f"not CSV: {_explained(str(error))}", line) from None
         if row is None:
             return
-        if not any(map(str.strip, row)):
+        if not row or not (row[0].strip() or any(map(str.strip, row))):
             # Spreadsheets write rows of delimiters below a table.
             continue
         if len(row) != width:
@@ -151,6 +151,8 @@ class CSVRows:
         self._text.writelines(join(map(self._cell, row)) + "\r\n" for row in rows)
 
     def _cell(self, cell: Written) -> str:
+        if type(cell) is int:
+            return str(cell)
         if cell is None:
             return ""
         text = moment(cell) if isinstance(cell, datetime) else str(cell)

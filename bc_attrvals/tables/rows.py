@@ -117,6 +117,8 @@ def parse_id(cell: object) -> int:
     been lost before it was written.
     """
     if isinstance(cell, str):
+        if cell.isascii() and cell.isdigit() and len(cell) <= _MOST_DIGITS:
+            return int(cell)
         text = cell.strip()
         whole, _, fraction = text.partition(".")
         if whole.isascii() and whole.isdigit() and len(whole) <= _MOST_DIGITS:
