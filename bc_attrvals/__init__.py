@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from bc_attrvals.sync.report import SyncReport
     from bc_attrvals.tables.arrow import from_arrow, to_arrow
 
+__version__: str
+
 __all__ = [
     "APIError",
     "Attribute",
@@ -220,6 +222,11 @@ def __getattr__(name: str) -> object:
     """Import a public name, or one of the top modules, when it is first asked for."""
     if name in _MODULE_OF_NAME:
         found: object = getattr(import_module(_MODULE_OF_NAME[name]), name)
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        # Of the installed distribution, which is the one place that has it.
+        found = version(__name__)
     elif name in {module.partition(".")[0] for module in _NAMES_OF_MODULE}:
         found = import_module(f"{__name__}.{name}")
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +39,8 @@ from bc_attrvals.errors import (
     ListingDriftError,
     StoreStateError,
 )
+from bc_attrvals.naming.named_source import NamedSource
+from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.reading.unordered import row_ids
@@ -73,18 +76,20 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues:
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_calls", "_ensure_open", "_place", "_registry")
+    __slots__ = ("_calls", "_ensure_open", "_place", "_registry", "_resolver")
 
     def __init__(
         self,
         calls: Calls,
         *,
         registry: KeyRegistry,
+        resolver: Resolver,
         place: str,
         ensure_open: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._registry = registry
+        self._resolver = resolver
         # The URL of the resource: what a journal is bound to.
         self._place = place
         self._ensure_open = ensure_open
@@ -470,7 +475,12 @@ class AttributeValues:
 
     def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
         self._ensure_open()
-        return UpsertJob(items, self._calls.for_job(), registry=self._registry, outcomes=outcomes)
+        calls = self._calls.for_job()
+
+        def begin(on_change: Callable[[], None], context: Context) -> NamedSource:
+            return NamedSource(items, self._resolver, calls, outcomes, on_change, context)
+
+        return UpsertJob(begin, calls, registry=self._registry, outcomes=outcomes)
 
 
 def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:

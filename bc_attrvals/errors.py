@@ -138,8 +138,11 @@ class UnresolvedError(BCAttrValsError):
     """A name or an address that stands for no id, or for more than one.
 
     In a bulk job it fails its own item only. `name` is what could not be resolved, `nearest` the
-    existing names that are most like it, best first.
+    existing names that are most like it, best first. `key` is (customer_id, attribute_id) where
+    both are known.
     """
+
+    key: tuple[int, int] | None = None
 
     def __init__(self, message: str, *, name: str = "", nearest: Sequence[str] = ()) -> None:
         if nearest:

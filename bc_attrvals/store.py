@@ -134,6 +134,7 @@ class StoreView:
         return AttributeValues(
             calls,
             registry=runtime.registry,
+            resolver=runtime.resolver,
             place=f"{runtime.base_url}{calls.resource}",
             ensure_open=ensure_open,
         )

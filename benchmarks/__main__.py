@@ -3,7 +3,7 @@
     python -m benchmarks [--quick] [--keep]
 
 With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and of all such
-files draws `benchmarks/speed.svg` and makes the table of the README.
+files draws `benchmarks/speed.svg` and makes the table of `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
         (_HERE / name).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         kept = sorted(_HERE.glob("results-*.json"))
         plot.draw(kept, _HERE / "speed.svg")
-        table.put_into(_HERE.parent / "README.md", kept)
+        table.put_into(_HERE / "README.md", kept)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures that are kept, as the table of the README's section Speed."""
+"""The figures that are kept, as the table of benchmarks/README.md."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 
 import bc_attrvals
 from bc_attrvals import errors
@@ -61,3 +62,7 @@ def test_a_bare_import_loads_no_client_and_its_modules_are_still_reached() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nbc_attrvals.errors False\n"
+
+
+def test_the_version_is_that_of_the_installed_distribution() -> None:
+    assert bc_attrvals.__version__ == version("bc_attrvals")

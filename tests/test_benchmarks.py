@@ -44,7 +44,7 @@ def test_reading_and_writing_run_at_tiny_sizes_and_can_be_drawn(tmp_path: Path) 
 def test_the_readme_holds_the_figures_that_are_kept(tmp_path: Path) -> None:
     kept = sorted(Path(plot.__file__).parent.glob("results-*.json"))
     assert len(kept) == 2
-    readme = Path(plot.__file__).parent.parent / "README.md"
+    readme = Path(plot.__file__).parent / "README.md"
     copy = tmp_path / "README.md"
     copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
     table.put_into(copy, kept)

@@ -21,6 +21,7 @@ from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, warn
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
@@ -175,7 +176,7 @@ class Values:
                 values.append(cast(AttributeValueUpsert, entry))
         return values if chunk else None
 
-    def note_failure(self, item: AttributeValueUpsert, reason: str) -> None:
+    def note_failure(self, item: Item, reason: str) -> None:
         """Write a value to the failures."""
         if self._failures is not None:
             self._failures.item(item, reason)

@@ -15,11 +15,12 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, check_id
+from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, AttributeValueUpsert, check_id
 from bc_attrvals.errors import AttributeTypeError, InvalidInputError
 
 __all__ = [
     "AttributeType",
+    "Item",
     "NamedValue",
     "Value",
     "address_key",
@@ -82,9 +83,18 @@ class NamedValue:
         _check_encodes(text, "value")
 
     @property
+    def key(self) -> tuple[int | str, int | str]:
+        """(customer, attribute), as given."""
+        return (self.customer, self.attribute)
+
+    @property
     def text(self) -> str:
         """The string that is sent."""
         return value_text(self.value)
+
+
+#: What bulk writes and syncs take.
+Item: TypeAlias = AttributeValueUpsert | NamedValue
 
 
 def value_text(value: object) -> str:

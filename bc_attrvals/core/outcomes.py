@@ -7,7 +7,8 @@ from enum import StrEnum
 import attrs
 import msgspec
 
-from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
+from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import BCAttrValsError
 
 __all__ = [
@@ -46,7 +47,7 @@ class UpsertOutcome:
     `stored` is set when the status is stored or altered, `error` when it is failed or not sent.
     """
 
-    item: AttributeValueUpsert
+    item: Item
     status: OutcomeStatus
     stored: AttributeValue | None = None
     error: BCAttrValsError | None = None

@@ -9,7 +9,7 @@ from typing import Final
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, check_type
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.errors import UnknownCustomerError, UnresolvedError
+from bc_attrvals.errors import AttributeTypeError, UnknownCustomerError, UnresolvedError
 from bc_attrvals.naming.addresses import Addresses, ambiguity, look_up
 from bc_attrvals.naming.definitions import Definitions, list_definitions
 from bc_attrvals.scheduling.calls import Calls
@@ -49,6 +49,8 @@ class Resolver:
         An address is asked for once, however many items have it. `calls` are those of the job that
         needs the ids; they are counted there. Raises what ends the look-up as a whole.
         """
+        if not items:
+            return []
         definitions = await self._read_definitions(calls)
         wanted = {item.customer for item in items if isinstance(item.customer, str)}
         known: dict[str, int | None] = {one: self._addresses.get(one) for one in wanted}
@@ -90,7 +92,11 @@ def _resolved(
         else:
             customer = item.customer
         attribute = definitions.get(item.attribute)
-        check_type(item, attribute.type, attribute.name)
-        return AttributeValueUpsert(customer, attribute.id, item.text)
     except UnresolvedError as error:
         return error
+    try:
+        check_type(item, attribute.type, attribute.name)
+    except AttributeTypeError as error:
+        error.key = (customer, attribute.id)
+        return error
+    return AttributeValueUpsert(customer, attribute.id, item.text)

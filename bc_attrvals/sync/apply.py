@@ -30,6 +30,7 @@ from bc_attrvals.sync.report import SyncReport, dump_error
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob
+from bc_attrvals.writing.sources import plain_source
 from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
 __all__ = ["Apply"]
@@ -77,14 +78,13 @@ class Apply:
         """
         self._begin(Phase.WRITING, await self._database.run(WorkingSet.tally))
         self._ready.clear()
+        # The last batch apart, none is sent half full because the disk is slow.
         job = UpsertJob(
-            self._pending(),
+            plain_source(self._pending()),
             self._calls,
             registry=self._registry,
             outcomes=Outcomes(0, self._ready, most_untaken=_OUTCOMES_AT_ONCE),
             log=self if self._database.is_file else None,
-            # The last batch apart, none is sent half full because the disk is slow.
-            linger=False,
         )
         await job.run(self._note_many)
         while self._ready or self._meter.has_news:
@@ -183,7 +183,7 @@ class Apply:
         settled = [one for one in failed if self._is_settled(one)]
         if len(settled) < len(failed):
             self._unsettled = next(one.error for one in failed if not self._is_settled(one))
-        not_sent = _keys(one.item for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
+        not_sent = _keys(_sent(one) for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
         await self._database.run(
             _note_outcomes, done, settled, not_sent, *self._meter.take(), self._max_failures
         )
@@ -260,24 +260,30 @@ def _note_outcomes(
     most_failures: int,
 ) -> None:
     with working_set.transaction():
-        working_set.mark_upserts(_keys(one.item for one in done), State.DONE)
+        working_set.mark_upserts(_keys(_sent(one) for one in done), State.DONE)
         working_set.mark_upserts(_altered(working_set, done), State.ALTERED)
         working_set.mark_upserts(not_sent, State.PENDING)
         if failed:
-            keys = _keys(one.item for one in failed)
+            keys = _keys(_sent(one) for one in failed)
             working_set.mark_upserts(keys, State.FAILED)
-            unanswered = _keys(one.item for one in failed if _is_unanswered(one))
+            unanswered = _keys(_sent(one) for one in failed if _is_unanswered(one))
             working_set.mark_upserts(unanswered, State.UNANSWERED)
             working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         working_set.add(calls=calls, retries=retries)
 
 
+def _sent(outcome: UpsertOutcome) -> AttributeValueUpsert:
+    """Return the upsert of an outcome; names were resolved when the values were loaded."""
+    assert isinstance(outcome.item, AttributeValueUpsert)
+    return outcome.item
+
+
 def _altered(working_set: WorkingSet, done: Iterable[UpsertOutcome]) -> list[int]:
     """Return the keys of which the store holds another form than the expected one."""
     held = {
-        to_key(*one.item.key): one.stored.value
+        to_key(*_sent(one).key): one.stored.value
         for one in done
-        if one.stored is not None and one.stored.value != one.item.value
+        if one.stored is not None and one.stored.value != _sent(one).value
     }
     kept = working_set.kept_values(list(held))
     return [key for key, value in held.items() if kept.get(key) != value]

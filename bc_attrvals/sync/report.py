@@ -9,6 +9,7 @@ import msgspec
 
 from bc_attrvals import errors
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.errors import BCAttrValsError, JournalError
 from bc_attrvals.sync.options import JournalPath
@@ -127,7 +128,7 @@ def dump_report(report: SyncReport) -> str:
     """Return a report as JSON, for `SyncReport.from_journal`."""
     counts = attrs.asdict(report, recurse=False, filter=lambda field, _: field.name != "failures")
     failures = [
-        (one.item.customer_id, one.item.attribute_id, one.item.value, dump_error(one.error))
+        (*one.item.key, _text_of(one.item), dump_error(one.error))
         for one in report.failures
         if one.error is not None
     ]
@@ -141,20 +142,31 @@ def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
         raise JournalError("the journal holds a report that can't be read") from cause
     return stored.counts, tuple(
         UpsertOutcome(
-            AttributeValueUpsert(customer_id, attribute_id, value),
+            item_of(customer, attribute, value),
             OutcomeStatus.FAILED,
             None,
             load_error(error),
         )
-        for customer_id, attribute_id, value, error in stored.failures
+        for customer, attribute, value, error in stored.failures
     )
+
+
+def item_of(customer: int | str, attribute: int | str, value: str) -> Item:
+    """Return the item of a failure: a named value where a name or an address is in it."""
+    if isinstance(customer, int) and isinstance(attribute, int):
+        return AttributeValueUpsert(customer, attribute, value)
+    return NamedValue(customer, attribute, value)
+
+
+def _text_of(item: Item) -> str:
+    return item.text if isinstance(item, NamedValue) else item.value
 
 
 @attrs.frozen
 class _StoredReport:
     counts: dict[str, Any]
     #: (customer, attribute, value, error as JSON)
-    failures: list[tuple[int, int, str, str]]
+    failures: list[tuple[int | str, int | str, str, str]]
 
 
 @attrs.frozen

@@ -151,7 +151,7 @@ class BatchSender:
         else:
             named = indexes_named(error.errors, len(part))
             bad = (left.refused if fault is Fault.ITEM else left.failed)(part, named)
-        self._outcomes.lost(bad, OutcomeStatus.FAILED, error)
+        self._outcomes.refused(bad, error)
 
     async def _confirm(
         self, part: list[AttributeValueUpsert], rows: Sequence[Row], batch: Batch

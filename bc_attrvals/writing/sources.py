@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from contextvars import Context
 from itertools import islice
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import InvalidInputError
 
 __all__ = ["LOOK_AHEAD", "Items", "check_upsert", "chunks", "open_input"]
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Item)
 
-#: What bulk writes read: any iterable of upserts, sync or async.
-Items: TypeAlias = Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert]
+#: What bulk writes read: any iterable, sync or async, of upserts and named values.
+Items: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 #: Returns an entry in the form that is used, or raises `InvalidInputError`; the index is from 0.
 _Check: TypeAlias = Callable[[object, int], T]
@@ -35,8 +38,42 @@ _Check: TypeAlias = Callable[[object, int], T]
 LOOK_AHEAD: Final = 200
 #: An asynchronous input that pauses this long has its unfilled batch sent.
 _LINGER_S: Final = 0.05
+#: Entries of this type pass without a check: it has none of its own left to make.
+_PLAIN: Final = AttributeValueUpsert
 #: Inputs that can be read twice: a bad entry is found before anything is sent.
 _AT_HAND: Final = (list, tuple, set, frozenset, range)
+
+
+class Source(Protocol[T]):
+    """An input that a job reads without waiting for it."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all entries were handed out."""
+
+    @property
+    def pausing(self) -> bool:
+        """Whether nothing comes for a while, so that an unfilled batch is sent."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the input early."""
+
+    def pull(self, most: int) -> list[T]:
+        """Return the entries at hand, at most so many."""
+
+    def stop(self) -> None:
+        """Read no further; what was read stays at hand."""
+
+    def drain(self) -> Sequence[Item]:
+        """Return what was read and not handed out."""
+
+    async def close(self) -> None:
+        """Stop reading, and close the input."""
+
+
+#: Begins to read; it is given what to call when there is news, and the context to read in.
+OpenSource: TypeAlias = Callable[[Callable[[], None], Context], Source[AttributeValueUpsert]]
 
 
 def check_upsert(item: object, index: int) -> AttributeValueUpsert:
@@ -47,22 +84,39 @@ def check_upsert(item: object, index: int) -> AttributeValueUpsert:
     return item
 
 
-def open_input(
-    items: Items, on_change: Callable[[], None], *, linger: bool = True
-) -> _SyncInput[AttributeValueUpsert] | _AsyncInput[AttributeValueUpsert]:
-    """Begin to read an input of upserts; an asynchronous one calls `on_change` when it has news.
+def plain_source(
+    items: Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert],
+) -> OpenSource:
+    """Return how to read an input of upserts alone; a pause of it sends no unfilled batch."""
 
-    With `linger`, an asynchronous input that pauses is `pausing` after a moment.
+    def begin(on_change: Callable[[], None], context: Context) -> Source[AttributeValueUpsert]:
+        del context
+        return open_input(items, on_change, check_upsert, linger=False)
+
+    return begin
+
+
+def open_input(
+    items: Iterable[object] | AsyncIterable[object],
+    on_change: Callable[[], None],
+    check: _Check[E],
+    *,
+    linger: bool = True,
+) -> Source[E]:
+    """Begin to read an input; an asynchronous one calls `on_change` when it has news.
+
+    `check` returns each entry or raises; an `AttributeValueUpsert` passes without it. With
+    `linger`, an asynchronous input that pauses is `pausing` after a moment.
 
     Raises `InvalidInputError` when it is no iterable, or a collection with a bad item in it.
     """
     if isinstance(items, AsyncIterable):
-        return _AsyncInput(items, check_upsert, on_change, linger=linger)
+        return _AsyncInput(items, check, on_change, linger=linger)
     _check_iterable(items, "items")
     if isinstance(items, _AT_HAND):
         for index, item in enumerate(items):
-            check_upsert(item, index)
-    return _SyncInput(items, check_upsert, AttributeValueUpsert)
+            check(item, index)
+    return _SyncInput(items, check, _PLAIN)
 
 
 async def chunks(
@@ -158,7 +212,7 @@ class _SyncInput(Generic[T]):
     pausing = False
 
     def __init__(
-        self, items: Iterable[object], check: _Check[T], plain: type[T] | None = None
+        self, items: Iterable[object], check: _Check[T], plain: type | None = None
     ) -> None:
         self._items: Iterator[object] = iter(items)
         self._check = check
@@ -172,7 +226,9 @@ class _SyncInput(Generic[T]):
         entries: list[T] = []
         if self.exhausted:
             return entries
-        take, plain, check, count = entries.append, self._plain, self._check, self._count
+        # What is plain is a T without a check, which a type checker can't know.
+        take: Callable[[Any], None] = entries.append
+        plain, check, count = self._plain, self._check, self._count
         try:
             # Runs once for each of 100,000 items.
             for item in islice(self._items, most):

@@ -20,7 +20,7 @@ from bc_attrvals.scheduling.scheduler import Worker
 from bc_attrvals.writing.batch_sender import Batch, BatchSender
 from bc_attrvals.writing.batching import Batcher, KeyRegistry
 from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import LOOK_AHEAD, Items, open_input
+from bc_attrvals.writing.sources import LOOK_AHEAD, OpenSource
 
 __all__ = ["BatchLog", "Outcomes", "UpsertJob"]
 
@@ -43,18 +43,17 @@ class UpsertJob:
 
     With a `log`, each batch is noted before it is sent, and its outcomes before its worker begins
     the next: no more than `Limits.writes` batches are begun and not noted. An error of the log ends
-    the job. `linger` False waits for whole batches, however long the input takes.
+    the job.
     """
 
     def __init__(
         self,
-        items: Items,
+        open_source: OpenSource,
         calls: Calls,
         *,
         registry: KeyRegistry,
         outcomes: Outcomes,
         log: BatchLog | None = None,
-        linger: bool = True,
     ) -> None:
         self._calls = calls
         self._registry = registry
@@ -76,7 +75,7 @@ class UpsertJob:
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         # Last, for a loop with eager tasks begins to read at once.
-        self._input = open_input(items, self._wake, linger=linger)
+        self._input = open_source(self._wake, self._context)
 
     @property
     def error(self) -> BaseException | None:
