@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -31,6 +31,13 @@ def _between(
     return check
 
 
+def _rows_or_customers(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    del instance
+    if value not in ("rows", "customers"):
+        message = f'{attribute.name} must be "rows" or "customers", not {value!r}'
+        raise InvalidInputError(message, field=attribute.name)
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """Requests at once per operation, sizes of calls, and what is left to other apps.
@@ -40,12 +47,20 @@ class Limits:
     most 250), `delete_size` ids in a DELETE (the service's most is not documented). `reserve` is
     how many calls of each quota window are left to other apps of the store; one call a window is
     always made. `max_response_bytes` bounds one answer, after decompression.
+
+    `batch_by` says what `batch_size` counts in bulk writes: "rows", or "customers", all of whose
+    rows go into one call. The reference allows "10 customers per call" (BigCommerce reference,
+    Upsert Customer Attribute Values), which may mean rows; so the first call with more rows that is
+    refused, and no item of it named, makes all later ones of the Store count rows.
     """
 
     reads: int = attrs.field(default=10, validator=_between(1))
     writes: int = attrs.field(default=3, validator=_between(1))
     deletes: int = attrs.field(default=3, validator=_between(1))
     batch_size: int = attrs.field(default=10, validator=_between(1, MAX_BATCH_SIZE))
+    batch_by: Literal["rows", "customers"] = attrs.field(
+        default="rows", validator=_rows_or_customers
+    )
     page_size: int = attrs.field(default=250, validator=_between(1, MAX_PAGE_SIZE))
     delete_size: int = attrs.field(default=50, validator=_between(1))
     reserve: int = attrs.field(default=0, validator=_between(0))

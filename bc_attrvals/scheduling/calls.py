@@ -42,11 +42,13 @@ class LearntSizes:
     One for a Store, so that a refusal is learnt once.
     """
 
-    __slots__ = ("batch", "delete", "look_up", "page")
+    __slots__ = ("batch", "customers", "delete", "look_up", "page")
 
     def __init__(self, limits: Limits) -> None:
         self.page = limits.page_size
         self.batch = limits.batch_size
+        #: Customers of whom a call holds all rows, however many; 0 where a call counts rows.
+        self.customers = limits.batch_size if limits.batch_by == "customers" else 0
         self.delete = limits.delete_size
         #: Addresses or ids of customers in one call; a URL may hold fewer.
         self.look_up = limits.page_size
@@ -60,8 +62,9 @@ class LearntSizes:
         self.look_up = min(self.look_up, most)
 
     def lower_batch(self, size: int) -> None:
-        """Send at most so many items a call from now on."""
+        """Send at most so many items a call from now on, and count rows."""
         self.batch = max(1, min(self.batch, size))
+        self.customers = 0
 
     def lower_delete(self, size: int) -> None:
         """Name at most so many ids a call from now on."""

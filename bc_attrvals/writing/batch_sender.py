@@ -91,11 +91,11 @@ class BatchSender:
 
     async def send(self, batch: Batch) -> None:
         """Send a batch, and the parts of it that are left when bad items are taken out."""
-        left = batch.open
+        left, sizes = batch.open, self._calls.sizes
         while self.stopped_by is None and (part := left.take()):
-            if len(part) > self._calls.sizes.batch:
+            if len(part) > sizes.batch and not sizes.customers:
                 # Lowered since the batch was cut.
-                left.limit(self._calls.sizes.batch)
+                left.limit(sizes.batch)
                 part = left.take()
             batch.part = part
             calls = self._part_calls if left.has_begun else self._calls
@@ -144,12 +144,19 @@ class BatchSender:
             return
         assert isinstance(error, APIError)
         batch.tried.update(item.key for item in part)
+        named = indexes_named(error.errors, len(part))
+        sizes = self._calls.sizes
+        if len(part) > sizes.batch and fault is Fault.ITEM and not named:
+            # The batch is of customers, and their rows may be too many.
+            fault = Fault.SIZE
         if fault is Fault.SIZE:
-            bad = left.too_large(part, size_allowed(error, len(part)))
+            allowed = size_allowed(error, len(part))
+            if len(part) > sizes.batch:
+                allowed = min(allowed or sizes.batch, sizes.batch)
+            bad = left.too_large(part, allowed)
             if not bad:
-                self._calls.sizes.lower_batch(left.most)
+                sizes.lower_batch(left.most)
         else:
-            named = indexes_named(error.errors, len(part))
             bad = (left.refused if fault is Fault.ITEM else left.failed)(part, named)
         self._outcomes.refused(bad, error)
 

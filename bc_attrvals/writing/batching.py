@@ -1,4 +1,4 @@
-"""Cuts a stream of items into calls: ten at most, no key twice, none that is under way.
+"""Cuts a stream of items into batches: ten at most, no key twice, none that is under way.
 
 Pure and synchronous: `feed` items, `take` batches, `release` the keys of a call that has ended.
 Of equal keys that wait, the latest wins. A key under way is parked until its call has ended,
@@ -69,7 +69,16 @@ class KeyRegistry:
 class Batcher:
     """The items of one job that were read and not sent yet."""
 
-    __slots__ = ("_free_at", "_held", "_on_unpark", "_parked", "_registry", "ready", "size")
+    __slots__ = (
+        "_free_at",
+        "_held",
+        "_on_unpark",
+        "_parked",
+        "_registry",
+        "customers",
+        "ready",
+        "size",
+    )
 
     def __init__(
         self, registry: KeyRegistry, size: int, on_unpark: Callable[[], object] = lambda: None
@@ -78,6 +87,8 @@ class Batcher:
         self._held = registry.held
         #: The most items of a batch; it may be changed.
         self.size = size
+        #: If not 0, a batch holds all items of so many customers instead.
+        self.customers = 0
         self._on_unpark = on_unpark
         #: The items that may be sent, to be looked at alone.
         self.ready: dict[Key, AttributeValueUpsert] = {}
@@ -88,6 +99,14 @@ class Batcher:
     def __len__(self) -> int:
         """Return how many items wait, parked ones included."""
         return len(self.ready) + len(self._parked)
+
+    @property
+    def room(self) -> int:
+        """How many items may be taken in at least before a batch is full; 0 when it is."""
+        if not self.customers:
+            return max(0, self.size - len(self.ready))
+        # The first item of one customer more says that those before it are complete.
+        return max(0, self.customers + 1 - len({customer for customer, _ in self.ready}))
 
     def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
         """Take in an item; return the one of the same key that it supersedes, if any."""
@@ -114,8 +133,10 @@ class Batcher:
         return [item for item in superseded if item is not None]
 
     def take(self) -> dict[Key, AttributeValueUpsert]:
-        """Return up to `size` items, in the order they came, and hold their keys."""
+        """Return the items of one batch, in the order they came, and hold their keys."""
         ready, registry = self.ready, self._registry
+        if self.customers:
+            return self._take_customers()
         if len(ready) <= self.size and (
             self._free_at == registry.holds or self._held.isdisjoint(ready)
         ):
@@ -127,16 +148,34 @@ class Batcher:
         for key in list(ready):
             item = ready.pop(key)
             if key in self._held:
-                # Another job of the Store has taken it since, and shall not the next time: a job
-                # whose input is one key without end would keep the others from it for good.
-                self._parked[key] = item
-                self._registry.wait(key, self, first=True)
+                self._park(key, item)
                 continue
             batch[key] = item
             if len(batch) == self.size:
                 break
         self._registry.hold(batch)
         return batch
+
+    def _take_customers(self) -> dict[Key, AttributeValueUpsert]:
+        batch: dict[Key, AttributeValueUpsert] = {}
+        customers: set[int] = set()
+        for key in list(self.ready):
+            if key[0] not in customers and len(customers) == self.customers:
+                continue
+            item = self.ready.pop(key)
+            if key in self._held:
+                self._park(key, item)
+                continue
+            customers.add(key[0])
+            batch[key] = item
+        self._registry.hold(batch)
+        return batch
+
+    def _park(self, key: Key, item: AttributeValueUpsert) -> None:
+        # Another job of the Store has taken the key since, and shall not the next time: a job whose
+        # input is one key without end would keep the others from it for good.
+        self._parked[key] = item
+        self._registry.wait(key, self, first=True)
 
     def unpark(self, key: Key) -> None:
         """Make a parked item ready: its key is free."""

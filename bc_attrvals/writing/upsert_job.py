@@ -141,14 +141,14 @@ class UpsertJob:
 
     def _next(self) -> dict[Key, AttributeValueUpsert] | None:
         """Read on, and return what is to be sent next; None when there is nothing now."""
-        self._batcher.size = self._calls.sizes.batch
+        batcher, sizes = self._batcher, self._calls.sizes
+        batcher.size, batcher.customers = sizes.batch, sizes.customers
         while self._more_to_come():
             self._read()
-            ready = len(self._batcher.ready)
-            if not ready or (ready < self._batcher.size and not self._send_partial()):
+            if not batcher.ready or (batcher.room and not self._send_partial()):
                 return None
             self._budget = LOOK_AHEAD
-            if keyed := self._batcher.take():
+            if keyed := batcher.take():
                 return keyed
         return None
 
@@ -166,8 +166,7 @@ class UpsertJob:
         return self._input.exhausted or self._input.pausing or self._budget <= 0
 
     def _read(self) -> None:
-        # An item adds one to what is ready at most, so that many are read before looking again.
-        while (most := min(self._budget, self._batcher.size - len(self._batcher.ready))) > 0:
+        while (most := min(self._budget, self._batcher.room)) > 0:
             items = self._input.pull(most)
             self._budget -= len(items)
             for superseded in self._batcher.fill(items):

@@ -22,7 +22,7 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
 
 
 def test_every_limit_is_bounded() -> None:
-    assert set(BOUNDS) == {field.name for field in attrs.fields(Limits)}
+    assert set(BOUNDS) == {field.name for field in attrs.fields(Limits)} - {"batch_by"}
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -69,3 +69,11 @@ def test_what_is_no_whole_number_is_refused(name: str, bad: object) -> None:
 def test_limits_are_given_by_name() -> None:
     with pytest.raises(TypeError):
         Limits(10)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", ["row", "", None, 10, True])
+def test_a_batch_counts_rows_or_customers(bad: object) -> None:
+    assert Limits(batch_by="customers").batch_by == "customers"
+    with pytest.raises(InvalidInputError, match='batch_by must be "rows" or "customers"') as caught:
+        Limits(batch_by=bad)  # type: ignore[arg-type]
+    assert caught.value.field == "batch_by"

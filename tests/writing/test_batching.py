@@ -115,6 +115,37 @@ def test_draining_gives_up_all_that_waits_and_holds_nothing() -> None:
     assert (len(batcher), len(registry)) == (0, 0)
 
 
+def test_a_batch_of_customers_holds_all_their_items_however_they_came() -> None:
+    registry, batcher = make(size=2)
+    batcher.customers = 2
+    for customer, attribute in ((1, 1), (2, 1), (1, 2), (3, 1), (2, 2), (1, 3), (3, 2)):
+        batcher.feed(item(customer, attribute=attribute))
+    assert list(batcher.take()) == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]
+    assert list(batcher.take()) == [(3, 1), (3, 2)]
+    assert (len(batcher), len(registry)) == (0, 7)
+
+
+def test_a_batch_of_customers_is_full_when_one_customer_more_has_come() -> None:
+    _, batcher = make()
+    batcher.customers = 2
+    rooms = []
+    for customer, attribute in ((1, 1), (1, 2), (2, 1), (2, 2), (3, 1)):
+        rooms.append(batcher.room)
+        batcher.feed(item(customer, attribute=attribute))
+    assert [*rooms, batcher.room] == [3, 2, 2, 1, 1, 0]
+
+
+def test_a_key_under_way_leaves_its_customer_out_of_a_batch_of_customers() -> None:
+    registry, batcher = make()
+    batcher.customers = 1
+    for customer in (1, 2):
+        batcher.feed(item(customer))
+    registry.hold([(1, 1)])
+    assert list(batcher.take()) == [(2, 1)]
+    registry.release([(1, 1)])
+    assert list(batcher.take()) == [(1, 1)]
+
+
 # --- several jobs of one Store ---------------------------------------------------------------
 
 
@@ -241,7 +272,7 @@ class Job:
 class Jobs:
     """Several jobs of one Store, each step checked."""
 
-    def __init__(self, count: int, size: int, *, eager: bool) -> None:
+    def __init__(self, count: int, size: int, *, eager: bool, customers: int = 0) -> None:
         self.registry = KeyRegistry()
         self.size = size
         self.eager = eager
@@ -252,6 +283,8 @@ class Jobs:
         for number in range(count):
             woken = self._woken_of(number)
             self.jobs.append(Job(Batcher(self.registry, size, woken)))
+            self.jobs[-1].batcher.customers = customers
+        self.customers = customers
 
     def _woken_of(self, number: int):
         def woken() -> None:
@@ -278,9 +311,17 @@ class Jobs:
         free = {key for key in job.waiting if key not in self.held}
         batch = job.batcher.take()
         keys = list(batch)
-        assert len(keys) <= self.size
-        if not self.releasing:
-            assert len(keys) == min(self.size, len(free)), "a batch is no smaller than it must be"
+        if self.customers:
+            taken = {customer for customer, _ in keys}
+            assert len(taken) <= self.customers
+            if not self.releasing:
+                assert {key for key in free if key[0] in taken} == set(keys)
+                assert len(taken) == min(self.customers, len({customer for customer, _ in free}))
+        else:
+            assert len(keys) <= self.size
+            if not self.releasing:
+                smallest = min(self.size, len(free))
+                assert len(keys) == smallest, "a batch is no smaller than it must be"
         assert free.issuperset(keys), "a key is under way twice"
         for key, one in batch.items():
             assert one.key == key
@@ -349,24 +390,25 @@ many_jobs = given(
     size=st.sampled_from([1, 2, 10]),
     keys=st.sampled_from([1, 3, 30]),
     eager=st.booleans(),
+    customers=st.sampled_from([0, 0, 1, 3]),
 )
 
 
 @examples(200)
 @many_jobs
 def test_whatever_happens_nothing_is_lost_or_doubled_and_no_key_is_under_way_twice(
-    seed: int, count: int, size: int, keys: int, eager: bool
+    seed: int, count: int, size: int, keys: int, eager: bool, customers: int
 ) -> None:
-    jobs = Jobs(count, size, eager=eager)
+    jobs = Jobs(count, size, eager=eager, customers=customers)
     run(seed, jobs, 150, keys)
 
 
 @examples(100)
 @many_jobs
 def test_all_that_waits_goes_out_in_the_end(
-    seed: int, count: int, size: int, keys: int, eager: bool
+    seed: int, count: int, size: int, keys: int, eager: bool, customers: int
 ) -> None:
-    jobs = Jobs(count, size, eager=eager)
+    jobs = Jobs(count, size, eager=eager, customers=customers)
     run(seed, jobs, 80, keys)
     random = Random(seed)
     for _ in range(1_000):
@@ -386,9 +428,9 @@ def test_all_that_waits_goes_out_in_the_end(
 @examples(60)
 @many_jobs
 def test_when_all_jobs_are_drained_nobody_waits_for_a_key(
-    seed: int, count: int, size: int, keys: int, eager: bool
+    seed: int, count: int, size: int, keys: int, eager: bool, customers: int
 ) -> None:
-    jobs = Jobs(count, size, eager=eager)
+    jobs = Jobs(count, size, eager=eager, customers=customers)
     run(seed, jobs, 80, keys)
     for number in range(count):
         jobs.drain(number)

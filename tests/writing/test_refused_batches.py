@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from bc_attrvals import (
     OutcomeStatus,
     RetryPolicy,
 )
+from bc_attrvals.sandbox import Quirks, Sandbox
+from tests.conftest import make_store
 from tests.probes import Key, at_rest, upserts
 from tests.raw_server import Connection, RawRequest, answer, row, rows_body, store_on
 
@@ -241,3 +244,77 @@ async def test_any_smaller_batch_is_found(most: int) -> None:
         report = await store.attribute_values.upsert(upserts(100))
         assert report.stored == 100
         assert service.refused <= 3 * 4
+
+
+# -- by customers --
+
+FIVE_EACH = [
+    AttributeValueUpsert(customer, attribute, f"{customer}/{attribute}")
+    for customer in range(1, 401)
+    for attribute in range(1, 6)
+]
+BY_CUSTOMERS = Limits(batch_by="customers")
+
+
+@pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
+async def test_a_call_holds_all_rows_of_ten_customers_where_the_service_takes_them(
+    how: str,
+) -> None:
+    quirks = Quirks(batch_by="customers")
+    async with (
+        Sandbox(quota=None, quirks=quirks) as sandbox,
+        make_store(sandbox, limits=BY_CUSTOMERS) as store,
+    ):
+        values = store.attribute_values
+        if how == "upsert_stream":
+            assert all([one.ok async for one in values.upsert_stream(iter(FIVE_EACH))])
+        else:
+            report: Any = await getattr(values, how)(iter(FIVE_EACH))
+            assert report.ok
+        assert await sandbox.values() == {item.key: item.value for item in FIVE_EACH}
+        assert sandbox.calls["upsert"] <= 45
+        await at_rest(store)
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [(413, "too large"), (422, "Max batch size allowed is 10"), (422, "no"), (400, "no")],
+)
+async def test_the_first_refusal_of_more_than_ten_rows_makes_all_later_calls_count_rows(
+    status: int, title: str
+) -> None:
+    service = Small(10, status, title)
+    async with store_on(service, limits=BY_CUSTOMERS) as (store, _):
+        report = await store.attribute_values.upsert(iter(FIVE_EACH))
+        assert (report.stored, max(service.sizes)) == (2000, 50)
+        assert report.calls == len(service.sizes) <= 212
+        service.sizes.clear()
+        await store.attribute_values.upsert(upserts(100, first=5000))
+        assert service.sizes == [10] * 10
+
+
+async def test_a_named_item_of_a_batch_of_customers_costs_itself_alone() -> None:
+    service = Picky({7}, 422, named)
+    async with store_on(service, limits=BY_CUSTOMERS) as (store, server):
+        report = await store.attribute_values.upsert(FIVE_EACH, raise_on_failure=False)
+        assert (report.failed, report.stored) == (5, 1995)
+        assert {one.item.customer_id for one in report.failures} == {7}
+        assert len(server.requests) <= 45 + 5
+
+
+async def test_an_endless_input_of_few_customers_is_sent_all_the_same(sandbox: Sandbox) -> None:
+    def endless() -> Any:
+        number = 0
+        while True:
+            number += 1
+            yield AttributeValueUpsert(1 + number % 3, 1, f"{number}")
+
+    async with (
+        make_store(sandbox, limits=BY_CUSTOMERS) as store,
+        aclosing(store.attribute_values.upsert_stream(endless())) as outcomes,
+    ):
+        stored = 0
+        async for one in outcomes:
+            stored += one.status is OutcomeStatus.STORED
+            if stored == 20:
+                break
