@@ -1,4 +1,4 @@
-"""Asks before something is lost for good; `--yes` is the answer where nobody can be asked."""
+"""Asks before data is deleted; `--yes` is the answer where there is no terminal to ask on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import click
 
-__all__ = ["Declined", "confirm", "need_somebody"]
+__all__ = ["Declined", "confirm", "need_terminal"]
 
 
 class Declined(click.ClickException):
@@ -15,10 +15,10 @@ class Declined(click.ClickException):
     exit_code = 2
 
 
-def need_somebody(*, yes: bool, stdin_taken: bool, what: str) -> None:
-    """Raise `click.UsageError` where nobody can be asked and no `--yes` was given."""
+def need_terminal(*, yes: bool, stdin_taken: bool, what: str) -> None:
+    """Raise `click.UsageError` where there is no terminal to ask on and no `--yes` was given."""
     if not yes and (stdin_taken or sys.stdin is None or not sys.stdin.isatty()):
-        raise click.UsageError(f"nobody can be asked here; --yes {what} without asking")
+        raise click.UsageError(f"there is no terminal to ask on; --yes {what} without asking")
 
 
 def confirm(question: str, otherwise: str) -> None:

@@ -34,7 +34,7 @@ class CircuitBreaker:
         return self._in_a_row >= _MOST_IN_A_ROW
 
     def check(self, reason: BCAttrValsError | None = None) -> None:
-        """Raise `NoAnswerError` if the job ended for want of answers, or never got one."""
+        """Raise `NoAnswerError` if missing answers ended the job, or it never got one."""
         if self.is_open or (self._in_a_row and not self._answered):
             because = f": {reason}" if reason is not None else ""
             raise NoAnswerError(

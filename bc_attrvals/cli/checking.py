@@ -25,7 +25,7 @@ _MOST_SHOWN: Final = 20
 
 
 class BadInput(click.ClickException):
-    """Rows of the input that can't be sent; they have been told one by one."""
+    """Rows of the input can't be sent. The first of them were printed one by one."""
 
     exit_code = 2
 
@@ -53,10 +53,10 @@ def check(
 
     Raises `BadInput` if there are any, unless they shall be skipped.
     """
-    good = bad = told = 0
+    good = bad = shown = 0
     previous = ""
-    # The first is kept back: if it stays alone, it is the whole message.
-    alone: str | None = None
+    # The first is held back: the only one is the whole message.
+    only: str | None = None
     silent = skip_invalid and settings.quiet
     spool: Spool[T] = Spool(stack)
     for entry in spool.keep(entries):
@@ -65,26 +65,26 @@ def check(
             continue
         bad += 1
         text = f"{name}: {entry}"
-        # A bad customer id spoils every cell of its row, and is told once.
+        # A bad customer id makes every cell of its row bad; one line is enough.
         if text == previous:
             continue
         previous = text
-        told += 1
-        if told == 1:
-            alone = text
-        elif told <= _MOST_SHOWN and not silent:
-            if alone is not None:
-                click.echo(alone, err=True)
-                alone = None
+        shown += 1
+        if shown == 1:
+            only = text
+        elif shown <= _MOST_SHOWN and not silent:
+            if only is not None:
+                click.echo(only, err=True)
+                only = None
             click.echo(text, err=True)
     if bad and not skip_invalid:
-        if alone is not None:
-            raise BadInput(f"{alone}; nothing was sent")
-        more = f", the first {_MOST_SHOWN} are shown" if told > _MOST_SHOWN else ""
+        if only is not None:
+            raise BadInput(f"{only}; nothing was sent")
+        more = f", the first {_MOST_SHOWN} are shown" if shown > _MOST_SHOWN else ""
         message = f"{name}: {counted(bad, 'bad value')}{more}; nothing was sent"
         raise BadInput(message)
-    if alone is not None and not silent:
-        click.echo(alone, err=True)
+    if only is not None and not silent:
+        click.echo(only, err=True)
     return Checked(spool, good, bad)
 
 

@@ -32,7 +32,7 @@ def _ids(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> li
         try:
             ids.append(check_id(parse_id(text), "id"))
         except ValueError as error:
-            # An unset variable gives an empty list: it must not come to mean everything.
+            # An unset shell variable gives an empty list, which must not mean everything.
             raise click.BadParameter(str(error), ctx=ctx, param=param) from None
     return ids
 
@@ -47,10 +47,10 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dat
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        message = f"{cut(text)} is no ISO 8601 date or time, such as 2024-05-14T09:34:00Z"
+        message = f"{cut(text)} is not an ISO 8601 date or time, such as 2024-05-14T09:34:00Z"
         raise click.BadParameter(message, ctx=ctx, param=param) from None
     if moment.tzinfo is None:
-        message = f"{cut(text)} has no time zone; put Z (UTC) or an offset behind it"
+        message = f"{cut(text)} has no time zone; append Z (UTC) or an offset"
         raise click.BadParameter(message, ctx=ctx, param=param)
     return moment
 
@@ -60,7 +60,7 @@ def filter_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def filtered(
-        *args: Any,  # noqa: ANN401 - handed on
+        *args: Any,  # noqa: ANN401 - passed on
         customer_id: list[int] | None,
         attribute_id: list[int] | None,
         name: str | None,
@@ -68,7 +68,7 @@ def filter_options(function: Callable[..., None]) -> Callable[..., None]:
         created_max: datetime | date | None,
         modified_min: datetime | date | None,
         modified_max: datetime | date | None,
-        **kwargs: Any,  # noqa: ANN401 - handed on
+        **kwargs: Any,  # noqa: ANN401 - passed on
     ) -> None:
         wanted = AttributeValueFilter(
             customer_id_in=customer_id,
@@ -108,15 +108,15 @@ def _id_options(command: Callable[..., None], of: str) -> Callable[..., None]:
 
 
 def scope_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what says the scope of a sync; the command gets it as `scope`, None if none is given."""
+    """Add the options of a sync's scope; the command gets `scope`, None if none is given."""
 
     @wraps(function)
     def scoped(
-        *args: Any,  # noqa: ANN401 - handed on
+        *args: Any,  # noqa: ANN401 - passed on
         customer_id: list[int] | None,
         attribute_id: list[int] | None,
         whole_store: bool,
-        **kwargs: Any,  # noqa: ANN401 - handed on
+        **kwargs: Any,  # noqa: ANN401 - passed on
     ) -> None:
         given = customer_id is not None or attribute_id is not None
         if whole_store and given:

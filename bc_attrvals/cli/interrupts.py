@@ -1,7 +1,7 @@
 """Runs a command's coroutine, and lets Ctrl-C stop it in order.
 
-The first SIGINT or SIGTERM asks the command to stop; a second one leaves at once. The exit status
-is 128 and the signal's number, as a shell gives it.
+The first SIGINT or SIGTERM asks the command to stop; a second one exits at once. The exit status is
+128 and the signal's number, as in a shell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody wanted it
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
     """The command was stopped by a signal; `exit_status` is 128 and its number."""
 
     def __init__(self, signal_number: int) -> None:
@@ -33,9 +33,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody wanted it
 
 
 class Stopper:
-    """Hears the signals of one run.
+    """Handles the signals of one run.
 
-    `grace_s` after the first the command's task is cancelled: 0 at once, None never.
+    `grace_s` seconds after the first one the command's task is cancelled: 0 at once, None never.
     """
 
     def __init__(self, grace_s: float | None) -> None:
@@ -60,15 +60,16 @@ class Stopper:
             raise Interrupted(self.signal_number)
 
     def listen(self) -> None:
-        """Take the signals, as far as the platform and the thread let us."""
+        """Install the handlers, as far as the platform and the thread allow."""
         for number in _SIGNALS:
-            # Windows has none of it, and only the main thread may; Ctrl-C then raises as ever.
+            # Windows has no such handlers, and only the main thread may install them. Ctrl-C raises
+            # KeyboardInterrupt then.
             with suppress(NotImplementedError, RuntimeError, ValueError):
-                self._loop.add_signal_handler(number, self._hear, number)
+                self._loop.add_signal_handler(number, self._handle, number)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Let Ctrl-C raise as ever while somebody is asked something, which blocks the loop."""
+        """Let Ctrl-C raise KeyboardInterrupt during a question, which blocks the loop."""
         for number in _SIGNALS:
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 self._loop.remove_signal_handler(number)
@@ -77,9 +78,9 @@ class Stopper:
         finally:
             self.listen()
 
-    def _hear(self, number: int) -> None:
+    def _handle(self, number: int) -> None:
         if self.signal_number is not None:
-            _leave(number)
+            _exit(number)
         self.signal_number = number
         self._stop.set()
         if self._grace_s is None or self._task is None:
@@ -90,7 +91,7 @@ class Stopper:
             self._task.cancel()
 
 
-def _leave(number: int) -> None:
+def _exit(number: int) -> None:
     discard_unfinished()
     with suppress(OSError, ValueError):
         sys.stderr.write((_SHOW_CURSOR if sys.stderr.isatty() else "") + "Interrupted.\n")
@@ -106,7 +107,7 @@ def run(main: Callable[[Stopper], Coroutine[Any, Any, T]], *, grace_s: float | N
         nonlocal stopper
         stopper = Stopper(grace_s)
         stopper.listen()
-        # `python -X dev` tells of callbacks above 0.1 s; a busy computer always has some.
+        # `python -X dev` reports callbacks above 0.1 s; a busy computer always has some.
         asyncio.get_running_loop().slow_callback_duration = 2.0
         return await main(stopper)
 

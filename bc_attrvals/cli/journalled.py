@@ -65,7 +65,7 @@ class JournalledJob(Job):
         return sys.maxsize if self.files else 1_000
 
     async def run(self, work: Work) -> None:
-        """Carry out the job; end it when nobody answers."""
+        """Carry out the job; end it when the service stops answering."""
         task = asyncio.current_task()
         assert task is not None
 

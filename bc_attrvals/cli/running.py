@@ -36,7 +36,7 @@ class Result:
 
     `headline` begins the text, `counts` are the table below it (without the zeros), or None where
     the headline is the whole text. `fields` are the job's part of the `--json` object. `values`
-    are counted for the rate. `complete` is False when items failed or were left out, and
+    are counted for the rate. `complete` is False when items failed or were left out;
     `first_failure` is the first reason.
     """
 

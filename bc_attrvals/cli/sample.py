@@ -1,4 +1,4 @@
-"""Makes a realistic set of values, the same at every run: a CRM's scores of a shop's customers."""
+"""Makes a realistic set of values, the same at every run: a CRM's data of a shop's customers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import anyio.to_thread
 import attrs
 import click
 
-from bc_attrvals.cli.asking import need_somebody
+from bc_attrvals.cli.asking import need_terminal
 from bc_attrvals.cli.attribute_names import attribute_ids
 from bc_attrvals.cli.checking import check_values
 from bc_attrvals.cli.emptying import EmptyCells
@@ -76,7 +76,7 @@ class ValueFile:
         if self.deletes_empty and not shape.by_id:
             raise click.UsageError("--empty delete needs --customer-column and attribute ids")
         if prune or self.deletes_empty:
-            need_somebody(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
+            need_terminal(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
         if self.restart and self.journal is None:
             raise click.UsageError("--restart goes with --journal")
         written = [("--failures", self.failures), *outputs]

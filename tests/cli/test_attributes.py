@@ -57,7 +57,7 @@ def test_what_is_missing_is_made_once(store) -> None:
         (["ensure"], "NAME=TYPE"),
         (["rename", "shoe size", "Size"], "there is no attribute 'shoe size'"),
         (["rename", "Shoe size", "n" * 256], "name"),
-        (["delete", "Shoe size"], "nobody can be asked here"),
+        (["delete", "Shoe size"], "there is no terminal"),
         (["delete", "Shoe size", "9", "--yes"], "there is no attribute '9'"),
         (["lst"], "Did you mean 'list'?"),
     ],

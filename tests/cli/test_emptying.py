@@ -90,7 +90,7 @@ def test_few_stored_values_are_listed_whole(served, tmp_path, summary) -> None:
 
 def test_it_asks_and_takes_no_for_an_answer(served, tmp_path, monkeypatch) -> None:
     served.seed((1, 1, "v"))
-    monkeypatch.setattr("bc_attrvals.cli.value_file.need_somebody", lambda **_: None)
+    monkeypatch.setattr("bc_attrvals.cli.value_file.need_terminal", lambda **_: None)
     path = tmp_path / "in.csv"
     path.write_text("ID,x,y\n1,,b\n")
     options = ["upsert", path, *WIDE, "--empty", "delete"]

@@ -73,8 +73,8 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
     ("args", "told"),
     [
         (["--prune", "--yes"], "needs a scope"),
-        (["--prune", "--attribute-id", "1"], "nobody can be asked"),
-        (["--prune", "--yes", "--attribute-id", "1", "--skip-invalid"], "what bad rows stand for"),
+        (["--prune", "--attribute-id", "1"], "there is no terminal"),
+        (["--prune", "--yes", "--attribute-id", "1", "--skip-invalid"], "the values of bad rows"),
         (["--allow-empty"], "goes with --prune"),
         (["--whole-store", "--attribute-id", "1"], "no other scope"),
         (["--attribute-id", "2"], "outside of the scope"),

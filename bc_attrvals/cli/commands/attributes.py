@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from bc_attrvals.attributes import Attributes
-from bc_attrvals.cli.asking import confirm, need_somebody
+from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
@@ -109,7 +109,7 @@ def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
 
     Shows how many values those are and asks first, unless --yes.
     """
-    need_somebody(yes=yes, stdin_taken=False, what="deletes")
+    need_terminal(yes=yes, stdin_taken=False, what="deletes")
     store = settings.store()
 
     async def find(opened: Store) -> tuple[list[Attribute], int]:

@@ -1,4 +1,4 @@
-"""`delete`: values out of the store for good, by filter or by id."""
+"""`delete`: delete values for good, by filter or by id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import islice
 import anyio.to_thread
 import click
 
-from bc_attrvals.cli.asking import confirm, need_somebody
+from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.running import Job, Result, Work, call_store, run_job
@@ -73,7 +73,7 @@ def delete(
     if sum(given) != 1:
         message = "say what to delete: by filter options, --ids or --everything, one of them"
         raise click.UsageError(message)
-    need_somebody(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
+    need_terminal(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
     store = settings.store()
     with ExitStack() as stack:
         rows: Iterable[int | BadRow] | None = None
@@ -104,7 +104,7 @@ class _DeleteJob(Job):
         total: int | None,
     ) -> None:
         self.what = "Deleting (calls)" if ids is None else "Deleting"
-        # Ids are simply read no further; a listing is left at once.
+        # A stop ends the reading of ids; a listing is cancelled at once.
         self.grace_s = 0.0 if ids is None else 3.0
         self.total = total
         self._filter = filter

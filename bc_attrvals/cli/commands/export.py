@@ -72,8 +72,8 @@ _MOST_ADDRESSES: Final = 50_000
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="CSV: an apostrophe before what a spreadsheet would run. For people to open, not to be"
-    " given in again.",
+    help="CSV: an apostrophe before what a spreadsheet would run. For people to open; do not"
+    " give it in again.",
 )
 @output_file_options
 @filter_options
@@ -99,13 +99,13 @@ def export(
     temporary database on disk, so memory stays bounded in either form.
 
     --names and --emails add the columns attribute and email to the long form. With --wide, the
-    addresses stand in place of the ids, in --email-column (email by default); give
+    addresses replace the ids, in --email-column (email by default); give
     --customer-column too for both. With --names and no --attribute every attribute of the store has
     a column under its name.
 
     Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
-    the file then differs from what is stored: it is for people, and not to be given in again.
+    the file then differs from the store. It is for people; do not give it in again.
     """
     if settings.json and output == STANDARD:
         raise click.UsageError("--json and the values can't share stdout; give --output FILE")
@@ -302,7 +302,7 @@ class _Addresses:
         self._known: dict[int, str | None] = {}
 
     async def of(self, customers: set[int]) -> dict[int, str]:
-        """Return the addresses of customers; one that does not exist any more has none."""
+        """Return the addresses of customers; a deleted customer has none."""
         if len(self._known) > _MOST_ADDRESSES:
             self._known.clear()
         missing = customers - self._known.keys()

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import attrs
 import click
 import msgspec
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fleet"]
 
-#: Where workers find the URL of the shared quota.
+#: The workers' variable for the URL of the shared quota.
 _SHARED_QUOTA: Final = "BIGCOMMERCE_SHARED_QUOTA"
 _CONNECT_S: Final = 10
 _JOBS_A_WORKER: Final = 8
@@ -62,7 +61,7 @@ _JOBS_A_WORKER: Final = 8
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
-    help="More tries for a job that failed.",
+    help="More tries for a job with a retryable error.",
 )
 @shared_quota_option
 @output_options()
@@ -85,10 +84,10 @@ def fleet(
     name, format, encoding, delimiter, columns, customer_column, email_column, attributes,
     attributes_by_header, allow_empty, proxy_env, trust_env
 
-    Before anything starts it is checked that every field can be, that files and folders are there
-    and, without --scheduler, that the variables are set. What is in the files and journals, and
-    whether tokens are good, shows when a job runs. Exit status 0: all stores are as desired; 1:
-    some are not; 2: bad usage or input; 3: every job was refused, or the scheduler is out of reach.
+    Fields, files and folders are checked before anything starts, and without --scheduler the
+    variables too. The content of files and journals, and the tokens, are checked when a job runs.
+    Exit status 0: all stores are as desired; 1: some are not; 2: bad usage or input; 3: every job
+    was refused, or the scheduler is out of reach.
     With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
     """  # noqa: D301 - click's mark for lines left as they are
     if scheduler is not None and not scheduler.strip():
@@ -143,13 +142,13 @@ def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
     from bc_attrvals.shared_quota.address import checked_url
 
     checked_url(settings.shared_quota)
-    # It may hold a password, and so is in no job.
+    # It may hold a password, so no job holds it.
     return EnvironmentVariable(_SHARED_QUOTA)
 
 
 @contextmanager
 def _inherited(name: str, value: str | None) -> Iterator[None]:
-    """Have processes that are started meanwhile find this in their environment."""
+    """Set a variable for processes that are started meanwhile."""
     before = os.environ.get(name)
     if value:
         os.environ[name] = value
@@ -163,7 +162,7 @@ def _inherited(name: str, value: str | None) -> Iterator[None]:
 
 
 def _check_variables(jobs: Sequence[Job]) -> None:
-    """Look up what workers started here will inherit."""
+    """Check the variables that workers started here will inherit."""
     for index, job in enumerate(jobs):
         variable = job.access_token
         if isinstance(variable, EnvironmentVariable) and not os.environ.get(variable.name):
@@ -188,7 +187,7 @@ async def _client(
                     n_workers=workers,
                     threads_per_worker=_JOBS_A_WORKER,
                     host="127.0.0.1",
-                    # With None there is one too, on a port that is known to all.
+                    # None would start one too, on the default port.
                     dashboard_address="127.0.0.1:0",
                     scheduler_kwargs={"dashboard": False},
                     asynchronous=True,
@@ -199,15 +198,15 @@ async def _client(
         try:
             await stack.enter_async_context(client)
         except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
-            # Else it closes itself when it is collected, and can't.
+            # Garbage collection would fail to close it.
             await client.close()
             raise _UnreachableError(f"scheduler {scheduler}: {one_line(str(error))}") from None
         yield client
 
 
 def _silence(name: str) -> None:
-    """Have loggers say nothing: what there is to say of jobs stands in their results."""
-    # Dask gives some of them levels of their own.
+    """Silence loggers: the results of the jobs say it all."""
+    # Dask sets levels of its own on some of them.
     for one in (name, *logging.root.manager.loggerDict):
         if one == name or one.startswith(f"{name}."):
             logging.getLogger(one).setLevel(logging.CRITICAL)
@@ -215,27 +214,27 @@ def _silence(name: str) -> None:
 
 @contextmanager
 def _interrupts_kept_from_children() -> Iterator[None]:
-    """Have processes that are started meanwhile never hear of Ctrl-C, which goes to all of a group.
+    """Keep Ctrl-C, which goes to the process group, from processes that are started meanwhile.
 
-    A blocked signal stays so in every child, from its first moment on. Here another thread takes
-    it, and the event loop hears of it as ever; the children are ended in order.
+    A blocked signal stays blocked in every child from its start. Here another thread receives it,
+    and the event loop handles it as always; the children are ended in order.
     """
     mask = getattr(signal, "pthread_sigmask", None)
     if mask is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    # It is started by the first child, and would let the signal through again.
+    # The first child starts it, and it would unblock the signal.
     resource_tracker.ensure_running()
     done = threading.Event()
-    hearing = threading.Thread(target=done.wait, daemon=True, name="hears-interrupts")
-    hearing.start()
+    receiving = threading.Thread(target=done.wait, daemon=True, name="receives-interrupts")
+    receiving.start()
     before = mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         mask(signal.SIG_SETMASK, before)
         done.set()
-        hearing.join()
+        receiving.join()
 
 
 class _UnreachableError(click.ClickException):
@@ -243,7 +242,7 @@ class _UnreachableError(click.ClickException):
 
 
 class _Board:
-    """What has come of the jobs: a table on a terminal, else a line for each."""
+    """The results of the jobs: a table on a terminal, else a line for each."""
 
     def __init__(self, settings: Settings, total: int) -> None:
         self._settings = settings
@@ -288,12 +287,14 @@ class _Board:
                 f"{result.without_shared_quota_s:.1f} s; the job went on with a share of its own"
             )
         if self._settings.json:
-            counts = {} if report is None else attrs.asdict(report, filter=_is_plain)
+            # Its times are those of all runs of a journal; the job has its own.
+            fields = {} if report is None else report.to_dict()
+            counts = {name: value for name, value in fields.items() if isinstance(value, int)}
             line = {
                 "job": result.job.name,
                 "store_hash": result.job.store_hash,
                 "ok": result.ok,
-                "error": _told(result),
+                "error": _reason(result),
                 "seconds": result.seconds,
                 "without_shared_quota_s": round(result.without_shared_quota_s, 3),
                 **counts,
@@ -302,7 +303,7 @@ class _Board:
             return
         if self._settings.quiet:
             return
-        name, reason = one_line(result.job.name), _told(result) or "ok"
+        name, reason = one_line(result.job.name), _reason(result) or "ok"
         seconds = "" if result.seconds is None else f"{result.seconds:.1f}"
         if report is None:
             cells = ["", "", "", ""]
@@ -316,15 +317,11 @@ class _Board:
             self._table.add_row(*map(Text, (name, *cells, reason, seconds)))
             return
         counted_cells = zip(("created", "updated", "deleted", "unchanged"), cells, strict=True)
-        told = ", ".join(f"{cell} {word}" for word, cell in counted_cells if cell)
-        click.echo(f"{self.done}/{self._total} {name}: {reason}{told and '; ' + told}")
+        shown = ", ".join(f"{cell} {word}" for word, cell in counted_cells if cell)
+        click.echo(f"{self.done}/{self._total} {name}: {reason}{shown and '; ' + shown}")
 
 
-def _is_plain(attribute: attrs.Attribute[Any], value: object) -> bool:
-    return attribute.name not in {"failures", "seconds"} and isinstance(value, int)
-
-
-def _told(result: JobResult) -> str | None:
+def _reason(result: JobResult) -> str | None:
     if result.error is not None:
         return one_line(f"{type(result.error).__name__}: {result.error}", 300)
     report = result.report

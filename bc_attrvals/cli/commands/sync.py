@@ -100,7 +100,7 @@ def _check_prune(source: ValueFile, *, has_scope: bool) -> None:
         message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
         raise click.UsageError(message)
     if source.skip_invalid:
-        # A row that can't be read is not a row that is not there.
-        raise click.UsageError("--skip-invalid with --prune would delete what bad rows stand for")
+        # An unreadable row is not a missing row.
+        raise click.UsageError("--skip-invalid with --prune would delete the values of bad rows")
     if source.deletes_empty:
-        raise click.UsageError("--prune deletes what empty cells stand for already")
+        raise click.UsageError("--prune already deletes the values of empty cells")

@@ -35,10 +35,10 @@ def upsert(settings: Settings, source: ValueFile) -> None:
 
     The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
     customer's values. Other columns are ignored. CSV is delimited by comma, semicolon, tab or bar,
-    as its header shows, or by --delimiter. Values are sent as the strings that stand in the file.
+    as its header shows, or by --delimiter. Values are sent as the strings in the file.
 
-    In wide form empty cells are left alone. With --empty delete they are values that shall not
-    exist: after all values are sent, those that are stored nevertheless are looked up and deleted.
+    In wide form empty cells are left alone. With --empty delete their values are deleted: after all
+    values are sent, what is stored for the empty cells is looked up and deleted.
     A field that an object of JSON Lines does not have is left alone even then.
 
     All rows are checked before anything is sent; --dry-run stops there. Of rows with the same
