@@ -8,6 +8,7 @@ differences decides its cost: see `choose_reading`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -15,10 +16,10 @@ import attrs
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
+from bc_attrvals.core.requests import Operation
 
 __all__ = [
     "MAX_VALUES_PER_CUSTOMER",
-    "CallSeconds",
     "ChangeKind",
     "Reading",
     "SyncChange",
@@ -37,15 +38,6 @@ MAX_VALUES_PER_CUSTOMER: Final = 50
 
 #: Assumed duration of a call while none has been measured.
 _CALL_S: Final = 0.25
-
-
-@attrs.frozen
-class CallSeconds:
-    """How long one call of each kind takes."""
-
-    read: float = _CALL_S
-    write: float = _CALL_S
-    delete: float = _CALL_S
 
 
 class Reading(StrEnum):
@@ -140,18 +132,23 @@ def estimate_seconds(
     *,
     quota: QuotaSnapshot,
     limits: Limits,
-    latency_s: CallSeconds | None = None,
+    latency_s: Mapping[Operation, float] | None = None,
 ) -> float:
     """Return about how long calls take from now on: by requests at once, and by quota.
 
-    `latency_s` is what calls took so far. Calls beyond what the window has left wait for the
-    windows to come, each of 30 seconds (BigCommerce guide, API rate limits).
+    `latency_s` is how long calls took lately; an operation without a measured one takes as long as
+    the slowest measured. Calls beyond what the window has left wait for the windows to come, each
+    of 30 seconds (BigCommerce guide, API rate limits).
     """
-    each = latency_s or CallSeconds()
-    busy_s = (
-        each.read * calls_for(read_calls, limits.reads)
-        + each.write * calls_for(write_calls, limits.writes)
-        + each.delete * calls_for(delete_calls, limits.deletes)
+    measured_s = latency_s or {}
+    unmeasured_s = max(measured_s.values(), default=_CALL_S)
+    busy_s = sum(
+        measured_s.get(operation, unmeasured_s) * calls_for(calls, at_once)
+        for operation, calls, at_once in (
+            (Operation.READ, read_calls, limits.reads),
+            (Operation.WRITE, write_calls, limits.writes),
+            (Operation.DELETE, delete_calls, limits.deletes),
+        )
     )
     calls = read_calls + write_calls + delete_calls
     if quota.quota is None or quota.left is None or calls <= quota.left:

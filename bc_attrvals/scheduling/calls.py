@@ -19,7 +19,7 @@ from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValueUpsert, BarePage, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.refusals import check_deleted
-from bc_attrvals.core.requests import Request, RequestBuilder
+from bc_attrvals.core.requests import Operation, Request, RequestBuilder
 from bc_attrvals.core.responses import Response, decode_bare_page, decode_page
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import DecodeError, UnconfirmedError
@@ -194,6 +194,10 @@ class Calls:
     def quota(self) -> QuotaSnapshot:
         """Return what is known of the store's quota now."""
         return self._scheduler.statistics().quota
+
+    def latency_s(self) -> dict[Operation, float]:
+        """Return how long calls took lately, by operation; see `Statistics`."""
+        return self._scheduler.statistics().latency_s
 
     # Reads.
 

@@ -43,6 +43,9 @@ T = TypeVar("T")
 #: 429s that count for one try of `RetryPolicy.attempts`, where no headers say when to come back. A
 #: store under load refuses at random; giving up must take far longer than bad luck does.
 _REFUSALS_PER_ATTEMPT: Final = 4
+#: How much the newest request counts in the average latency (as in TCP's round-trip estimate,
+#: RFC 6298).
+_LATENCY_WEIGHT: Final = 1 / 8
 #: After this many 429s of one request the rate-limit headers are ignored.
 _MOST_QUOTA_REFUSALS: Final = 5
 
@@ -162,7 +165,8 @@ class Statistics:
     `in_flight` and `queued` are requests now, per operation; `requests` all that were sent,
     `retries` those of them sent again after a failure, `rate_limited` the answers 429;
     `bytes_sent` and `bytes_received` count bodies; `slot_wait_s` and `quota_wait_s` are summed over
-    requests.
+    requests. `latency_s` is how long the latest requests of an operation took to be answered, as a
+    moving average; operations without an answer are missing.
     """
 
     in_flight: dict[Operation, int]
@@ -175,6 +179,7 @@ class Statistics:
     bytes_received: int
     slot_wait_s: float
     quota_wait_s: float
+    latency_s: dict[Operation, float]
 
 
 class Transport(Protocol):
@@ -211,6 +216,7 @@ class Scheduler:
         self._rate_limited = 0
         self._bytes_sent = 0
         self._bytes_received = 0
+        self._latency_s: dict[Operation, float] = {}
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._admission!r}, {self._requests} sent>"
@@ -254,6 +260,7 @@ class Scheduler:
             bytes_received=self._bytes_received,
             slot_wait_s=self._admission.slot_wait_s,
             quota_wait_s=self._admission.quota_wait_s,
+            latency_s=dict(self._latency_s),
         )
 
     def start(
@@ -430,6 +437,7 @@ class Scheduler:
     ) -> None:
         if answer is not None:
             self._bytes_received += len(answer.body)
+            self._measure(request.operation, self._loop.time() - lease.sent_at)
             self._rate_limited += answer.status == 429
             self._admission.release(lease, answer.headers, status=answer.status)
         elif was_sent:
@@ -446,6 +454,13 @@ class Scheduler:
                     None if answer is None else answer.request_id,
                 )
             )
+
+    def _measure(self, operation: Operation, latency_s: float) -> None:
+        average_s = self._latency_s.get(operation)
+        if average_s is None:
+            self._latency_s[operation] = latency_s
+        else:
+            self._latency_s[operation] = average_s + (latency_s - average_s) * _LATENCY_WEIGHT
 
 
 def _error_of(request: Request, answer: Response) -> APIError:

@@ -235,6 +235,7 @@ class SyncJob:
                 delete_calls,
                 quota=self._calls.quota(),
                 limits=limits,
+                latency_s=self._calls.latency_s(),
             ),
         )
 

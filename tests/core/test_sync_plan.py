@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_attrvals import Limits, QuotaSnapshot, Reading, SyncPlan
+from bc_attrvals.core.requests import Operation
 from bc_attrvals.core.sync_plan import (
     calls_for,
     choose_reading,
@@ -131,6 +132,15 @@ def test_an_estimate_adds_up_the_windows_and_what_is_sent_in_the_last(
     writes: int, known: QuotaSnapshot, seconds: float
 ) -> None:
     assert estimate_seconds(0, writes, 0, quota=known, limits=Limits()) == pytest.approx(seconds)
+
+
+def test_an_estimate_takes_the_durations_that_were_measured() -> None:
+    measured = {Operation.READ: 0.1, Operation.WRITE: 2.0}
+    known = {"quota": UNKNOWN, "limits": Limits(), "latency_s": measured}
+    assert estimate_seconds(20, 0, 0, **known) == pytest.approx(0.2)  # type: ignore[arg-type]
+    assert estimate_seconds(20, 9, 0, **known) == pytest.approx(6.2)  # type: ignore[arg-type]
+    # A delete was never sent: as slow as the slowest.
+    assert estimate_seconds(0, 0, 3, **known) == pytest.approx(2.0)  # type: ignore[arg-type]
 
 
 def test_the_words_for_a_way_to_read_are_fixed() -> None:

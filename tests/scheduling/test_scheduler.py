@@ -613,6 +613,21 @@ async def test_statistics_count_requests_bytes_and_waits() -> None:
     assert statistics.slot_wait_s == pytest.approx(0.02 + 0.04)
     assert statistics.quota_wait_s == 0
     assert statistics.rate_limited == 0
+    # FakeService answers after 20 ms; nothing was deleted.
+    assert statistics.latency_s == {
+        Operation.READ: pytest.approx(0.02),
+        Operation.WRITE: pytest.approx(0.02),
+    }
+
+
+async def test_the_latency_follows_the_newest_answers() -> None:
+    service = FakeService(latency_s=1.0)
+    async with open_scheduler(service) as scheduler:
+        await send(scheduler)
+        service.latency_s = 0.1
+        for _ in range(40):
+            await send(scheduler)
+        assert 0.1 < scheduler.statistics().latency_s[Operation.READ] < 0.11
 
 
 async def test_an_abandoned_write_that_fails_is_not_sent_again_nor_complained_of() -> None:

@@ -29,6 +29,7 @@ from bc_attrvals import (
     UnprocessableError,
 )
 from bc_attrvals.sandbox import Fault, FaultKind, Quirks, Sandbox
+from bc_attrvals.sync.scope import Scope
 from tests.conftest import make_store
 from tests.probes import at_rest, check_writes, until, upserts
 
@@ -118,6 +119,18 @@ class TestCalls:
             )
             # 18 of the window are left, and 32 calls to make.
             assert plan.seconds > 20
+
+    async def test_a_plan_takes_calls_to_last_as_long_as_those_before(
+        self, sandbox: Sandbox, store: Store
+    ) -> None:
+        await sandbox.seed(seeds(300))
+        sandbox.latency_ms = 100
+        for _ in range(2):
+            plan = await store.attribute_values.plan_sync(
+                changed(upserts(300), 1), scope=FIRST, prune=True
+            )
+        # Two reads at once, and ten rounds of three writes.
+        assert 1.1 <= plan.seconds < 2.0
 
 
 class TestReading:
@@ -301,6 +314,17 @@ class TestPruning:
             assert (caught.value.report.deleted, caught.value.report.calls) == (0, 1)
             assert await sandbox.values() == before
             assert not sandbox.requests.of("upsert") + sandbox.requests.of("delete")
+
+    @pytest.mark.parametrize("prune", [True, False])
+    async def test_rows_outside_of_the_scope_end_it_though_they_were_asked_for(
+        self, sandbox: Sandbox, store: Store, monkeypatch: pytest.MonkeyPatch, prune: bool
+    ) -> None:
+        await sandbox.seed(seeds(300))
+        await sandbox.seed(seeds(10, attribute_id=2))
+        monkeypatch.setattr(Scope, "narrowed", lambda *_: EVERYTHING)
+        with pytest.raises(FilterIgnoredError, match="outside of the scope"):
+            await store.attribute_values.sync(changed(upserts(600), 1), scope=FIRST, prune=prune)
+        assert not sandbox.requests.of("upsert") + sandbox.requests.of("delete")
 
 
 class TestFailures:
