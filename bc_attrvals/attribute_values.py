@@ -331,26 +331,33 @@ class AttributeValues:
         """Delete every row that matches, and those that come to match meanwhile.
 
         The filter is listed to its end, what was found is deleted, and it is listed again until
-        nothing is found. `deleted` counts ids the service confirmed.
+        nothing is found. Each row is checked against the filter before anything is deleted, `name`
+        by the id of the attribute that has this name. `deleted` counts ids the service confirmed.
 
-        Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True, and
-        `ListingDriftError` when rows keep coming after several passes; then, and on any
-        error of a call, `.report` says what was deleted.
+        Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True,
+        `FilterIgnoredError` for a row that the filter did not ask for, and `ListingDriftError` when
+        rows keep coming after several passes. Then, and on any error of a call, `.report` says what
+        was deleted.
         """
         self._ensure_open()
         check_filter(filter)
         if (filter is None or filter.is_empty) and not everything:
             message = "an empty filter matches every value; say everything=True if you mean it"
             raise InvalidInputError(message, field="filter")
-        job = DeleteJob(self._calls.for_job())
+        calls = self._calls.for_job()
+        job = DeleteJob(calls)
+        wanted = filter
         try:
+            if filter is not None and filter.name is not None:
+                # A row shows the id of its attribute, by which alone it can be checked.
+                wanted = filter.named(await self._resolver.attribute_ids(filter.name, calls))
             for _ in range(_MOST_DELETE_PASSES):
                 # Listed to the end first: deleting underneath would move rows across page borders.
-                ids = await row_ids(self._calls.for_job(), filter)
+                ids = await row_ids(self._calls.for_job(), wanted)
                 if not ids:
                     return job.report()
                 await job.run(ids)
-            if await self.count(filter):
+            if await self.count(wanted):
                 raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
         except BCAttrValsError as error:
             error.report = job.report()

@@ -65,6 +65,14 @@ class Resolver:
                     self._addresses.remember(address, customer_id)
         return [_resolved(item, definitions, known, ambiguous) for item in items]
 
+    async def attribute_ids(self, name: str, calls: Calls) -> list[int]:
+        """Return the ids of the definitions with exactly this name; they are read anew.
+
+        With them each row that is listed by `name` can be checked.
+        """
+        found = await list_definitions(calls.of(self._attributes))
+        return [one.id for one in found if one.name == name]
+
     async def _read_definitions(self, calls: Calls) -> Definitions:
         # One reading, however many jobs begin at once.
         async with self._reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -15,6 +16,7 @@ from bc_attrvals import (
     AttributeValueFilter,
     AuthenticationError,
     DeleteReport,
+    FilterIgnoredError,
     InvalidInputError,
     Limits,
     ListingDriftError,
@@ -285,6 +287,45 @@ async def test_a_filter_that_matches_nothing_is_no_empty_filter(
         assert report.deleted == 0
     assert await sandbox.count() == 5
     assert len(sandbox.requests) == 0
+
+
+async def test_a_name_is_checked_by_the_id_of_its_attribute(sandbox: Sandbox, store: Store) -> None:
+    made = await store.attributes.ensure({"tier": "string", "size": "string"})
+    await sandbox.seed(
+        (customer, made[name].id, "v") for customer in range(1, 31) for name in ("tier", "size")
+    )
+    before = await sandbox.count()
+    for name, deleted in (("Tier", 0), ("tier", 30)):
+        report = await store.attribute_values.delete_where(AttributeValueFilter(name=name))
+        assert report.deleted == deleted
+    assert await sandbox.count() == before - 30
+
+
+@pytest.mark.parametrize("definitions", [[], ["tier"]])
+async def test_a_service_that_ignores_names_has_nothing_deleted(definitions: list[str]) -> None:
+    """A proxy that drops the query, say: all rows come, whatever was asked for."""
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if "/customers/attributes" in request.target:
+            rows = [
+                {"id": 7 + index, "name": name, "type": "string"}
+                for index, name in enumerate(definitions)
+            ]
+            await connection.say(answer(json.dumps({"data": rows, "meta": {}}).encode()))
+            return
+        rows = [row(number, number, 6 + number % 3) for number in range(1, 31)]
+        await connection.say(answer(page_body(rows, total=30, per_page=250, page=1, total_pages=1)))
+
+    async with store_on(script) as (store, server):
+        wanted = AttributeValueFilter(name="tier")
+        if definitions:
+            with pytest.raises(FilterIgnoredError) as caught:
+                await store.attribute_values.delete_where(wanted)
+            assert isinstance(caught.value.report, DeleteReport)
+        else:
+            # No attribute has this name, so no row can.
+            assert (await store.attribute_values.delete_where(wanted)).deleted == 0
+        assert {one.method for one in server.requests} == {"GET"}
 
 
 @pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
