@@ -15,7 +15,7 @@ import anyio.to_thread
 from bc_attrvals.cli.breaker import CircuitBreaker
 from bc_attrvals.cli.running import Job, Work
 from bc_attrvals.cli.value_file import ValueFile, Values
-from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import BCAttrValsError
@@ -89,7 +89,7 @@ class JournalledJob(Job):
             raise
         self._breaker.check()
 
-    async def items(self) -> AsyncGenerator[AttributeValueUpsert]:
+    async def items(self) -> AsyncGenerator[Item]:
         """Yield the values of the file."""
         while (chunk := await self.values.next_chunk()) is not None:
             for value in chunk:

@@ -20,10 +20,16 @@ from bc_attrvals.cli.journalled import JournalledJob
 from bc_attrvals.cli.running import Job, Result, Work
 from bc_attrvals.cli.value_file import Values
 from bc_attrvals.core.limits import MAX_BATCH_SIZE
-from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.sync_plan import calls_for
-from bc_attrvals.errors import BCAttrValsError, RateLimitError, ServerError, TransportError
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+    UnresolvedError,
+)
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.tables.text import counted
@@ -32,6 +38,8 @@ __all__ = ["JournalledUpsertJob", "UpsertDryRunJob", "UpsertJob"]
 
 #: Values given to the library and not answered yet: enough for three calls of ten and the next.
 _MOST_OUTSTANDING: Final = 100
+#: The same with names and addresses, which are looked up together, as many as a URL holds.
+_MOST_OUTSTANDING_NAMED: Final = 1_000
 
 
 @attrs.define
@@ -42,6 +50,8 @@ class _Counts:
     #: Of the stored ones, those of which the store keeps another form.
     altered: int = 0
     failed: int = 0
+    #: Of the failed ones, those whose customer or attribute is not known.
+    unresolved: int = 0
     superseded: int = 0
     not_sent: int = 0
     unknown: int = 0
@@ -62,9 +72,9 @@ class UpsertJob(Job):
         self._counts = _Counts()
         self._first_failure: str | None = None
         # Values read and not yet given to the library.
-        self._read: deque[AttributeValueUpsert] = deque()
+        self._read: deque[Item] = deque()
         # Values given that have no outcome yet. By identity: equal ones may come several times.
-        self._outstanding: dict[int, AttributeValueUpsert] = {}
+        self._outstanding: dict[int, Item] = {}
         self._room = asyncio.Event()
         self._breaker = CircuitBreaker()
         self._last_error: BCAttrValsError | None = None
@@ -92,10 +102,12 @@ class UpsertJob(Job):
         if self._values.cells is not None and not work.stopper.stopped:
             await self._values.cells.delete_stored(work)
 
-    async def _items(self, stopper: Stopper) -> AsyncGenerator[AttributeValueUpsert]:
+    async def _items(self, stopper: Stopper) -> AsyncGenerator[Item]:
         while await self._read_on():
             while self._read:
-                while len(self._outstanding) >= _MOST_OUTSTANDING and not self._breaker.is_open:
+                is_named = isinstance(self._read[0], NamedValue)
+                most = _MOST_OUTSTANDING_NAMED if is_named else _MOST_OUTSTANDING
+                while len(self._outstanding) >= most and not self._breaker.is_open:
                     self._room.clear()
                     await self._room.wait()
                 if self._breaker.is_open or stopper.stopped:
@@ -127,6 +139,7 @@ class UpsertJob(Job):
             return
         if outcome.status is OutcomeStatus.FAILED:
             counts.failed += 1
+            counts.unresolved += isinstance(error, UnresolvedError)
             self._first_failure = self._first_failure or str(error)
         else:
             counts.not_sent += 1
@@ -164,6 +177,7 @@ class UpsertJob(Job):
                 ("stored", counts.stored),
                 ("of them in another form", counts.altered),
                 ("failed", counts.failed),
+                ("of them unknown or of a wrong type", counts.unresolved),
                 ("superseded by later rows", counts.superseded),
                 ("not sent", counts.not_sent),
                 ("under way and not known to be stored", counts.unknown),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -20,7 +20,6 @@ from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_opt
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, warn
-from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
@@ -163,17 +162,17 @@ class Values:
         """
         return sorted((await attribute_ids(store, self._attributes, self.name)).values())
 
-    async def next_chunk(self) -> list[AttributeValueUpsert] | None:
+    async def next_chunk(self) -> list[Item] | None:
         """Return the next values; None at the end. Bad rows go to the failures."""
         chunk = await anyio.to_thread.run_sync(lambda: list(islice(self._entries, _CHUNK_ROWS)))
-        values = []
+        values: list[Item] = []
         for entry in chunk:
             if isinstance(entry, BadRow):
                 self.skipped += 1
                 if self._failures is not None:
                     self._failures.bad_row(entry)
             else:
-                values.append(cast(AttributeValueUpsert, entry))
+                values.append(entry)
         return values if chunk else None
 
     def note_failure(self, item: Item, reason: str) -> None:

@@ -1,0 +1,80 @@
+"""`upsert` of a CRM's file: addresses and attribute names, looked up together."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
+KINDS = {"Tier": "string", "Score": "number", "Born": "date"}
+CRM = ["--wide", "--email-column", "E-Mail", "--attributes-by-header"]
+HEAD = "E-Mail;Tier;Score;Born\n"
+
+
+@pytest.fixture
+def store(serve):
+    with serve(customers=PEOPLE, attributes=KINDS) as served:
+        yield served
+
+
+def written(number: int) -> str:
+    return f" Person{number}@Example.ORG " if number % 2 else PEOPLE[number]
+
+
+def test_a_file_of_800_addresses_takes_few_look_ups(store, tmp_path, summary) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    rows = [f"{written(n)};gold;{n};2020-01-0{n % 9 + 1}\n" for n in PEOPLE]
+    wrong = "person7@example.org;silver;seven;\n"
+    path.write_text(HEAD + "".join(rows) + "nobody@example.org;x;1;\n" + wrong)
+    result = store.run("upsert", path, *CRM, "--failures", failed, "--json")
+    found = summary(result)
+    assert result.exit_code == 1
+    assert (found["failed"], found["unresolved"]) == (3, 3)
+    # The second value of a key is sent after the first, or in its place.
+    assert found["stored"] + found["superseded"] == 2401
+    values = store.values()
+    assert len(values) == 2400
+    assert (values[7, 1], values[7, 2], values[8, 2]) == ("silver", "7", "8")
+    requests = list(store.sandbox.requests)
+    assert sum(one.path.endswith("/customers") for one in requests) <= 60
+    assert sum(one.method == "PUT" for one in requests) <= 242
+    with failed.open(newline="") as file:
+        lines = list(csv.DictReader(file, delimiter=";" if ";" in failed.read_text() else ","))
+    assert sorted((row["E-Mail"], row["Tier"], row["Score"]) for row in lines) == [
+        ("nobody@example.org", "", "1"),
+        ("nobody@example.org", "x", ""),
+        ("person7@example.org", "", "seven"),
+    ]
+    assert any("no customer has the address" in row["reason"] for row in lines)
+
+
+def test_failures_are_given_in_again_with_the_same_options(store, tmp_path, summary) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    path.write_text(HEAD + "new@example.org;gold;1;\n")
+    options = ["--wide", "--email-column", "E-Mail"]
+    options += [one for name in KINDS for one in ("--attribute", f"{name}={name}")]
+    assert store.run("upsert", path, *options, "--failures", failed).exit_code == 1
+    store.do(store.sandbox.define(customers={900: "NEW@example.org"}))
+    again = store.run("upsert", failed, *options, "--json")
+    assert summary(again)["stored"] == 2
+    assert store.values() == {(900, 1): "gold", (900, 2): "1"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_the_long_form_has_the_columns_email_and_attribute(store, tmp_path, suffix) -> None:
+    path = tmp_path / f"in.{suffix}"
+    rows = [
+        {"email": PEOPLE[3], "attribute": "Tier", "value": "gold"},
+        {"email": "nobody@example.org", "attribute": "Tier", "value": "gold"},
+        {"email": PEOPLE[4], "attribute": "Teir", "value": "gold"},
+    ]
+    if suffix == "csv":
+        path.write_text("\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = store.run("upsert", path)
+    assert result.exit_code == 1
+    assert store.values() == {(3, 1): "gold"}
+    assert "of them unknown or of a wrong type 2" in " ".join(result.stdout.split())
