@@ -108,7 +108,8 @@ def _score(head: list[str], delimiter: str, layout: Layout) -> tuple[int, int]:
     try:
         names = [name.strip() for name in next(_reader(head, delimiter))]
     except csv.Error:
-        return -1, 0
+        # A quote out of place, which the reader of the whole file reports.
+        names = head[0].strip().split(delimiter)
     return len(set(layout.fitted(names).needed).intersection(names)), len(names)
 
 

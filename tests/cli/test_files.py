@@ -1,59 +1,10 @@
-"""Dialects of CSV, failures in the input's own form, and spreadsheet-safe exports."""
+"""Files of commands: failures in the input's own form, safe exports, inputs that change."""
 
 from __future__ import annotations
 
-import csv
-import io
-
 import pytest
 
-from bc_attrvals.tables.files import InputFile
-from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_ids, read_values
-
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
-HEAD = ["customer_id", "attribute_id", "value"]
-
-
-def values(text: str | bytes, layout: Layout | None = None) -> list[object]:
-    content = text if isinstance(text, bytes) else text.encode()
-    entries = read_values(InputFile("memory", io.BytesIO(content)), layout or Layout())
-    return [
-        str(one) if hasattr(one, "message") else (one.customer_id, one.attribute_id, one.value)
-        for one in entries
-    ]
-
-
-CELLS = [
-    "plain",
-    "a,b",
-    "a;b",
-    "a\tb",
-    "a|b",
-    'say "hi"',
-    "it's",
-    "two\nlines",
-    "a\r\nb",
-    " x ",
-    "",
-]
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", ":", "^", "~", " ", "\x1f", "§"])
-@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-@pytest.mark.parametrize("end", ["\r\n", "\n"])
-def test_delimiters_that_the_header_shows_or_that_are_named(delimiter, quoting, end) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=end)
-    writer.writerow(["note", *HEAD])
-    writer.writerows(["-", n, 1, cell] for n, cell in enumerate(CELLS, 1))
-    named = Layout(delimiter=delimiter)
-    layouts = [named, Layout()] if delimiter in ",;\t|" else [named]
-    # Blanks after a delimiter are no part of a cell that is not quoted.
-    bare = quoting == csv.QUOTE_MINIMAL and delimiter != " "
-    cells = [cell.lstrip(" ") if bare else cell for cell in CELLS]
-    for layout in layouts:
-        assert values(text.getvalue(), layout) == [(n, 1, cell) for n, cell in enumerate(cells, 1)]
 
 
 def test_a_named_delimiter_is_written_to_the_failures_too(served, tmp_path) -> None:
@@ -74,51 +25,6 @@ def test_a_named_delimiter_is_written_to_the_failures_too(served, tmp_path) -> N
         served.run("upsert", "-", "--delimiter", "tab", input=text.replace("^", "\t")).exit_code
         == 0
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("customer_id,attribute_id,value\n1,2,'tis\n", "'tis"),
-        ("customer_id,attribute_id,value\n1,2,it's 'so'\n", "it's 'so'"),
-        ('customer_id, attribute_id, value\n1, 2, "a, b"\n', "a, b"),
-        ("customer_id,attribute_id,value\n1,2, a\n", "a"),
-        ('customer_id,attribute_id,value\n1,2,  " a "\n', " a "),
-        ("sep=;\ncustomer_id;attribute_id;value\n1;2;a,b\n", "a,b"),
-        ('"sep=|"\r\ncustomer_id|attribute_id|value\r\n1|2|a\r\n', "a"),
-        ("\n\ncustomer_id;attribute_id;value\n\n1;2;a\n\n", "a"),
-        ("customer_id,attribute_id,value\r1,2,a\r", "a"),
-        ('"customer_id","attribute_id","value"\n"1","2","a\n\n""b"""', 'a\n\n"b"'),
-        ('"two\nlines";customer_id;attribute_id;value\n-;1;2;a\n', "a"),
-    ],
-)
-def test_dialects(text, found) -> None:
-    assert values(text)[-1] == (1, 2, found)
-    assert values(b"\xef\xbb\xbf" + text.encode())[-1] == (1, 2, found)
-
-
-def test_a_row_is_told_by_its_line_below_a_hint_and_blank_lines() -> None:
-    text = "sep=;\n\ncustomer_id;attribute_id;value\n1;2;a\n1;2\n"
-    assert values(text)[1] == "line 5: 2 fields, the header has 3"
-
-
-def test_a_sample_that_ends_inside_of_a_cell() -> None:
-    rows = "".join(f'{n};1;"{"a" * 200};\n{n}"\n' for n in range(1, 1500))
-    found = values("customer_id;attribute_id;value\n" + rows)
-    assert len(found) == 1499
-    assert found[-1][2] == "a" * 200 + ";\n1499"
-
-
-def test_one_column_may_serve_twice() -> None:
-    layout = Layout(columns={"customer_id": "n", "attribute_id": "a", "value": "n"})
-    assert values("n,a\n5,1\n", layout) == [(5, 1, "5")]
-    wide = Layout(customer_column="n", attributes={"n": 3})
-    assert values("n\n5\n", wide) == [(5, 3, "5")]
-
-
-def test_ids_alone_or_in_a_column() -> None:
-    for text in ("5\n\n 6 \r\n7", "id\n5\n6\n7\n", "name;id\na;5\nb;6\nc;7\n"):
-        assert list(read_ids(InputFile("memory", io.BytesIO(text.encode())))) == [5, 6, 7]
 
 
 SAFE = {
@@ -227,3 +133,38 @@ def test_a_file_that_is_cut_after_its_check_loses_nothing(
     assert served.run(*args).exit_code == 0
     assert path.stat().st_size < 30_000
     assert served.values() == expected
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+@pytest.mark.parametrize(
+    "content", ["customer_id,attribute_id,value\r\n", "email,attribute,value\n;;\n"]
+)
+def test_a_file_without_values_warns(served, command, content) -> None:
+    result = served.run(command, "-", input=content.replace(";", ","))
+    assert result.exit_code == 0
+    assert "Warning: standard input: there are no values in it\n" in result.stderr
+    assert served.sandbox.requests.seen == 0
+
+
+@pytest.mark.parametrize("name", ["e.xlsx", "e.XLS", "e.ods", "e.csv.zip", "e.jsonl.bz2"])
+def test_a_format_that_is_not_written_is_refused(served, tmp_path, name) -> None:
+    result = served.run("export", "-o", tmp_path / name)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "neither read nor written" in result.stderr
+    assert (list(tmp_path.iterdir()), served.sandbox.requests.seen) == ([], 0)
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".jsonl.gz", ".parquet.gz"])
+def test_gzip_goes_out_and_in(served, tmp_path, suffix) -> None:
+    if "parquet" in suffix:
+        pytest.importorskip("pyarrow")
+    served.seed(*((n, 1, f" v{n}") for n in range(1, 3_001)))
+    stored, path, failed = served.values(), tmp_path / f"out{suffix}", tmp_path / f"f{suffix}"
+    assert served.run("export", "-o", path).exit_code == 0
+    assert path.read_bytes()[:2] == b"\x1f\x8b"
+    served.do(served.sandbox.reset())
+    served.sandbox.reject_customers([5, 7])
+    assert served.run("upsert", path, "--failures", failed).exit_code == 1
+    served.sandbox.accept_customers()
+    assert served.run("upsert", failed).exit_code == 0
+    assert served.values() == stored

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from bc_attrvals import AttributeValueUpsert
-from bc_attrvals.tables.files import InputFile
-from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_values
-from bc_attrvals.tables.writing import CSVRows, JSONRows
 
 HEAD = "customer_id,attribute_id,value\n"
 
@@ -223,27 +214,3 @@ def test_of_equal_keys_the_last_row_wins(served, summary) -> None:
     assert served.values() == {(1, 1): "c"}
     found = summary(result)
     assert found["stored"] + found["superseded"] == 3
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    st.lists(
-        st.builds(
-            AttributeValueUpsert,
-            st.integers(1, 2**31 - 1),
-            st.integers(1, 2**31 - 1),
-            st.text(
-                st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=255
-            ),
-        )
-    ),
-    st.sampled_from(["csv", "jsonl"]),
-)
-def test_what_is_written_is_read_again(items, format) -> None:
-    text = io.StringIO(newline="")
-    fields = ("customer_id", "attribute_id", "value")
-    writer = CSVRows(text, fields) if format == "csv" else JSONRows(text, fields)
-    writer.write((item.customer_id, item.attribute_id, item.value) for item in items)
-    source = InputFile("memory", io.BytesIO(text.getvalue().encode()))
-    if items:
-        assert list(read_values(source, Layout(format=format))) == items

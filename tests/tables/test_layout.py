@@ -1,0 +1,70 @@
+"""Which format a name says, and which columns of a file a layout takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from bc_attrvals.tables.files import FileError
+from bc_attrvals.tables.layout import Layout, file_format
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.csv", "csv"),
+        ("a.TSV", "csv"),
+        ("a.txt.gz", "csv"),
+        ("a.ndjson", "jsonl"),
+        ("a.jsonl.GZ", "jsonl"),
+        ("a.pq", "parquet"),
+        ("a.gz", "csv"),
+        ("a", "csv"),
+        ("-", "csv"),
+        ("/dev/fd/3.x", "csv"),
+    ],
+)
+def test_the_extension_says_the_format(name, found) -> None:
+    assert file_format(name, None) == found
+    assert file_format(name, "parquet") == "parquet"
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv.bz2", "a.zip", "a.doc", "a.csv.zst", "a.json"])
+def test_any_other_extension_is_refused(name) -> None:
+    with pytest.raises(FileError, match=name):
+        file_format(name, None)
+
+
+def test_the_long_form_has_ids_or_names() -> None:
+    assert Layout().by_id
+    named = Layout().resolved(["email", "attribute", "value", "other"])
+    assert (named.by_email, named.by_id, named.needed) == (
+        True,
+        False,
+        ("email", "attribute", "value"),
+    )
+    renamed = Layout(columns={"email": "E", "value": "V"}).resolved(["V", "attribute_id", "E"])
+    assert renamed.needed == ("E", "attribute_id", "V")
+    assert renamed.in_long_form().needed == ("customer_id", "attribute_id", "value")
+
+
+def test_the_wide_form_has_named_columns_or_all_others() -> None:
+    assert Layout(customer_column="ID", attributes={"x": 1}).by_id
+    assert not Layout(customer_column="ID", attributes={"x": "x"}).by_id
+    by_header = Layout(email_column="E", attributes_by_header=True)
+    assert not by_header.by_id
+    assert by_header.resolved(["x", "E", "", "y"]).needed == ("E", "x", "y")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["customer_id", "value"], "column missing: attribute_id; the file has"),
+        (["customer_id", "value", "attribute_id", "value"], "column doubled: value"),
+        (["Customer ID", "AttributeID", "value"], "'Customer ID' for customer_id, 'AttributeID'"),
+        (["customerid", "customer-id", "attribute_id", "value"], "'customerid' for customer_id"),
+    ],
+)
+def test_missing_and_doubled_columns(names, words) -> None:
+    with pytest.raises(ValueError, match="column") as caught:
+        Layout().resolved(names)
+    assert words in str(caught.value)
