@@ -22,12 +22,21 @@ class FailureFile(RowFile):
 
     Its name says its format; by default it is the input's. The wide form has a row for each value,
     whose other cells are empty. So it may not be given in where empty cells are deleted: `layout`
-    is then the long form.
+    is then the long form. Where every column is the attribute of its name (`by_header`), the
+    column of the reasons has no name.
     """
 
-    def __init__(self, stack: ExitStack, name: str, layout: Layout, *, same_options: bool) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        name: str,
+        layout: Layout,
+        *,
+        same_options: bool,
+        by_header: bool = False,
+    ) -> None:
         self._how = "with the same options" if same_options else "in long form"
-        reason = _REASON
+        reason = "" if by_header else _REASON
         columns = layout.needed
         self._places: dict[object, int] | None = None
         self._ids = (not layout.by_email, layout.fields[1] == FIELDS[1])
@@ -55,11 +64,14 @@ class FailureFile(RowFile):
         cells: list[Written] = [row.cells.get(field) for field in FIELDS]
         customer, attribute, value = cells
         if self._format != CSV:
-            customer, attribute = map(_typed, (customer, attribute), self._ids)
+            customer = _typed(customer, self._ids[0])
+            if self._places is None:
+                attribute = _typed(attribute, self._ids[1])
         if self._format == PARQUET:
             # A cell of another type has no place in its column; the reason shows it.
             customer = customer if isinstance(customer, int) == self._ids[0] else None
-            attribute = attribute if isinstance(attribute, int) == self._ids[1] else None
+            if self._places is None and isinstance(attribute, int) != self._ids[1]:
+                attribute = None
             value = value if isinstance(value, str) else None
         self._put((customer, attribute, value), str(row))
 

@@ -96,6 +96,7 @@ class ValueFile:
         with ExitStack() as stack:
             source = stack.enter_context(open_input(self.file))
             cells = stack.enter_context(EmptyCells()) if self.deletes_empty else None
+            by_header = shape.attributes_by_header
             shape = resolved_layout(source, shape)
             checked = check_values(
                 source,
@@ -110,7 +111,9 @@ class ValueFile:
                 # A row of the wide form would have other cells empty, too.
                 form = shape.in_long_form() if self.deletes_empty else shape
                 same = not self.deletes_empty
-                failures = FailureFile(stack, self.failures, form, same_options=same)
+                failures = FailureFile(
+                    stack, self.failures, form, same_options=same, by_header=by_header
+                )
             yield Values(
                 source.name,
                 checked.good,

@@ -140,3 +140,66 @@ def test_an_export_of_an_unknown_attribute_is_refused(store) -> None:
     result = store.run(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no attribute has the name 'Scor' (did you mean 'Score'?)" in result.stderr
+
+
+CRM_TEXT = (
+    "\ufeffE-Mail;Loyalty tier;Score;\r\n"
+    "jane.doe+SHOP@example.com;gold;12,5;\r\n"
+    " JANE@EXAMPLE.ORG ;silver;7;note\r\n"
+    ";bronze;1;\r\n"
+    "nobody@example.com;gold;;\r\n"
+)
+
+
+def test_a_crm_file_is_stored_and_its_failures_are_given_in_again(store, tmp_path, summary) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    path.write_bytes(CRM_TEXT.encode())
+    refused = store.run("upsert", path, *CRM)
+    assert refused.exit_code == 2
+    assert f"{path}: line 4, column E-Mail: the e-mail address is empty" in refused.stderr
+    assert store.values() == {}
+    result = store.run("upsert", path, *CRM, "--skip-invalid", "--failures", failed, "--json")
+    found = summary(result)
+    assert (found["stored"], found["failed"], found["skipped"]) == (3, 2, 2)
+    assert store.values() == {(1, 1): "gold", (2, 1): "silver", (2, 2): "7"}
+    rows = list(csv.reader(io.StringIO(failed.read_text())))
+    assert rows[0] == ["E-Mail", "Loyalty tier", "Score", ""]
+    by_key = {(row[0], row[1] or row[2]): row[3] for row in rows[1:]}
+    assert "no customer has the address" in by_key["nobody@example.com", "gold"]
+    assert "can't hold '12,5'" in by_key["jane.doe+SHOP@example.com", "12,5"]
+    assert "address is empty" in by_key["", "bronze"]
+    fixed = failed.read_text().replace('"12,5"', "12.5").replace("nobody@example.com", PEOPLE[3])
+    kept = [line for line in fixed.splitlines(keepends=True) if not line.startswith(",")]
+    failed.write_text("".join(kept))
+    assert summary(store.run("upsert", failed, *CRM, "--json"))["stored"] == 2
+    assert store.values()[1, 2] == "12.5"
+    assert store.values()[3, 1] == "gold"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_the_long_form_of_names_goes_out_and_in(store, tmp_path, suffix) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    store.seed((1, 1, "gold"), (2, 2, "7.5"), (3, 3, "x"))
+    expected = store.values()
+    path, failed = tmp_path / f"out{suffix}", tmp_path / f"failed{suffix}"
+    assert store.run("export", "--names", "--emails", "-o", path).exit_code == 0
+    for names in ([], ["--column", "email=email", "--column", "attribute=attribute"]):
+        store.seed((1, 1, "other"))
+        assert store.run("upsert", path, *names, "--failures", failed).exit_code == 0
+        assert store.values() == expected
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_failures_of_named_attributes_keep_their_columns(store, tmp_path, suffix) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    failed = tmp_path / f"failed{suffix}"
+    args = ["--wide", "--customer-column", "ID", "--attribute", "t=Loyalty tier"]
+    args += ["--attribute", "s=Score", "--skip-invalid"]
+    text = f"ID,t,s\n1,{'x' * 256},7\n2,gold,many\n"
+    result = store.run("upsert", "-", *args, "--failures", failed, input=text)
+    assert result.exit_code == 1
+    again = store.run("upsert", failed, *args, "--json")
+    found = json.loads(again.stdout)
+    assert (found["stored"], found["failed"], found["skipped"]) == (0, 1, 1)
