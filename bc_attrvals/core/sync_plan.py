@@ -212,6 +212,8 @@ class SyncPlan:
                 ("update", f"{self.update:,}", _calls_text(self.write_calls)),
                 ("unchanged", f"{self.unchanged:,}", ""),
             ]
+        if self.repeated:
+            rows.append(("repeated", f"{self.repeated:,}", ""))
         rows += [
             ("delete", f"{self.delete:,}", _calls_text(self.delete_calls)),
             ("in all", f"about {_duration_text(self.seconds)}", _calls_text(self.calls)),

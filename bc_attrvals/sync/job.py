@@ -179,7 +179,7 @@ class SyncJob:
         if database.is_file and (await database.run(WorkingSet.tally)).unanswered:
             # The next run over the journal sends unanswered values again.
             return await database.run(_sum_up, self._lap_s())
-        return await database.run(_finish, self._lap_s())
+        return await database.run(_finish, self._lap_s(), is_journal=database.is_file)
 
     async def _report_so_far(
         self, database: DatabaseThread[WorkingSet], apply: Apply, earlier: tuple[int, int]
@@ -342,10 +342,10 @@ def _sum_up(working_set: WorkingSet, seconds: float) -> SyncReport:
     return report_of(working_set)
 
 
-def _finish(working_set: WorkingSet, seconds: float) -> SyncReport:
+def _finish(working_set: WorkingSet, seconds: float, *, is_journal: bool) -> SyncReport:
     with working_set.transaction():
         working_set.add(seconds=seconds)
         report = report_of(working_set)
-        journal.finish(working_set, dump_report(report))
+        journal.finish(working_set, dump_report(report) if is_journal else "")
     journal.fold_log(working_set)
     return report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 import msgspec
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bc_attrvals.sync.working_set import WorkingSet
 
 __all__ = ["SyncReport", "dump_error", "dump_report", "load_error", "report_of", "upsert_report"]
+
+#: Failures in the report that a finished journal keeps; it is one text.
+_MOST_FAILURES_KEPT: Final = 10_000
 
 
 @attrs.frozen
@@ -71,7 +74,8 @@ class SyncReport:
     def from_journal(cls, path: JournalPath) -> Self:
         """Return the report of the finished job that a journal is of; the file is only read.
 
-        Of an `upsert`, `written` counts the values stored. The report stays in the journal until
+        Of an `upsert`, `written` counts the values stored. `failures` are the first 10,000 at most.
+        The report stays in the journal until
         the next job over it has read its input to the end.
 
         It blocks: on an event loop, call it in a thread. Raises `JournalError` for a file that is
@@ -129,7 +133,7 @@ def dump_report(report: SyncReport) -> str:
     counts = attrs.asdict(report, recurse=False, filter=lambda field, _: field.name != "failures")
     failures = [
         (*one.item.key, _text_of(one.item), dump_error(one.error))
-        for one in report.failures
+        for one in report.failures[:_MOST_FAILURES_KEPT]
         if one.error is not None
     ]
     return msgspec.json.encode(_StoredReport(counts, failures)).decode()
