@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from bc_attrvals.cli import settings
+from bc_attrvals.cli import app, settings
 from bc_attrvals.cli.app import cli
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.store import Store
@@ -318,6 +319,18 @@ def test_help_prints_in_any_encoding(encoding, args) -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"Examples:" in done.stdout
+
+
+def test_the_readme_names_options_and_variables_that_exist() -> None:
+    text = (Path(app.__file__).parent / "README.md").read_text("utf-8")
+    commands = [cli, *cli.commands.values(), *cli.commands["attributes"].commands.values()]
+    options = {name for one in commands for parameter in one.params for name in parameter.opts}
+    options |= {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options
+    variables = {parameter.envvar for parameter in cli.params}
+    assert set(re.findall(r"BIGCOMMERCE_[A-Z_]+", text)) <= variables
+    (head,) = re.findall(r"Exit status: (.*)\.\n", " ".join(cli.help.split()) + "\n")
+    assert re.findall(r"\b\d+\b", head) == ["0", "1", "2", "3", "130", "143", "141"]
 
 
 def test_the_version_is_told(served) -> None:
