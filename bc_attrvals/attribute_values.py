@@ -401,6 +401,7 @@ class AttributeValues:
         restart: bool = False,
         dry_run: bool = False,
         allow_empty: bool = False,
+        allow_unresolved: bool = False,
         normalise: Normalise | None = None,
         confirm: Confirm | None = None,
         max_failures: int = _MOST_FAILURES,
@@ -419,6 +420,11 @@ class AttributeValues:
         much as reading; those values are counted as `written`. A row that others move while it is
         read may be missed: its value is written without need, or it is pruned by the next run.
         Rows are deleted by the ids they were read with, and only if they lie in the scope.
+
+        Named values are resolved when they are read. One that can't be resolved fails, and is no
+        reason to prune its row: with `prune` and customers or attributes that are not known,
+        nothing is deleted and `UnresolvedError` is raised after the upserts, unless
+        `allow_unresolved=True`.
 
         `normalise` maps a value to the form that the store keeps of it, which stored values are
         compared with. Values of which the store then holds another form are counted as `altered`.
@@ -452,6 +458,7 @@ class AttributeValues:
             scope=scope,
             prune=prune,
             allow_empty=allow_empty,
+            allow_unresolved=allow_unresolved,
             normalise=normalise,
             max_failures=max_failures,
         )
@@ -469,6 +476,7 @@ class AttributeValues:
             self._calls,
             options,
             registry=self._registry,
+            resolver=self._resolver,
             is_open=self._is_open,
             place=self._place,
         )

@@ -12,13 +12,15 @@ import asyncio
 import hashlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 import attrs
 import msgspec
 
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_plan import (
     Reading,
@@ -26,9 +28,10 @@ from bc_attrvals.core.sync_plan import (
     calls_for,
     estimate_seconds,
 )
-from bc_attrvals.core.sync_states import DesiredRow, Differences, Phase
-from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError
+from bc_attrvals.core.sync_states import Differences, Phase
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError, UnresolvedError
 from bc_attrvals.events import SyncProgressed
+from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync import journal
 from bc_attrvals.sync.apply import Apply
@@ -36,7 +39,7 @@ from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.current_state import CurrentState
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.journal import Identity
-from bc_attrvals.sync.loading import desired_rows
+from bc_attrvals.sync.loading import Loaded, Loader
 from bc_attrvals.sync.options import Confirm, JobKind, JournalPath, ShowChanges, SyncOptions
 from bc_attrvals.sync.report import SyncReport, dump_report, report_of, upsert_report
 from bc_attrvals.sync.scope import Scope
@@ -66,6 +69,7 @@ class SyncJob:
         options: SyncOptions,
         *,
         registry: KeyRegistry,
+        resolver: Resolver,
         is_open: Callable[[], bool],
         place: str,
     ) -> None:
@@ -81,6 +85,7 @@ class SyncJob:
         self._meter = CallMeter(self._calls)
         self._options = options
         self._registry = registry
+        self._resolver = resolver
         self._is_open = is_open
         self._identity = Identity(options.kind, place, self._scope.digest(), options.prune)
         self._input_field = "items" if options.kind is JobKind.UPSERT else "desired"
@@ -175,11 +180,24 @@ class SyncJob:
         if phase is Phase.WRITING:
             await apply.write()
             await database.run(WorkingSet.put, phase=Phase.DELETING)
+        await self._check_resolved(database)
         await apply.delete()
         if database.is_file and (await database.run(WorkingSet.tally)).unanswered:
             # The next run over the journal sends unanswered values again.
             return await database.run(_sum_up, self._lap_s())
         return await database.run(_finish, self._lap_s(), is_journal=database.is_file)
+
+    async def _check_resolved(self, database: DatabaseThread[WorkingSet]) -> None:
+        """Delete nothing while it is unknown which rows some values are for."""
+        if not self._options.prune or self._options.allow_unresolved:
+            return
+        _, unknown = await database.run(_count_unresolved)
+        if unknown:
+            message = (
+                f"{unknown} desired values could not be resolved, so nothing was pruned; fix their "
+                "names and addresses, or say allow_unresolved=True"
+            )
+            raise UnresolvedError(message)
 
     async def _report_so_far(
         self, database: DatabaseThread[WorkingSet], apply: Apply, earlier: tuple[int, int]
@@ -241,6 +259,7 @@ class SyncJob:
 
     async def _load(self, database: DatabaseThread[WorkingSet], desired: Items) -> None:
         await database.run(journal.begin, self._identity)
+        await database.run(WorkingSet.put, most_failures=self._options.max_failures)
         digest = await self._read_input(database, desired, keep=True)
         count = await database.run(WorkingSet.end_loading, seal=database.is_file)
         if self._options.prune and not count and not self._options.allow_empty:
@@ -269,21 +288,30 @@ class SyncJob:
         digest = hashlib.blake2b(digest_size=16)
         count = 0
 
-        def insert(working_set: WorkingSet, rows: list[DesiredRow]) -> None:
+        def insert(working_set: WorkingSet, loaded: Loaded) -> None:
             if database.is_file:
-                digest.update(_encode_lines(rows))
+                digest.update(_encode_lines(loaded.read))
             if keep:
-                working_set.add_desired(rows)
+                working_set.add_desired(loaded.rows, loaded.names, loaded.unresolved)
 
-        options = self._options
-        rows_of = desired_rows(desired, self._scope, options.normalise, self._input_field)
-        async with aclosing(rows_of) as lists:
-            async for rows in lists:
-                await database.run(insert, rows)
-                count += len(rows)
+        loader = Loader(
+            scope=self._scope,
+            normalise=self._options.normalise,
+            field=self._input_field,
+            resolve=self._resolve,
+        )
+        async with aclosing(loader.load(desired, resolve=keep)) as parts:
+            async for loaded in parts:
+                await database.run(insert, loaded)
+                count += len(loaded.read)
                 if self._calls.events:
                     self._calls.events.emit(SyncProgressed(Phase.LOADING, count))
         return digest.hexdigest()
+
+    async def _resolve(
+        self, named: Sequence[NamedValue]
+    ) -> Sequence[AttributeValueUpsert | UnresolvedError]:
+        return await self._resolver.resolve(named, self._calls)
 
     def _lap_s(self) -> float:
         now = self._loop.time()
@@ -328,6 +356,10 @@ def _noted_calls(working_set: WorkingSet) -> tuple[int, int]:
 
 def _check_identity(working_set: WorkingSet, identity: Identity, name: str) -> None:
     identity.check(working_set, name)
+
+
+def _count_unresolved(working_set: WorkingSet) -> tuple[int, int]:
+    return working_set.names.counts()
 
 
 def _take_over(working_set: WorkingSet) -> None:

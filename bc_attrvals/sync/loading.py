@@ -1,52 +1,117 @@
 """Reads the desired values: an iterable, sync or async, becomes checked rows in large lists.
 
-The first step of a sync, between the caller's input and the working set.
+The first step of a sync, between the caller's input and the working set. Names and addresses are
+resolved here, a list at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from functools import partial
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final, TypeAlias
+
+import attrs
 
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.core.sync_states import DesiredRow, to_key
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import InvalidInputError, UnresolvedError
+from bc_attrvals.sync.given_names import GivenName, Unresolved
 from bc_attrvals.sync.options import Normalise
+from bc_attrvals.sync.report import dump_error
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.writing.sources import Items, chunks
 
-__all__ = ["desired_rows"]
+__all__ = ["Loaded", "Loader", "Resolve"]
 
 #: Items read before they go to the working set together; the event loop runs in between.
 _CHUNK: Final = 4_096
 
-
-def desired_rows(
-    desired: Items, scope: Scope, normalise: Normalise | None, field: str
-) -> AsyncGenerator[list[DesiredRow]]:
-    """Yield the rows of an input in large lists, to its end; close the generator.
-
-    Raises what the input raises, and `InvalidInputError` for an item that is none or outside of
-    the scope, and for a result of `normalise` that is no text; `place` is `field[i]`.
-    """
-    check = partial(_checked, scope=scope, normalise=normalise, field=field)
-    return chunks(desired, check, field, _CHUNK)
+#: Returns what each named value comes to, in order.
+Resolve: TypeAlias = Callable[
+    [Sequence[NamedValue]], Awaitable[Sequence[AttributeValueUpsert | UnresolvedError]]
+]
 
 
-def _checked(
-    item: object, index: int, scope: Scope, normalise: Normalise | None, field: str
-) -> DesiredRow:
-    if not isinstance(item, AttributeValueUpsert):
-        message = f"expected AttributeValueUpsert, got {type(item).__name__}"
-        raise InvalidInputError(message, field=field, place=f"{field}[{index}]")
-    if not scope.holds(item.customer_id, item.attribute_id):
-        message = (
-            f"customer {item.customer_id}, attribute {item.attribute_id} is outside of the scope"
-        )
-        raise InvalidInputError(message, field=field, place=f"{field}[{index}]")
-    key, value = to_key(item.customer_id, item.attribute_id), item.value
-    return key, value, None if normalise is None else _kept(value, normalise, f"{field}[{index}]")
+@attrs.frozen
+class _Named:
+    index: int
+    item: NamedValue
+
+
+@attrs.frozen
+class Loaded:
+    """A part of the input, in its order."""
+
+    #: What was read, before any name was resolved: a journal is bound to it.
+    read: list[DesiredRow | tuple[int | str, int | str, str]]
+    rows: list[DesiredRow]
+    names: list[GivenName]
+    unresolved: list[Unresolved]
+
+
+@attrs.frozen(kw_only=True)
+class Loader:
+    """How an input is read; `field` is what errors call it."""
+
+    scope: Scope
+    normalise: Normalise | None
+    field: str
+    resolve: Resolve
+
+    async def load(self, desired: Items, *, resolve: bool) -> AsyncGenerator[Loaded]:
+        """Yield an input in large parts, to its end; close the generator.
+
+        Without `resolve`, only `read` is filled where values are named. Raises what the input
+        raises, and `InvalidInputError` for an item that is none or outside of the scope, and for a
+        result of `normalise` that is no text; `place` is `field[i]`.
+        """
+        async with aclosing(chunks(desired, self._checked, self.field, _CHUNK)) as lists:
+            async for entries in lists:
+                yield await self._resolved(entries, resolve=resolve)
+
+    async def _resolved(self, entries: Sequence[DesiredRow | _Named], *, resolve: bool) -> Loaded:
+        named = [entry.item for entry in entries if isinstance(entry, _Named)]
+        found = iter(await self.resolve(named) if resolve and named else ())
+        loaded = Loaded([], [], [], [])
+        for entry in entries:
+            if not isinstance(entry, _Named):
+                loaded.read.append(entry)
+                loaded.rows.append(entry)
+                continue
+            item = entry.item
+            loaded.read.append((*item.key, item.text))
+            if not resolve:
+                continue
+            upsert = next(found)
+            if isinstance(upsert, UnresolvedError):
+                key = None if upsert.key is None else to_key(*upsert.key)
+                loaded.unresolved.append((key, *item.key, item.text, dump_error(upsert)))
+                continue
+            row = self._row(upsert, entry.index)
+            loaded.rows.append(row)
+            loaded.names.append((row[0], *item.key))
+        return loaded
+
+    def _checked(self, item: object, index: int) -> DesiredRow | _Named:
+        if isinstance(item, AttributeValueUpsert):
+            return self._row(item, index)
+        if isinstance(item, NamedValue):
+            return _Named(index, item)
+        message = f"expected AttributeValueUpsert or NamedValue, got {type(item).__name__}"
+        raise InvalidInputError(message, field=self.field, place=f"{self.field}[{index}]")
+
+    def _row(self, item: AttributeValueUpsert, index: int) -> DesiredRow:
+        place = f"{self.field}[{index}]"
+        if not self.scope.holds(item.customer_id, item.attribute_id):
+            message = (
+                f"customer {item.customer_id}, attribute {item.attribute_id} is outside of the "
+                "scope"
+            )
+            raise InvalidInputError(message, field=self.field, place=place)
+        key, value = to_key(item.customer_id, item.attribute_id), item.value
+        kept = None if self.normalise is None else _kept(value, self.normalise, place)
+        return key, value, kept
 
 
 def _kept(value: str, normalise: Normalise, place: str) -> str | None:

@@ -40,6 +40,7 @@ class SyncOptions:
     scope: AttributeValueFilter | None = None
     prune: bool = False
     allow_empty: bool = False
+    allow_unresolved: bool = False
     always_read: bool = False
     normalise: Normalise | None = None
     max_failures: int = 0

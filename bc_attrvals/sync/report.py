@@ -8,10 +8,10 @@ import attrs
 import msgspec
 
 from bc_attrvals import errors
-from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.errors import BCAttrValsError, JournalError
+from bc_attrvals.sync.given_names import item_of
 from bc_attrvals.sync.options import JournalPath
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def report_of(working_set: WorkingSet) -> SyncReport:
         deleted=tally.deleted,
         unchanged=int(working_set.number("unchanged")),
         written=tally.written,
-        failed=tally.failed,
+        failed=tally.failed + working_set.names.counts()[0],
         calls=int(working_set.number("calls")),
         not_sent=tally.open,
         superseded=int(working_set.number("superseded")),
@@ -106,7 +106,7 @@ def report_of(working_set: WorkingSet) -> SyncReport:
         seconds=working_set.number("seconds"),
         failures=tuple(
             UpsertOutcome(item, OutcomeStatus.FAILED, None, load_error(text))
-            for item, text in working_set.failures()
+            for item, text in working_set.failures(int(working_set.number("most_failures")))
         ),
         resumed=working_set.number("resumptions") > 0,
         altered=tally.altered,
@@ -153,13 +153,6 @@ def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
         )
         for customer, attribute, value, error in stored.failures
     )
-
-
-def item_of(customer: int | str, attribute: int | str, value: str) -> Item:
-    """Return the item of a failure: a named value where a name or an address is in it."""
-    if isinstance(customer, int) and isinstance(attribute, int):
-        return AttributeValueUpsert(customer, attribute, value)
-    return NamedValue(customer, attribute, value)
 
 
 def _text_of(item: Item) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER, ChangeKind, SyncChange
 from bc_attrvals.core.sync_states import (
     ID_BITS,
@@ -26,6 +27,7 @@ from bc_attrvals.core.sync_states import (
     to_key,
 )
 from bc_attrvals.sync.database import Database
+from bc_attrvals.sync.given_names import GivenName, GivenNames, Unresolved
 from bc_attrvals.sync.staging import Staging
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ class WorkingSet(Database):
             {"key": "INTEGER NOT NULL", "id": "INTEGER NOT NULL", "value": "TEXT"},
             key_columns=2,
         )
+        #: The names that desired values were given with.
+        self.names = GivenNames(connection)
 
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
@@ -83,6 +87,7 @@ class WorkingSet(Database):
                 self.connection.execute(statement)
             self._desired.create()
             self._current.create()
+            self.names.create()
             self.put(phase=Phase.LOADING)
 
     @property
@@ -107,10 +112,16 @@ class WorkingSet(Database):
 
     # Loading and reading.
 
-    def add_desired(self, rows: Sequence[DesiredRow]) -> None:
-        """Insert desired rows; of equal keys the last one wins."""
+    def add_desired(
+        self,
+        rows: Sequence[DesiredRow],
+        names: Sequence[GivenName] = (),
+        unresolved: Sequence[Unresolved] = (),
+    ) -> None:
+        """Insert desired rows, of equal keys the last one wins; and the names they came with."""
         with self.transaction():
             self._desired.add(rows)
+            self.names.add(names, unresolved)
             self.add(loaded=len(rows))
 
     def add_current(self, rows: Sequence[CurrentRow], calls: int = 0, retries: int = 0) -> None:
@@ -207,7 +218,9 @@ class WorkingSet(Database):
                 self.connection.execute(
                     "INSERT OR IGNORE INTO deletes SELECT current.id, ? "
                     "FROM current LEFT JOIN desired ON desired.key = current.key "
-                    "WHERE desired.key IS NULL",
+                    "WHERE desired.key IS NULL AND current.key NOT IN "
+                    # A value that failed is no reason to prune its row.
+                    "(SELECT key FROM unresolved WHERE key IS NOT NULL)",
                     (State.PENDING,),
                 )
             return self._note_differences(seal=seal)
@@ -342,13 +355,18 @@ class WorkingSet(Database):
                 "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
             )
 
-    def failures(self) -> list[tuple[AttributeValueUpsert, str]]:
-        """Return the failures kept, in the order they came: item and error as JSON."""
+    def failures(self, most: int) -> list[tuple[Item, str]]:
+        """Return the first failures: unresolved ones, then others in the order they came.
+
+        Each is the item as it was given, and its error as JSON.
+        """
+        unresolved = self.names.failures(most)
         rows = self.connection.execute(
             "SELECT failures.key, desired.value, failures.error FROM failures "
-            "JOIN desired ON desired.key = failures.key ORDER BY failures.number"
+            "JOIN desired ON desired.key = failures.key ORDER BY failures.number LIMIT ?",
+            (most - len(unresolved),),
         )
-        return [(AttributeValueUpsert(*from_key(key), value), error) for key, value, error in rows]
+        return [*unresolved, *self.names.given(rows)]
 
     def reclaim(self) -> int:
         """Make pending what was in flight when the job died; return how many rows that were.

@@ -12,7 +12,7 @@ import pytest
 from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, InvalidInputError, Store
 from bc_attrvals.core.sync_states import DesiredRow, to_key
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.sync.loading import desired_rows
+from bc_attrvals.sync.loading import Loader
 from bc_attrvals.sync.scope import Scope
 from tests.probes import upserts
 
@@ -20,9 +20,13 @@ WHOLE = Scope.of(None)
 
 
 async def loaded(desired: Any, scope: Scope = WHOLE, **options: Any) -> list[list[DesiredRow]]:
-    settings = {"normalise": None, "field": "desired", **options}
-    async with aclosing(desired_rows(desired, scope, **settings)) as lists:
-        return [rows async for rows in lists]
+    settings = {"normalise": None, "field": "desired", "resolve": nothing, **options}
+    async with aclosing(Loader(scope=scope, **settings).load(desired, resolve=True)) as parts:
+        return [part.rows async for part in parts]
+
+
+async def nothing(_: object) -> list[Any]:
+    raise AssertionError("no name was given")
 
 
 async def test_every_item_is_a_row_in_order_and_lists_are_bounded() -> None:
