@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
 from typing import Final
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.models import AttributeValueUpsert, Row
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
 from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.call_meter import CallMeter
+from bc_attrvals.sync.current_state import read_filter
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.report import SyncReport, dump_error
 from bc_attrvals.sync.working_set import WorkingSet
@@ -166,10 +165,12 @@ class Apply:
             attribute_id_in={attribute for _, attribute in keys},
         )
         found: set[int] = set()
+
+        async def take(rows: Sequence[Row]) -> None:
+            found.update(row.id for row in rows)
+
         try:
-            async with aclosing(pages(self._calls, wanted)) as listing:
-                async for page in listing:
-                    found.update(row.id for row in page.data)
+            await read_filter(self._calls, wanted, take)
         finally:
             await self._database.run(_note_calls, *self._meter.take())
         ids = [one for one, _ in doubtful]

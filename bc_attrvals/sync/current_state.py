@@ -8,7 +8,7 @@ the working set. Every row is checked against the scope before it is compared or
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -33,7 +33,7 @@ from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = ["CurrentState"]
+__all__ = ["CurrentState", "read_filter"]
 
 #: No URL takes the ids of more customers.
 _MOST_CUSTOMERS: Final = 2_000
@@ -202,6 +202,15 @@ def _text(value: str | None) -> str | None:
         # Half a surrogate pair is no text, and equal to no desired value.
         return None
     return value
+
+
+async def read_filter(
+    calls: Calls, wanted: AttributeValueFilter, sink: Callable[[Sequence[Row]], Awaitable[None]]
+) -> None:
+    """Give every row of a filter to `sink`; `ListingDriftError` if they did not prove complete."""
+    reader = UnorderedReader(calls)
+    async with aclosing(_each(map(reader.listing, calls.queries(wanted)))) as listings:
+        await reader.read(listings, sink)
 
 
 async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:
