@@ -4,9 +4,9 @@ Pure: `take` what to send next, then say what became of it. One half of a refuse
 When it is accepted, the bad item is in the other half, which needs no call to prove it. What is not
 known to hold a bad item is gathered again into one part.
 
-A refusal says that an item is bad, by its name or not. A failure may say so as well, as a 500 that
-comes again and again for one item. But where each part fails, the service has failed, and the
-search ends after a bounded number of calls.
+A refusal says that an item is bad, and may name it. A failure, such as a 500 that repeats for one
+item, may say the same. Where each part fails, the service has failed, and the search ends after a
+bounded number of calls.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from bc_attrvals.core.models import AttributeValueUpsert
 
 __all__ = ["BadItemSearch", "Suspects"]
 
-#: Customers and attributes remembered of each kind; one more is simply not remembered.
+#: Customers, and attributes, that are remembered; one more is forgotten.
 _MOST_REMEMBERED: Final = 10_000
-#: Refusals after which an attribute is suspected; a customer is after the first.
+#: Refusals after which an attribute is suspected. A customer is suspected after the first.
 _ATTRIBUTE_REFUSALS: Final = 2
-#: Failures in a row of one job, no call of it accepted in between, after which the service has
-#: failed, not an item. Three batches of ten at once with a bad item each come to twelve at most.
+#: After this many failures in a row of one job, the service has failed, and not an item. Three
+#: batches of ten at once, each with one bad item, fail twelve times in a row at most.
 _MOST_FAILURES: Final = 16
 
 
 class Suspects:
     """What the refusals of one job have taught: who is likely bad, and whether the service failed.
 
-    Suspected are customers and attributes of which items were refused by themselves, and none was
-    stored. Most refusals are of a customer (deleted since), who has several values, or of an
-    attribute: a search by halves for each of them would cost several calls a value. Where single
-    values are bad, suspecting their customers costs more than it saves, and ends after some errors.
+    A customer or an attribute is suspected when an item of it was refused by itself and none was
+    stored. Most refusals concern a deleted customer, who has several values, or an attribute. A
+    search by halves for each of their items would cost several calls a value. Where single values
+    are bad, suspecting their customers costs more than it saves; that ends after some errors.
     """
 
     __slots__ = (
@@ -51,10 +51,10 @@ class Suspects:
         self._customers: set[int] = set()
         # How often items of an attribute were refused.
         self._attributes: dict[int, int] = {}
-        # Of whom values were stored since: what was refused of them was so for itself.
+        # Suspects of whom a value was stored since: their refused items were bad by themselves.
         self._good_customers: set[int] = set()
         self._good_attributes: set[int] = set()
-        #: Whether anything was ever refused or failed; asked for each call.
+        #: Whether anything was refused or failed; looked at for each call.
         self.known = False
         # Failures since the last call that was accepted.
         self._failures = 0
@@ -71,7 +71,7 @@ class Suspects:
     def add(self, item: AttributeValueUpsert) -> None:
         """Note that an item was refused by itself."""
         customer, attribute = item.customer_id, item.attribute_id
-        # What is explained by the one says nothing of the other.
+        # A refusal that the customer explains says nothing of the attribute.
         by_customer = customer in self._customers
         by_attribute = self._attributes.get(attribute, 0) >= _ATTRIBUTE_REFUSALS
         self._hits += by_customer
@@ -121,7 +121,7 @@ class BadItemSearch:
 
     def begin(self, items: Collection[AttributeValueUpsert]) -> None:
         """Forget the batch, and go on with the next."""
-        # What may be good or bad; what is known to hold a bad item; what goes out one by one.
+        # Items that may be good or bad; those that hold a bad one; those that are sent one by one.
         self._unknown = list(items)
         self._guilty: list[AttributeValueUpsert] = []
         self._single: list[AttributeValueUpsert] = []
@@ -146,7 +146,8 @@ class BadItemSearch:
     def settle(self, items: Sequence[AttributeValueUpsert]) -> None:
         """Take out items that need no further call; what is left of a guilty part stays guilty."""
         if len(items) == len(self._unknown) and not self._guilty and not self._single:
-            self._unknown.clear()  # all in one call, as nearly always
+            # All in one call: the usual case.
+            self._unknown.clear()
             return
         keys = {item.key for item in items}
         for rest in (self._guilty, self._unknown, self._single):
@@ -230,6 +231,6 @@ class BadItemSearch:
             self._single += apart
 
     def _acquit(self) -> None:
-        """Put what was guilty before what is unknown, for that is all that is known of it now."""
+        """Make the guilty part unknown again; its items come first."""
         self._unknown[:0] = self._guilty
         self._guilty = []

@@ -20,9 +20,9 @@ class KeyRegistry:
     __slots__ = ("_waiting", "held", "holds")
 
     def __init__(self) -> None:
-        #: The keys under way, to be looked at alone.
+        #: The keys under way; read only.
         self.held: set[Key] = set()
-        #: How often `hold` was called: while it stays, no key has become held.
+        #: Calls of `hold`: while the count is the same, no key has become held.
         self.holds = 0
         self._waiting: dict[Key, list[Batcher]] = {}
 
@@ -40,7 +40,7 @@ class KeyRegistry:
         self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
-        """Have `batcher` told when a key under way is released, before all others if `first`."""
+        """Unpark a key of `batcher` when it is released, before those of others if `first`."""
         batchers = self._waiting.setdefault(key, [])
         batchers.insert(0 if first else len(batchers), batcher)
 
@@ -53,17 +53,17 @@ class KeyRegistry:
                 del self._waiting[key]
 
     def release(self, keys: Iterable[Key]) -> bool:
-        """Mark keys as free again, and tell those that wait for them; return whether any did."""
+        """Mark keys as free, and unpark those that wait for them; return whether any did."""
         if not self._waiting:
             self.held.difference_update(keys)
             return False
-        told = False
+        unparked = False
         for key in keys:
             self.held.discard(key)
             for batcher in self._waiting.pop(key, ()):
                 batcher.unpark(key)
-                told = True
-        return told
+                unparked = True
+        return unparked
 
 
 class Batcher:
@@ -90,9 +90,9 @@ class Batcher:
         #: If not 0, a batch holds all items of so many customers instead.
         self.customers = 0
         self._on_unpark = on_unpark
-        #: The items that may be sent, to be looked at alone.
+        #: The items that may be sent; read only.
         self.ready: dict[Key, AttributeValueUpsert] = {}
-        # The registry's `holds` when all that is ready was last seen to be free.
+        # The registry's `holds` when the keys of all that is ready were last found free.
         self._free_at = 0
         self._parked: dict[Key, AttributeValueUpsert] = {}
 
@@ -126,7 +126,7 @@ class Batcher:
         """Take in items; return those that they, or the later of them, supersede."""
         keyed = {(item.customer_id, item.attribute_id): item for item in items}
         if not self.ready and len(keyed) == len(items) and self._held.isdisjoint(keyed):
-            # All new and nothing in their way, as nearly always.
+            # The usual case: all keys are new and free.
             self.ready, self._free_at = keyed, self._registry.holds
             return []
         superseded = (self.feed(item) for item in items)
@@ -140,7 +140,7 @@ class Batcher:
         if len(ready) <= self.size and (
             self._free_at == registry.holds or self._held.isdisjoint(ready)
         ):
-            # One batch and nothing in its way, as nearly always.
+            # The usual case: one batch, and all its keys are free.
             self.ready = {}
             registry.hold(ready)
             return ready
@@ -172,8 +172,8 @@ class Batcher:
         return batch
 
     def _park(self, key: Key, item: AttributeValueUpsert) -> None:
-        # Another job of the Store has taken the key since, and shall not the next time: a job whose
-        # input is one key without end would keep the others from it for good.
+        # Another job of the Store has taken the key since. This one has it next: a job whose input
+        # is one key without end would keep it from the others for ever.
         self._parked[key] = item
         self._registry.wait(key, self, first=True)
 

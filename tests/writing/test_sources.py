@@ -189,9 +189,10 @@ async def test_what_is_no_iterable_is_refused_by_name(given: Any) -> None:
 
 async def test_an_input_that_swallows_its_cancellation_is_left() -> None:
     entered = asyncio.Event()
+    over = False
 
     async def stubborn() -> AsyncIterator[int]:
-        while True:
+        while not over:
             try:
                 entered.set()
                 await asyncio.Event().wait()
@@ -201,8 +202,11 @@ async def test_an_input_that_swallows_its_cancellation_is_left() -> None:
     task = asyncio.create_task(read(stubborn(), 4))
     await entered.wait()
     task.cancel()
-    async with asyncio.timeout(5):
-        found, error = await task
+    done, _ = await asyncio.wait([task], timeout=2)
+    over = True
+    task.cancel()
+    found, error = await task
+    assert done
     assert found == []
     assert isinstance(error, asyncio.CancelledError)
 
