@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from bc_attrvals.core.arguments import check_range, listed
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
@@ -32,12 +32,10 @@ from bc_attrvals.core.outcomes import (
     attach_report,
     check_failures,
 )
-from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     ListingDriftError,
-    StoreStateError,
 )
 from bc_attrvals.naming.named_source import NamedSource
 from bc_attrvals.naming.resolver import Resolver
@@ -45,35 +43,23 @@ from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.reading.unordered import row_ids
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
-from bc_attrvals.sync.options import (
-    Confirm,
-    JobKind,
-    JournalPath,
-    Normalise,
-    ShowChanges,
-    SyncOptions,
-)
-from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
+from bc_attrvals.sync.options import JobKind, JournalPath, SyncOptions
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
 from bc_attrvals.writing.single_batch import put_rows
 from bc_attrvals.writing.sources import Items
 from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
-if TYPE_CHECKING:
-    from bc_attrvals.sync.job import SyncJob
-
 __all__ = ["AttributeValues"]
 
 T = TypeVar("T")
 
-#: `UpsertReport.failures` holds so many outcomes unless told otherwise.
-_MOST_FAILURES = 1_000
 #: `delete_where` lists its filter so often before it gives up.
 _MOST_DELETE_PASSES = 5
 
 
-class AttributeValues:
+class AttributeValues(SyncMethods):
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
     __slots__ = ("_calls", "_ensure_open", "_place", "_registry", "_resolver")
@@ -234,7 +220,7 @@ class AttributeValues:
         items: Items,
         *,
         raise_on_failure: bool = True,
-        max_failures: int = _MOST_FAILURES,
+        max_failures: int = MOST_FAILURES,
         journal: JournalPath | None = None,
         restart: bool = False,
     ) -> UpsertReport:
@@ -363,130 +349,6 @@ class AttributeValues:
             error.report = job.report()
             raise
         return job.report()
-
-    async def plan_sync(
-        self,
-        desired: Items,
-        *,
-        scope: AttributeValueFilter | None,
-        prune: bool = False,
-        allow_empty: bool = False,
-        normalise: Normalise | None = None,
-        always_read: bool = False,
-        show_changes: ShowChanges | None = None,
-    ) -> SyncPlan:
-        """Read what a `sync` of the same arguments would, and return what it would do and cost.
-
-        Nothing is written. `show_changes` is awaited with lists of `SyncChange`, some thousands at
-        a time, until it has got all of them: creates and updates in the order of customer and
-        attribute, then deletes. With `always_read` the store is read even where writing everything
-        costs less, so the changes show what is stored. The errors are those of `sync` up to there.
-        """
-        options = SyncOptions(
-            scope=scope,
-            prune=prune,
-            allow_empty=allow_empty,
-            normalise=normalise,
-            always_read=always_read,
-        )
-        return await self._sync_job(options).plan(desired, show_changes)
-
-    async def sync(
-        self,
-        desired: Items,
-        *,
-        scope: AttributeValueFilter | None = None,
-        prune: bool = False,
-        journal: JournalPath | None = None,
-        restart: bool = False,
-        dry_run: bool = False,
-        allow_empty: bool = False,
-        allow_unresolved: bool = False,
-        normalise: Normalise | None = None,
-        confirm: Confirm | None = None,
-        max_failures: int = _MOST_FAILURES,
-    ) -> SyncReport:
-        """Make the store hold the desired values, writing only what differs.
-
-        `desired` is an iterable, sync or async. It is read once to its end before anything is
-        sent, into a temporary SQLite database or the journal, so memory does not grow with its
-        length. Of equal keys the last one wins; an item's `id` plays no part. `scope` is a filter
-        of `customer_id_in` and `attribute_id_in` alone in which all desired values must lie; an
-        empty filter is the whole store. `prune=True` deletes, after the upserts, the rows in the
-        scope that are not desired; it needs a scope, and `allow_empty=True` if nothing is desired.
-
-        The store is read in the fewest calls: by listing the scope (always with prune), by looking
-        up the desired customers, or not at all where writing everything costs less than twice as
-        much as reading; those values are counted as `written`. A row that others move while it is
-        read may be missed: its value is written without need, or it is pruned by the next run.
-        Rows are deleted by the ids they were read with, and only if they lie in the scope.
-
-        Named values are resolved when they are read. One that can't be resolved fails, and is no
-        reason to prune its row: with `prune` and customers or attributes that are not known,
-        nothing is deleted and `UnresolvedError` is raised after the upserts, unless
-        `allow_unresolved=True`.
-
-        `normalise` maps a value to the form that the store keeps of it, which stored values are
-        compared with. Values of which the store then holds another form are counted as `altered`.
-
-        `journal` is the path of one file that makes the sync resumable. After it was killed, run
-        the same again: it sends what was left, and again what was in flight (at most
-        `Limits.writes` batches; rows whose deletes were in flight are looked up first). Interrupted
-        before its first write, it reads the store anew; after that it carries out the plan it had.
-        A sync with unanswered values is not finished: the same again sends them. A finished journal
-        gives way: the same call, with this input or another, is a new sync, and until then
-        `SyncReport.from_journal` reads the report. An unfinished one of another base URL, store,
-        scope, prune or input is refused; `restart=True` discards it and begins anew.
-
-        `confirm` is awaited with the plan after reading and before writing, and with what is left
-        of it when a journal is resumed. If it returns False the sync ends there with the report so
-        far (`not_sent` counts the changes), and its journal can be resumed. `dry_run=True` reads
-        and reports what would be done, and leaves the journal alone.
-
-        Values that the service refuses, or does not take after all tries, raise nothing: see
-        `SyncReport.failed` and its first `max_failures` `failures`. Raises `InvalidInputError`
-        before anything is sent for an item that is none or is outside of the scope (`place` is
-        `desired[i]`); an error of the input itself; `JournalError` for a journal that is damaged,
-        full, held by another job or refused; before anything is written `FilterIgnoredError` for
-        rows outside of the scope, and `ListingDriftError` for a listing that is not proven
-        complete. Any other error of a read or a delete, and 401, 403, 404, a suspended or closed
-        store at any time, end the job. Errors have the `.report` up to there.
-
-        Cancelled, it returns at once; calls on the wire may be applied.
-        """
-        options = SyncOptions(
-            scope=scope,
-            prune=prune,
-            allow_empty=allow_empty,
-            allow_unresolved=allow_unresolved,
-            normalise=normalise,
-            max_failures=max_failures,
-        )
-        job = self._sync_job(options)
-        if dry_run:
-            return await job.dry_run(desired)
-        return await job.run(desired, journal, confirm, restart=restart)
-
-    def _sync_job(self, options: SyncOptions) -> SyncJob:
-        # Here, so that importing the package does not load SQLite.
-        from bc_attrvals.sync.job import SyncJob
-
-        self._ensure_open()
-        return SyncJob(
-            self._calls,
-            options,
-            registry=self._registry,
-            resolver=self._resolver,
-            is_open=self._is_open,
-            place=self._place,
-        )
-
-    def _is_open(self) -> bool:
-        try:
-            self._ensure_open()
-        except StoreStateError:
-            return False
-        return True
 
     def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
         self._ensure_open()
