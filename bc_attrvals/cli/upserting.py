@@ -21,7 +21,7 @@ from bc_attrvals.cli.running import Job, Result, Work
 from bc_attrvals.cli.value_file import Values
 from bc_attrvals.core.limits import MAX_BATCH_SIZE
 from bc_attrvals.core.named_value import Item, NamedValue
-from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_plan import calls_for
 from bc_attrvals.errors import (
     BCAttrValsError,
@@ -31,7 +31,6 @@ from bc_attrvals.errors import (
     UnresolvedError,
 )
 from bc_attrvals.store import Store
-from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.tables.text import counted
 
 __all__ = ["JournalledUpsertJob", "UpsertDryRunJob", "UpsertJob"]
@@ -47,7 +46,7 @@ class _Counts:
     """What became of the values of a file. `unknown` were on the wire when the job was stopped."""
 
     stored: int = 0
-    #: Of the stored ones, those of which the store keeps another form.
+    #: The store keeps another form of them.
     altered: int = 0
     failed: int = 0
     #: Of the failed ones, those whose customer or attribute is not known.
@@ -130,8 +129,8 @@ class UpsertJob(Job):
         self._outstanding.pop(id(outcome.item), None)
         self._room.set()
         if outcome.ok:
-            counts.stored += 1
             counts.altered += outcome.status is OutcomeStatus.ALTERED
+            counts.stored += outcome.status is OutcomeStatus.STORED
             self._breaker.note(answered=1)
             return
         if outcome.status is OutcomeStatus.SUPERSEDED:
@@ -165,28 +164,32 @@ class UpsertJob(Job):
 
     def result(self) -> Result:
         """Return the counts."""
-        counts, values = self._counts, self._values
-        return Result(
-            headline=f"Stored {counted(counts.stored, 'value')}",
-            fields={
-                **attrs.asdict(counts),
-                "skipped": values.skipped,
-                "deleted": None if values.cells is None else values.cells.deleted,
-            },
-            counts=[
-                ("stored", counts.stored),
-                ("of them in another form", counts.altered),
-                ("failed", counts.failed),
-                ("of them unknown or of a wrong type", counts.unresolved),
-                ("superseded by later rows", counts.superseded),
-                ("not sent", counts.not_sent),
-                ("under way and not known to be stored", counts.unknown),
-                *values.counts(),
-            ],
-            values=counts.stored,
-            complete=not (counts.failed or counts.not_sent or counts.unknown or values.skipped),
-            first_failure=self._first_failure,
-        )
+        return _result(self._counts, self._values, self._first_failure)
+
+
+def _result(counts: _Counts, values: Values, first_failure: str | None) -> Result:
+    done = counts.stored + counts.altered
+    return Result(
+        headline=f"Stored {counted(done, 'value')}",
+        fields={
+            **attrs.asdict(counts),
+            "skipped": values.skipped,
+            "deleted": None if values.cells is None else values.cells.deleted,
+        },
+        counts=[
+            ("stored", counts.stored),
+            ("stored in another form", counts.altered),
+            ("failed", counts.failed),
+            ("of them unknown or of a wrong type", counts.unresolved),
+            ("superseded by later rows", counts.superseded),
+            ("not sent", counts.not_sent),
+            ("under way and not known to be stored", counts.unknown),
+            *values.counts(),
+        ],
+        values=done,
+        complete=not (counts.failed or counts.not_sent or counts.unknown or values.skipped),
+        first_failure=first_failure,
+    )
 
 
 class JournalledUpsertJob(JournalledJob):
@@ -208,40 +211,15 @@ class JournalledUpsertJob(JournalledJob):
 
     def result(self) -> Result | None:
         """Return the counts of the report."""
-        report, values = self.report, self.values
-        if report is None and not self.was_cut_off:
+        report = self.report
+        if isinstance(report, UpsertReport):
+            names = ("stored", "altered", "failed", "superseded", "not_sent")
+            counts = _Counts(**{name: getattr(report, name) for name in names})
+            return _result(counts, self.values, self.first_failure)
+        if not self.was_cut_off:
             return None
-        # The report of an error is that of the sync which the library makes of the upsert.
-        stored = report.written if isinstance(report, SyncReport) else getattr(report, "stored", 0)
-        altered = getattr(report, "altered", 0)
-        names = ("failed", "superseded", "not_sent")
-        counts = {name: getattr(report, name, None) for name in names}
-        fields: dict[str, object] = {
-            "stored": None if report is None else stored + altered,
-            "altered": altered,
-            **counts,
-            "unknown": None,
-            "skipped": values.skipped,
-            "deleted": None if values.cells is None else values.cells.deleted,
-        }
-        if report is None:
-            fields["done"] = self.done()
-            return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
-        return Result(
-            headline=f"Stored {counted(stored + altered, 'value')}",
-            fields=fields,
-            counts=[
-                ("stored", stored + altered),
-                ("of them in another form", altered),
-                ("failed", report.failed),
-                ("superseded by later rows", report.superseded),
-                ("not sent", report.not_sent),
-                *values.counts(),
-            ],
-            values=stored + altered,
-            complete=report.ok and not values.skipped,
-            first_failure=self.first_failure,
-        )
+        fields = {"done": self.done(), "skipped": self.values.skipped}
+        return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
 
 
 class UpsertDryRunJob(Job):
