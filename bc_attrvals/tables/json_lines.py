@@ -15,7 +15,7 @@ from bc_attrvals.tables.text import cut, moment
 
 __all__ = ["JSONRows", "json_table"]
 
-#: So many lines from the start that are no objects: this is another kind of file.
+#: After this many first lines that are no objects, the file is of another kind.
 _MOST_FIRST_BAD: Final = 20
 
 

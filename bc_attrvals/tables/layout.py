@@ -57,6 +57,18 @@ _OTHER_KINDS: Final = {
 }
 
 
+def _stripped(name: str | None) -> str | None:
+    return None if name is None else name.strip()
+
+
+def _stripped_names(columns: Mapping[str, str]) -> dict[str, str]:
+    return {field: name.strip() for field, name in columns.items()}
+
+
+def _stripped_columns(attributes: Mapping[str, int | str]) -> dict[str, int | str]:
+    return {column.strip(): attribute for column, attribute in attributes.items()}
+
+
 @attrs.frozen(kw_only=True)
 class Layout:
     """What stands where in a file, and how text is written.
@@ -73,15 +85,17 @@ class Layout:
     `email_column` the address. `attributes` maps columns to the id or the name of their
     attribute. With `attributes_by_header` each other column that has a name is an attribute of
     that name.
+
+    Blanks around the names of columns do not count.
     """
 
     format: str = CSV
     encoding: str = ENCODING
     delimiter: str | None = None
-    columns: Mapping[str, str] = attrs.field(factory=dict)
-    customer_column: str | None = None
-    email_column: str | None = None
-    attributes: Mapping[str, int | str] = attrs.field(factory=dict)
+    columns: Mapping[str, str] = attrs.field(factory=dict, converter=_stripped_names)
+    customer_column: str | None = attrs.field(default=None, converter=_stripped)
+    email_column: str | None = attrs.field(default=None, converter=_stripped)
+    attributes: Mapping[str, int | str] = attrs.field(factory=dict, converter=_stripped_columns)
     attributes_by_header: bool = False
 
     @property

@@ -11,7 +11,7 @@ from bc_attrvals.tables.text import one_line
 
 __all__ = ["Lines"]
 
-#: A line longer than this is no line of a table.
+#: The longest line of a table.
 _LONGEST_LINE_CHARACTERS: Final = 1_000_000
 #: Ctrl-Z, which editors of DOS write at the end of a file.
 _END_OF_FILE: Final = "\x1a"
@@ -19,7 +19,7 @@ _LOCATE_BYTES: Final = 65_536
 
 
 class Lines:
-    """The lines of a text file, bounded in length; `number` is that of the last one given."""
+    """The lines of a text file, bounded in length; `number` counts those read so far."""
 
     def __init__(self, source: InputFile, encoding: str) -> None:
         self._source = source
@@ -35,16 +35,18 @@ class Lines:
             line = self._text.readline(_LONGEST_LINE_CHARACTERS + 1)
         except UnicodeError as error:
             raise self._encoding_error(error) from None
-        if line.endswith(_END_OF_FILE):
-            # The mark of old editors; a line without its end is the last one.
-            line = line[:-1]
         if not line:
             raise StopIteration
         self.number += 1
-        if "\0" in line:
-            raise self.error("a NUL byte; this is no text file, or one of another --encoding")
         if len(line) > _LONGEST_LINE_CHARACTERS:
             raise self.error(f"longer than {_LONGEST_LINE_CHARACTERS:,} characters")
+        if line.endswith(_END_OF_FILE):
+            # It has no line break, so it is the last line.
+            line = line[:-1]
+            if not line:
+                raise StopIteration
+        if "\0" in line:
+            raise self.error("a NUL byte; this is no text file, or one of another --encoding")
         return line
 
     def error(self, message: str, line: int | None = None) -> FileError:
@@ -60,7 +62,7 @@ class Lines:
         name = "utf-8" if self._encoding == "utf-8-sig" else self._encoding
         if not isinstance(error, UnicodeDecodeError):
             return self.file_error(f"is not {name} ({error}); give its --encoding")
-        # The text layer decodes far ahead of the line it gives.
+        # The text layer decodes far ahead of the line it returns.
         line = 1
         handle = self._source.binary()
         decoder = codecs.getincrementaldecoder(self._encoding)()

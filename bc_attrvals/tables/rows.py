@@ -1,6 +1,6 @@
-"""What a row of an input means: values to send, or what is wrong with it and where.
+"""Makes values of the rows of an input, or reports what is wrong with a row and where.
 
-Between the formats, whose readers give a `Table` of cells, and `reading`. Cells are checked here
+Between the formats, whose readers return a `Table` of cells, and `reading`. Cells are checked here
 alone, so that all formats accept and refuse the same.
 
 Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings become strings by
@@ -66,12 +66,12 @@ class Absent:
     attribute_id: int | str
 
 
-#: What reading gives for each value of the file.
+#: What reading yields for each value of the file.
 Entry: TypeAlias = AttributeValueUpsert | NamedValue | BadRow
-#: What it gives where empty cells mean something.
+#: What it yields where empty cells have a meaning.
 Cell: TypeAlias = Entry | Absent
-#: (line, cells in the order of `Layout.needed`, or what spoils the row). A cell that is a
-#: ValueError is raised when it is looked at.
+#: (line, cells in the order of `Layout.needed`, or why the row is bad). A cell may be the
+#: ValueError to raise when it is needed.
 Row: TypeAlias = tuple[int, Sequence[object] | BadRow]
 #: A cell to be written; None is an empty cell, or a field left out.
 Written: TypeAlias = int | float | str | datetime | None
@@ -177,8 +177,8 @@ def _is_blank(cell: object) -> bool:
 def entries(table: Table, *, absent: bool = False) -> Iterator[Cell]:
     """Yield the values of each row, and what is bad as `BadRow`. Blank rows are skipped.
 
-    In wide form an empty cell is `Absent` if asked for, else nothing. A bad id spoils each value
-    of its row, and is reported even if there is none: that shows a shifted column.
+    In wide form an empty cell is `Absent` if asked for, else nothing. A bad id makes each value of
+    its row bad. It is reported in a row without values too, since that shows a shifted column.
     """
     return _wide_entries(table, absent=absent) if table.layout.wide else _long_entries(table)
 
@@ -263,14 +263,14 @@ def _check_value(cell: object) -> str:
 
 
 def _refusal(line: int, cells: tuple[object, object, object], checks: _Checks, unit: str) -> BadRow:
-    """Return what is wrong with cells of which no value can be made: the first that fails."""
+    """Return the first cell that fails its check as a bad row; at least one does."""
     kept = dict(zip(FIELDS, map(_kept, cells), strict=True))
     for (column, check), cell in zip(checks, cells, strict=True):
         try:
             check(cell)
         except ValueError as error:
             return BadRow(line, column, str(error), kept, unit)
-    message = f"no value can be made of these cells, and yet each is good: {cells!r}"
+    message = f"no value was made of these cells, and each passes its check: {cells!r}"
     raise AssertionError(message)
 
 

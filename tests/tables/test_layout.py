@@ -68,3 +68,10 @@ def test_missing_and_doubled_columns(names, words) -> None:
     with pytest.raises(ValueError, match="column") as caught:
         Layout().resolved(names)
     assert words in str(caught.value)
+
+
+def test_blanks_around_the_names_of_columns_do_not_count() -> None:
+    long = Layout(columns={"customer_id": " ID "}).resolved(["ID", "attribute_id", "value"])
+    assert long.needed == ("ID", "attribute_id", "value")
+    wide = Layout(customer_column="ID ", attributes={" x": 1}, attributes_by_header=True)
+    assert wide.resolved(["ID", "x", "y"]).attributes == {"x": 1, "y": "y"}
