@@ -14,11 +14,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import attrs
 
-from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import (
     AuthenticationError,
     BCAttrValsError,
@@ -175,7 +175,7 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
         absence.end()
 
 
-async def _items(job: Job) -> AsyncGenerator[AttributeValueUpsert]:
+async def _items(job: Job) -> AsyncGenerator[Item]:
     """Yield the desired values; a sync source is read in a thread, so that it does not block."""
     if isinstance(job.source, FileSource):
         values: Any = _file_values(job.source)
@@ -266,7 +266,7 @@ def _task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
+def _file_values(source: FileSource) -> Iterator[Item]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
     from bc_attrvals.tables.files import FileError, open_input
     from bc_attrvals.tables.layout import Layout, file_format
@@ -287,6 +287,6 @@ def _file_values(source: FileSource) -> Iterator[AttributeValueUpsert]:
             for entry in read_values(opened, layout):
                 if isinstance(entry, BadRow):
                     raise InvalidInputError(f"{source.path}: {entry}", field="source")
-                yield cast(AttributeValueUpsert, entry)
+                yield entry
     except FileError as error:
         raise InvalidInputError(str(error), field="source") from None

@@ -21,7 +21,13 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from bc_attrvals.core.models import AttributeValueUpsert, check_id
-from bc_attrvals.core.named_value import NamedValue, check_address, check_attribute_name, value_text
+from bc_attrvals.core.named_value import (
+    Item,
+    NamedValue,
+    check_address,
+    check_attribute_name,
+    value_text,
+)
 from bc_attrvals.tables.layout import FIELDS, Layout
 from bc_attrvals.tables.text import cut, one_line
 
@@ -67,7 +73,7 @@ class Absent:
 
 
 #: What reading yields for each value of the file.
-Entry: TypeAlias = AttributeValueUpsert | NamedValue | BadRow
+Entry: TypeAlias = Item | BadRow
 #: What it yields where empty cells have a meaning.
 Cell: TypeAlias = Entry | Absent
 #: (line, cells in the order of `Layout.needed`, or why the row is bad). A cell may be the

@@ -203,3 +203,36 @@ def test_failures_of_named_attributes_keep_their_columns(store, tmp_path, suffix
     again = store.run("upsert", failed, *args, "--json")
     found = json.loads(again.stdout)
     assert (found["stored"], found["failed"], found["skipped"]) == (0, 1, 1)
+
+
+def test_a_crm_file_is_synced_exported_and_changes_nothing_when_given_in_again(
+    store, tmp_path, summary
+) -> None:
+    source, out = tmp_path / "crm.csv", tmp_path / "out.csv"
+    rows = [[PEOPLE[1], "gold", "7", ""], [PEOPLE[2], "", "12.5", "x;y"]]
+    with source.open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([["E-Mail", *KINDS], *rows])
+    store.seed((2, 1, "to go"), (3, 2, "to go as well"))
+    args = [*CRM, "--prune", "--yes", "--json"]
+    found = summary(store.run("sync", source, *args))
+    assert (found["created"], found["deleted"], found["failed"]) == (4, 2, 0)
+    exported = ["export", "--wide", "--emails", "--names", "--email-column", "E-Mail"]
+    assert store.run(*exported, "-o", out).exit_code == 0
+    with out.open(newline="") as file:
+        assert list(csv.reader(file)) == [["E-Mail", *KINDS], *rows]
+    again = summary(store.run("sync", out, *args))
+    assert (again["unchanged"], again["created"], again["updated"], again["deleted"]) == (
+        4,
+        0,
+        0,
+        0,
+    )
+
+
+def test_an_address_of_nobody_stops_a_prune(store, tmp_path) -> None:
+    store.seed((1, 1, "stays"))
+    path = tmp_path / "crm.csv"
+    path.write_text("E-Mail,Loyalty tier\nnobody@example.com,gold\n")
+    result = store.run("sync", path, *CRM, "--prune", "--yes")
+    assert result.exit_code != 0
+    assert store.values() == {(1, 1): "stays"}
