@@ -1,7 +1,7 @@
 """The address of the server: checked before anything connects, and never quoted.
 
-Beside `link.py`. A URL may hold a password, so what is said of a bad one says what is wrong and not
-where, and no error is raised while another is handled that would carry it along.
+Beside `link.py`. A URL may hold a password, so an error says what is wrong and quotes nothing, and
+none is raised while another is handled that would carry the URL along.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bc_attrvals.errors import InvalidInputError
 __all__ = ["checked_url", "place_of", "url_error"]
 
 _SCHEMES: Final = {"redis", "rediss", "unix"}
-#: Of redis-py's options those that change no promise of ours; and all that begin with `ssl_`.
+#: The options of redis-py that are taken, besides those that begin with `ssl_`.
 _OPTIONS: Final = {"db", "username", "password", "client_name"}
 _ENCODED: Final = (
     "in user and password '/', '?', '#' and '@' must be written as %2F, %3F, %23 and %40"
@@ -25,7 +25,7 @@ _DATABASE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def url_error(problem: str) -> InvalidInputError:
-    """Return the error for a URL that does not do, for whatever reason."""
+    """Return the error for a bad URL."""
     return InvalidInputError(f"url of the shared quota: {problem}", field="url")
 
 
@@ -38,7 +38,7 @@ def checked_url(url: str) -> str:
 
 
 def place_of(url: str) -> str:
-    """Return where a URL leads to, without user, password and options."""
+    """Return scheme, host, port and path of a URL, without user, password and options."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if ":" in host:
@@ -67,7 +67,7 @@ def _problem_of(url: object) -> str | None:
         make = options.pop("connection_class", Connection)
         make(**options)
     except Exception:  # noqa: BLE001 - of redis-py, and of several modules below it
-        return f"it is none that redis-py takes; {_ENCODED}"
+        return f"redis-py does not take it; {_ENCODED}"
     return None
 
 
@@ -93,7 +93,7 @@ def _problem_of_place(parts: SplitResult, host: str, port: int | None) -> str | 
         path = unquote(parts.path)
         return None if path.strip("/") and "\0" not in path else "it must name a socket's path"
     if not _HOST.fullmatch(host) or port == 0:
-        return "its host or port can't be"
+        return "bad host or port"
     # As the resolver will.
     host.encode("idna")
     return None

@@ -1,11 +1,10 @@
 """What a process may send while the server of the shared quota is out of reach.
 
-Beside `link.py`, under `quota.py`. A process alone can't see the others, so it keeps to a share:
-of each window's units the stated one, or an even one among all processes that `roster.py` knows of
-where that is smaller, and leaves one unit to each of the others; one write and one delete at once,
-and of the reads the same share. More processes than may write at once take turns by the server's
-clock, as it was last read. The quota's state is kept up while the server is there, so that it is
-known when it goes.
+Beside `degraded.py`. A process alone can't see the others, so it keeps to a share:
+of each window's units the configured one, or an even one among all processes that `membership.py`
+knows of where that is smaller. It leaves one unit to each of the others. It sends one write and one
+delete at once, and that share of the reads. More processes than may write at once take turns by the
+server's clock, as it was last read. The state of the quota is kept up while the server is there.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaHeaders, QuotaSnapshot, QuotaState
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.shared_quota.leases import UNANSWERED, UNSENT
-from bc_attrvals.shared_quota.membership import Fleetmates
+from bc_attrvals.shared_quota.membership import KnownMembers
 
 __all__ = ["LocalShare"]
 
-#: Before the first write alone: those of others that are on their way have time to end.
+#: A pause before the first write in degraded mode, in which writes of others can end.
 _QUIET_S: Final = 1.0
 #: The length of a turn to write, and the end of it in which no write is begun.
 _TURN_S: Final = 2.0
@@ -41,20 +40,20 @@ class LocalShare:
             Operation.WRITE: 1,
             Operation.DELETE: 1,
         }
-        self._mates = Fleetmates()
+        self._members = KnownMembers()
         self._writes_from = -math.inf
 
-    def begin(self, now: float, mates: Fleetmates) -> None:
-        """Be on our own from now on."""
-        self.meet(mates)
-        self._writes_from = now + _QUIET_S if mates.count > 1 or not mates.is_sure else now
+    def start(self, now: float, members: KnownMembers) -> None:
+        """Begin degraded mode."""
+        self.set_members(members)
+        self._writes_from = now + _QUIET_S if members.count > 1 or not members.is_sure else now
 
-    def meet(self, mates: Fleetmates) -> None:
-        """Reckon with these from now on."""
-        self._mates = mates
+    def set_members(self, members: KnownMembers) -> None:
+        """Share with these from now on."""
+        self._members = members
         # Whoever does not know how many there are takes one unit of each window.
-        self.share = min(self._most_share, 1 / mates.count) if mates.is_sure else 0.0
-        self.state.confine(self.share, self._limits.reserve + mates.count - 1)
+        self.share = min(self._most_share, 1 / members.count) if members.is_sure else 0.0
+        self.state.confine(self.share, self._limits.reserve + members.count - 1)
 
     def ended(
         self,
@@ -93,12 +92,12 @@ class LocalShare:
 
     def _writes_at(self, now: float) -> float:
         """Return the first moment from now on at which a write may be begun."""
-        mates = self._mates
+        members = self._members
         at = max(now, self._writes_from)
-        groups = math.ceil(mates.count / self._limits.writes)
+        groups = math.ceil(members.count / self._limits.writes)
         if groups == 1:
             return at
-        clock = at + mates.clock_s
+        clock = at + members.clock_s
         round_s = groups * _TURN_S
-        into = (clock - mates.rank % groups * _TURN_S) % round_s
+        into = (clock - members.rank % groups * _TURN_S) % round_s
         return at if into < _TURN_S - _TURN_END_S else at + round_s - into

@@ -1,11 +1,11 @@
--- One store's slots and quota units, decided in one place: the state machine of core/quota.py and
--- the order of gate.py, over all processes of the store.
+-- One store's slots and quota units, decided in one place: the state machine of core/rate_limit.py
+-- and the order of scheduling/fair_queue.py, over all processes of the store.
 --
--- KEYS[1] the state; ARGV[1] what a process asks and tells (MessagePack), see `Ask` in link.py.
--- Returns a `Reply` (MessagePack). Grants are told on the channel of their process, and who there is
--- on the one that is named as the key, to all that listen. All times are this server's, in
--- milliseconds; what a process tells of the past comes as an age. A call that is made twice changes
--- nothing the second time: a process says which leases it holds, and grants are numbered.
+-- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in link.py.
+-- Returns a `Reply` (MessagePack). Grants are published on the channel of their process, the members
+-- on the channel named as the key. All times are this server's, in milliseconds; times of the past
+-- come as ages. A call that is made twice changes nothing the second time: a process says which
+-- leases it holds, and grants are numbered.
 
 local VERSION = 2
 local EDGE = 1              -- the next window is opened this much after the last possible end
@@ -13,11 +13,11 @@ local DRIFT = 0.05          -- ends that differ by less than this share of a win
 local TIE = 0.001           -- countdowns that differ by less come from one tick
 local ON_ITS_WAY = 500      -- a request given up may be counted this much later
 local PROBE = 2000          -- nothing known: one request at once, and one more every so often
-local BULK_SHARE = 8        -- of so many contested grants in a row the last one goes to bulk
+local BULK_SHARE = 8        -- of this many contested grants in a row the last one goes to bulk
 local STAGGER = 4           -- those that wait for a moment come one after the other
-local AWAY = 400            -- so long without a call, and all processes may have been away
-local GATHER = 1000         -- so long all that come back have time to tell what they hold
-local REVIEW = 5000         -- so often it is looked whether all that have joined still listen
+local AWAY = 400            -- after this long without a call all processes may have been away
+local GATHER = 1000         -- time for all that come back to report what they hold
+local REVIEW = 5000         -- interval of the check whether all members still listen
 local KEEP = 60000          -- the state outlives its last call by this at least
 local MANY = 1000000000
 local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
@@ -25,8 +25,8 @@ local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
 local ask = cmsgpack.unpack(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
--- It lay unread for so long at least, as while this server stood still. Its ages are of when it was
--- sent; where they were left so, the end of a window would be put too late by this.
+-- The call waited unread for at least this long, as while this server stood still. Its ages are of
+-- when it was sent; uncorrected they would put the end of a window too late.
 local unread = ask.at > 0 and math.max(0, now - ask.at - ask.slack) or 0
 local raw = redis.call('GET', KEYS[1])
 local st = raw and cmsgpack.unpack(raw)
@@ -106,7 +106,7 @@ local function believe(sent_at, received_at, slack, window, reset, quota, left, 
     q.low, q.high, q.guessed, q.left, q.sent = low, high, 0, left, out + (ours and 1 or 0)
   elseif q.guessed > 0
     or (not surely_newer and later_by(low, high) < -window / 2) then
-    -- It was out when this window began, and so was taken for one of this window.
+    -- It was out when this window began, and was counted to this window.
     if ours then q.sent = q.sent - 1 end
     return
   elseif q.low - high > window * DRIFT then
@@ -178,14 +178,13 @@ if not me then
 end
 me.seq = math.max(me.seq, ask.seen)
 me.ends, me.limits = now + ask.ttl, ask.limits
--- A call that lay unread shows that this server stood still: others may have given it up meanwhile,
--- and send on their own.
+-- A call that waited unread shows that this server stood still: others may be in degraded mode.
 local stood_still = unread > AWAY
 if (fresh and ask.back) or (silent and ask.lost) or stood_still then
   st.gather = math.max(st.gather, now + GATHER)
 end
 
--- What it holds is what it says, and what it was granted and has not heard of yet.
+-- It holds what it says, and what it was granted and has not received yet.
 local known = {}
 for _, lease in ipairs(me.held) do known[lease[1]] = true end
 for _, lease in ipairs(ask.held) do
@@ -221,7 +220,7 @@ if ask.leave then
   processes[ask.id] = nil
 end
 
--- Who there is: all that listen, idle or not, and those that hold leases. `joined` is in order.
+-- The members: all that listen, idle or not, and those that hold leases. `joined` is in order.
 local place, changed = 1, false
 while st.joined[place] and st.joined[place] < ask.id do place = place + 1 end
 if st.joined[place] == ask.id then
@@ -246,7 +245,7 @@ if review or changed then
 end
 local count, rank = #st.joined, 0
 if changed then
-  -- More may listen than are known, where the state was lost: each that is not named will call.
+  -- Where the state was lost more may listen than are known: each that is not named will call.
   count = math.max(count, redis.call('PUBLISH', KEYS[1], cmsgpack.pack({now, st.joined})))
 end
 for _, id in ipairs(st.joined) do
@@ -310,7 +309,7 @@ local function grant_one()
     local told = redis.call(
       'PUBLISH', KEYS[1] .. ':' .. id, cmsgpack.pack({one.seq + 1, op, priority}))
     if told == 0 then
-      -- Nobody listens: it is dead, or on its way back and will ask again.
+      -- Nobody listens: it is dead, or will come back and ask again.
       one.want = {0, 0, 0, 0, 0, 0}
       return true
     end

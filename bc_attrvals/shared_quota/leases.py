@@ -1,7 +1,7 @@
-"""What one process holds of a shared quota, waits for, and has to tell the server.
+"""The leases of one process: those it holds, those that wait, those that ended unreported.
 
-Under `quota.py`, which decides who is granted what and when the server is called; this is the book
-that it keeps of it. No clock, no wire.
+Under `member.py`, which decides who is granted what and when the server is called. No clock, no
+wire.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = [
     "PRIORITIES",
     "UNANSWERED",
     "UNSENT",
-    "Done",
-    "Holdings",
+    "Ended",
     "Lease",
+    "Leases",
 ]
 
 # The numbers that `grants.lua` has for them; those of operations and priorities count from 1.
@@ -46,8 +46,8 @@ class Lease:
 
 
 @attrs.define(eq=False)
-class Done:
-    """A lease that ended, with what the answer told."""
+class Ended:
+    """A lease that ended, with what its answer said of the quota."""
 
     number: int
     kind: int
@@ -56,8 +56,8 @@ class Done:
     headers: QuotaHeaders | None = None
     retry_after_s: float = 0.0
 
-    def told(self, now: float) -> tuple[float, ...]:
-        """Return it as the server takes it: times in milliseconds, of the past as ages."""
+    def entry(self, now: float) -> tuple[float, ...]:
+        """Return it as the script reads it: times in milliseconds, of the past as ages."""
         sent_age_ms, age_ms = (now - self.sent_at) * 1000, (now - self.ended_at) * 1000
         headers, numbers = self.headers, (0, 0, 0, 0)
         if headers is not None:
@@ -70,8 +70,8 @@ class Done:
 _Waiters = deque[asyncio.Future[Lease]]
 
 
-class Holdings:
-    """Leases under way, those that ended and were not told yet, and who waits in which order."""
+class Leases:
+    """Leases under way, leases that ended and are not reported yet, and requests that wait."""
 
     def __init__(self) -> None:
         self._waiters: dict[tuple[Operation, Priority], _Waiters] = {
@@ -79,9 +79,9 @@ class Holdings:
         }
         self.held: dict[int, Lease] = {}
         self.in_flight = dict.fromkeys(OPERATIONS, 0)
-        self.done: list[Done] = []
-        #: The newest that told of the quota.
-        self.newest: Done | None = None
+        self.ended: list[Ended] = []
+        #: The newest that had rate-limit headers.
+        self.newest: Ended | None = None
 
     @property
     def waiting(self) -> int:
@@ -89,19 +89,19 @@ class Holdings:
         return sum(map(len, self._waiters.values()))
 
     def wait(self, future: asyncio.Future[Lease], operation: Operation, priority: Priority) -> None:
-        """Put somebody at the end of a queue."""
+        """Add a request to the end of its queue."""
         self._waiters[operation, priority].append(future)
 
-    def give_up(
+    def remove(
         self, future: asyncio.Future[Lease], operation: Operation, priority: Priority
     ) -> None:
-        """Take somebody out of a queue, if still there."""
+        """Take a request out of its queue, if it is still there."""
         waiters = self._waiters[operation, priority]
         if future in waiters:
             waiters.remove(future)
 
     def next_waiter(self, operation: Operation, priority: Priority) -> asyncio.Future[Lease] | None:
-        """Take the first that still waits out of a queue."""
+        """Take out the first request of a queue that still waits."""
         waiters = self._waiters[operation, priority]
         for _ in range(len(waiters)):
             future = waiters.popleft()
@@ -111,8 +111,8 @@ class Holdings:
             waiters.append(future)
         return None
 
-    def turn_away(self, error: Exception) -> None:
-        """End all waiting."""
+    def fail_all(self, error: Exception) -> None:
+        """Raise an error for all that wait."""
         for waiters in self._waiters.values():
             for future in waiters:
                 if not future.done():
@@ -134,38 +134,41 @@ class Holdings:
         headers: QuotaHeaders | None,
         retry_after_s: float,
     ) -> bool:
-        """End a lease, to be told; return False if it is none of these (any more)."""
+        """Close a lease and queue its report; return False if it is not held."""
         if self.held.get(lease.number) is not lease:
             return False
         del self.held[lease.number]
         self.in_flight[lease.operation] -= 1
-        done = Done(lease.number, kind, lease.sent_at, now, headers, retry_after_s)
-        self.done.append(done)
+        ended = Ended(lease.number, kind, lease.sent_at, now, headers, retry_after_s)
+        self.ended.append(ended)
         if headers is not None:
-            self.newest = done
+            self.newest = ended
         return True
 
-    def take_done(self) -> list[Done]:
-        """Take what ended, to tell it."""
-        done, self.done = self.done, []
-        return done
+    def take_ended(self) -> list[Ended]:
+        """Take what ended, to report it."""
+        ended, self.ended = self.ended, []
+        return ended
 
-    def not_told(self, done: list[Done]) -> None:
-        """Put back what may not have been heard; to tell it again is harmless."""
-        self.done = done + self.done
+    def put_back(self, ended: list[Ended]) -> None:
+        """Put back what may not have been reported; reporting it twice is harmless."""
+        self.ended = ended + self.ended
 
-    def told(self, now: float, *, with_newest: bool) -> list[tuple[float, ...]]:
-        """Return what ended, and again the newest that told of the quota if it may be unknown."""
-        told = [one.told(now) for one in self.done]
+    def entries(self, now: float, *, with_newest: bool) -> list[tuple[float, ...]]:
+        """Return what ended as the script reads it.
+
+        `with_newest` adds the newest that had headers, because the server may not know of it.
+        """
+        entries = [one.entry(now) for one in self.ended]
         if with_newest and self.newest is not None:
-            told.append(attrs.evolve(self.newest, number=0).told(now))
-        return told
+            entries.append(attrs.evolve(self.newest, number=0).entry(now))
+        return entries
 
     def wanted(self) -> list[int]:
         """Return how many wait: interactive reads, writes, deletes, then bulk."""
         return [len(waiters) for waiters in self._waiters.values()]
 
-    def kept(self) -> list[tuple[int, int, int]]:
+    def as_held(self) -> list[tuple[int, int, int]]:
         """Return number, operation and priority of each lease."""
         return [
             (one.number, _NUMBER[one.operation], one.priority + 1) for one in self.held.values()

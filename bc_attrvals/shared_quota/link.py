@@ -1,12 +1,13 @@
 """The wire to the Redis or Valkey server: one script to call, and two channels to listen on.
 
-Below `quota.py`, which decides what to ask; the answers are decided by `grants.lua` in the server.
-What fails here is a `LinkError`, which holds neither the URL nor the server's words.
+Below `member.py`, which decides what to ask. `grants.lua` decides the answers in the server. A
+failure is a `LinkError`, which holds neither the URL nor the server's words.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -21,23 +22,27 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
 
-__all__ = ["PING_S", "Ask", "Grant", "Hearers", "Link", "LinkError", "Reply"]
+__all__ = ["PING_S", "Ask", "Callbacks", "Grant", "Link", "LinkError", "Reply"]
 
 _SCRIPT: Final = Path(__file__).with_name("grants.lua").read_text(encoding="utf-8")
 # Without one, redis-py takes the timeout of calls for the longest silence.
 _LISTEN_S: Final = 60.0
-#: So often it is seen to that the channels are heard.
+#: Ping interval of the subscription, in seconds.
 PING_S: Final = 5.0
-#: A pong is waited for in so many parts: a loop that stood still meanwhile misses one at most.
+#: Parts of the wait for a pong: a loop that stood still meanwhile misses one at most.
 _PATIENCE: Final = 4
-#: Keeps the connections alive where somebody between forgets silent ones, in seconds.
+#: Keeps connections alive where a router on the way forgets silent ones, in seconds.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-class LinkError(Exception):
-    """The server can't be reached, or does not do as asked; `kind` is the class of the cause.
+#: How a node of a cluster answers for a key of another (Redis cluster specification, MOVED).
+_MOVED: Final = re.compile(r"(?:moved )?\d{1,5} ([a-z0-9.:\[\]_-]{1,260})")
 
-    `refusal` says why another try is of no use, if so.
+
+class LinkError(Exception):
+    """The server can't be reached, or refuses; `kind` is the class of the cause.
+
+    `refusal` says why another try is of no use, or is None.
     """
 
     def __init__(self, kind: str, *, refusal: str | None = None) -> None:
@@ -68,7 +73,7 @@ class Joined(msgspec.Struct, array_like=True, frozen=True):
 class Reply(msgspec.Struct, array_like=True, frozen=True):
     """What the script answers; times in milliseconds.
 
-    `grants` are those not heard of yet. Without one, the script is to be called again in `wait_ms`
+    `grants` are those not received yet. Without one, the script is to be called again in `wait_ms`
     at the latest. `processes` counts those that have joined, `rank` is ours of them, from 0.
     `contended` says whether others wait, `forgotten` that the server did not know us. `quota` -1
     is an unknown one.
@@ -88,9 +93,9 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
 
 @attrs.frozen(kw_only=True)
 class Ask:
-    """What a process tells and asks; times in milliseconds, of the past as ages.
+    """What a process reports and asks; times in milliseconds, of the past as ages.
 
-    `seen` is the newest grant heard of; `held` the leases under way (number, operation, priority),
+    `seen` is the newest grant received; `held` the leases under way (number, operation, priority),
     negative numbers those taken without the server; `done` those that ended since; `want` counts
     requests that wait: interactive reads, writes, deletes, then bulk. `slack` bounds the way to
     the server. `back` says that we ought to be known, `lost` that we did without the server for a
@@ -119,11 +124,11 @@ class Ask:
 
 
 @attrs.frozen(kw_only=True)
-class Hearers:
-    """What is called with what comes over the channels, from a task of the link.
+class Callbacks:
+    """Called with what comes over the channels, from a task of the link.
 
-    `alive` when it is known that nothing which was told before is unheard, `lost` once when
-    listening has failed, with the class of what went wrong.
+    `alive` is called when every earlier message has been read, `lost` once when listening has
+    failed, with the class of what went wrong.
     """
 
     granted: Callable[[Grant], None]
@@ -132,8 +137,8 @@ class Hearers:
     lost: Callable[[str], None]
 
     @classmethod
-    def nobody(cls) -> Hearers:
-        """Return those of a connection that is made to see whether it can be."""
+    def none(cls) -> Callbacks:
+        """Return callbacks that do nothing."""
 
         def ignore(*args: object) -> None:
             del args
@@ -153,16 +158,16 @@ class Link:
         self._pubsub: PubSub | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sha = ""
-        #: Whether listening has failed: grants then come in answers only.
-        self.is_deaf = False
-        self._doubtful = asyncio.Event()
+        #: Whether listening has failed. Grants then come in answers only.
+        self.has_lost_channels = False
+        self._check_now = asyncio.Event()
         self._pings = 0
         self._ponged = asyncio.Event()
         self._decode_reply = msgspec.msgpack.Decoder(Reply)
         self._decode_grant = msgspec.msgpack.Decoder(Grant)
         self._decode_joined = msgspec.msgpack.Decoder(Joined)
 
-    async def connect(self, hearers: Hearers) -> None:
+    async def connect(self, callbacks: Callbacks) -> None:
         """Connect, load the script and listen.
 
         Raises `LinkError`; close it in any case.
@@ -195,8 +200,8 @@ class Link:
         await self._guarded(self._open(self._redis))
         assert self._pubsub is not None
         self._tasks = [
-            asyncio.create_task(self._until_it_fails(work, self._pubsub, hearers))
-            for work in (self._listen, self._see_that_it_hears)
+            asyncio.create_task(self._until_it_fails(work, self._pubsub, callbacks))
+            for work in (self._listen, self._ping)
         ]
 
     async def _open(self, redis: Redis) -> None:
@@ -220,41 +225,47 @@ class Link:
         except (msgspec.MsgspecError, TypeError):
             raise LinkError("DecodeError") from None
 
-    def doubt(self) -> None:
-        """See now whether the channels are heard; something was told that did not come."""
-        self._doubtful.set()
+    def check_channels(self) -> None:
+        """Ping the channels now: a message is missing."""
+        self._check_now.set()
 
     async def aclose(self) -> None:
-        """Let go of both connections; errors of a server that is gone play no part.
+        """Close both connections; errors of a server that is gone are ignored.
 
-        Cancelled, it lets go of them even so.
+        Cancelled, it closes them even so. In another loop than it was opened in, what is left of
+        them is dropped.
         """
-        tasks, self._tasks = self._tasks, []
+        tasks = [task for task in self._tasks if not task.done()]
+        self._tasks = []
+        if tasks and tasks[0].get_loop() is not asyncio.get_running_loop():
+            # They can't be waited for here, nor cancelled where their loop is closed.
+            tasks = []
         for task in tasks:
             task.cancel()
         try:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if tasks:
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             try:
-                await _let_go_of(self._pubsub)
+                await _close_quietly(self._pubsub)
             finally:
-                await _let_go_of(self._redis)
+                await _close_quietly(self._redis)
         self._pubsub = self._redis = None
 
     async def _until_it_fails(
         self,
-        work: Callable[[PubSub, Hearers], Awaitable[None]],
+        work: Callable[[PubSub, Callbacks], Awaitable[None]],
         pubsub: PubSub,
-        hearers: Hearers,
+        callbacks: Callbacks,
     ) -> None:
         try:
-            await _translated(work(pubsub, hearers))
+            await _translated(work(pubsub, callbacks))
         except LinkError as error:
-            if not self.is_deaf:
-                self.is_deaf = True
-                hearers.lost(error.kind)
+            if not self.has_lost_channels:
+                self.has_lost_channels = True
+                callbacks.lost(error.kind)
 
-    async def _listen(self, pubsub: PubSub, hearers: Hearers) -> None:
+    async def _listen(self, pubsub: PubSub, callbacks: Callbacks) -> None:
         while True:
             message = await self._guarded(
                 pubsub.get_message(ignore_subscribe_messages=True, timeout=_LISTEN_S)
@@ -264,18 +275,18 @@ class Link:
             if message["type"] == "pong":
                 if message["data"] == b"%d" % self._pings:
                     self._ponged.set()
-                hearers.alive()
+                callbacks.alive()
             elif message["channel"] == self._own:
-                hearers.granted(self._decode_grant.decode(message["data"]))
+                callbacks.granted(self._decode_grant.decode(message["data"]))
             else:
-                hearers.joined(self._decode_joined.decode(message["data"]))
+                callbacks.joined(self._decode_joined.decode(message["data"]))
 
-    async def _see_that_it_hears(self, pubsub: PubSub, hearers: Hearers) -> None:
-        """Ping over the listening connection: it may die without a word, as behind a NAT."""
-        del hearers
+    async def _ping(self, pubsub: PubSub, callbacks: Callbacks) -> None:
+        """Ping over the listening connection: behind a NAT it may be lost without a sign."""
+        del callbacks
         while True:
-            await _within(PING_S, self._doubtful)
-            self._doubtful.clear()
+            await _within(PING_S, self._check_now)
+            self._check_now.clear()
             self._ponged.clear()
             self._pings += 1
             await self._guarded(
@@ -300,7 +311,7 @@ class Link:
                 raise asyncio.CancelledError
 
 
-async def _let_go_of(one: Redis | PubSub | None) -> None:
+async def _close_quietly(one: Redis | PubSub | None) -> None:
     if one is not None:
         with suppress(LinkError):
             await _translated(one.aclose())  # type: ignore[no-untyped-call,unused-ignore]
@@ -336,11 +347,15 @@ def _refusal(error: Exception) -> str | None:
 
     kind = type(error).__name__
     words = str(error).lower() if isinstance(error, ResponseError) else ""
+    moved = _MOVED.fullmatch(words)
+    # Newer versions of redis-py have an error of its own for it, without the word.
+    if moved is not None and ("moved" in words or kind == "MovedError"):
+        return f"it is a Redis Cluster, and this store's key is on {moved[1]}: name that node"
     for is_it, told in (
         (isinstance(error, AuthenticationError), "the server refuses the user or password"),
         (
             isinstance(error, NoPermissionError) or "can't run this command" in words,
-            "the server does not let this user do what is needed",
+            "the server does not let this user run a command that is needed",
         ),
         (isinstance(error, InvalidResponse), "what answers there is neither Redis nor Valkey"),
         ("db index" in words, "the server has no database of that number"),

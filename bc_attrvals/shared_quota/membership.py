@@ -1,8 +1,8 @@
 """Which processes of a store there are, as far as one of them can know when the server goes away.
 
-Under `quota.py`, which feeds it: the server tells all that listen, busy or idle, whenever one comes
-or goes. What counts is that the shares of all never add up to more than the whole, so a process
-takes the larger of what it could believe, and next to nothing when what it knows is old.
+Under `member.py`, which feeds it. The server reports to all that listen, busy or idle, whenever one
+joins or leaves. The shares of all must never add up to more than the whole. So a process believes
+the larger of two counts, and takes next to nothing when what it knows is old.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Fleetmates", "Roster"]
+__all__ = ["KnownMembers", "Membership"]
 
-#: The server's clock was set back if it tells of a time so much earlier than before.
+#: A time of the server this much earlier than the last one shows that its clock was set back.
 _SET_BACK_S: Final = 5.0
 
 
 @attrs.frozen
-class Fleetmates:
-    """What was last heard of the processes of this store.
+class KnownMembers:
+    """The processes of this store, as last reported.
 
     `rank` is ours of `count`, from 0; `clock_s` added to the loop's time is the server's clock.
-    `is_sure` is False when it was heard too long ago.
+    `is_sure` is False when the report is too old.
     """
 
     count: int = 1
@@ -32,10 +32,10 @@ class Fleetmates:
     is_sure: bool = True
 
 
-class Roster:
-    """What is heard of the others. Times are the event loop's seconds, `server_s` the server's.
+class Membership:
+    """What is known of the others. Times are the event loop's seconds, `server_s` the server's.
 
-    A smaller number is believed `hold_s` after it was heard: those that were left out may be on
+    A smaller count is believed `hold_s` after it was reported: those that were left out may be on
     their way back to a server that has forgotten them, with the share of before. What nobody has
     confirmed for `fresh_s` is not sure.
     """
@@ -43,49 +43,49 @@ class Roster:
     def __init__(self, *, hold_s: float, fresh_s: float) -> None:
         self._hold_s = hold_s
         self._fresh_s = fresh_s
-        self._newest = Fleetmates()
-        self._told_at_s = -math.inf
-        self._before: Fleetmates | None = None
+        self._newest = KnownMembers()
+        self._reported_at_s = -math.inf
+        self._before: KnownMembers | None = None
         self._before_until = -math.inf
         self._confirmed_at = -math.inf
 
-    def heard(
-        self, count: int, rank: int, server_s: float, now: float, *, lay: bool = False
+    def update(
+        self, count: int, rank: int, server_s: float, now: float, *, is_delayed: bool = False
     ) -> None:
-        """Take what the server told at `server_s`, unless something newer was heard before.
+        """Take a report of `server_s`, unless a newer one came before.
 
-        `lay` says that nobody knows how long it lay unread, so that it tells the time badly.
+        `is_delayed` says that it may have waited unread, so that it is a bad clock.
         """
         self.confirmed(now)
-        if self._told_at_s - _SET_BACK_S < server_s < self._told_at_s:
+        if self._reported_at_s - _SET_BACK_S < server_s < self._reported_at_s:
             return
         clock_s = server_s - now
-        if lay and server_s >= self._told_at_s > -math.inf:
+        if is_delayed and server_s >= self._reported_at_s > -math.inf:
             clock_s = max(clock_s, self._newest.clock_s)
         believed, before = self._believed(now), self._newest
-        self._told_at_s = server_s
-        self._newest = Fleetmates(count, rank, clock_s)
+        self._reported_at_s = server_s
+        self._newest = KnownMembers(count, rank, clock_s)
         if count >= believed.count:
             self._before = None
         elif count < before.count:
             self._before, self._before_until = believed, now + self._hold_s
 
     def confirmed(self, now: float) -> None:
-        """Note that whatever was told until now has been heard."""
+        """Note that every report until now has been read."""
         self._confirmed_at = now
 
-    def known(self, now: float) -> Fleetmates:
-        """Return what a process that is on its own from now on has to reckon with."""
-        # Who never heard of others keeps to its own share, which is chosen for that.
-        is_sure = self._told_at_s == -math.inf or now - self._confirmed_at <= self._fresh_s
+    def known(self, now: float) -> KnownMembers:
+        """Return the members that a process in degraded mode has to share with from now on."""
+        # Without any report the configured share holds, which is chosen for that.
+        is_sure = self._reported_at_s == -math.inf or now - self._confirmed_at <= self._fresh_s
         clock_s = self._newest.clock_s
         return attrs.evolve(self._believed(now), clock_s=clock_s, is_sure=is_sure)
 
     def server_s(self, now: float) -> float:
-        """Return the server's clock, no later than it is; 0.0 if it was never heard."""
-        return 0.0 if self._told_at_s == -math.inf else now + self._newest.clock_s
+        """Return the server's clock, no later than it is; 0.0 if it is not known."""
+        return 0.0 if self._reported_at_s == -math.inf else now + self._newest.clock_s
 
-    def _believed(self, now: float) -> Fleetmates:
+    def _believed(self, now: float) -> KnownMembers:
         if self._before is not None and now < self._before_until:
             return self._before
         self._before = None

@@ -11,10 +11,10 @@ import attrs
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.shared_quota.address import checked_url
 
-__all__ = ["Options"]
+__all__ = ["QuotaOptions"]
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
-#: The server ends a lease so much before it is due.
+#: The part of `lease_s` after which the server ends a lease.
 _TTL_SHARE: Final = 0.9
 
 
@@ -37,7 +37,7 @@ def _from(low: float, high: float) -> Callable[[object, attrs.Attribute[Any], ob
 
 
 @attrs.frozen(kw_only=True)
-class Options:
+class QuotaOptions:
     """Times in seconds. Raises `InvalidInputError`, whose `field` names the argument."""
 
     url: str = attrs.field(converter=checked_url, repr=False)

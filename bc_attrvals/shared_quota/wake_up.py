@@ -1,6 +1,6 @@
-"""When the server of the shared quota is to be called: at once, soon, or at a time it has named.
+"""When to call the server of the shared quota: at once, soon, or at a time that it named.
 
-Under `quota.py`, whose one task waits here. Nobody polls: without a reason there is no call.
+Under `member.py`, whose one task waits here. Nobody polls: without a reason there is no call.
 """
 
 from __future__ import annotations
@@ -9,48 +9,48 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Bell"]
+__all__ = ["WakeUp"]
 
-#: What ended waits so long for company, if no other process waits for anything.
+#: How long a report waits for others to go with it, if no other process waits for anything.
 _LINGER_S: Final = 0.02
 
 
-class Bell:
-    """Wakes one task. `is_needed` says, after a while, whether there is still something to tell."""
+class WakeUp:
+    """Wakes one task. `is_needed` says after a while whether there is still something to report."""
 
     def __init__(self, is_needed: Callable[[], object]) -> None:
         self._is_needed = is_needed
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
         self._due: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Have the server called at once."""
-        self._rung.set()
+        self._woken.set()
 
-    def ring_soon(self) -> None:
-        """Have the server called after a little while, if it is still needed then."""
+    def wake_soon(self) -> None:
+        """Have the server called after a short while, if it is still needed then."""
         if self._linger is None:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(_LINGER_S, self._linger_ended)
 
-    def ring_at(self, when: float | None) -> None:
+    def wake_at(self, when: float | None) -> None:
         """Have the server called at this time of the loop, in place of the one named before."""
         if self._due is not None:
             self._due.cancel()
         loop = asyncio.get_running_loop()
-        self._due = None if when is None else loop.call_at(when, self.ring)
+        self._due = None if when is None else loop.call_at(when, self.wake)
 
     async def wait(self) -> None:
-        """Wait until it rings."""
-        await self._rung.wait()
+        """Wait until the server is to be called."""
+        await self._woken.wait()
         # What an answer sets free is mostly wanted again within some turns of the loop.
         for _ in range(3):
             await asyncio.sleep(0)
-        self._rung.clear()
+        self._woken.clear()
 
     def close(self) -> None:
-        """Ring no more by itself."""
+        """Cancel its timers."""
         for handle in (self._due, self._linger):
             if handle is not None:
                 handle.cancel()
@@ -58,4 +58,4 @@ class Bell:
     def _linger_ended(self) -> None:
         self._linger = None
         if self._is_needed():
-            self.ring()
+            self.wake()

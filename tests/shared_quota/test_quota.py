@@ -287,12 +287,12 @@ async def test_slots_and_units_are_counted_over_all_processes(shared: Make) -> N
         await until(lambda: len(granted(tasks)) == 3)
         await settled()
         assert len(granted(tasks)) == 3
-        owner = next(quota for quota in quotas if quota._holdings.held)
+        owner = next(quota for quota in quotas if quota._member._leases.held)
         for left in (4, 3):
-            lease = next(iter(owner._holdings.held.values()))
+            lease = next(iter(owner._member._leases.held.values()))
             owner.release(lease, told(left, reset_ms=50_000 + left))
             await settled()
-            owner = next(quota for quota in quotas if quota._holdings.held)
+            owner = next(quota for quota in quotas if quota._member._leases.held)
         assert len(granted(tasks)) == 5
         assert quotas[0].snapshot().quota == 10
         await ended(*tasks)
@@ -304,7 +304,7 @@ async def test_a_cold_start_of_many_sends_one_request_first(shared: Make) -> Non
         await until(lambda: granted(tasks))
         await settled()
         assert len(granted(tasks)) == 1
-        asked = next(quota for quota in quotas if quota._holdings.held)
+        asked = next(quota for quota in quotas if quota._member._leases.held)
         asked.release(granted(tasks)[0], told(4, quota=5))
         await until(lambda: len(granted(tasks)) == 5)
         await settled()
@@ -420,8 +420,8 @@ async def test_what_a_dead_process_held_comes_back_within_the_lease_time(shared:
         for _ in range(2):
             await dying.acquire(WRITE, BULK)
         # As a SIGKILL leaves it: nothing is said any more.
-        dying._task.cancel()
-        dying._bell.close()
+        dying._member._task.cancel()
+        dying._member._wake_up.close()
         died_at = time.monotonic()
         tasks = asking(living, WRITE, BULK, 2)
         await until(lambda: len(granted(tasks)) == 2)
@@ -430,7 +430,7 @@ async def test_what_a_dead_process_held_comes_back_within_the_lease_time(shared:
             living.release(lease, told(6))
         # Two of six that were left may be spent; these are newer, so they know.
         await settled()
-        await dying._link.aclose()
+        await dying._member._link.aclose()
 
 
 async def test_a_lease_is_kept_for_as_long_as_its_request_takes(shared: Make) -> None:

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import pytest
 
-from bc_attrvals import Limits, Operation, Priority
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals import Limits, Operation, Priority, Store
+from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.sandbox import Sandbox
 from tests.conftest import make_store
@@ -59,8 +59,8 @@ class Watched:
         return [event for event in self.events if isinstance(event, SharedQuotaRegained)]
 
     @property
-    def mates(self) -> int:
-        return self.quota._roster.known(asyncio.get_running_loop().time()).count
+    def members(self) -> int:
+        return self.quota._member._membership.known(asyncio.get_running_loop().time()).count
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def test_idle_processes_take_no_more_than_the_whole_together(valkey: Valke
     async with opened(*(Watched(valkey.url) for _ in range(8))) as processes:
         assert await shares_when_it_dies(valkey, processes) == [1 / 8] * 8
         # Each has a place of its own in the turns to write.
-        assert sorted(one.quota._local._mates.rank for one in processes) == list(range(8))
+        assert sorted(one.quota._member._local._members.rank for one in processes) == list(range(8))
 
 
 async def test_those_that_the_server_has_long_forgotten_are_counted(valkey: Valkey) -> None:
@@ -99,8 +99,8 @@ async def test_those_that_the_server_has_long_forgotten_are_counted(valkey: Valk
         newcomer = Watched(valkey.url, lease_s=0.2)
         async with opened(newcomer):
             # It knows so from its first call on.
-            assert newcomer.mates == 6
-            await until(lambda: all(one.mates == 6 for one in processes))
+            assert newcomer.members == 6
+            await until(lambda: all(one.members == 6 for one in processes))
             everybody = [*processes, newcomer]
             assert await shares_when_it_dies(valkey, everybody) == [1 / 6] * 6
 
@@ -109,15 +109,15 @@ async def test_one_that_left_and_one_that_died_are_counted_no_longer(valkey: Val
     async with opened(*(Watched(valkey.url, lease_s=0.3) for _ in range(6))) as processes:
         leaving, dying, *rest = processes
         await leaving.quota.close()
-        assert {one.mates for one in rest} == {6}
-        await until(lambda: {one.mates for one in rest} == {5}, 2)
+        assert {one.members for one in rest} == {6}
+        await until(lambda: {one.members for one in rest} == {5}, 2)
         # As a SIGKILL leaves it: its connections go, and nothing is said.
-        dying.quota._task.cancel()
-        await dying.quota._link.aclose()
-        dying.quota._link = None
+        dying.quota._member._task.cancel()
+        await dying.quota._member._link.aclose()
+        dying.quota._member._link = None
         await asyncio.sleep(0.3)
         rest[0].quota.release(await rest[0].quota.acquire(WRITE, BULK), {})
-        await until(lambda: {one.mates for one in rest} == {4}, 2)
+        await until(lambda: {one.members for one in rest} == {4}, 2)
         assert await shares_when_it_dies(valkey, rest) == [1 / 4] * 4
 
 
@@ -125,9 +125,9 @@ async def test_one_that_stood_still_for_long_takes_one_unit_a_window(
     valkey: Valkey,
 ) -> None:
     async with opened(Watched(valkey.url), Watched(valkey.url)) as [one, other]:
-        await until(lambda: one.mates == 2)
+        await until(lambda: one.members == 2)
         # As after a SIGSTOP of an hour.
-        one.quota._roster._confirmed_at -= 3600
+        one.quota._member._membership._confirmed_at -= 3600
         assert await shares_when_it_dies(valkey, [one, other]) == [0.0, 0.25]
 
 
@@ -271,12 +271,12 @@ async def test_a_server_that_stood_still_waits_for_those_that_gave_it_up(
     lasting: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(Watched(lasting.url, namespace="hung")) as [one]:
-        roster, clock = one.quota._roster, one.quota._roster.server_s
+        membership, clock = one.quota._member._membership, one.quota._member._membership.server_s
         # As a call that lay for five seconds in its buffers.
-        monkeypatch.setattr(roster, "server_s", lambda now: clock(now) - 5)
+        monkeypatch.setattr(membership, "server_s", lambda now: clock(now) - 5)
         waiting = asyncio.ensure_future(one.quota.acquire(WRITE, BULK))
         await asyncio.sleep(0.1)
-        monkeypatch.setattr(roster, "server_s", clock)
+        monkeypatch.setattr(membership, "server_s", clock)
         began_at = time.monotonic()
         one.quota.release(await waiting, {})
         assert 0.5 < time.monotonic() - began_at < 1.5
@@ -298,7 +298,7 @@ async def test_what_lay_unread_while_the_server_stood_still_puts_no_window_off(
         quota = one.quota
         lease = await quota.acquire(WRITE, BULK)
         # Slower than it is on a busy machine, to be told from what follows.
-        assert quota._slack_s < 0.15
+        assert quota._member._slack_s < 0.15
         for _ in range(2):
             quota.release(lease, headers)
             ended_at = time.monotonic()
@@ -312,7 +312,7 @@ async def test_what_lay_unread_while_the_server_stood_still_puts_no_window_off(
             ends_in_s = 1.901 - (time.monotonic() - ended_at)
             assert known.resets_in_s == pytest.approx(ends_in_s, abs=0.2)
             # It was no long way: the next time is seen as well.
-            assert quota._slack_s < 0.15
+            assert quota._member._slack_s < 0.15
         quota.release(lease, {})
         assert not one.events
 
@@ -379,7 +379,7 @@ async def test_closing_that_is_cancelled_returns_at_once_and_is_finished_by_anot
         assert time.monotonic() - began_at < 0.5
         assert not one.quota.connected
     await one.quota.close()
-    assert one.quota._link is None
+    assert one.quota._member._link is None
     await gone(valkey)
 
 
@@ -395,8 +395,100 @@ def test_a_loop_that_ends_while_a_shared_quota_is_closed_closes_it(
         return one.quota
 
     quota = asyncio.run(main())
-    assert quota._link is None
+    assert quota._member._link is None
     asyncio.run(gone(valkey))
+
+
+@pytest.mark.parametrize("how", ["asyncio.run", "closed at once"])
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_quota_and_its_store_are_closed_after_their_loop_has_ended(
+    how: str, valkey: Valkey
+) -> None:
+    async def leave_open() -> tuple[Store, RedisQuota, Watched]:
+        lonely = Watched(valkey.url, lease_s=0.4)
+        await lonely.quota.open("other", Limits(writes=1))
+        await lonely.quota.acquire(WRITE, BULK)
+        quota = RedisQuota(valkey.url)
+        async with Sandbox(quota=None, store_hash=STORE) as sandbox:
+            store = make_store(sandbox, quota=quota)
+            await store.__aenter__()
+            await store.attribute_values.count()
+        return store, quota, lonely
+
+    async def late() -> None:
+        for _ in range(2):
+            await store.aclose()
+            await quota.close()
+            await lonely.quota.close()
+        with pytest.raises(StoreStateError):
+            await quota.acquire(WRITE, BULK)
+        # The slot that was held comes back.
+        await lonely.quota.open("other", Limits(writes=1))
+        lease = await asyncio.wait_for(lonely.quota.acquire(WRITE, BULK), 5)
+        lonely.quota.release(lease, {})
+        await lonely.quota.close()
+
+    if how == "asyncio.run":
+        store, quota, lonely = asyncio.run(leave_open())
+    else:
+        loop = asyncio.new_event_loop()
+        store, quota, lonely = loop.run_until_complete(leave_open())
+        # What aiohttp and redis-py left undone is theirs to complain of.
+        loop.set_exception_handler(lambda *_: None)
+        tasks = asyncio.all_tasks(loop)
+        loop.close()
+    asyncio.run(late())
+    if how == "asyncio.run":
+        asyncio.run(gone(valkey))
+    else:
+        for task in tasks:
+            # Never to be finished: asyncio would report each.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+async def test_a_node_of_a_cluster_that_has_not_the_key_names_the_one_that_has() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2])
+            if words[0].upper() == b"EVALSHA":
+                writer.write(b"-MOVED 5798 10.0.0.7:6379\r\n")
+            elif words[0].upper() == b"SUBSCRIBE":
+                for channel in words[1:]:
+                    writer.write(
+                        b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(channel), channel)
+                    )
+            else:
+                writer.write(b"+OK\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        quota = RedisQuota(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(InvalidInputError, match=r"Cluster.* is on 10\.0\.0\.7:6379") as caught:
+            await quota.open(STORE, Limits())
+        assert caught.value.field == "url"
+        assert str(caught.value).count("10.0.0.7") == 1
+        assert not quota.connected
+        await quota.close()
+
+
+async def test_a_refusal_while_it_runs_is_logged_once(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bc_attrvals.shared_quota.member._RETRY_S", 0.01)
+    async with opened(Watched(valkey.url)) as [one]:
+
+        async def refuses(self: object, callbacks: object) -> None:
+            raise link.LinkError("ResponseError", refusal="it is a Redis Cluster")
+
+        monkeypatch.setattr(link.Link, "connect", refuses)
+        one.quota._member._lose("ResponseError")
+        await asyncio.sleep(0.2)
+        assert not one.quota.connected
+    assert caplog.messages.count("the shared quota: it is a Redis Cluster") == 1
 
 
 # --- what goes wrong within ----------------------------------------------------------------------
@@ -406,14 +498,14 @@ async def test_whatever_fails_while_calling_is_told_and_gone_on_from(
     lasting: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(Watched(lasting.url, namespace="fails")) as [one]:
-        take, failures = one.quota._take, [KeyError("s3cret"), IndexError("s3cret")]
+        take, failures = one.quota._member._take, [KeyError("s3cret"), IndexError("s3cret")]
 
         def fails(*args: Any) -> None:
             if failures:
                 raise failures.pop()
             take(*args)
 
-        monkeypatch.setattr(one.quota, "_take", fails)
+        monkeypatch.setattr(one.quota._member, "_take", fails)
         lease = await asyncio.wait_for(one.quota.acquire(WRITE, BULK), 5)
         await until(lambda: one.regained)
         assert [event.reason for event in one.lost][:1] == ["IndexError"]
@@ -431,7 +523,7 @@ async def test_a_message_that_makes_no_sense_costs_the_connection_alone(lasting:
     ):
         for message in (b"\xc1", b"\x93\x01\x09\x01", b"\xa1x"):
             had = len(one.regained)
-            channel = f"sense:{{{STORE}}}:{one.quota._process}"
+            channel = f"sense:{{{STORE}}}:{one.quota._member._process}"
             await redis.publish(channel, message)
             await until(lambda had=had: len(one.regained) > had or one.quota.connected, 3)
             one.quota.release(await asyncio.wait_for(one.quota.acquire(WRITE, BULK), 5), {})
