@@ -18,7 +18,7 @@ from bc_attrvals.cli.value_file import ValueFile, Values
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_states import Phase
-from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.events import Event, SyncProgressed
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
@@ -42,6 +42,8 @@ class JournalledJob(Job):
         self.total = values.good
         self.files = values.files
         self.values = values
+        if values.is_named:
+            self.what = "Loading and looking up"
         self.source = source
         #: The attributes of the wide form.
         self.attributes: Sequence[int] = ()
@@ -124,6 +126,14 @@ class JournalledJob(Job):
         """The reason of the first failure."""
         failures = () if self.report is None else self.report.failures
         return str(failures[0].error) if failures else None
+
+    @property
+    def unresolved(self) -> int | None:
+        """How many values failed for their name or address; None if not all failures are kept."""
+        report = self.report
+        if report is None or len(report.failures) < report.failed:
+            return None
+        return sum(isinstance(one.error, UnresolvedError) for one in report.failures)
 
     def done(self) -> dict[str, int]:
         """Return how many values of each phase that changes the store were confirmed."""

@@ -20,7 +20,7 @@ from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import rate, table
-from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
@@ -122,8 +122,8 @@ def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
     """Run a job, print its summary, and exit with its status.
 
     The status is 128 and the number of a signal, 3 after an error that ended the job, 1 where items
-    failed or an output could not be written, else 0. An error or a signal of a job without a
-    result is raised.
+    failed, names are unknown or an output could not be written, else 0. An error or a signal of a
+    job without a result is raised.
     """
     began_at = time.monotonic()
     end = run(lambda stopper: _supervised(settings, store, job, stopper), grace_s=job.grace_s)
@@ -194,6 +194,9 @@ async def _supervised(settings: Settings, store: Store, job: Job, stopper: Stopp
 def _status(end: _End, *, complete: bool) -> int:
     if end.signal_number is not None:
         return 128 + end.signal_number
+    if isinstance(end.error, UnresolvedError):
+        # Some values failed for their names, and so the rest of the job was not done.
+        return 1
     if end.error is not None:
         return 3
     return 0 if complete else 1

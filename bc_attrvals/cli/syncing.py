@@ -43,6 +43,7 @@ class SyncOptions:
     scope: AttributeValueFilter | None
     prune: bool
     allow_empty: bool
+    allow_unresolved: bool
     limit: DeletionLimit
 
 
@@ -107,6 +108,7 @@ class SyncJob(_PlannedJob):
             scope=self.scope,
             prune=options.prune,
             allow_empty=options.allow_empty,
+            allow_unresolved=options.allow_unresolved,
             journal=self.source.journal,
             restart=self.source.restart,
             confirm=confirm,
@@ -123,6 +125,7 @@ class SyncJob(_PlannedJob):
         fields: dict[str, object] = {
             "dry_run": False,
             **{name: getattr(report, name, None) for name, _ in _COUNTS},
+            "unresolved": self.unresolved,
             "resumed": getattr(report, "resumed", None),
             **self.fields(),
         }
@@ -136,7 +139,11 @@ class SyncJob(_PlannedJob):
         return Result(
             headline=f"Synced {counted(synced, 'value')}, {changed:,} changed",
             fields=fields,
-            counts=[*((words, counts[name]) for name, words in _COUNTS), *values.counts()],
+            counts=[
+                *((words, counts[name]) for name, words in _COUNTS),
+                ("failed with an unknown name or address", self.unresolved or 0),
+                *values.counts(),
+            ],
             values=synced,
             complete=report.ok and not values.skipped,
             first_failure=self.first_failure,

@@ -215,6 +215,7 @@ class JournalledUpsertJob(JournalledJob):
         if isinstance(report, UpsertReport):
             names = ("stored", "altered", "failed", "superseded", "not_sent")
             counts = _Counts(**{name: getattr(report, name) for name in names})
+            counts.unresolved = self.unresolved or 0
             return _result(counts, self.values, self.first_failure)
         if not self.was_cut_off:
             return None

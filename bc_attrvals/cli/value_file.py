@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -118,7 +118,7 @@ class ValueFile:
                 source.name,
                 checked.good,
                 iter(checked.rows),
-                shape.attributes,
+                shape,
                 cells=cells,
                 failures=failures,
             )
@@ -135,7 +135,7 @@ class Values:
         name: str,
         good: int,
         entries: Iterator[Entry],
-        attributes: Mapping[str, int | str],
+        shape: Layout,
         *,
         cells: EmptyCells | None,
         failures: FailureFile | None,
@@ -145,7 +145,9 @@ class Values:
         self.skipped = 0
         self.cells = cells
         self._entries = entries
-        self._attributes = attributes
+        #: Whether customers or attributes are given by address or name.
+        self.is_named = not shape.by_id
+        self._attributes = shape.attributes
         self._failures = failures
 
     def warn_if_none(self) -> None:

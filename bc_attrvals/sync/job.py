@@ -195,7 +195,8 @@ class SyncJob:
         if unknown:
             message = (
                 f"{unknown} desired values could not be resolved, so nothing was pruned; fix their "
-                "names and addresses, or say allow_unresolved=True"
+                "names and addresses, or say allow_unresolved=True (--allow-unresolved on the "
+                "command line)"
             )
             raise UnresolvedError(message)
 

@@ -76,6 +76,7 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
         (["--prune", "--attribute-id", "1"], "there is no terminal"),
         (["--prune", "--yes", "--attribute-id", "1", "--skip-invalid"], "the values of bad rows"),
         (["--allow-empty"], "goes with --prune"),
+        (["--allow-unresolved"], "goes with --prune"),
         (["--whole-store", "--attribute-id", "1"], "no other scope"),
         (["--attribute-id", "2"], "outside of the scope"),
         (["--attribute-id", "x"], "not an integer"),

@@ -34,6 +34,11 @@ __all__ = ["sync"]
 @click.option(
     "--allow-empty", is_flag=True, help="With --prune: a FILE without values may delete all."
 )
+@click.option(
+    "--allow-unresolved",
+    is_flag=True,
+    help="With --prune: delete though names or addresses in FILE are unknown.",
+)
 @max_delete_option
 @click.option(
     "--diff",
@@ -51,6 +56,7 @@ def sync(
     *,
     prune: bool,
     allow_empty: bool,
+    allow_unresolved: bool,
     max_delete: DeletionLimit,
     diff: str | None,
 ) -> None:
@@ -61,7 +67,8 @@ def sync(
     --empty delete those stored for empty cells are. Both ask first, unless --yes. The scope is what
     the options say; with --wide, by default the attributes named.
 
-    A prune of more than half of the values in the scope, and of more than 100, is refused. Say with
+    With unknown names or addresses in FILE nothing is pruned, unless --allow-unresolved. A prune of
+    more than half of the values in the scope, and of more than 100, is refused. Say with
     --max-delete how many it may be.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
@@ -74,10 +81,21 @@ def sync(
     shape = source.check(settings, prune=prune, outputs=[("--diff", diff)])
     if prune:
         _check_prune(source, has_scope=scope is not None or shape.wide)
-    elif allow_empty or max_delete.is_given:
-        name = "--allow-empty" if allow_empty else "--max-delete"
-        raise click.UsageError(f"{name} goes with --prune")
-    options = SyncOptions(scope=scope, prune=prune, allow_empty=allow_empty, limit=max_delete)
+    else:
+        for name, given in (
+            ("--allow-empty", allow_empty),
+            ("--allow-unresolved", allow_unresolved),
+            ("--max-delete", max_delete.is_given),
+        ):
+            if given:
+                raise click.UsageError(f"{name} goes with --prune")
+    options = SyncOptions(
+        scope=scope,
+        prune=prune,
+        allow_empty=allow_empty,
+        allow_unresolved=allow_unresolved,
+        limit=max_delete,
+    )
     store = settings.store()
     with ExitStack() as stack:
         values = stack.enter_context(source.opened(settings, shape))

@@ -1,4 +1,4 @@
-"""`upsert` of a CRM's file: addresses and attribute names, looked up together."""
+"""`upsert` and `sync` of a CRM's file: addresses and attribute names, looked up together."""
 
 from __future__ import annotations
 
@@ -78,3 +78,44 @@ def test_the_long_form_has_the_columns_email_and_attribute(store, tmp_path, suff
     assert result.exit_code == 1
     assert store.values() == {(3, 1): "gold"}
     assert "of them unknown or of a wrong type 2" in " ".join(result.stdout.split())
+
+
+def test_unknown_addresses_prune_nothing_unless_that_is_said(store, tmp_path, summary) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    store.seed((1, 1, "old"), (5, 1, "of a customer that the file may mean"))
+    path.write_text("E-Mail;Tier\nperson1@example.org;gold\nperson5@example.rog;silver\n")
+    args = ["sync", path, *CRM, "--prune", "--yes", "--failures", failed, "--json"]
+    result = store.run(*args)
+    found = summary(result)
+    assert (result.exit_code, found["failed"], found["unresolved"]) == (1, 1, 1)
+    assert "nothing was pruned" in found["error"]
+    assert "--allow-unresolved" in found["error"]
+    assert store.values() == {(1, 1): "gold", (5, 1): "of a customer that the file may mean"}
+    assert "person5@example.rog" in failed.read_text()
+    found = summary(store.run(*args, "--allow-unresolved"))
+    assert (found["deleted"], found["exit_status"]) == (1, 1)
+    assert store.values() == {(1, 1): "gold"}
+
+
+def test_what_was_exported_with_names_and_addresses_changes_nothing(
+    store, tmp_path, summary
+) -> None:
+    store.seed((1, 1, "gold"), (2, 2, "7"), (2, 3, "2020-01-31"))
+    path = tmp_path / "crm.csv"
+    wide = ["--wide", "--email-column", "E-Mail"]
+    exported = store.run("export", "--names", "--emails", *wide, "-o", path)
+    assert exported.exit_code == 0, exported.stderr
+    result = store.run("sync", path, *CRM, "--prune", "--yes", "--json")
+    found = summary(result)
+    assert (found["unchanged"], found["plan"]["reading"]) == (3, "list")
+    assert not any(one.method in {"PUT", "DELETE"} for one in store.sandbox.requests)
+
+
+def test_a_journal_takes_names_as_well(store, tmp_path, summary) -> None:
+    path = tmp_path / "crm.csv"
+    path.write_text(HEAD + "person1@example.org;gold;1;\nnobody@example.org;gold;;\n")
+    for command in ("upsert", "sync"):
+        args = [command, path, *CRM, "--journal", tmp_path / f"{command}.db", "--json"]
+        found = summary(store.run(*args))
+        assert (found["failed"], found["unresolved"], found["exit_status"]) == (1, 1, 1)
+        assert store.values() == {(1, 1): "gold", (1, 2): "1"}
