@@ -29,7 +29,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.naming.definitions import MAX_ATTRIBUTES, Definitions, list_definitions
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.scheduling.exchange import Worker
 
 __all__ = ["Attributes"]
 

@@ -27,8 +27,9 @@ from bc_attrvals.events import Event, EventBus
 from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.exchange import CallOptions
 from bc_attrvals.scheduling.quota import Priority, Quota
-from bc_attrvals.scheduling.scheduler import CallOptions, Scheduler, Statistics
+from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry

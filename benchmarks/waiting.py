@@ -22,8 +22,9 @@ from bc_attrvals import Limits, RetryPolicy
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
+from bc_attrvals.scheduling.exchange import CallOptions, Exchange
 from bc_attrvals.scheduling.quota import Priority
-from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
+from bc_attrvals.scheduling.scheduler import Scheduler
 from benchmarks import rivals, stream, upsert
 from benchmarks.harness import run_alone
 from benchmarks.page_server import PageServer, hash_of

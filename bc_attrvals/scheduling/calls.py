@@ -24,8 +24,9 @@ from bc_attrvals.core.responses import Response, decode_bare_page, decode_page
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import DecodeError, UnconfirmedError
 from bc_attrvals.events import EventBus
+from bc_attrvals.scheduling.exchange import CallOptions, Exchange, Tally, Worker
 from bc_attrvals.scheduling.quota import Flow, Priority
-from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Tally, Worker
+from bc_attrvals.scheduling.scheduler import Scheduler
 
 __all__ = ["DEFAULT_PAGE_SIZE", "Calls", "Fetched", "LearntSizes"]
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import Context
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
-import msgspec
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers, read_retry_after_s
@@ -34,9 +33,10 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
 from bc_attrvals.scheduling.admission import Admission, Lease
-from bc_attrvals.scheduling.quota import Flow, Priority, Quota
+from bc_attrvals.scheduling.exchange import Exchange, Worker
+from bc_attrvals.scheduling.quota import Quota
 
-__all__ = ["CallOptions", "Exchange", "Scheduler", "Statistics", "Tally", "Worker"]
+__all__ = ["Scheduler", "Statistics"]
 
 T = TypeVar("T")
 
@@ -48,114 +48,6 @@ _REFUSALS_PER_ATTEMPT: Final = 4
 _LATENCY_WEIGHT: Final = 1 / 8
 #: After this many 429s of one request the rate-limit headers are ignored.
 _MOST_QUOTA_REFUSALS: Final = 5
-
-
-@attrs.frozen
-class CallOptions:
-    """The options of a view of a Store; a priority of None leaves the choice to the operation."""
-
-    timeout_s: float = 30.0
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
-    priority: Priority | None = None
-
-
-class Tally:
-    """Requests of one job that were put on the wire, and those of them that were sent again."""
-
-    __slots__ = ("calls", "retries")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.retries = 0
-
-    def __repr__(self) -> str:
-        return f"<Tally {self.calls} calls, {self.retries} retries>"
-
-
-class Worker(msgspec.Struct, eq=False):
-    """A task that makes calls one after the other, and how far its present call is.
-
-    A write on the wire can't be called back: closing its connection would free its slot while the
-    service still works on it. So a worker is never just cancelled: see `abandon` and `finish`.
-    """
-
-    # Called when the call begins to wait for its next try.
-    on_pause: Callable[[], None] | None = None
-    task: asyncio.Task[Any] | None = None
-    on_wire: bool = False
-    # Whether the present call waits for its next try, or for its slot after a failed one.
-    has_failed: bool = False
-    # Whether the present call, or the last one, was ever sent.
-    was_sent: bool = False
-    is_abandoned: bool = False
-    is_finishing: bool = False
-
-    def begin(self) -> None:
-        """Note that its next call begins."""
-        self.on_wire = self.has_failed = self.was_sent = False
-
-    def abandon(self) -> None:
-        """Stop waiting for it: a call on the wire ends by itself, anything else ends now."""
-        self.is_abandoned = True
-        if not self.on_wire and self.task is not None:
-            self.task.cancel()
-
-    def finish(self) -> None:
-        """End it because its job ends: a call on the wire is waited for, and is its last try."""
-        if self.on_wire:
-            self.is_finishing = True
-        elif self.task is not None:
-            self.task.cancel()
-
-
-class Exchange(msgspec.Struct, eq=False):
-    """One request on its way through its tries."""
-
-    request: Request
-    options: CallOptions
-    priority: Priority
-    flow: Flow | None = None
-    tally: Tally | None = None
-    worker: Worker | None = None
-    sent: int = 0
-    # Tries that ended in an error, as the retry policy counts them.
-    failures: int = 0
-    waited_s: float = 0.0
-    refusals: int = 0
-    quota_refusals: int = 0
-    # What the last try ended with.
-    error: BCAttrValsError | None = None
-    # Whether it was sent again at once because a kept connection was lost.
-    has_reconnected: bool = False
-    # Whether it was cancelled on the wire, and whether the Store was closed underneath.
-    was_cut_off: bool = False
-    was_closed: bool = False
-
-    def begin_try(self) -> None:
-        """Count a try; it is about to be sent."""
-        self.sent += 1
-        tally, worker = self.tally, self.worker
-        if tally is not None:
-            tally.calls += 1
-            tally.retries += self.sent > 1
-        if worker is not None:
-            worker.on_wire = worker.was_sent = True
-
-    def end_try(self) -> None:
-        """Note that nothing of it is on the wire any more."""
-        if self.worker is not None:
-            self.worker.on_wire = False
-
-    def fail(self, error: BCAttrValsError) -> None:
-        """Note what a try ended with."""
-        self.error = error
-        if self.worker is not None:
-            self.worker.has_failed = True
-
-    @property
-    def is_last_try(self) -> bool:
-        """Whether the job was ended by another call, so that this one is not sent again."""
-        return self.worker is not None and self.worker.is_finishing
 
 
 @attrs.frozen(kw_only=True)

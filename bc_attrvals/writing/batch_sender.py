@@ -25,7 +25,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
 from bc_attrvals.writing.confirming import (
     Row,

@@ -18,7 +18,7 @@ from bc_attrvals.core.outcomes import DeleteReport, attach_report
 from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
 from bc_attrvals.errors import APIError, BCAttrValsError
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.sources import chunks
 
 __all__ = ["DeleteJob", "Ids", "check_ids"]

@@ -14,7 +14,7 @@ from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.errors import DecodeError
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.confirming import confirmed_by, filter_of, rows_by_key
 
 __all__ = ["put_rows"]

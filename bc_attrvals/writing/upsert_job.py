@@ -16,7 +16,7 @@ from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertReport
 from bc_attrvals.errors import BCAttrValsError, ConnectionLostError
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.scheduler import Worker
+from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.batch_sender import Batch, BatchSender
 from bc_attrvals.writing.batching import Batcher, KeyRegistry
 from bc_attrvals.writing.outcomes import Outcomes

@@ -13,7 +13,8 @@ from bc_attrvals import AttributeValueUpsert, DecodeError, Limits, Operation, Re
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
-from bc_attrvals.scheduling.scheduler import CallOptions, Scheduler, Worker
+from bc_attrvals.scheduling.exchange import CallOptions, Worker
+from bc_attrvals.scheduling.scheduler import Scheduler
 from tests.fake_service import FakeService
 from tests.scheduling.test_scheduler import Named
 

@@ -29,8 +29,9 @@ from bc_attrvals import (
 from bc_attrvals.core.requests import Request
 from bc_attrvals.events import EventBus
 from bc_attrvals.sandbox import Fault, Sandbox
+from bc_attrvals.scheduling.exchange import CallOptions, Exchange
 from bc_attrvals.scheduling.quota import Flow
-from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler
+from bc_attrvals.scheduling.scheduler import Scheduler
 from benchmarks.sandbox_process import SandboxProcess
 from tests.conftest import make_store
 from tests.fake_service import READ, WRITE, FakeService

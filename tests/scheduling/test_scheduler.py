@@ -33,8 +33,9 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
+from bc_attrvals.scheduling.exchange import CallOptions, Exchange, Worker
 from bc_attrvals.scheduling.quota import Flow, Quota
-from bc_attrvals.scheduling.scheduler import CallOptions, Exchange, Scheduler, Worker
+from bc_attrvals.scheduling.scheduler import Scheduler
 from tests.fake_service import DELETE, READ, WRITE, FakeService
 
 # Nothing here does real I/O, so simulated time need not wait for any.
