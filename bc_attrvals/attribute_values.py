@@ -158,10 +158,11 @@ class AttributeValues(SyncMethods):
 
         With `exactly_once`, each row that exists during the whole listing is yielded exactly once,
         though others insert and delete meanwhile; rows that come or go underneath are yielded at
-        most once. The listing is then read by ranges of `date_created`, costs a few calls more
-        while nobody writes and a few times as many while others do, waits up to three seconds
-        when the newest rows fill more than a page, holds back up to 10,000 rows, and keeps
-        no order. Raises `ListingDriftError` where it can't be had: see `exact.exact_rows`.
+        most once. The listing is then read by ranges of `date_created` and keeps no order. It costs
+        a few calls more while nobody writes and up to six times as many while others do, holds back
+        up to 10,000 rows, and waits some seconds where one of the newest seconds fills more than a
+        page. Clocks of writers may be off by a minute, and rows may be dated in the future. Raises
+        `ListingDriftError` where it can't be had.
         """
         if exactly_once:
             self._ensure_open()

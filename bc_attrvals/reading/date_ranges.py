@@ -1,7 +1,7 @@
 """Ranges of `date_created`, in whole seconds: how a listing is cut so that each part is exact.
 
 A row's `date_created` never changes and new rows get the present, so from a range that lies in the
-past rows only disappear. Pure: the requests are made by `exact.py`.
+past rows only disappear. Pure: the requests are made by `exactly_once.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue
 
-__all__ = ["Bounds", "CreatedRange", "cut"]
+__all__ = ["Bounds", "CreatedRange", "around_now", "cut"]
 
 ONE_SECOND: Final = timedelta(seconds=1)
 
@@ -25,12 +25,15 @@ ONE_SECOND: Final = timedelta(seconds=1)
 class CreatedRange:
     """Seconds from `first` to `last`, both included; None leaves an end to the filter's own bound.
 
-    `rows` is how many rows are expected, 0 when nothing is known.
+    `rows` is how many rows are expected, 0 when nothing is known. Rows may be added to a range that
+    `is_growing` while it is read. `cuts` counts how often it was cut out of another.
     """
 
     first: datetime | None = None
     last: datetime | None = None
     rows: int = 0
+    is_growing: bool = False
+    cuts: int = attrs.field(default=0, eq=False)
 
     @property
     def is_one_second(self) -> bool:
@@ -64,6 +67,13 @@ class Bounds:
     min_inclusive: bool = False
     max_inclusive: bool = False
 
+    def holds_some_of(self, part: CreatedRange) -> bool:
+        """Return whether the filter's own bounds leave anything of a range."""
+        return not (
+            (self.least is not None and part.last is not None and part.last < self.least)
+            or (self.most is not None and part.first is not None and part.first > self.most)
+        )
+
     def query(self, query: ListingQuery, part: CreatedRange) -> ListingQuery:
         """Return the query narrowed to a range."""
         least, most = self.least, self.most
@@ -76,6 +86,22 @@ class Bounds:
         return query.narrowed(least, most)
 
 
+def around_now(
+    earliest_now: datetime, latest_now: datetime, slack: timedelta, total: int
+) -> tuple[CreatedRange, CreatedRange, CreatedRange]:
+    """Return three ranges that cover all dates: the past, what rows are added to, and the future.
+
+    `slack` is how far the clocks of those who write may be off.
+    """
+    end = earliest_now.replace(microsecond=0) - slack
+    begin = latest_now.replace(microsecond=0) + slack
+    return (
+        CreatedRange(None, end, total),
+        CreatedRange(end + ONE_SECOND, begin, is_growing=True),
+        CreatedRange(begin + ONE_SECOND, None, is_growing=True),
+    )
+
+
 def cut(
     part: CreatedRange, sample: Iterable[datetime], total: int, target: int
 ) -> list[CreatedRange]:
@@ -84,6 +110,7 @@ def cut(
     The parts cover the range without overlap. There are at least two, unless the range is a single
     second, or nothing in the sample lies inside it: then it comes back whole.
     """
+    whole = attrs.evolve(part, cuts=part.cuts + 1, rows=0)
     counts = Counter(
         moment.replace(microsecond=0)
         for moment in sample
@@ -94,7 +121,7 @@ def cut(
         return [part]
     seconds = sorted(counts)
     if len(seconds) == 1:
-        return _around(part, seconds[0], total)
+        return _around(whole, seconds[0], total)
     scale = total / counts.total()
     target = max(1, min(target, total // 2))
     parts: list[CreatedRange] = []
@@ -104,7 +131,7 @@ def cut(
     for second in seconds:
         rows = counts[second] * scale
         if expected and expected + rows > target:
-            parts.append(CreatedRange(first, previous, int(expected)))
+            parts.append(attrs.evolve(whole, first=first, last=previous, rows=int(expected)))
             first, expected = previous + ONE_SECOND, 0.0
         expected += rows
         previous = second
@@ -112,18 +139,18 @@ def cut(
         # The sample is of few rows of the range: its middle is the best guess.
         middle = seconds[(len(seconds) - 1) // 2]
         return [
-            CreatedRange(part.first, middle, total // 2),
-            CreatedRange(middle + ONE_SECOND, part.last, total - total // 2),
+            attrs.evolve(whole, last=middle, rows=total // 2),
+            attrs.evolve(whole, first=middle + ONE_SECOND, rows=total - total // 2),
         ]
-    parts.append(CreatedRange(first, part.last, int(expected)))
+    parts.append(attrs.evolve(whole, first=first, rows=int(expected)))
     return parts
 
 
 def _around(part: CreatedRange, second: datetime, total: int) -> list[CreatedRange]:
     """Cut out the one second that all known rows have in common."""
-    parts = [CreatedRange(second, second, total)]
+    parts = [attrs.evolve(part, first=second, last=second, rows=total)]
     if part.first is None or part.first < second:
-        parts.insert(0, CreatedRange(part.first, second - ONE_SECOND))
+        parts.insert(0, attrs.evolve(part, last=second - ONE_SECOND))
     if part.last is None or part.last > second:
-        parts.append(CreatedRange(second + ONE_SECOND, part.last))
+        parts.append(attrs.evolve(part, first=second + ONE_SECOND))
     return parts

@@ -1,37 +1,42 @@
 """Exact listings: each row that exists throughout is yielded once, while others write.
 
-Built on `listing.py`. Page numbers over a changing list skip rows when earlier ones are deleted.
-What is exact all the same:
+Page numbers over a changing list skip rows when earlier ones are deleted. What is exact all the
+same:
 
-- One answer is one snapshot: a range that fits into one page is exact.
-- A range of `date_created` in the past only loses rows. Read in several pages, it is exact when
-  every page reports the same total and as many different rows came. (A filter by `date_modified`
-  or `name` may gain rows anywhere: there only single pages count.)
-- One second of the past is not divisible by date. Its pages are read from the last to the first:
-  rows that move up when others go, move to pages still to be read.
+- One answer is one snapshot: a range of `date_created` that fits into one page is exact, whoever
+  writes, because a row keeps its date.
+- A range of the past only loses rows. Read in several pages, it is exact when every page reports
+  the same total and as many different rows came. (A filter by `date_modified` or `name` may gain
+  rows anywhere: there only single pages count.)
+- One second is not divisible by date. Its pages are read from the last to the first: rows that
+  move up when others go, move to pages still to be read. Where rows may be added, a second pass
+  must show no row that the first one did not.
 
-No clock is compared with the service's: a row of second `s` that was seen `t` seconds ago says that
-there it is at least `s + t` now.
+What is past, the `Date` header of the answers says, and never the dates of rows: one may be dated
+tomorrow. Rows may be written by clocks that are off by up to a minute, so the minute before and
+after now is read as a range that grows, and the future is a range of its own. Without the header
+every range is taken for one that grows, and costs more pages.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.errors import ListingDriftError, PayloadTooLargeError
-from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, cut
+from bc_attrvals.errors import APIError, ListingDriftError
+from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
+from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.reading.pager import note_drift
-from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["exact_rows"]
 
@@ -47,8 +52,13 @@ _FILL: Final = 0.65
 _MOST_PASSES: Final = 10
 #: How often the newest row is looked for. Each probe halves what is newer, by chance at least.
 _MOST_PROBES: Final = 50
-#: How long after its end a second is taken for past.
-_MARGIN_S: Final = 0.01
+#: How often a range is cut into smaller ones.
+_MOST_CUTS: Final = 20
+#: How far the clocks of writers may be off from the clock of the `Date` header.
+_CLOCK_SLACK: Final = timedelta(seconds=60)
+#: Pauses between passes over a second that rows are still added to: at first, and at most.
+_PAUSE_S: Final = 0.1
+_MOST_PAUSE_S: Final = 1.0
 #: The two date parameters that a range adds to a query.
 _RANGE_ROOM_BYTES: Final = len("&date_created:min=&date_created:max=") + 2 * 20
 
@@ -59,8 +69,8 @@ async def exact_rows(
     """Yield the rows of a filter in lists, each row that exists throughout exactly once.
 
     Raises `ListingDriftError` where that can't be had: more than a page of rows without
-    `date_created`, or of one second under a filter by `date_modified` or `name`, that do
-    not stand still for two passes.
+    `date_created` that do not stand still for two passes, or of one second to which rows are added
+    all the time; and where answers have fewer rows than they count.
     """
     base = filter or AttributeValueFilter()
     bounds = Bounds(base.date_created_min, base.date_created_max)
@@ -72,9 +82,7 @@ async def exact_rows(
         base = attrs.evolve(base, date_created_min=None, date_created_max=None)
     for query in calls.queries(base, spare_bytes=_RANGE_ROOM_BYTES):
         listing = _ExactListing(calls, query, bounds, gains_rows=gains_rows)
-        if base.date_created is not None:
-            listing.pin(base.date_created)
-        async with aclosing(listing.rows()) as parts:
+        async with aclosing(listing.rows(base.date_created)) as parts:
             async for rows in parts:
                 yield rows
 
@@ -83,67 +91,69 @@ class _ExactListing:
     """One query of a filter."""
 
     def __init__(
-        self,
-        calls: Calls,
-        query: ListingQuery,
-        bounds: Bounds,
-        *,
-        gains_rows: bool,
+        self, calls: Calls, query: ListingQuery, bounds: Bounds, *, gains_rows: bool
     ) -> None:
         self._calls = calls
         self._query = query
         self._bounds = bounds
         self._gains_rows = gains_rows
-        self._loop = asyncio.get_running_loop()
-        # At least so much is the service's clock ahead of the loop's.
-        self._lead_s = -math.inf
-        self._whole = CreatedRange()
+        self._is_pinned = False
+        # The newest `Date` header; None where the service sends none.
+        self._now: datetime | None = None
 
-    def pin(self, second: datetime) -> None:
-        """Take the listing for one second, as a filter by `date_created` makes it."""
-        self._whole = CreatedRange(second, second)
-        self._bounds = Bounds()
-
-    async def rows(self) -> AsyncGenerator[list[AttributeValue]]:
-        """Yield the rows, range by range."""
-        try:
-            first = await self._page(self._whole, 1)
-        except PayloadTooLargeError:
-            # Too large a `limit` is answered 413; raised again if the default is refused, too.
-            self._calls.sizes.lower_page()
-            first = await self._page(self._whole, 1)
-        if _is_snapshot(first):
+    async def rows(self, second: datetime | None) -> AsyncGenerator[list[AttributeValue]]:
+        """Yield the rows, range by range; of one second if the filter asks for it exactly."""
+        whole = CreatedRange(second, second, is_growing=True)
+        if second is not None:
+            self._is_pinned, self._bounds = True, Bounds()
+        first = await self._first_page(whole)
+        count = self._counted(first)
+        if count.is_complete:
             yield first.data
             return
-        # In the most likely order, by id, the newest rows stand last.
-        last = await self._page(self._whole, first.pagination.total_pages)
-        seen = [row.date_created for row in (*first.data, *last.data)]
-        dates = [moment for moment in seen if moment is not None]
-        if len(dates) < len(seen):
-            yield await self._without_dates()
-            return
         total = first.pagination.total
-        newest = max(dates).replace(microsecond=0)
-        tail: CreatedRange | None = None
-        if self._whole.last is not None:
-            await self._until_past(self._whole.last)
-            closed = attrs.evolve(self._whole, rows=total)
-        else:
+        # In the most likely order, by id, the newest rows stand last.
+        last = await self._page(whole, count.last_page)
+        _check_answer(count, count.last_page, last)
+        dates = _dates((*first.data, *last.data))
+        if len(dates) < len(first.data) + len(last.data):
+            yield await self._without_dates(whole)
+            return
+        if second is None:
             await self._learn_bounds(dates[0])
-            if self._bounds.most is not None and self._is_past(self._bounds.most):
-                # The end was given, and is over: nothing can be added.
-                closed = CreatedRange(rows=total)
-            else:
-                end = newest - (ONE_SECOND if self._bounds.max_inclusive else 2 * ONE_SECOND)
-                closed = CreatedRange(None, end, total)
-                tail = CreatedRange(end + ONE_SECOND, None)
-        async with aclosing(self._closed(closed)) as parts:
-            async for rows in parts:
-                yield rows
-        if tail is not None:
-            async with aclosing(self._tail(tail)) as parts:
+            ranges = await self._ranges(total, dates)
+        else:
+            ranges = [attrs.evolve(whole, rows=total, is_growing=not self._is_past(second))]
+        for one in ranges:
+            async with aclosing(self._read_all(one)) as parts:
                 async for rows in parts:
                     yield rows
+
+    async def _first_page(self, whole: CreatedRange) -> Page:
+        try:
+            return await self._page(whole, 1)
+        except APIError as error:
+            if self._calls.sizes.page <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+                raise
+        self._calls.sizes.lower_page()
+        return await self._page(whole, 1)
+
+    async def _ranges(self, total: int, dates: Sequence[datetime]) -> list[CreatedRange]:
+        """Return the ranges to read, the future first: it grows once it is reached."""
+        if self._now is None:
+            end = await self._end_of_old_rows(max(dates), None)
+            return [CreatedRange(None, end, total, is_growing=True)]
+        # A `Date` header that runs ahead would put rows of the present into the past.
+        earliest = min(self._now, datetime.now(UTC))
+        past, present, future = around_now(earliest, self._now, _CLOCK_SLACK, total)
+        past = attrs.evolve(past, is_growing=self._gains_rows)
+        return [one for one in (future, past, present) if self._bounds.holds_some_of(one)]
+
+    def _is_past(self, second: datetime) -> bool:
+        """Whether no writer's clock adds rows to a second any more."""
+        if self._now is None or self._gains_rows:
+            return False
+        return second < min(self._now, datetime.now(UTC)) - _CLOCK_SLACK
 
     async def _learn_bounds(self, moment: datetime) -> None:
         """See whether bounds count as inside, by asking for a second that has a row."""
@@ -158,8 +168,8 @@ class _ExactListing:
             max_inclusive=_has_row_of(by_max, second),
         )
 
-    async def _closed(self, part: CreatedRange) -> AsyncGenerator[list[AttributeValue]]:
-        """Yield the rows of a range of the past, several parts of it read at once."""
+    async def _read_all(self, part: CreatedRange) -> AsyncGenerator[list[AttributeValue]]:
+        """Yield the rows of a range, several parts of it read at once."""
         waiting = deque([part])
         page_size = self._calls.sizes.page
         while waiting:
@@ -178,73 +188,80 @@ class _ExactListing:
     async def _read(self, part: CreatedRange) -> tuple[list[AttributeValue], list[CreatedRange]]:
         """Return the rows of a range when they are exact, else the parts to read instead."""
         first = await self._page(part, 1)
-        if _is_snapshot(first):
+        count = self._counted(first)
+        if count.is_complete:
             return _clip(part, first.data), []
-        count, total = first.pagination.total_pages, first.pagination.total
         if part.is_one_second:
             return _clip(part, await self._one_second(part)), []
-        if count > _MOST_PAGES_HELD:
-            step = count / _SAMPLE_PAGES
+        total, pages = first.pagination.total, count.last_page
+        if pages > _MOST_PAGES_HELD:
+            step = pages / _SAMPLE_PAGES
             numbers = [1 + int(step * index) for index in range(1, _SAMPLE_PAGES)]
-            target = self._calls.sizes.page * _MOST_PAGES_HELD // 2
+            target = count.page_size * _MOST_PAGES_HELD // 2
         else:
-            numbers = list(range(2, count + 1))
-            target = int(self._calls.sizes.page * _FILL)
-        pages = [first, *await self._pages(part, numbers)]
-        if count <= _MOST_PAGES_HELD and not self._gains_rows and _stood_still(pages):
-            return _clip(part, [row for page in pages for row in page.data]), []
-        note_drift(self._calls, count, total, pages[-1].pagination.total)
-        dates = _dates(row for page in pages for row in page.data)
+            numbers = list(range(2, pages + 1))
+            target = int(count.page_size * _FILL)
+        rows = [*first.data]
+        found = await _gather([self._page(part, number) for number in numbers])
+        for number, page in zip(numbers, found, strict=True):
+            _check_answer(count, number, page)
+            rows += page.data
+        if count.is_complete and not part.is_growing:
+            return _clip(part, rows), []
+        if count.has_moved:
+            note_drift(self._calls, numbers[-1], total, found[-1].pagination.total)
+        return [], await self._cut(part, _dates(rows), total, target)
+
+    async def _cut(
+        self, part: CreatedRange, dates: Sequence[datetime], total: int, target: int
+    ) -> list[CreatedRange]:
+        if part.is_growing and part.last is not None and not self._is_past(part.last):
+            # Rows that come beyond a second for which an answer shows none are new.
+            end = await self._end_of_old_rows(max(dates), part.last)
+            part = attrs.evolve(part, last=min(end, part.last))
         parts = cut(part, dates, total, target)
-        if len(parts) == 1:
-            raise ListingDriftError("the service answers rows of other dates than asked for")
-        return [], parts
+        if len(parts) == 1 or part.cuts >= _MOST_CUTS:
+            message = "a range of date_created could not be cut into parts that stand still"
+            raise ListingDriftError(message, passes=part.cuts + 1)
+        return parts
 
     async def _one_second(self, part: CreatedRange) -> list[AttributeValue]:
         """Return the rows of a second that has more than a page of them."""
         previous: set[int] = set()
-        for _ in range(_MOST_PASSES):
-            rows: dict[int, AttributeValue] = {}
-            page = await self._page(part, 1)
-            number = page.pagination.total_pages
-            while number > 0:
-                page = await self._page(part, number)
-                rows.update((row.id, row) for row in page.data)
-                number = min(number - 1, page.pagination.total_pages)
-            # What was there at the end was there all the time, for nothing is added to the past.
-            complete = len(rows) >= page.pagination.total
-            if complete and (not self._gains_rows or previous == rows.keys()):
+        for index in range(_MOST_PASSES):
+            rows, total = await self._pass_over(part)
+            # What was there at the end was there all the time where nothing is added. An addition
+            # that pushes a row past this pass is met by it, for it stands where is still to read.
+            complete = len(rows) >= total
+            if complete and (not part.is_growing or rows.keys() <= previous):
                 return list(rows.values())
             previous = set(rows)
+            if index and part.is_growing and part.last and not self._is_past(part.last):
+                await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * 2**index))
         message = "the rows of one second kept changing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
-    async def _tail(self, tail: CreatedRange) -> AsyncGenerator[list[AttributeValue]]:
-        """Yield the rows from a second on that may not be over yet.
+    async def _pass_over(self, part: CreatedRange) -> tuple[dict[int, AttributeValue], int]:
+        """Read all pages of a range from the last to the first; return rows and newest total."""
+        rows: dict[int, AttributeValue] = {}
+        count = self._counted(page := await self._page(part, 1))
+        number = count.last_page
+        while number > 0:
+            page = await self._page(part, number)
+            _check_answer(count, number, page)
+            rows.update((row.id, row) for row in page.data)
+            number = min(number - 1, -(-page.pagination.total // count.page_size))
+        return rows, page.pagination.total
 
-        Rows beyond a moment for which an answer shows none are new, and need not be listed: so the
-        tail is cut there, and read as a range of the past when that moment is over.
-        """
-        page = await self._page(tail, 1)
-        if _is_snapshot(page):
-            yield _clip(tail, page.data)
-            return
-        last = await self._page(tail, page.pagination.total_pages)
-        end = await self._end_of_old_rows(max(_dates((*page.data, *last.data))))
-        await self._until_past(end)
-        closed = CreatedRange(tail.first, end, page.pagination.total)
-        async with aclosing(self._closed(closed)) as parts:
-            async for rows in parts:
-                yield rows
-
-    async def _end_of_old_rows(self, newest: datetime) -> datetime:
-        """Return a second beyond which no answer shows a row: those that come there are new."""
-        as_given = attrs.evolve(self._bounds, min_inclusive=True, max_inclusive=True)
+    async def _end_of_old_rows(self, newest: datetime, last: datetime | None) -> datetime:
+        """Return a second up to `last` beyond which an answer shows no row: later ones are new."""
+        as_given = attrs.evolve(self._bounds, min_inclusive=True)
+        limits = [one for one in (last, self._bounds.most) if one is not None]
         for _ in range(_MOST_PROBES):
             end = newest.replace(microsecond=0) + ONE_SECOND
-            if self._bounds.most is not None and end > self._bounds.most:
+            if any(end > one for one in limits):
                 return end
-            beyond = await self._page(CreatedRange(end, None), 1, as_given)
+            beyond = await self._page(CreatedRange(end, last), 1, as_given)
             # In whatever order rows come, each probe shows some that are newer than all before.
             newest = max((one for one in _dates(beyond.data) if one > end), default=newest)
             if newest <= end:
@@ -252,62 +269,61 @@ class _ExactListing:
         message = "the newest rows kept growing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PROBES)
 
-    async def _without_dates(self) -> list[AttributeValue]:
+    async def _without_dates(self, whole: CreatedRange) -> list[AttributeValue]:
         """Return all rows once two passes over them were the same."""
         previous: set[int] = set()
         for _ in range(_MOST_PASSES):
-            first = await self._page(self._whole, 1)
-            numbers = list(range(2, first.pagination.total_pages + 1))
-            pages = [first, *await self._pages(self._whole, numbers)]
-            rows = {row.id: row for page in pages for row in page.data}
-            if _stood_still(pages) and previous == rows.keys():
+            first = await self._page(whole, 1)
+            count, rows = self._counted(first), {row.id: row for row in first.data}
+            for start in range(2, count.last_page + 1, _MOST_PAGES_HELD):
+                numbers = range(start, min(count.last_page + 1, start + _MOST_PAGES_HELD))
+                pages = await _gather([self._page(whole, number) for number in numbers])
+                for number, page in zip(numbers, pages, strict=True):
+                    _check_answer(count, number, page)
+                    rows.update((row.id, row) for row in page.data)
+            if count.is_complete and previous == rows.keys():
                 return list(rows.values())
             previous = set(rows)
         message = "rows without date_created kept changing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
+    def _counted(self, first: Page) -> PageCount:
+        """Return the account of a listing of which this is the first page."""
+        count = PageCount(self._calls.sizes.page)
+        _check_answer(count, 1, first)
+        return count
+
     async def _page(self, part: CreatedRange, number: int, bounds: Bounds | None = None) -> Page:
-        pinned = part.is_one_second and self._whole.is_one_second
-        query = self._query if pinned else (bounds or self._bounds).query(self._query, part)
-        page = await self._calls.page(query, number, self._calls.sizes.page)
-        self._observe(page.data)
-        return page
-
-    async def _pages(self, part: CreatedRange, numbers: Sequence[int]) -> list[Page]:
-        return await _gather([self._page(part, number) for number in numbers])
-
-    def _observe(self, rows: Iterable[AttributeValue]) -> None:
-        newest = max((row.date_created for row in rows if row.date_created), default=None)
-        if newest is not None:
-            self._lead_s = max(self._lead_s, newest.timestamp() - self._loop.time())
-
-    def _over_in_s(self, second: datetime) -> float:
-        """Return the seconds until nothing can be added to a range that ends with `second`.
-
-        Where bounds may not count as inside, the range is asked for one second wider.
-        """
-        wider_s = 0 if self._bounds.max_inclusive else 1
-        over_at_s = second.timestamp() + 1 + wider_s + _MARGIN_S
-        return over_at_s - self._lead_s - self._loop.time()
-
-    def _is_past(self, second: datetime) -> bool:
-        return self._over_in_s(second) <= 0
-
-    async def _until_past(self, second: datetime) -> None:
-        remaining_s = self._over_in_s(second)
-        if remaining_s > 0:
-            await asyncio.sleep(remaining_s)
+        query = self._query
+        if not self._is_pinned:
+            query = (bounds or self._bounds).query(query, part)
+        fetched = await self._calls.fetch(query, number, self._calls.sizes.page)
+        now = _date_of(fetched.answer.headers.get("Date"))
+        if now is not None:
+            self._now = now if self._now is None else max(self._now, now)
+        return await self._calls.decode(fetched)
 
 
-def _is_snapshot(page: Page) -> bool:
-    """Whether one answer holds all there was at its moment."""
-    return page.pagination.total_pages <= 1 and len(page.data) >= page.pagination.total
+def _date_of(header: str | None) -> datetime | None:
+    """Return the moment of a `Date` header; None without one that can be read."""
+    try:
+        moment = None if header is None else parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _stood_still(pages: Sequence[Page]) -> bool:
-    """Whether all pages report one total, and as many different rows came."""
-    totals = {page.pagination.total for page in pages}
-    return len(totals) == 1 and {len({row.id for page in pages for row in page.data})} == totals
+def _check_answer(count: PageCount, number: int, page: Page) -> None:
+    """Count a page; raise `ListingDriftError` if it has fewer rows than its own total puts on it.
+
+    An answer is one snapshot, so no writer can cause that. Whole listings and samples of pages of
+    a total that is not so would have no end.
+    """
+    count.take(number, page.data, page.pagination.total)
+    if count.is_short_page:
+        raise ListingDriftError(
+            f"page {number} has {len(page.data)} rows, and its total says {page.pagination.total}"
+        )
 
 
 def _has_row_of(page: Page, second: datetime) -> bool:

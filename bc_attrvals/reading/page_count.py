@@ -53,7 +53,6 @@ class PageCount:
         "_given_up",
         "_highest",
         "_highest_has_news",
-        "_is_short_page",
         "_least_total",
         "_limit",
         "_news",
@@ -63,6 +62,7 @@ class PageCount:
         "_taken",
         "_without_id",
         "has_moved",
+        "is_short_page",
         "last_page",
         "total",
     )
@@ -83,8 +83,8 @@ class PageCount:
         self._highest_has_news = False
         # The most rows of a page, which is what the server puts into a full one.
         self._size = 0
-        # Whether an answer had fewer rows than its own total puts on that page.
-        self._is_short_page = False
+        #: Whether an answer had fewer rows than its own total puts on its page.
+        self.is_short_page = False
         # Pages that brought new rows, and pages in a row that should have and brought none.
         self._news = 0
         self._stale = 0
@@ -98,6 +98,11 @@ class PageCount:
     def rows(self) -> int:
         """How many different rows have come, and rows without an id that can be read."""
         return len(self._seen) + self._without_id
+
+    @property
+    def page_size(self) -> int:
+        """How many rows the server puts into a full page, as far as it is known."""
+        return self._size or self._limit
 
     @property
     def is_complete(self) -> bool:
@@ -127,9 +132,9 @@ class PageCount:
             self._without_id += sum(not 0 < row.id <= MAX_ROW_ID for row in rows)
         self._taken += 1
         self._size = max(self._size, brought)
-        size = self._size or self._limit
+        size = self.page_size
         expected = -(-total // size)
-        self._is_short_page |= brought < min(size, total - (number - 1) * size)
+        self.is_short_page |= brought < min(size, total - (number - 1) * size)
         self.has_moved |= self.total is not None and total != self.total
         self._least_total = total if self.total is None else min(total, self._least_total)
         self.total = total
@@ -161,7 +166,7 @@ class PageCount:
         """Whether other clients' inserts and deletes can't explain what the count says."""
         if self.total is None or self.is_complete:
             return False
-        return not self.has_moved or (self._is_short_page and self.rows < self.total)
+        return not self.has_moved or (self.is_short_page and self.rows < self.total)
 
     def _plan(self, number: int, expected: int, *, has_news: bool) -> None:
         """Decide which page is the last to ask for; `expected` are needed by the newest total."""

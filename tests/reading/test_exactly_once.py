@@ -15,6 +15,7 @@ import pytest
 from bc_attrvals import AttributeValueFilter, Limits, ListingDriftError, Store
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.conftest import make_store
+from tests.reading.page_server import Pager, listing
 
 ROWS = 6_000
 PLAIN_READS = ROWS // 250
@@ -173,15 +174,55 @@ async def test_a_filter_by_modification_is_read_by_single_pages() -> None:
         assert store.statistics().requests <= 6 * PLAIN_READS
 
 
-async def test_what_can_not_be_had_is_said() -> None:
-    # A crowded second under a filter that rows may enter at any time: others keep entering.
+async def test_a_crowded_second_that_rows_may_enter_is_read_until_none_does() -> None:
     async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
         before = await seed(sandbox, spread_s=2_000, crowded=3_000)
         since = datetime.fromtimestamp(int(time.time()) - 7_200, UTC)
         async with restless_writers(sandbox, before):
-            with pytest.raises(ListingDriftError) as caught:
-                await listed(store, AttributeValueFilter(date_modified_min=since))
-        assert caught.value.passes == 10
+            ids = await listed(store, AttributeValueFilter(date_modified_min=since))
+        assert len(ids) == len(set(ids))
+        assert before & {row.id for row in await sandbox.rows()} <= set(ids)
+
+
+async def test_a_row_dated_tomorrow_hides_none_of_the_present() -> None:
+    async with Sandbox(quota=None) as sandbox, make_store(sandbox) as store:
+        before = await seed(sandbox, spread_s=3_600)
+        await sandbox.seed([(10**9, 1, "tomorrow", int(time.time()) + 86_400)])
+        before = {row.id for row in await sandbox.rows()}
+        async with restless_writers(sandbox, before):
+            ids = await listed(store)
+        assert len(ids) == len(set(ids))
+        assert before & {row.id for row in await sandbox.rows()} <= set(ids)
+        assert store.statistics().requests <= 6 * PLAIN_READS
+
+
+#: The second of all rows of a `Pager`, which does not look at filters.
+PAGER_SECOND = AttributeValueFilter(date_created=datetime(2024, 10, 24, 4, 32, 20, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("total_pages", [1, 26_000])
+async def test_no_counter_but_the_total_decides_how_many_pages_are_read(total_pages: int) -> None:
+    pager = Pager(
+        list(range(1, 401)),
+        per_page=50,
+        lie=lambda page, ids, total, pages: (ids, 1, total, total_pages),
+    )
+    async with listing(pager) as store:
+        assert sorted(await listed(store, PAGER_SECOND)) == list(range(1, 401))
+    # Page 1 and the last one, and twice all of them after another look at the first.
+    assert len(pager.asked) == 2 + 1 + 2 * (1 + 8)
+
+
+async def test_a_total_that_rows_do_not_bear_out_is_an_error_in_a_few_calls() -> None:
+    pager = Pager(
+        list(range(1, 401)),
+        per_page=50,
+        lie=lambda page, ids, total, pages: (ids, page, 6_500_000, pages),
+    )
+    async with listing(pager) as store:
+        with pytest.raises(ListingDriftError, match="page 130000 has 0 rows"):
+            await listed(store, PAGER_SECOND)
+    assert pager.asked == [1, 130_000]
 
 
 async def test_leaving_the_loop_leaves_nothing_behind(no_task_left: None) -> None:
