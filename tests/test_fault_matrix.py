@@ -198,6 +198,8 @@ OPERATIONS = [
 ONE_OF_EACH = [
     one for one in OPERATIONS if one.name in {"get", "put_batch", "stream", "upsert", "delete"}
 ]
+#: Readers that need parts of rows.
+OF_PARTS = {"count", "delete_where", "plan_sync", "sync"}
 BULK = {"upsert", "upsert_stream", "sync: writes"}
 WITH_REPORT = {one.name for one in OPERATIONS if one.name.startswith(("delete_w", "sync"))}
 WITH_REPORT |= {"delete"}
@@ -345,8 +347,11 @@ async def test_a_lasting_fault_gives_what_the_table_says_and_leaves_the_store_in
                 )
             return seen
 
-        found = await each(server.url, check, timeout=fault.timeout)
-    assert found == {one.name: expected(fault, one) for one in OPERATIONS}
+        needing_whole_rows = [
+            one for one in OPERATIONS if not (fault.is_odd_row and one.name in OF_PARTS)
+        ]
+        found = await each(server.url, check, needing_whole_rows, timeout=fault.timeout)
+    assert found == {one.name: expected(fault, one) for one in needing_whole_rows}
 
 
 @pytest.mark.parametrize("fault", [one for one in TABLE if one.sent > 1], ids=lambda one: one.name)

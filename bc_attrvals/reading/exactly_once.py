@@ -220,7 +220,10 @@ class _ExactListing:
             end = await self._end_of_old_rows(max(dates), part.last)
             part = attrs.evolve(part, last=min(end, part.last))
         parts = cut(part, dates, total, target)
-        if len(parts) == 1 or part.cuts >= _MOST_CUTS:
+        if len(parts) == 1:
+            # Its rows went meanwhile: it is read again as it is.
+            parts = [attrs.evolve(part, cuts=part.cuts + 1)]
+        if part.cuts >= _MOST_CUTS:
             message = "a range of date_created could not be cut into parts that stand still"
             raise ListingDriftError(message, passes=part.cuts + 1)
         return parts
@@ -255,17 +258,16 @@ class _ExactListing:
 
     async def _end_of_old_rows(self, newest: datetime, last: datetime | None) -> datetime:
         """Return a second up to `last` beyond which an answer shows no row: later ones are new."""
-        as_given = attrs.evolve(self._bounds, min_inclusive=True)
         limits = [one for one in (last, self._bounds.most) if one is not None]
         for _ in range(_MOST_PROBES):
             end = newest.replace(microsecond=0) + ONE_SECOND
-            if any(end > one for one in limits):
+            if any(end >= one for one in limits):
                 return end
-            beyond = await self._page(CreatedRange(end, last), 1, as_given)
+            beyond = _dates((await self._page(CreatedRange(end + ONE_SECOND, last), 1)).data)
+            if not beyond:
+                return end
             # In whatever order rows come, each probe shows some that are newer than all before.
-            newest = max((one for one in _dates(beyond.data) if one > end), default=newest)
-            if newest <= end:
-                return end
+            newest = max(beyond)
         message = "the newest rows kept growing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PROBES)
 

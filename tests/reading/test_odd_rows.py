@@ -45,6 +45,7 @@ ODD = [
 ODD_IDS = [
     pytest.param({"id": None}, "id", id="null id"),
     pytest.param({"id": 0}, "id", id="id 0"),
+    pytest.param({"id": "1"}, "id", id="an id as a string"),
     pytest.param({"id": 2**63}, "id", id="an id of 64 bits and more"),
     pytest.param({"id": 10**40}, "id", id="a vast id"),
 ]
