@@ -24,6 +24,7 @@ __all__ = ["upsert"]
         "bc-attrvals upsert scores.parquet --failures failed.parquet",
         "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
         "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --empty delete",
+        "bc-attrvals upsert crm.csv --wide --email-column E-Mail --attributes-by-header",
     )
 )
 @value_file_options
@@ -33,9 +34,13 @@ __all__ = ["upsert"]
 def upsert(settings: Settings, source: ValueFile) -> None:
     """Store the values of FILE (- is standard input); create them or replace what is there.
 
-    The long form has the columns customer_id, attribute_id, value; with --wide a row holds a
-    customer's values. Other columns are ignored. CSV is delimited by comma, semicolon, tab or bar,
-    as its header shows, or by --delimiter. Values are sent as the strings in the file.
+    The long form has the columns customer_id or email, attribute_id or attribute (its name), and
+    value; with --wide a row holds a customer's values. Other columns are ignored, unless
+    --attributes-by-header. CSV is delimited by comma, semicolon, tab or bar, as its header shows,
+    or by --delimiter.
+
+    Values are sent as the strings in the file. Numbers, booleans and dates of JSON Lines and
+    Parquet become strings without loss. 5.0 is the id 5. Blank rows are skipped.
 
     In wide form empty cells are left alone. With --empty delete their values are deleted: after all
     values are sent, what is stored for the empty cells is looked up and deleted.
