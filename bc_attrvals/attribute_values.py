@@ -123,7 +123,11 @@ class AttributeValues(SyncMethods):
         return next((row for row in page.data if row.key == key), None)
 
     async def count(self, filter: AttributeValueFilter | None = None) -> int:
-        """Return how many values match, in one call for each URL the filter needs."""
+        """Return how many values match, in one call for each URL the filter needs.
+
+        The service's totals are summed. Each answer's one row is checked against the filter, and
+        raises `FilterIgnoredError` if it lies outside.
+        """
         self._ensure_open()
         total = 0
         for query in self._calls.queries(filter):
@@ -138,8 +142,13 @@ class AttributeValues(SyncMethods):
 
         `read_ahead` pages (default: `Limits.reads` and two) are fetched while one is worked on. The
         count of pages is followed as it grows and shrinks. Rows that others insert or delete
-        meanwhile move the others across page borders, so a row may be missed or come twice: that
-        is seen as a `ListingDriftSeen` event when the total moves, and not repaired.
+        meanwhile move the others across page borders, so a row may be missed: a total that moves is
+        reported as a `ListingDriftSeen` event, and not repaired. No row comes twice.
+
+        Raises `ListingDriftError` after the last page if the listing was not complete: fewer rows
+        came than the total says while it stood still, or than the answers themselves counted.
+        Raises `FilterIgnoredError` for a row that the filter did not ask for; `name` can't be
+        checked.
 
         Leaving the loop early, or cancelling, cancels what is fetched ahead; where it matters
         when, close the generator (`contextlib.aclosing`).
