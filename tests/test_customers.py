@@ -55,6 +55,21 @@ async def test_a_refused_chunk_is_halved_and_the_size_is_learnt() -> None:
         assert len(list(sandbox.requests)) - before <= 60
 
 
+@pytest.mark.parametrize("over_limit", ["refuse", "clamp"])
+async def test_a_service_of_smaller_pages_is_asked_for_fewer_customers_a_call(
+    over_limit: str,
+) -> None:
+    quirks = Quirks(max_limit=50, over_limit=over_limit)
+    async with opened(quirks=quirks) as (sandbox, store):
+        found = await store.customers.ids_by_email(PEOPLE.values())
+        assert len(found) == 800
+        addresses = await store.customers.emails_by_id(PEOPLE)
+        assert addresses == PEOPLE
+        before = len(list(sandbox.requests))
+        await store.customers.ids_by_email(PEOPLE.values())
+        assert len(list(sandbox.requests)) - before <= 40
+
+
 @pytest.mark.parametrize(
     "bad",
     ["", "  ", "ann", "@example.org", "ann@", "a,b@example.org", "a\nb@c.d", "x" * 255 + "@y", 5],

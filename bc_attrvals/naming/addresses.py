@@ -1,8 +1,8 @@
 """Looks customers up by e-mail address, in chunks as large as a URL holds.
 
 Open in the service: whether `email:in` regards case, and how many addresses it takes. So an address
-is asked for as given and, if not found, in lower case; and a refused chunk is halved, and the size
-that was taken is learnt.
+is asked for as given and, if not found, in lower case. A chunk that is refused, or answered with a
+page too small for it, is halved, and the size that was taken is learnt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bc_attrvals.errors import (
     ListingDriftError,
     UnknownCustomerError,
 )
-from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["Addresses", "customers_by", "find_addresses"]
 
@@ -54,29 +54,38 @@ async def _gather(
 
 
 async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Customer]:
-    limit = calls.sizes.page
+    # A page that holds the part; the service may refuse larger ones.
+    limit = min(calls.sizes.page, max(len(part), DEFAULT_PAGE_SIZE))
     query = f"{parameter}={','.join(part)}"
     try:
         page = await calls.rows(query, 1, limit, decode_customers)
     except APIError as error:
         if error.status not in _TOO_LARGE or len(part) == 1:
             raise
-        # Another chunk may have learnt a smaller size meanwhile, which this one has not tried yet.
-        size = calls.sizes.look_up
-        if size >= len(part):
-            size = len(part) // 2
-            calls.sizes.lower_look_up(size)
-        return [
-            customer
-            for begin in range(0, len(part), size)
-            for customer in await _fetch(calls, parameter, part[begin : begin + size])
-        ]
+        return await _fetch_smaller(calls, parameter, part)
     rows = list(page.data)
-    if page.pagination is not None and page.pagination.total > len(rows):
-        # More customers than were asked for, or a page cut short: neither is an answer.
-        message = "the service did not answer with the customers that were asked for"
-        raise ListingDriftError(message)
-    return rows
+    if page.pagination is None or page.pagination.total <= len(rows):
+        return rows
+    if rows and 1 < page.pagination.total <= len(part):
+        # The pages of this service are smaller than asked for.
+        return await _fetch_smaller(calls, parameter, part)
+    # More customers than were asked for: no answer.
+    message = "the service did not answer with the customers that were asked for"
+    raise ListingDriftError(message)
+
+
+async def _fetch_smaller(calls: Calls, parameter: str, part: Sequence[str]) -> list[Customer]:
+    """Fetch a part in smaller ones, and learn their size."""
+    # Another chunk may have learnt a smaller size meanwhile, which this one has not tried yet.
+    size = calls.sizes.look_up
+    if size >= len(part):
+        size = len(part) // 2
+        calls.sizes.lower_look_up(size)
+    return [
+        customer
+        for begin in range(0, len(part), size)
+        for customer in await _fetch(calls, parameter, part[begin : begin + size])
+    ]
 
 
 async def find_addresses(calls: Calls, addresses: Iterable[str]) -> dict[str, int | None]:
