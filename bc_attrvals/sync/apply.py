@@ -7,7 +7,6 @@ not yet noted, so a killed job leaves that many unknown and no more.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -65,9 +64,8 @@ class Apply:
         #: Ids that the service confirmed, and that an error kept from being noted.
         self.deleted_unnoted = 0
         self._unsettled: BCAttrValsError | None = None
-        # Outcomes that are not noted yet, and the lock of whoever notes them.
+        # Outcomes that are not noted yet.
         self._ready: deque[UpsertOutcome] = deque()
-        self._noting = asyncio.Lock()
 
     async def write(self) -> None:
         """Send all upserts; raise what ended the job early, after noting what came before.
@@ -98,10 +96,9 @@ class Apply:
         await self._database.run(WorkingSet.mark_upserts, _keys(items), State.IN_FLIGHT)
 
     async def end(self) -> None:
-        """Note all outcomes there are, and wait until those taken before are noted."""
-        async with self._noting:
-            if self._ready or self._meter.has_news:
-                await self._note()
+        """Note all outcomes there are."""
+        if self._ready or self._meter.has_news:
+            await self._note()
 
     async def _note_many(self) -> None:
         if len(self._ready) >= _OUTCOMES_AT_ONCE:

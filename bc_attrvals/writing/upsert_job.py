@@ -32,7 +32,7 @@ class BatchLog(Protocol):
         """Note a batch of which nothing is sent yet."""
 
     async def end(self) -> None:
-        """Note all outcomes there are."""
+        """Note all outcomes there are; never called twice at once."""
 
 
 class UpsertJob:
@@ -59,6 +59,7 @@ class UpsertJob:
         self._registry = registry
         self._outcomes = outcomes
         self._log = log
+        self._noting = asyncio.Lock()
         self._sender = BatchSender(calls, outcomes, self._stop)
         self._batcher = Batcher(registry, calls.sizes.batch, self._wake)
         self._running: set[Batch] = set()
@@ -183,7 +184,10 @@ class UpsertJob:
             await self._sender.send(batch)
             awaited = self._close(batch)
             if log is not None:
-                await log.end()
+                # One after the other: whoever comes second waits until its outcomes, which the
+                # first may have taken, are noted.
+                async with self._noting:
+                    await log.end()
             untaken = self._outcomes.untaken
             if untaken:
                 self._wake()
