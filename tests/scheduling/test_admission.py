@@ -499,6 +499,25 @@ async def test_a_lease_goes_to_who_is_next_when_it_comes_not_to_who_asked_first(
         admission.cancel(bulk[0].result())
 
 
+@pytest.mark.parametrize("priority", Priority)
+async def test_no_more_leases_are_asked_for_than_slots_could_use(priority: Priority) -> None:
+    async with rationed(reads=2) as (admission, quota):
+        tasks = [asyncio.create_task(take(admission, priority)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        assert len(quota.asked) == 2
+        await quota.grant("one")
+        assert len(quota.asked) == 1
+        await quota.grant("two")
+        assert not quota.asked
+        for task in tasks[:2]:
+            admission.cancel(await task)
+        await asyncio.sleep(0.01)
+        assert len(quota.asked) == 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0.01)
+
+
 async def test_a_lease_that_comes_when_nobody_waits_any_more_goes_back_unsent() -> None:
     async with rationed(reads=1) as (admission, quota):
         task = asyncio.create_task(take(admission))

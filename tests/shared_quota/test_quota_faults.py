@@ -431,6 +431,8 @@ def test_a_quota_and_its_store_are_closed_after_their_loop_has_ended(
 
     if how == "asyncio.run":
         store, quota, lonely = asyncio.run(leave_open())
+        # Closed with the loop, while they are all still referred to.
+        asyncio.run(gone(valkey))
     else:
         loop = asyncio.new_event_loop()
         store, quota, lonely = loop.run_until_complete(leave_open())
