@@ -40,6 +40,8 @@ _INTERVAL_S: Final = 0.1
 _LINE_INTERVAL_S: Final = 10.0
 #: While nothing moves, the bar is drawn this often, so that a wait is seen to go on.
 _TICK_S: Final = 0.25
+#: The first answers of a burst say nothing about the time to go.
+_FIRST_ESTIMATE_S: Final = 1.0
 #: A wait for an answer is named when it lasts longer than answers usually take.
 _SLOW_ANSWER_S: Final = 2.0
 
@@ -232,7 +234,7 @@ class Progress:
             quota = f"{known.left:,} calls left"
         total = self._known_total
         to_go = None
-        if total is not None:
+        if total is not None and elapsed_s >= _FIRST_ESTIMATE_S:
             to_go = seconds_to_go(
                 done=done,
                 total=total - self._done_before,
