@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         InvalidInputError,
         JournalError,
         ListingDriftError,
+        MirrorError,
         NotFoundError,
         PayloadTooLargeError,
         PermissionDeniedError,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from bc_attrvals.events import (
         Event,
         ListingDriftSeen,
+        MirrorFoundWrong,
+        MirrorProgressed,
         QuotaExhausted,
         RequestAnswered,
         RequestRetrying,
@@ -67,6 +70,8 @@ if TYPE_CHECKING:
         SharedQuotaRegained,
         SyncProgressed,
     )
+    from bc_attrvals.mirror.mirror import Mirror
+    from bc_attrvals.mirror.report import Change, Fault, FaultKind, RefreshReport
     from bc_attrvals.scheduling.quota import Priority, Quota
     from bc_attrvals.scheduling.scheduler import Statistics
     from bc_attrvals.store import Store, StoreView
@@ -88,6 +93,7 @@ __all__ = [
     "AuthenticationError",
     "BCAttrValsError",
     "CertificateError",
+    "Change",
     "ChangeKind",
     "ConnectionFailedError",
     "ConnectionLostError",
@@ -96,6 +102,8 @@ __all__ = [
     "DecodeError",
     "DeleteReport",
     "Event",
+    "Fault",
+    "FaultKind",
     "FilterIgnoredError",
     "HookError",
     "InvalidInputError",
@@ -103,6 +111,10 @@ __all__ = [
     "Limits",
     "ListingDriftError",
     "ListingDriftSeen",
+    "Mirror",
+    "MirrorError",
+    "MirrorFoundWrong",
+    "MirrorProgressed",
     "NamedValue",
     "NotFoundError",
     "Operation",
@@ -118,6 +130,7 @@ __all__ = [
     "QuotaSnapshot",
     "RateLimitError",
     "Reading",
+    "RefreshReport",
     "RequestAnswered",
     "RequestRetrying",
     "RequestSent",
@@ -181,6 +194,7 @@ _NAMES_OF_MODULE = {
         "InvalidInputError",
         "JournalError",
         "ListingDriftError",
+        "MirrorError",
         "NotFoundError",
         "PayloadTooLargeError",
         "PermissionDeniedError",
@@ -199,6 +213,8 @@ _NAMES_OF_MODULE = {
     "events": (
         "Event",
         "ListingDriftSeen",
+        "MirrorFoundWrong",
+        "MirrorProgressed",
         "QuotaExhausted",
         "RequestAnswered",
         "RequestRetrying",
@@ -207,6 +223,8 @@ _NAMES_OF_MODULE = {
         "SharedQuotaRegained",
         "SyncProgressed",
     ),
+    "mirror.mirror": ("Mirror",),
+    "mirror.report": ("Change", "Fault", "FaultKind", "RefreshReport"),
     "scheduling.quota": ("Priority", "Quota"),
     "sync.report": ("SyncReport",),
     "scheduling.scheduler": ("Statistics",),

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidInputError",
     "JournalError",
     "ListingDriftError",
+    "MirrorError",
     "NotFoundError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
@@ -166,6 +167,10 @@ class AttributeTypeError(UnresolvedError):
 
 class JournalError(BCAttrValsError):
     """A journal that is damaged, held by another process, full, or of another job."""
+
+
+class MirrorError(BCAttrValsError):
+    """A mirror that is damaged, full, held by another process, or of another store or scope."""
 
 
 class ListingDriftError(BCAttrValsError):

@@ -20,6 +20,8 @@ __all__ = [
     "Event",
     "EventBus",
     "ListingDriftSeen",
+    "MirrorFoundWrong",
+    "MirrorProgressed",
     "QuotaExhausted",
     "RequestAnswered",
     "RequestRetrying",
@@ -116,6 +118,23 @@ class SyncProgressed:
     total: int | None = None
 
 
+@attrs.frozen
+class MirrorProgressed:
+    """A mirror's refresh has come further: `listed` rows were shown by answers so far."""
+
+    listed: int
+
+
+@attrs.frozen
+class MirrorFoundWrong:
+    """Rows of a mirror were wrong, and are repaired; see `RefreshReport` for the counts."""
+
+    stale: int
+    missing: int
+    surplus: int
+    uncounted: int
+
+
 Event: TypeAlias = (
     RequestSent
     | RequestAnswered
@@ -125,6 +144,8 @@ Event: TypeAlias = (
     | SharedQuotaLost
     | SharedQuotaRegained
     | SyncProgressed
+    | MirrorProgressed
+    | MirrorFoundWrong
 )
 
 

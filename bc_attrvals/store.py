@@ -8,9 +8,10 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cache
 from types import TracebackType
-from typing import Final, NoReturn, Self, SupportsIndex
+from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex
 
 import aiohttp
 import attrs
@@ -18,6 +19,7 @@ from yarl import URL
 
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.attributes import Attributes
+from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import RequestBuilder, Resource
 from bc_attrvals.core.retry import RetryPolicy
@@ -33,6 +35,9 @@ from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
+
+if TYPE_CHECKING:
+    from bc_attrvals.mirror.mirror import Mirror
 
 __all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
 
@@ -163,6 +168,42 @@ class StoreView:
         runtime, calls, ensure_open = self._state.bound(self._options)
         requests = runtime.requests[Resource.CUSTOMERS]
         return Customers(calls, requests, ensure_open=ensure_open)
+
+    def mirror(
+        self,
+        path: str | os.PathLike[str],
+        scope: AttributeValueFilter | None = None,
+        *,
+        verify_every: timedelta | None = timedelta(days=30),
+    ) -> Mirror:
+        """Return the mirror that a file holds, an async context manager: see `Mirror`.
+
+        It is a copy of the Store's values, or of those of a `scope` of `customer_id_in` and
+        `attribute_id_in`, in an SQLite file. The file is bound to base URL, store and scope. The
+        refresh that is `verify_every` after everything was listed last lists everything again;
+        None leaves that to `verify=True`.
+
+        Raises `StoreStateError` unless the Store is open, `InvalidInputError` for another scope or
+        what is no path, and `MirrorError` on entering: for a file that is damaged, held by another
+        process, of another format, or bound to another store or scope.
+        """
+        # Here, so that importing the package does not load SQLite.
+        from bc_attrvals.mirror.mirror import Mirror
+
+        if verify_every is not None:
+            _check_type("verify_every", verify_every, timedelta)
+            if verify_every < timedelta(0):
+                message = "verify_every must not be negative"
+                raise InvalidInputError(message, field="verify_every")
+        runtime, calls, ensure_open = self._state.bound(self._options)
+        return Mirror(
+            calls,
+            path,
+            scope,
+            place=f"{runtime.base_url}{calls.resource}",
+            ensure_open=ensure_open,
+            verify_every_s=None if verify_every is None else verify_every.total_seconds(),
+        )
 
     def with_options(
         self,

@@ -34,6 +34,7 @@ from bc_attrvals.errors import (
     InvalidInputError,
     JournalError,
     ListingDriftError,
+    MirrorError,
     NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
@@ -89,6 +90,7 @@ BASES: dict[type[Exception], tuple[type[Exception], ...]] = {
     PartialFailureError: (BCAttrValsError,),
     ListingDriftError: (BCAttrValsError,),
     JournalError: (BCAttrValsError,),
+    MirrorError: (BCAttrValsError,),
     UnconfirmedError: (BCAttrValsError,),
     UnresolvedError: (BCAttrValsError,),
     UnknownCustomerError: (UnresolvedError,),
@@ -136,6 +138,7 @@ def instances() -> list[BCAttrValsError]:
         FilterIgnoredError("outside", field="customer_id", place="$.data[3]", row_id=9),
         UnconfirmedError("not there"),
         JournalError("held"),
+        MirrorError("held"),
         ListingDriftError("moving", passes=7),
         PartialFailureError("1 of 4", REPORT),
     ]

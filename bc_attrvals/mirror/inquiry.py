@@ -19,8 +19,8 @@ from bc_attrvals.mirror.questions import (
     Bounds,
     Drop,
     Failure,
+    MirrorCounts,
     Question,
-    Replica,
     SeenRow,
 )
 
@@ -49,9 +49,9 @@ class Inquiry:
     """Asks the store about parts of the mirror, and notes which are proven equal."""
 
     def __init__(
-        self, replica: Replica, *, until: int, page_size: int, bounds: Bounds, most_asked: int
+        self, mirror: MirrorCounts, *, until: int, page_size: int, bounds: Bounds, most_asked: int
     ) -> None:
-        self.replica = replica
+        self.mirror = mirror
         self.page_size = page_size
         self.bounds = bounds
         self.asked = 0
@@ -61,7 +61,7 @@ class Inquiry:
         self.limit = 0
         # Rows went while they were counted or listed: pages of one listing would not fit together.
         self.is_moving = False
-        self.attribute_ids = tuple(sorted(replica.attribute_ids()))
+        self.attribute_ids = tuple(sorted(mirror.attribute_ids()))
         self.unproven = [Part(self.attribute_ids, BEGINNING, until)]
         self._until = until
         self._most_asked = most_asked
@@ -74,7 +74,7 @@ class Inquiry:
 
     def node(self, part: Part, stored: int | None = None) -> Node:
         """Return a part with the mirror's count, and the store's if it is known."""
-        rows = self.replica.count(part)
+        rows = self.mirror.count(part)
         return Node(part, rows, rows if stored is None else stored)
 
     def is_unproven(self, part: Part) -> bool:
@@ -156,7 +156,7 @@ class Inquiry:
             outside.append(attrs.evolve(part, first=part.first - 1, last=part.first - 1))
         if self.bounds.max_inclusive is None:
             outside.append(attrs.evolve(part, first=part.last + 1, last=part.last + 1))
-        return any(self.replica.count(second) for second in outside)
+        return any(self.mirror.count(second) for second in outside)
 
     def _learn(self) -> Steps[None]:
         """Learn the meaning of the bounds, as far as rows are there to show it."""
@@ -168,16 +168,16 @@ class Inquiry:
     def _places_to_learn(self) -> list[tuple[int, int]]:
         """Return pairs of neighbouring seconds that have rows, those with the fewest last."""
         whole = Part(self.attribute_ids, BEGINNING, self._until + 1)
-        rows = self.replica.count(whole)
-        newest = self.replica.created_at(whole, rows - 1)
+        rows = self.mirror.count(whole)
+        newest = self.mirror.created_at(whole, rows - 1)
         places: dict[tuple[int, int], int] = {}
         for index in range(_PLACES):
-            first = self.replica.created_at(whole, rows * index // _PLACES)
+            first = self.mirror.created_at(whole, rows * index // _PLACES)
             if first == newest:
                 break
-            last = self.replica.created_at(attrs.evolve(whole, first=first + 1), 0)
+            last = self.mirror.created_at(attrs.evolve(whole, first=first + 1), 0)
             around = attrs.evolve(whole, first=first - 1, last=last + 1)
-            places[first, last] = self.replica.count(around)
+            places[first, last] = self.mirror.count(around)
         return sorted(places, key=places.__getitem__, reverse=True)
 
     def _learn_at(self, first: int, last: int) -> Steps[None]:

@@ -101,15 +101,15 @@ def _list_wave(inquiry: Inquiry, parts: Sequence[Part]) -> Steps[list[Part]]:
 
 def _cut(inquiry: Inquiry, part: Part, size: int) -> Iterator[Node]:
     """Yield a part in ranges of at most so many rows of the mirror, or of one second."""
-    replica = inquiry.replica
-    rest, rows = part, replica.count(part)
+    mirror = inquiry.mirror
+    rest, rows = part, mirror.count(part)
     while rows > size:
-        second = replica.created_at(rest, size)
+        second = mirror.created_at(rest, size)
         piece = attrs.evolve(rest, last=second - 1)
-        count = replica.count(piece) if second > rest.first else 0
+        count = mirror.count(piece) if second > rest.first else 0
         if not count:
             piece = attrs.evolve(rest, last=second)
-            count = replica.count(piece)
+            count = mirror.count(piece)
         yield Node(piece, count, count)
         rest, rows = attrs.evolve(rest, first=piece.last + 1), rows - count
     if rows:

@@ -94,11 +94,11 @@ def _is_worth_exploring(inquiry: Inquiry, node: Node) -> bool:
 
 def _halves(inquiry: Inquiry, node: Node) -> tuple[Node, Node] | None:
     """Return a node cut at its median second, or None and mark it if all rows share a second."""
-    part, replica = node.part, inquiry.replica
+    part, mirror = node.part, inquiry.mirror
     if node.rows > 1:
-        middle = replica.created_at(part, node.rows // 2)
-        before = replica.count(attrs.evolve(part, last=middle - 1)) if middle > part.first else 0
-        after = node.rows - before - replica.count(attrs.evolve(part, first=middle, last=middle))
+        middle = mirror.created_at(part, node.rows // 2)
+        before = mirror.count(attrs.evolve(part, last=middle - 1)) if middle > part.first else 0
+        after = node.rows - before - mirror.count(attrs.evolve(part, first=middle, last=middle))
         if before and before >= after:
             return _pair(node, middle - 1, before)
         if after:

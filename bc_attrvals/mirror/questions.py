@@ -1,4 +1,4 @@
-"""What a reconciliation asks the store and the replica, and the steps that it returns.
+"""What a reconciliation asks the store and the mirror, and the steps that it returns.
 
 Pure data, between `reconcile.py` and the refresh that sends the questions.
 """
@@ -21,8 +21,8 @@ __all__ = [
     "Drop",
     "Failed",
     "Failure",
+    "MirrorCounts",
     "Question",
-    "Replica",
     "SeenRow",
     "Step",
 ]
@@ -128,7 +128,7 @@ class Failed:
 Step: TypeAlias = Ask | Drop | Done | Failed
 
 
-class Replica(Protocol):
+class MirrorCounts(Protocol):
     """What the mirror holds at the moment of the call."""
 
     def attribute_ids(self) -> Iterable[int]:

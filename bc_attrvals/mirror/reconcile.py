@@ -1,7 +1,7 @@
 """Finds the rows of a mirror that are gone from the store, by counts and few listings.
 
 Pure: the mirror's counts × the store's answers → the next questions, rows to drop, or the end. The
-refresh sends the questions; the replica counts the mirror's rows and drops them.
+refresh sends the questions; an index counts the mirror's rows, and the replica drops them.
 
 The mirror holds every row of the store up to a second of the past, and rows that are gone. A past
 range of `date_created` only loses rows. So:
@@ -21,7 +21,7 @@ from bc_attrvals.mirror.inquiry import LEARNING_READS, Inquiry, Steps, UnprovenE
 from bc_attrvals.mirror.listing import list_parts
 from bc_attrvals.mirror.narrowing import narrow
 from bc_attrvals.mirror.parts import BEGINNING, Part, hull, pages
-from bc_attrvals.mirror.questions import Answer, Ask, Bounds, Done, Failed, Replica, Step
+from bc_attrvals.mirror.questions import Answer, Ask, Bounds, Done, Failed, MirrorCounts, Step
 
 __all__ = ["SPARE_READS", "Reconciliation", "most_reads"]
 
@@ -50,17 +50,17 @@ class Reconciliation:
     """One search for the rows that are gone.
 
     `until` is the last second to search, in UNIX seconds. No row can be created any more at or
-    before second `until + 1`, and the replica holds every row of the store up to there. `bounds`
+    before second `until + 1`, and the mirror holds every row of the store up to there. `bounds`
     are those that an earlier reconciliation of the same store has proven.
     """
 
     def __init__(
-        self, replica: Replica, *, until: int, page_size: int, bounds: Bounds | None = None
+        self, mirror: MirrorCounts, *, until: int, page_size: int, bounds: Bounds | None = None
     ) -> None:
-        attribute_ids = tuple(sorted(replica.attribute_ids()))
-        rows = replica.count(Part(attribute_ids, BEGINNING, until))
+        attribute_ids = tuple(sorted(mirror.attribute_ids()))
+        rows = mirror.count(Part(attribute_ids, BEGINNING, until))
         self._inquiry = Inquiry(
-            replica,
+            mirror,
             until=until,
             page_size=page_size,
             bounds=bounds or Bounds(),
@@ -86,7 +86,7 @@ class Reconciliation:
 
         `Done` and `Failed` end the reconciliation, and are returned by each further call. Raises
         ValueError unless there are as many answers as there were questions, and RuntimeError after
-        an error of the replica.
+        an error of the mirror.
         """
         if self._end is not None:
             return self._end
@@ -110,7 +110,7 @@ class Reconciliation:
 
 def _reconcile(inquiry: Inquiry) -> Steps[Done]:
     for number in range(_MOST_ROUNDS):
-        inquiry.unproven = [part for part in inquiry.unproven if inquiry.replica.count(part)]
+        inquiry.unproven = [part for part in inquiry.unproven if inquiry.mirror.count(part)]
         if not inquiry.unproven:
             return Done(inquiry.deficit)
         # The second round counts what the first passed over, and mostly finds it equal.

@@ -1,0 +1,193 @@
+"""The mirror: a file with a copy of a store's values, refreshed in few calls, read without any.
+
+The public face of this folder. `Store.mirror` opens it. What needs SQLite is imported by the
+methods, so that importing the package does not load it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.models import AttributeValue, check_id
+from bc_attrvals.errors import InvalidInputError, MirrorError, StoreStateError
+from bc_attrvals.mirror.report import Change, RefreshReport
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.sync.options import JournalPath
+from bc_attrvals.sync.scope import Scope
+
+if TYPE_CHECKING:
+    from bc_attrvals.mirror.replica import Replica
+
+__all__ = ["Mirror"]
+
+#: Rows read from the file at once.
+_CHUNK: Final = 1_000
+
+
+class Mirror:
+    """A store's values, or those of a scope, in one file; get it as `Store.mirror`.
+
+    One process at a time holds the file. It holds customers' values, and no access token. What is
+    read is the last proven state: reading waits while a refresh runs. Every method raises
+    `MirrorError` for a file that is damaged or can't grow, and `StoreStateError` unless it is open.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        path: JournalPath,
+        scope: AttributeValueFilter | None,
+        *,
+        place: str,
+        ensure_open: Callable[[], None],
+        verify_every_s: float | None,
+    ) -> None:
+        from bc_attrvals.mirror.replica import MIRRORS
+        from bc_attrvals.sync.db_thread import DatabaseThread
+
+        self._calls = calls
+        self._scope = Scope.of(scope)
+        self._place = place
+        self._ensure_open = ensure_open
+        self._verify_every_s = verify_every_s
+        self._database = DatabaseThread(MIRRORS, path, field="path")
+        self._busy = asyncio.Lock()
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        return f"<Mirror {self._database.name}, {'open' if self._is_open else 'closed'}>"
+
+    async def __aenter__(self) -> Self:
+        """Open the file, and create it for its owner alone if it is missing."""
+        try:
+            await self._database.open()
+            await self._database.run(_bind, self._database.name, self._place, self._scope.digest())
+        except BaseException:
+            await self._database.aclose()
+            raise
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file, after a refresh of another task that is under way."""
+        self._is_open = False
+        try:
+            async with self._busy:
+                pass
+        finally:
+            await self._database.aclose()
+
+    async def refresh(self, *, verify: bool = False) -> RefreshReport:
+        """Make the mirror equal to the store, in calls that grow with what changed.
+
+        Afterwards it holds every row that lived through the call, as it stood at some moment
+        within it, and none that was gone before it began. The first refresh lists everything;
+        `verify=True`, and each refresh that is `verify_every` after the last such listing, does so
+        too and reports what was wrong. `mirror/refresh.py` says what the proof needs.
+
+        A wait of up to three seconds comes before more than a page of the newest rows. All becomes
+        visible at the end: on an error, a cancellation or a kill, the mirror stays as it was.
+        Raises `ListingDriftError` if the store changed too much to prove it, `FilterIgnoredError`
+        for a service that answers rows outside of what it was asked for, and the errors of calls.
+        """
+        from bc_attrvals.mirror.refresh import Refresh
+
+        self._check_open()
+        self._ensure_open()
+        async with self._busy:
+            refresh = Refresh(
+                self._calls.for_job(),
+                self._database,
+                self._scope,
+                verify_every_s=self._verify_every_s,
+            )
+            return await refresh.run(verify=verify)
+
+    async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
+        """Return the value a customer has for an attribute, or None. It makes no call."""
+        from bc_attrvals.mirror.reading import find
+
+        self._check_open()
+        check_id(customer_id, "customer_id")
+        check_id(attribute_id, "attribute_id")
+        async with self._busy:
+            return await self._database.run(find, customer_id, attribute_id)
+
+    async def count(self, filter: AttributeValueFilter | None = None) -> int:
+        """Return how many rows match. It makes no call; see `rows` for the filter."""
+        from bc_attrvals.mirror.reading import check_mirror_filter, count_rows
+
+        self._check_open()
+        check_mirror_filter(filter)
+        async with self._busy:
+            return await self._database.run(count_rows, filter)
+
+    async def rows(
+        self, filter: AttributeValueFilter | None = None
+    ) -> AsyncGenerator[AttributeValue]:
+        """Yield the rows of a filter by customer, attribute and id. It makes no call.
+
+        Bounds of dates include their own second. A refresh between two rows shows in those that
+        follow. Raises `InvalidInputError` for a filter by `name`, which a mirror does not hold.
+        """
+        from bc_attrvals.mirror.reading import check_mirror_filter, next_rows
+
+        self._check_open()
+        check_mirror_filter(filter)
+        after = (0, 0, 0)
+        while True:
+            self._check_open()
+            async with self._busy:
+                rows = await self._database.run(next_rows, filter, after, _CHUNK)
+            for row in rows:
+                yield row
+            if len(rows) < _CHUNK:
+                return
+            after = (rows[-1].customer_id, rows[-1].attribute_id, rows[-1].id)
+
+    async def changes(self, after: int = 0) -> AsyncGenerator[Change]:
+        """Yield the changes with sequence numbers above `after`, in order. It makes no call.
+
+        Of each row its last change: a put with the row as it is, or the delete. So `after=0`
+        yields every row, and the number of the last change taken is where to go on next time.
+        Raises `InvalidInputError` for a number below 0.
+        """
+        from bc_attrvals.mirror.reading import next_changes
+
+        self._check_open()
+        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            message = f"after must be an int of at least 0, not {after!r}"
+            raise InvalidInputError(message, field="after")
+        while True:
+            self._check_open()
+            async with self._busy:
+                changes = await self._database.run(next_changes, after, _CHUNK)
+            for change in changes:
+                yield change
+            if len(changes) < _CHUNK:
+                return
+            after = changes[-1].sequence
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreStateError("the mirror must be entered first (async with)")
+
+
+def _bind(replica: Replica, name: str, place: str, scope: str) -> None:
+    """Bind a new mirror to a place and a scope; raise if it is bound to others."""
+    bound = replica.text("place")
+    if not bound:
+        replica.put(place=place, scope=scope)
+    elif bound != place:
+        raise MirrorError(f"{name} is of another store: {bound!r}, not {place!r}")
+    elif replica.text("scope") != scope:
+        raise MirrorError(f"{name} is of another scope; use a file of its own for each scope")

@@ -1,0 +1,33 @@
+"""A lower bound of the service's clock, from what its rows show."""
+
+from __future__ import annotations
+
+from bc_attrvals.mirror.service_clock import ServiceClock
+
+
+def test_nothing_is_known_before_a_row_was_seen() -> None:
+    clock = ServiceClock()
+    assert clock.least(5.0) is None
+    assert clock.latest is None
+
+
+def test_time_passes_there_as_it_does_here() -> None:
+    clock = ServiceClock()
+    clock.observe(1_000, at_s=50.0)
+    assert clock.least(50.0) == 1_000
+    assert clock.least(53.5) == 1_003
+    assert clock.least(47.5) == 997
+    clock.observe(1_002, at_s=60.0)
+    assert clock.least(50.0) == 1_000
+    clock.observe(1_020, at_s=60.0)
+    assert clock.least(50.0) == 1_010
+    assert clock.latest == 1_020
+
+
+def test_a_second_is_over_when_the_next_has_begun() -> None:
+    clock = ServiceClock()
+    clock.observe(1_000, at_s=50.0)
+    remaining_s = clock.until_over_s(1_002, at_s=50.0)
+    assert 3.0 < remaining_s < 3.2
+    assert (clock.least(50.0 + remaining_s) or 0) >= 1_003
+    assert clock.until_over_s(998, at_s=50.0) < 0
