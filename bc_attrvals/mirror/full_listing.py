@@ -13,8 +13,8 @@ from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.mirror.dated_pages import DatedPages, second_of
 from bc_attrvals.mirror.faults import Faults
-from bc_attrvals.mirror.modified import first_page, second_of
 from bc_attrvals.mirror.parts import pages
 from bc_attrvals.mirror.replica import Replica, cells_of, row_of
 from bc_attrvals.mirror.row_sink import RowSink
@@ -32,7 +32,12 @@ _CHUNK: Final = 4_096
 
 
 async def list_anew(
-    calls: Calls, filter: AttributeValueFilter, clock: ServiceClock, sink: RowSink
+    calls: Calls,
+    filter: AttributeValueFilter,
+    *,
+    dated_pages: DatedPages,
+    clock: ServiceClock,
+    sink: RowSink,
 ) -> int | None:
     """Take all rows into an empty mirror.
 
@@ -43,20 +48,18 @@ async def list_anew(
     queries = calls.queries(filter)
     began_at_s = loop.time()
     for query in queries[:1]:
-        first = await first_page(calls, query)
-        await sink.take(first.data)
+        first = await dated_pages.first_page(query)
+        reached = await sink.take(first.data)
         total = first.pagination.total
         if len(queries) == 1 and len({row.id for row in first.data}) == total:
-            return clock.latest
+            return reached
         # By id, the newest rows stand on the last page.
         number = pages(total, max(1, len(first.data)))
-        last = await calls.page(query, number, calls.sizes.page)
+        last = await dated_pages.page(query, number, calls.sizes.page)
         await sink.take(last.data)
-        newest = clock.latest or 0
-        recent = [
-            row for row in (*first.data, *last.data) if second_of(row.date_modified) >= newest - 2
-        ]
-        if len(recent) > _MANY:
+        seconds = [second_of(row.date_modified) for row in (*first.data, *last.data)]
+        newest = max((one for one in seconds if clock.is_near(one, loop.time())), default=0)
+        if sum(newest - 2 <= one <= newest for one in seconds) > _MANY:
             # Once their seconds are over, the next refresh need not list them again.
             await asyncio.sleep(max(0, clock.until_over_s(newest + 2, loop.time())))
         began_at_s = loop.time()

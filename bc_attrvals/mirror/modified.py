@@ -14,25 +14,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.errors import APIError
+from bc_attrvals.mirror.dated_pages import DatedPages, moment_of, second_of
 from bc_attrvals.mirror.gathering import gather
 from bc_attrvals.mirror.parts import pages
 from bc_attrvals.mirror.service_clock import ServiceClock
 from bc_attrvals.reading.exactly_once import exact_rows
-from bc_attrvals.reading.page_count import is_refusal_of_size
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["ModifiedRows", "TakeIn", "first_page", "moment_of"]
+__all__ = ["ModifiedRows", "TakeIn"]
 
-#: Is awaited with the rows of each answer.
-TakeIn = Callable[[Sequence[AttributeValue]], Awaitable[None]]
+#: Is awaited with the rows of each answer. Returns a second that the service had reached when it
+#: answered, None if the rows do not show one.
+TakeIn = Callable[[Sequence[AttributeValue]], Awaitable[int | None]]
 
 #: How often the newest rows are read as a range of their own before they are read exactly once.
 _MOST_RANGES: Final = 3
@@ -42,16 +41,22 @@ _FEW_PAGES: Final = 2
 _MOST_PASSES: Final = 2
 #: Pages of one range. In a longer one something moves while it is read.
 _MOST_PAGES: Final = 400
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ModifiedRows:
     """The listing of one filter, which fits into one URL with two dates."""
 
     def __init__(
-        self, calls: Calls, filter: AttributeValueFilter, clock: ServiceClock, take: TakeIn
+        self,
+        calls: Calls,
+        filter: AttributeValueFilter,
+        *,
+        dated_pages: DatedPages,
+        clock: ServiceClock,
+        take: TakeIn,
     ) -> None:
         self._calls = calls
+        self._pages = dated_pages
         self._filter = filter
         self._clock = clock
         self._take = take
@@ -68,12 +73,13 @@ class ModifiedRows:
         for _ in range(_MOST_RANGES):
             sent_at_s = self._loop.time()
             query = self._query(minimum, None)
-            page = await first_page(self._calls, query)
-            await self._take(page.data)
-            newest = max((second_of(row.date_modified) for row in page.data), default=since)
+            page = await self._pages.first_page(query)
+            reached = await self._take(page.data)
             if len({row.id for row in page.data}) == page.pagination.total:
-                return max(newest, self._clock.least(sent_at_s) or since)
-            newest = max(newest, await self._newest_of_last_page(query, page, minimum))
+                return max(since, reached or since, self._clock.least(sent_at_s) or since)
+            newest = max(
+                self._newest(page, since), await self._newest_of_last_page(query, page, minimum)
+            )
             # Two seconds later, so that the rest, whatever the bounds include, begins after them.
             maximum = newest + 2
             await self._until_over(maximum)
@@ -92,15 +98,21 @@ class ModifiedRows:
         last = pages(first.pagination.total, max(1, len(first.data)))
         if last <= _FEW_PAGES:
             return minimum
-        page = await self._calls.page(query, last, self._calls.sizes.page)
+        page = await self._pages.page(query, last, self._calls.sizes.page)
         await self._take(page.data)
-        return max((second_of(row.date_modified) for row in page.data), default=minimum)
+        return self._newest(page, minimum)
+
+    def _newest(self, page: Page, default: int) -> int:
+        """Return the newest second of a page's rows, but for those dated far in the future."""
+        now_s = self._loop.time()
+        seconds = (second_of(row.date_modified) for row in page.data)
+        return max((one for one in seconds if self._clock.is_near(one, now_s)), default=default)
 
     async def _read_range(self, minimum: int, maximum: int) -> bool:
         """Read a range that is over; return whether the rows given are proven to be all."""
         query = self._query(minimum, maximum)
         for _ in range(_MOST_PASSES):
-            first = await first_page(self._calls, query)
+            first = await self._pages.first_page(query)
             await self._take(first.data)
             total, size = first.pagination.total, max(1, len(first.data))
             if pages(total, size) > _MOST_PAGES:
@@ -109,7 +121,7 @@ class ModifiedRows:
             totals = {total}
 
             async def read(number: int) -> Page:
-                return await self._calls.page(query, number, self._calls.sizes.page)
+                return await self._pages.page(query, number, self._calls.sizes.page)
 
             numbers = range(2, pages(total, size) + 1)
             async with aclosing(gather(read, numbers, self._calls.limits.reads)) as answers:
@@ -134,25 +146,3 @@ class ModifiedRows:
         )
         (query,) = self._calls.queries(dated)
         return query
-
-
-async def first_page(calls: Calls, query: ListingQuery) -> Page:
-    """Return the first page of a query, of fewer rows if the service refuses so many."""
-    try:
-        return await calls.page(query, 1, calls.sizes.page)
-    except APIError as error:
-        if calls.sizes.page <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
-            raise
-    calls.sizes.lower_page()
-    return await calls.page(query, 1, calls.sizes.page)
-
-
-def moment_of(second: int) -> datetime:
-    """Return a UNIX second as a moment."""
-    return _EPOCH + timedelta(seconds=second)
-
-
-def second_of(moment: datetime | None) -> int:
-    """Return the UNIX second of a moment that is there."""
-    assert moment is not None
-    return (moment - _EPOCH) // timedelta(seconds=1)

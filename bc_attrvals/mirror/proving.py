@@ -14,8 +14,8 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import Page
 from bc_attrvals.errors import FilterIgnoredError, ListingDriftError
 from bc_attrvals.mirror.created_index import CreatedIndex
+from bc_attrvals.mirror.dated_pages import DatedPages, moment_of, second_of
 from bc_attrvals.mirror.gathering import gather
-from bc_attrvals.mirror.modified import moment_of, second_of
 from bc_attrvals.mirror.questions import (
     Answer,
     Ask,
@@ -52,11 +52,13 @@ class Proving:
         calls: Calls,
         filter: AttributeValueFilter,
         *,
+        dated_pages: DatedPages,
         database: DatabaseThread[Replica],
         sink: RowSink,
         of_customers: bool,
     ) -> None:
         self._calls = calls
+        self._pages = dated_pages
         self._filter = filter
         self._database = database
         self._sink = sink
@@ -106,4 +108,4 @@ class Proving:
             date_created_max=moment_of(question.maximum),
         )
         (query,) = self._calls.queries(dated)
-        return await self._calls.page(query, question.page, question.limit)
+        return await self._pages.page(query, question.page, question.limit)

@@ -27,8 +27,9 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.events import MirrorFoundWrong
 from bc_attrvals.mirror.created_index import CreatedIndex
+from bc_attrvals.mirror.dated_pages import DatedPages, moment_of
 from bc_attrvals.mirror.full_listing import list_anew, verify
-from bc_attrvals.mirror.modified import ModifiedRows, moment_of
+from bc_attrvals.mirror.modified import ModifiedRows
 from bc_attrvals.mirror.parts import Part, pages
 from bc_attrvals.mirror.proving import Proving
 from bc_attrvals.mirror.questions import Bounds
@@ -69,6 +70,7 @@ class Refresh:
         self._verify_every_s = verify_every_s
         self._loop = asyncio.get_running_loop()
         self._clock = ServiceClock()
+        self._pages = DatedPages(calls, self._clock)
         self._sink = RowSink(database, self._clock, calls.events)
         self._deficit = 0
 
@@ -80,7 +82,13 @@ class Refresh:
             known = await self._database.run(_known)
             if known is None:
                 verify = True
-                known = await list_anew(self._calls, self._filter, self._clock, self._sink)
+                known = await list_anew(
+                    self._calls,
+                    self._filter,
+                    dated_pages=self._pages,
+                    clock=self._clock,
+                    sink=self._sink,
+                )
             else:
                 verify = verify or await self._is_verification_due()
                 known = await self._update(known)
@@ -121,7 +129,13 @@ class Refresh:
         for part, customers in self._parts():
             self._sink.index = None
             self._sink.shown, self._sink.shown_from = set(), since
-            listing = ModifiedRows(self._calls, part, self._clock, self._sink.take)
+            listing = ModifiedRows(
+                self._calls,
+                part,
+                dated_pages=self._pages,
+                clock=self._clock,
+                take=self._sink.take,
+            )
             reached.append(await listing.read(since))
             self._sink.shown_from = None
             await self._prove(part, customers, since, reached[-1])
@@ -152,11 +166,12 @@ class Refresh:
         index = await self._database.run(Replica.created_index, of_customers=of_customers)
         self._sink.index = index
         until = _choose_until(index, since, reached)
-        await self._drop_new_rows(index, until, of_customers=of_customers)
+        await self._drop_new_rows(index, until, since, of_customers=of_customers)
         bounds = await self._database.run(_bounds)
         proving = Proving(
             self._calls,
             filter,
+            dated_pages=self._pages,
             database=self._database,
             sink=self._sink,
             of_customers=of_customers,
@@ -166,10 +181,16 @@ class Refresh:
         if proven.bounds != bounds:
             await self._database.run(_note_bounds, proven.bounds)
 
-    async def _drop_new_rows(self, index: CreatedIndex, until: int, *, of_customers: bool) -> None:
-        """Drop the rows created after a second that the listing did not show."""
+    async def _drop_new_rows(
+        self, index: CreatedIndex, until: int, since: int, *, of_customers: bool
+    ) -> None:
+        """Drop the rows created after a second that the listing should have shown and did not."""
         ids = await self._database.run(
-            Replica.created_after, index.attribute_ids(), until, of_customers=of_customers
+            Replica.recent,
+            index.attribute_ids(),
+            created_after=until,
+            modified_from=since,
+            of_customers=of_customers,
         )
         gone = [one for one in ids if one not in self._sink.shown]
         if gone:
@@ -226,16 +247,17 @@ class Refresh:
 def _choose_until(index: CreatedIndex, since: int, reached: int) -> int:
     """Return the last second to reconcile.
 
-    The second after it is over, for the service has reached the one after that. Rows created later
-    were listed. If the mirror has no row of the second after it, the counts are the same whether
-    the bounds include their own second or not.
+    The second after it is over, for the service has reached the one after that. It is as early as
+    it can be, for writers whose clocks are behind: rows created later were listed. If the mirror
+    has no row of the second after it, the counts are the same whether the bounds include their own
+    second or not.
     """
-    latest = reached - 2
+    earliest = since - 1
     attribute_ids = tuple(sorted(index.attribute_ids()))
-    for until in range(latest, max(since - 2, latest - _QUIET_S), -1):
+    for until in range(earliest, min(reached - 2, earliest + _QUIET_S) + 1):
         if not index.count(Part(attribute_ids, until + 1, until + 1)):
             return until
-    return latest
+    return earliest
 
 
 # Jobs of the database's thread.

@@ -154,8 +154,9 @@ class Replica(Database):
         """Take in rows as answers showed them.
 
         Answers may come out of order: unless `is_newest`, a row that was modified before the one
-        that is there changes nothing.
+        that this refresh has taken in changes nothing.
         """
+        before = self._before or 0
         taken = Taken()
         # Of one row twice, the later version.
         latest = {row.id: row for row in sorted(rows, key=_modified)}
@@ -168,8 +169,9 @@ class Replica(Database):
                     new.append((None, row))
                     taken.unmoved.append((None, latest[row[0]]))
                 else:
-                    _, born, old = held[row[0]]
-                    if old == row or (old[5] > row[5] and not is_newest):
+                    number, born, old = held[row[0]]
+                    is_late = old[5] > row[5] and number > before and not is_newest
+                    if old == row or is_late:
                         continue
                     new.append((born, row))
                     taken.removed.append(_place(old))
@@ -263,14 +265,20 @@ class Replica(Database):
         ) as found:
             return CreatedIndex((row[0], row[1] // _MICRO) for row in found)
 
-    def created_after(
-        self, attribute_ids: Sequence[int], second: int, *, of_customers: bool
+    def recent(
+        self,
+        attribute_ids: Sequence[int],
+        *,
+        created_after: int,
+        modified_from: int,
+        of_customers: bool,
     ) -> list[int]:
-        """Return the ids of the rows of some attributes that were created after a second."""
+        """Return the ids of rows of some attributes, created and modified after two seconds."""
         condition = "attribute_id IN (SELECT value FROM json_each(?)) AND created >= ?"
         found = self.connection.execute(
-            f"SELECT id FROM rows WHERE {condition}{_IN_PART if of_customers else ''}",  # noqa: S608
-            (_encode(attribute_ids).decode(), (second + 1) * _MICRO),
+            f"SELECT id FROM rows WHERE {condition} AND modified >= ?"  # noqa: S608 - constants
+            f"{_IN_PART if of_customers else ''}",
+            (_encode(attribute_ids).decode(), (created_after + 1) * _MICRO, modified_from * _MICRO),
         )
         return [one for (one,) in found]
 

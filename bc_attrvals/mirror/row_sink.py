@@ -13,8 +13,8 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.errors import DecodeError, MirrorError
 from bc_attrvals.events import EventBus, MirrorProgressed
 from bc_attrvals.mirror.created_index import CreatedIndex
+from bc_attrvals.mirror.dated_pages import second_of
 from bc_attrvals.mirror.faults import Faults
-from bc_attrvals.mirror.modified import second_of
 from bc_attrvals.mirror.replica import Replica, Taken, row_of
 from bc_attrvals.mirror.service_clock import ServiceClock
 from bc_attrvals.sync.db_thread import DatabaseThread
@@ -49,29 +49,35 @@ class RowSink:
         self.settled: int | None = None
         self.faults = Faults()
 
-    async def take(self, rows: Sequence[AttributeValue]) -> None:
-        """Take in rows. Raises for one that can't be mirrored."""
-        self.check(rows)
+    async def take(self, rows: Sequence[AttributeValue]) -> int | None:
+        """Take in rows; return a second that the service had reached when it showed them.
+
+        Raises for one that can't be mirrored.
+        """
+        reached = self.check(rows)
         taken = await self._database.run(Replica.take, rows)
         self.apply(taken)
         if self.settled is not None:
             for held, row in taken.unmoved:
                 if second_of(row.date_modified) < self.settled:
                     self.faults.add(None if held is None else row_of(held), row)
+        return reached
 
-    def check(self, rows: Sequence[AttributeValue]) -> None:
+    def check(self, rows: Sequence[AttributeValue]) -> int | None:
         """Check rows, and note what they show. See `take`."""
         for row in rows:
             self._check(row)
         self.count += len(rows)
+        reached: int | None = None
         if rows:
             newest = max(second_of(row.date_modified) for row in rows)
-            self._clock.observe(newest, self._loop.time())
+            reached = self._clock.observe(newest, self._loop.time())
         if self.shown_from is not None:
             first = self.shown_from
             self.shown.update(row.id for row in rows if second_of(row.date_created) >= first)
         if self._events:
             self._events.emit(MirrorProgressed(self.count))
+        return reached
 
     def apply(self, taken: Taken) -> None:
         """Make the index follow a change of the replica."""

@@ -1,7 +1,9 @@
-"""What is known of the service's clock: a lower bound, learnt from the dates of its rows.
+"""What is known of the service's clock: a lower bound, learnt from its rows and `Date` headers.
 
 Pure. No clock of ours is compared with the service's, only durations: a row of second `s` that was
-seen at the loop's time `t` says that `t + d` is at least `s + d` there.
+seen at the loop's time `t` says that `t + d` is at least `s + d` there. A row may be dated in the
+future by a faulty writer, so no row is believed beyond the `Date` of the answers. Without such a
+header all rows are believed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ __all__ = ["ServiceClock"]
 
 #: How long after its end a second is taken for over.
 _MARGIN_S: Final = 0.05
+#: How far the clocks of writers may be ahead of the `Date` header.
+_SLACK_S: Final = 60
+#: Loop times are floats.
+_EPSILON_S: Final = 1e-6
 
 
 class ServiceClock:
@@ -20,20 +26,34 @@ class ServiceClock:
 
     def __init__(self) -> None:
         self._lead_s = -math.inf
-        #: The latest second that was observed.
-        self.latest: int | None = None
+        self._date_lead_s: float | None = None
 
-    def observe(self, second: int, at_s: float) -> None:
-        """Note that the service's clock had reached a second at a time of ours."""
+    def observe_date(self, second: int, at_s: float) -> None:
+        """Note the `Date` header of an answer that came at a time of ours."""
+        lead_s = second - at_s
+        known_s = self._date_lead_s
+        self._date_lead_s = lead_s if known_s is None else max(known_s, lead_s)
+
+    def observe(self, second: int, at_s: float) -> int:
+        """Note a date of a row that came at a time of ours; return the second it stands for."""
+        second = second if self._date_lead_s is None else min(second, self._date(at_s))
         self._lead_s = max(self._lead_s, second - at_s)
-        self.latest = second if self.latest is None else max(self.latest, second)
+        return second
+
+    def is_near(self, second: int, at_s: float) -> bool:
+        """Return whether a second is not far in the future."""
+        return self._date_lead_s is None or second <= self._date(at_s) + _SLACK_S
 
     def least(self, at_s: float) -> int | None:
         """Return a second that the service had reached at a time of ours; None if unknown."""
         if self._lead_s == -math.inf:
             return None
-        return math.floor(self._lead_s + at_s + 1e-6)
+        return math.floor(self._lead_s + at_s + _EPSILON_S)
 
     def until_over_s(self, second: int, at_s: float) -> float:
         """Return after how long a second is over there for certain; 0 or less if it is."""
         return second + 1 + _MARGIN_S - (self._lead_s + at_s)
+
+    def _date(self, at_s: float) -> int:
+        assert self._date_lead_s is not None
+        return math.floor(self._date_lead_s + at_s + _EPSILON_S)

@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -43,6 +45,8 @@ class FakeStore:
         self.latency_s = latency_s
         self.room_bytes = room_bytes
         self.next_id = 1
+        self.has_dates = True
+        self.date_offset_s = 0
         self.before: Callable[[], object] | None = None
         self.lie: Callable[[str, Page], Page] | None = None
         self.asked: list[tuple[str, int, int]] = []
@@ -103,6 +107,15 @@ class FakeStore:
         self, filter: AttributeValueFilter | None, spare_bytes: int = 0
     ) -> list[ListingQuery]:
         return split_queries(filter, self.room_bytes - spare_bytes)
+
+    async def fetch(self, query: ListingQuery, number: int, limit: int) -> SimpleNamespace:
+        page = await self.page(query, number, limit)
+        date = moment(self.now() + self.date_offset_s)
+        headers = {"Date": format_datetime(date, usegmt=True)} if self.has_dates else {}
+        return SimpleNamespace(page=page, answer=SimpleNamespace(headers=headers))
+
+    async def decode(self, fetched: SimpleNamespace) -> Page:
+        return fetched.page
 
     async def page(self, query: ListingQuery, number: int, limit: int) -> Page:
         self.asked.append((query.text, number, limit))

@@ -156,6 +156,50 @@ async def test_pages_of_another_order_each_time_are_read_exactly_once(tmp_path: 
         await refreshed(mirror, store)
 
 
+@pytest.mark.parametrize("options", STORES.values(), ids=STORES.keys())
+async def test_a_row_dated_tomorrow_hides_no_change(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    store = FakeStore(page_size=50, **options)  # type: ignore[arg-type]
+    store.seed(300)
+    tomorrow = moment(store.now() + 86_400)
+    for row_id in range(1, 200, 3):
+        old = store.rows[row_id]
+        store.put(
+            AttributeValue(
+                row_id,
+                old.customer_id,
+                old.attribute_id,
+                "early",
+                old.date_created,
+                tomorrow,
+            )
+        )
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        for value in ("one", "two"):
+            change_and_insert(store, random.Random(1), 60, 10)
+            store.insert(9_000, 1, value, store.now() + 86_400)
+            await refreshed(mirror, store)
+            delete(store, [2, store.next_id - 1] if value == "one" else [5])
+            await refreshed(mirror, store)
+
+
+@pytest.mark.parametrize("offset_s", [-7_200, -2, 2, None])
+async def test_the_date_of_the_answers_may_be_off_or_missing(
+    offset_s: int | None, tmp_path: Path
+) -> None:
+    store = FakeStore(page_size=50)
+    store.has_dates, store.date_offset_s = offset_s is not None, offset_s or 0
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        for number in range(3):
+            change_and_insert(store, random.Random(number), 60, 10)
+            delete(store, random.Random(number).sample(sorted(store.rows), 5))
+            await refreshed(mirror, store)
+
+
 # A store that never rests.
 
 
@@ -243,6 +287,8 @@ async def never_resting(seed: int, path: Path) -> int:
         page_size=20,
         latency_s=rng.choice([0.005, 0.05, 0.4]),
     )
+    store.has_dates = rng.random() < 0.8
+    store.date_offset_s = rng.choice([0, 0, -1, 1, 30, -30])
     store.seed(240, step_s=rng.choice([1, 7]))
     history = History(store, seed)
     raised = 0

@@ -8,7 +8,6 @@ from bc_attrvals.mirror.service_clock import ServiceClock
 def test_nothing_is_known_before_a_row_was_seen() -> None:
     clock = ServiceClock()
     assert clock.least(5.0) is None
-    assert clock.latest is None
 
 
 def test_time_passes_there_as_it_does_here() -> None:
@@ -21,7 +20,6 @@ def test_time_passes_there_as_it_does_here() -> None:
     assert clock.least(50.0) == 1_000
     clock.observe(1_020, at_s=60.0)
     assert clock.least(50.0) == 1_010
-    assert clock.latest == 1_020
 
 
 def test_a_second_is_over_when_the_next_has_begun() -> None:
@@ -31,3 +29,13 @@ def test_a_second_is_over_when_the_next_has_begun() -> None:
     assert 3.0 < remaining_s < 3.2
     assert (clock.least(50.0 + remaining_s) or 0) >= 1_003
     assert clock.until_over_s(998, at_s=50.0) < 0
+
+
+def test_no_row_is_believed_beyond_the_date_of_the_answers() -> None:
+    clock = ServiceClock()
+    clock.observe_date(1_000, at_s=50.0)
+    assert clock.observe(86_400, at_s=50.5) == 1_000
+    assert clock.observe(990, at_s=50.5) == 990
+    assert clock.least(50.5) == 1_000
+    assert clock.is_near(1_060, at_s=50.0)
+    assert not clock.is_near(1_062, at_s=50.0)
