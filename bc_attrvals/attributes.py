@@ -14,15 +14,14 @@ from random import Random
 from typing import Final
 from urllib.parse import quote
 
-from bc_attrvals.core.definitions import Attribute, decode_attributes
+from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import AttributeType, check_attribute_name
 from bc_attrvals.core.outcomes import DeleteReport
-from bc_attrvals.core.requests import Operation, RequestBuilder
+from bc_attrvals.core.requests import Operation, Request, RequestBuilder
 from bc_attrvals.errors import (
     AttributeTypeError,
     BCAttrValsError,
-    DecodeError,
     InvalidInputError,
     UnconfirmedError,
     UnprocessableError,
@@ -160,8 +159,7 @@ class Attributes:
         check_id(attribute_id, "attribute_id")
         check_attribute_name(name, "name")
         request = self._requests.put([{"id": attribute_id, "name": name}])
-        await self._calls.shielded(partial(self._calls.sent, request, _ignore))
-        self._on_change()
+        await self._calls.shielded(partial(self._change, self._calls, request))
         found = Definitions(await list_definitions(self._calls)).find(attribute_id)
         if found is None or found.name != name:
             message = f"the attribute {attribute_id} was not renamed, though the service said so"
@@ -189,8 +187,7 @@ class Attributes:
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         for request, _ in calls.delete_parts(ids, calls.sizes.delete):
-            await calls.shielded(partial(calls.sent, request, _ignore))
-        self._on_change()
+            await calls.shielded(partial(self._change, calls, request))
         left = {one.id for one in await list_definitions(calls)}.intersection(ids)
         if left:
             numbers = ", ".join(map(str, sorted(left)))
@@ -203,17 +200,15 @@ class Attributes:
         request = self._requests.post(
             [{"name": name, "type": kind} for name, kind in types.items()]
         )
-        once = self._calls.once()
+        await self._calls.shielded(partial(self._change, self._calls.once(), request))
 
-        async def create(worker: Worker) -> None:
-            try:
-                await once.sent(request, decode_attributes, worker)
-            except DecodeError:
-                # It was answered 2xx; what it made is seen in the next listing.
-                return
-
-        self._on_change()
-        await self._calls.shielded(create)
+    async def _change(self, calls: Calls, request: Request, worker: Worker) -> None:
+        """Send a change; what it did is seen in the listing that follows, not in its answer."""
+        try:
+            await calls.sent(request, _ignore, worker)
+        finally:
+            # It may have been applied without an answer, or after its caller was cancelled.
+            self._on_change()
 
 
 def _matching(

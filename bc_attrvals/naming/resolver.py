@@ -28,6 +28,8 @@ class Resolver:
         self._customers = customers
         self._addresses = Addresses()
         self._definitions: Definitions | None = None
+        #: Changes of definitions so far; what was read across one is not remembered.
+        self._changes = 0
         self._reading = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -36,6 +38,7 @@ class Resolver:
     def forget_definitions(self) -> None:
         """Read the definitions anew when they are next needed: one was made, renamed or deleted."""
         self._definitions = None
+        self._changes += 1
 
     def forget(self, address: str) -> None:
         """Look an address up anew when it is next needed: its customer was refused as unknown."""
@@ -76,10 +79,13 @@ class Resolver:
     async def _read_definitions(self, calls: Calls) -> Definitions:
         # One reading, however many jobs begin at once.
         async with self._reading:
-            if self._definitions is None:
-                found = await list_definitions(calls.of(self._attributes))
-                self._definitions = Definitions(found)
-            return self._definitions
+            definitions = self._definitions
+            if definitions is None:
+                changes = self._changes
+                definitions = Definitions(await list_definitions(calls.of(self._attributes)))
+                if self._changes == changes:
+                    self._definitions = definitions
+            return definitions
 
 
 def _resolved(

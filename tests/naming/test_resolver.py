@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,7 @@ from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.sandbox import Quirks, Sandbox
 from bc_attrvals.scheduling.calls import Calls
 from tests.conftest import make_store
+from tests.probes import until
 
 PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
 TYPES = {"Loyalty tier": "string", "Shoe size": "number", "Birthday": "date"}
@@ -105,6 +107,33 @@ async def test_a_new_definition_is_seen_after_it_is_made() -> None:
         await store.attributes.ensure({"CRM score": "number"})
         (found,) = await runtime.resolver.resolve(item, calls)
         assert isinstance(found, AttributeValueUpsert)
+
+
+async def test_definitions_that_were_read_during_a_change_are_not_remembered() -> None:
+    item = [NamedValue(5, "CRM score", 0.5)]
+    async with opened(latency_ms=50) as (sandbox, resolver, calls):
+        reading = asyncio.create_task(resolver.resolve(item, calls))
+        await until(lambda: sandbox.in_flight("list_attributes") > 0)
+        resolver.forget_definitions()
+        await reading
+        await sandbox.define(attributes={"CRM score": "number"})
+        (found,) = await resolver.resolve(item, calls)
+        assert isinstance(found, AttributeValueUpsert)
+
+
+async def test_a_change_whose_caller_was_cancelled_is_seen() -> None:
+    item = [NamedValue(5, "CRM score", 0.5)]
+    sandbox = Sandbox(quota=None, attributes=TYPES, latency_ms=50)
+    async with sandbox, make_store(sandbox) as store:
+        runtime, calls, _ = store._state.bound(store._options)
+        (found,) = await runtime.resolver.resolve(item, calls)
+        assert isinstance(found, UnknownAttributeError)
+        renaming = asyncio.create_task(store.attributes.rename(2, "CRM score"))
+        await until(lambda: sandbox.in_flight("rename_attributes") > 0)
+        renaming.cancel()
+        await until(lambda: sum(store.statistics().in_flight.values()) == 0)
+        (found,) = await runtime.resolver.resolve(item, calls)
+        assert found == AttributeValueUpsert(5, 2, "0.5")
 
 
 def test_a_bounded_number_of_addresses_is_remembered_the_oldest_forgotten_first() -> None:
