@@ -264,6 +264,7 @@ class SyncJob:
         digest = await self._read_input(database, desired, keep=True)
         count = await database.run(WorkingSet.end_loading, seal=database.is_file)
         if self._options.prune and not count and not self._options.allow_empty:
+            await self._check_resolved(database)
             message = "desired is empty, so pruning would delete all; say allow_empty=True"
             raise InvalidInputError(message, field="desired")
         await database.run(journal.end_loading, digest)

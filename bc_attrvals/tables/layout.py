@@ -163,7 +163,9 @@ class Layout:
         needed = dict.fromkeys(fitted.needed)
         missing = [column for column in needed if column not in names]
         if missing:
-            hint = _suggestion(fitted, missing, [name for name in names if name not in needed])
+            # A column that became an attribute by its header may be the one that is meant.
+            asked = self.needed if self.wide else fitted.needed
+            hint = _suggestion(fitted, missing, [name for name in names if name not in asked])
             found = cut(", ".join(names), 200)
             message = f"column missing: {', '.join(missing)}{hint}; the file has: {found}"
             raise ValueError(message)

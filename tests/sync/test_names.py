@@ -72,6 +72,18 @@ async def test_unknown_addresses_stop_a_prune_unless_that_is_allowed() -> None:
         assert (report.unchanged, report.failed, report.deleted) == (100, 1, 1)
 
 
+async def test_where_nothing_is_resolved_a_prune_says_so_and_not_that_nothing_is_desired() -> None:
+    lost = NamedValue("nobody@example.org", "Loyalty tier", "x")
+    async with opened() as (sandbox, store):
+        await sandbox.seed([(6, 2, "kept")])
+        sync = store.attribute_values.sync
+        with pytest.raises(UnresolvedError, match="1 desired values could not be resolved"):
+            await sync([lost], scope=EVERYTHING, prune=True)
+        with pytest.raises(InvalidInputError, match="desired is empty"):
+            await sync([lost], scope=EVERYTHING, prune=True, allow_unresolved=True)
+        assert await sandbox.count() == 1
+
+
 async def test_without_prune_an_unknown_address_fails_alone() -> None:
     lost = NamedValue("nobody@example.org", "Loyalty tier", "x")
     async with opened() as (_, store):

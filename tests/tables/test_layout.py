@@ -70,6 +70,12 @@ def test_missing_and_doubled_columns(names, words) -> None:
     assert words in str(caught.value)
 
 
+def test_a_column_that_would_be_an_attribute_is_suggested_for_the_customers() -> None:
+    by_header = Layout(email_column="Email", attributes_by_header=True)
+    with pytest.raises(ValueError, match="column missing: Email; did you mean 'E-Mail' for Email"):
+        by_header.resolved(["E-Mail", "Shoe size"])
+
+
 def test_blanks_around_the_names_of_columns_do_not_count() -> None:
     long = Layout(columns={"customer_id": " ID "}).resolved(["ID", "attribute_id", "value"])
     assert long.needed == ("ID", "attribute_id", "value")
