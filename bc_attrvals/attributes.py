@@ -23,6 +23,7 @@ from bc_attrvals.errors import (
     AttributeTypeError,
     BCAttrValsError,
     InvalidInputError,
+    PayloadTooLargeError,
     UnconfirmedError,
     UnprocessableError,
 )
@@ -135,7 +136,7 @@ class Attributes:
                 for start in range(0, len(missing), size):
                     names = missing[start : start + size]
                     await self._create({name: wanted[name] for name in names})
-            except UnprocessableError:
+            except (UnprocessableError, PayloadTooLargeError):
                 if size == 1 or len(missing) == 1:
                     raise
                 # A beta took one at a time: "Max batch size allowed is 1".

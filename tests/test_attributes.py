@@ -73,6 +73,13 @@ async def test_ensure_makes_them_one_by_one_where_several_are_refused() -> None:
         assert [one.status for one in sandbox.requests if one.method == "POST"] == [422, *[200] * 5]
 
 
+async def test_ensure_makes_them_one_by_one_where_several_are_too_large() -> None:
+    fault = Fault("413", operation="create_attributes", times=1)
+    async with opened(faults=[fault]) as (sandbox, store):
+        await store.attributes.ensure({"A": "string", "B": "number"})
+        assert [one.status for one in sandbox.requests if one.method == "POST"] == [413, 200, 200]
+
+
 @pytest.mark.parametrize("kind", ["drop_before", "drop_after", "502", "cut_body", "html_body"])
 @pytest.mark.parametrize("unique", [True, False])
 async def test_a_creation_without_an_answer_is_not_made_twice(kind: str, unique: bool) -> None:
