@@ -107,14 +107,14 @@ class _ExactListing:
         if second is not None:
             self._is_pinned, self._bounds = True, Bounds()
         first = await self._first_page(whole)
-        count = self._counted(first)
+        count, rows = self._counted(first)
         if count.is_complete:
-            yield first.data
+            yield rows
             return
         total = first.pagination.total
         # In the most likely order, by id, the newest rows stand last.
         last = await self._page(whole, count.last_page)
-        _check_answer(count, count.last_page, last)
+        _new_rows(count, count.last_page, last)
         dates = _dates((*first.data, *last.data))
         if len(dates) < len(first.data) + len(last.data):
             yield await self._without_dates(whole)
@@ -188,9 +188,9 @@ class _ExactListing:
     async def _read(self, part: CreatedRange) -> tuple[list[AttributeValue], list[CreatedRange]]:
         """Return the rows of a range when they are exact, else the parts to read instead."""
         first = await self._page(part, 1)
-        count = self._counted(first)
+        count, rows = self._counted(first)
         if count.is_complete:
-            return _clip(part, first.data), []
+            return _clip(part, rows), []
         if part.is_one_second:
             return _clip(part, await self._one_second(part)), []
         total, pages = first.pagination.total, count.last_page
@@ -201,11 +201,9 @@ class _ExactListing:
         else:
             numbers = list(range(2, pages + 1))
             target = int(count.page_size * _FILL)
-        rows = [*first.data]
         found = await _gather([self._page(part, number) for number in numbers])
         for number, page in zip(numbers, found, strict=True):
-            _check_answer(count, number, page)
-            rows += page.data
+            rows += _new_rows(count, number, page)
         if count.is_complete and not part.is_growing:
             return _clip(part, rows), []
         if count.has_moved:
@@ -247,11 +245,11 @@ class _ExactListing:
     async def _pass_over(self, part: CreatedRange) -> tuple[dict[int, AttributeValue], int]:
         """Read all pages of a range from the last to the first; return rows and newest total."""
         rows: dict[int, AttributeValue] = {}
-        count = self._counted(page := await self._page(part, 1))
+        count, _ = self._counted(page := await self._page(part, 1))
         number = count.last_page
         while number > 0:
             page = await self._page(part, number)
-            _check_answer(count, number, page)
+            _new_rows(count, number, page)
             rows.update((row.id, row) for row in page.data)
             number = min(number - 1, -(-page.pagination.total // count.page_size))
         return rows, page.pagination.total
@@ -276,12 +274,13 @@ class _ExactListing:
         previous: set[int] = set()
         for _ in range(_MOST_PASSES):
             first = await self._page(whole, 1)
-            count, rows = self._counted(first), {row.id: row for row in first.data}
+            count, new = self._counted(first)
+            rows = {row.id: row for row in new}
             for start in range(2, count.last_page + 1, _MOST_PAGES_HELD):
                 numbers = range(start, min(count.last_page + 1, start + _MOST_PAGES_HELD))
                 pages = await _gather([self._page(whole, number) for number in numbers])
                 for number, page in zip(numbers, pages, strict=True):
-                    _check_answer(count, number, page)
+                    _new_rows(count, number, page)
                     rows.update((row.id, row) for row in page.data)
             if count.is_complete and previous == rows.keys():
                 return list(rows.values())
@@ -289,11 +288,10 @@ class _ExactListing:
         message = "rows without date_created kept changing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
-    def _counted(self, first: Page) -> PageCount:
-        """Return the account of a listing of which this is the first page."""
+    def _counted(self, first: Page) -> tuple[PageCount, list[AttributeValue]]:
+        """Return the account of a listing of which this is the first page, and its rows."""
         count = PageCount(self._calls.sizes.page)
-        _check_answer(count, 1, first)
-        return count
+        return count, _new_rows(count, 1, first)
 
     async def _page(self, part: CreatedRange, number: int, bounds: Bounds | None = None) -> Page:
         query = self._query
@@ -310,22 +308,25 @@ def _date_of(header: str | None) -> datetime | None:
     """Return the moment of a `Date` header; None without one that can be read."""
     try:
         moment = None if header is None else parsedate_to_datetime(header)
-    except ValueError:
+        return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _check_answer(count: PageCount, number: int, page: Page) -> None:
-    """Count a page; raise `ListingDriftError` if it has fewer rows than its own total puts on it.
+def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]:
+    """Count a page, and return its rows that no page before it had.
+
+    Raises `ListingDriftError` if it has fewer rows than its own total puts on it.
 
     An answer is one snapshot, so no writer can cause that. Whole listings and samples of pages of
     a total that is not so would have no end.
     """
-    count.take(number, page.data, page.pagination.total)
+    rows = count.take(number, page.data, page.pagination.total)
     if count.is_short_page:
         raise ListingDriftError(
             f"page {number} has {len(page.data)} rows, and its total says {page.pagination.total}"
         )
+    return rows
 
 
 def _has_row_of(page: Page, second: datetime) -> bool:

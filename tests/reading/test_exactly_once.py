@@ -15,6 +15,7 @@ import pytest
 from bc_attrvals import AttributeValueFilter, Limits, ListingDriftError, Store
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.conftest import make_store
+from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
 from tests.reading.page_server import Pager, listing
 
 ROWS = 6_000
@@ -233,3 +234,49 @@ async def test_leaving_the_loop_leaves_nothing_behind(no_task_left: None) -> Non
             break
         await stream.aclose()
         assert not any(store.statistics().in_flight.values())
+
+
+@pytest.mark.parametrize("rows", [3, 9])
+async def test_a_row_that_comes_twice_is_yielded_once(rows: int) -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        query, size = request.query, 4
+        low, high = query.get("date_created:min", ""), query.get("date_created:max", "~")
+        moments = {one: f"2024-10-24T04:{one:02}:00Z" for one in range(1, rows + 1)}
+        found = [
+            {**row(one, one), "date_created": moment}
+            for one, moment in moments.items()
+            if low <= moment <= high
+        ]
+        shown = found[(request.page - 1) * size : request.page * size]
+        body = page_body(
+            # The first row of all stands on each page, and a row of the page twice.
+            [*shown, *shown[:1], *found[:1]],
+            total=len(found),
+            per_page=size,
+            page=request.page,
+            total_pages=-(-len(found) // size),
+        )
+        await connection.say(answer(body))
+
+    async with store_on(script, limits=Limits(page_size=4)) as (store, _):
+        found = await listed(store)
+    assert sorted(found) == [*range(1, rows + 1)]
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -0500",
+        "Mon, 01 Jan 2024 99999999999999999999:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +9999999999",
+        "soon",
+    ],
+)
+async def test_a_date_header_of_no_calendar_is_none(date: str) -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        body = page_body([row(1, 1)], total=1, per_page=250, page=1, total_pages=1)
+        await connection.say(answer(body, headers={"Date": date}))
+
+    async with store_on(script) as (store, _):
+        assert await listed(store) == [1]
