@@ -49,6 +49,8 @@ class Reading(StrEnum):
     LOOK_UP = "look_up"
     #: Not at all: everything is written.
     NOTHING = "nothing"
+    #: A mirror, which is refreshed.
+    MIRROR = "mirror"
 
 
 class ChangeKind(StrEnum):
@@ -166,6 +168,7 @@ _READING_WORDS: Final = {
     Reading.LIST: "list the scope",
     Reading.LOOK_UP: "look customers up",
     Reading.NOTHING: "nothing",
+    Reading.MIRROR: "refresh the mirror",
 }
 
 
@@ -176,8 +179,10 @@ class SyncPlan:
     `create`, `update`, `delete` and `unchanged` count values. `write` counts those that are sent
     without reading first (`reading` is then `Reading.NOTHING`), where create, update and unchanged
     can't be told apart. `repeated` counts customers' attributes that the store holds in more than
-    one row. `read_calls` are what the plan itself took, and a sync takes again. `seconds` is an
-    estimate under the quota and the call durations known when the plan was made.
+    one row. `read_calls` are what the plan itself took, and a sync takes again; of a mirror, what
+    refreshing it took. `saved_calls` is how many fewer that was than listing all that the mirror
+    holds. `seconds` is an estimate under the quota and the call durations known when the plan was
+    made.
     """
 
     reading: Reading
@@ -191,6 +196,7 @@ class SyncPlan:
     delete_calls: int = 0
     seconds: float = 0.0
     repeated: int = 0
+    saved_calls: int = 0
 
     @property
     def calls(self) -> int:
@@ -212,6 +218,8 @@ class SyncPlan:
                 ("update", f"{self.update:,}", _calls_text(self.write_calls)),
                 ("unchanged", f"{self.unchanged:,}", ""),
             ]
+        if self.saved_calls:
+            rows.insert(1, ("saved", "against listing", _calls_text(self.saved_calls)))
         if self.repeated:
             rows.append(("repeated", f"{self.repeated:,}", ""))
         rows += [

@@ -7,7 +7,8 @@ methods, so that importing the package does not load it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -16,6 +17,7 @@ from bc_attrvals.core.models import AttributeValue, check_id
 from bc_attrvals.errors import InvalidInputError, MirrorError, StoreStateError
 from bc_attrvals.mirror.report import Change, RefreshReport
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.options import JournalPath
 from bc_attrvals.sync.scope import Scope
 
@@ -55,6 +57,9 @@ class Mirror:
         self._ensure_open = ensure_open
         self._verify_every_s = verify_every_s
         self._database = DatabaseThread(MIRRORS, path, field="path")
+        # A refresh, or a sync that uses the mirror.
+        self._sole = asyncio.Lock()
+        # One step of those, or a read.
         self._busy = asyncio.Lock()
         self._is_open = False
 
@@ -81,7 +86,7 @@ class Mirror:
         """Close the file, after a refresh of another task that is under way."""
         self._is_open = False
         try:
-            async with self._busy:
+            async with self._sole, self._busy:
                 pass
         finally:
             await self._database.aclose()
@@ -99,18 +104,37 @@ class Mirror:
         Raises `ListingDriftError` if the store changed too much to prove it, `FilterIgnoredError`
         for a service that answers rows outside of what it was asked for, and the errors of calls.
         """
-        from bc_attrvals.mirror.refresh import Refresh
-
         self._check_open()
         self._ensure_open()
+        async with self._sole:
+            return await self._refresh(self._calls.for_job(), verify=verify)
+
+    async def _refresh(self, calls: Calls, *, verify: bool) -> RefreshReport:
+        from bc_attrvals.mirror.refresh import Refresh
+
+        every_s = self._verify_every_s
         async with self._busy:
-            refresh = Refresh(
-                self._calls.for_job(),
-                self._database,
-                self._scope,
-                verify_every_s=self._verify_every_s,
-            )
+            refresh = Refresh(calls, self._database, self._scope, verify_every_s=every_s)
             return await refresh.run(verify=verify)
+
+    @asynccontextmanager
+    async def use(self, calls: Calls, scope: Scope, place: str) -> AsyncIterator[KnownState]:
+        """Let a sync use the mirror: see `SyncMirror`."""
+        from bc_attrvals.mirror.in_sync import MirrorInSync
+
+        self._check_open()
+        if place != self._place:
+            message = f"the mirror is of another store: {self._place!r}, not {place!r}"
+            raise InvalidInputError(message, field="mirror")
+        if not self._scope.contains(scope):
+            message = "the mirror does not hold the whole scope of the sync"
+            raise InvalidInputError(message, field="mirror")
+
+        async def refresh() -> RefreshReport:
+            return await self._refresh(calls, verify=False)
+
+        async with self._sole:
+            yield MirrorInSync(self._database, scope.narrowed(None), refresh)
 
     async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
         """Return the value a customer has for an attribute, or None. It makes no call."""

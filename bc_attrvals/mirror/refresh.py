@@ -65,6 +65,7 @@ class Refresh:
         verify_every_s: float | None,
     ) -> None:
         self._calls = calls
+        self._made_before = (calls.calls, calls.retries)
         self._database = database
         self._filter = scope.narrowed(None)
         self._verify_every_s = verify_every_s
@@ -105,8 +106,8 @@ class Refresh:
             added=totals.added,
             changed=totals.changed,
             removed=totals.removed,
-            calls=self._calls.calls,
-            retries=self._calls.retries,
+            calls=self._calls.calls - self._made_before[0],
+            retries=self._calls.retries - self._made_before[1],
             seconds=self._loop.time() - started_at_s,
             listed=self._sink.count,
             anew_calls=pages(totals.rows, self._calls.sizes.page),

@@ -24,6 +24,7 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.current_state import read_filter
 from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.report import SyncReport, dump_error
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
@@ -52,7 +53,9 @@ class Apply:
         database: DatabaseThread[WorkingSet],
         is_open: Callable[[], bool],
         max_failures: int,
+        known: KnownState | None = None,
     ) -> None:
+        self._known = known
         self._calls = calls
         self._registry = registry
         self._database = database
@@ -130,6 +133,8 @@ class Apply:
                 raise
             noted = job.report().deleted
             await self._database.run(_end_deletes, ids, *self._meter.take())
+            if self._known is not None:
+                await self._known.note([], ids)
             self._advance(len(ids))
 
     def report_from_memory(self) -> SyncReport:
@@ -185,6 +190,8 @@ class Apply:
         await self._database.run(
             _note_outcomes, done, settled, not_sent, *self._meter.take(), self._max_failures
         )
+        if self._known is not None:
+            await self._known.note([one.stored for one in done if one.stored is not None], [])
         self._written += len(done)
         self._advance(len(done), settled)
 

@@ -30,6 +30,7 @@ from bc_attrvals.reading.unordered import Listing, UnorderedReader
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet
 
@@ -80,6 +81,21 @@ class CurrentState:
             await self._take_in([])
             if self._unreadable:
                 _logger.warning("rows with ids that can't be read: %d", self._unreadable)
+
+    async def read_mirror(self, known: KnownState, *, prune: bool) -> int:
+        """Refresh a mirror and take its rows; return how many calls listing it anew takes.
+
+        Raises what a refresh raises. Rows and calls are noted as by `read`.
+        """
+        self._prune = prune
+        try:
+            listing_calls = await known.refresh()
+            async with aclosing(known.row_lists()) as lists:
+                async for rows in lists:
+                    await self._take_in(rows)
+        finally:
+            await self._take_in([])
+        return listing_calls
 
     async def _read_scope(self) -> Reading:
         # Only a listing shows what is to be deleted.

@@ -39,6 +39,7 @@ from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.current_state import CurrentState
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.journal import Identity
+from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.loading import Loaded, Loader
 from bc_attrvals.sync.options import Confirm, JobKind, JournalPath, ShowChanges, SyncOptions
 from bc_attrvals.sync.report import SyncReport, dump_report, report_of, upsert_report
@@ -87,6 +88,9 @@ class SyncJob:
         self._registry = registry
         self._resolver = resolver
         self._is_open = is_open
+        self._place = place
+        # The mirror, while it is in use.
+        self._known: KnownState | None = None
         self._identity = Identity(options.kind, place, self._scope.digest(), options.prune)
         self._input_field = "items" if options.kind is JobKind.UPSERT else "desired"
         self._loop = asyncio.get_running_loop()
@@ -94,7 +98,7 @@ class SyncJob:
 
     async def plan(self, desired: Items, show_changes: ShowChanges | None = None) -> SyncPlan:
         """Load, read and compare; write nothing. `show_changes` gets every change."""
-        async with _open(None) as database:
+        async with self._mirror_in_use(), _open(None) as database:
             await self._load(database, desired)
             plan = await self._make_plan(database)
             if show_changes is not None:
@@ -103,7 +107,7 @@ class SyncJob:
 
     async def dry_run(self, desired: Items) -> SyncReport:
         """Do as `plan`, and report as if all had been done."""
-        async with _open(None) as database:
+        async with self._mirror_in_use(), _open(None) as database:
             await self._load(database, desired)
             plan = await self._make_plan(database)
             return attrs.evolve(
@@ -127,7 +131,7 @@ class SyncJob:
 
         A finished journal gives way to this job; with `restart` an unfinished one does, too.
         """
-        async with _open(journal_path, restart=restart) as database:
+        async with self._mirror_in_use(), _open(journal_path, restart=restart) as database:
             apply = Apply(
                 self._calls,
                 self._meter,
@@ -135,6 +139,7 @@ class SyncJob:
                 database=database,
                 is_open=self._is_open,
                 max_failures=self._options.max_failures,
+                known=self._known,
             )
             if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
                 try:
@@ -217,10 +222,15 @@ class SyncJob:
 
     async def _make_plan(self, database: DatabaseThread[WorkingSet]) -> SyncPlan:
         prune, seal = self._options.prune, database.is_file
-        reading, calls, repeated = Reading.NOTHING, 0, 0
+        reading, calls, repeated, saved = Reading.NOTHING, 0, 0, 0
         if self._options.kind is JobKind.SYNC:
             state = CurrentState(self._calls, self._meter, scope=self._scope, database=database)
-            reading = await state.read(prune=prune, always=self._options.always_read)
+            if self._known is None:
+                reading = await state.read(prune=prune, always=self._options.always_read)
+            else:
+                listing_calls = await state.read_mirror(self._known, prune=prune)
+                saved = max(0, listing_calls - self._meter.total)
+                reading = Reading.MIRROR
             calls = self._meter.total
         if reading is Reading.NOTHING:
             differences = await database.run(WorkingSet.plan_all, seal=seal)
@@ -232,7 +242,8 @@ class SyncJob:
                 "the store holds %d customers' attributes in more than one row", repeated
             )
         await database.run(WorkingSet.put, reading=reading)
-        return attrs.evolve(self._costed(reading, calls, differences), repeated=repeated)
+        plan = self._costed(reading, calls, differences)
+        return attrs.evolve(plan, repeated=repeated, saved_calls=saved)
 
     def _costed(self, reading: Reading, read_calls: int, differences: Differences) -> SyncPlan:
         limits = self._calls.limits
@@ -314,6 +325,16 @@ class SyncJob:
         self, named: Sequence[NamedValue]
     ) -> Sequence[AttributeValueUpsert | UnresolvedError]:
         return await self._resolver.resolve(named, self._calls)
+
+    @asynccontextmanager
+    async def _mirror_in_use(self) -> AsyncIterator[None]:
+        mirror = self._options.mirror
+        if mirror is None:
+            yield
+            return
+        async with mirror.use(self._calls, self._scope, self._place) as known:
+            self._known = known
+            yield
 
     def _lap_s(self) -> float:
         now = self._loop.time()

@@ -10,6 +10,7 @@ from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.sync.known_state import SyncMirror
 from bc_attrvals.sync.options import (
     Confirm,
     JournalPath,
@@ -51,6 +52,7 @@ class SyncMethods:
         normalise: Normalise | None = None,
         always_read: bool = False,
         show_changes: ShowChanges | None = None,
+        mirror: SyncMirror | None = None,
     ) -> SyncPlan:
         """Read what a `sync` of the same arguments would, and return what it would do and cost.
 
@@ -65,6 +67,7 @@ class SyncMethods:
             allow_empty=allow_empty,
             normalise=normalise,
             always_read=always_read,
+            mirror=mirror,
         )
         return await self._sync_job(options).plan(desired, show_changes)
 
@@ -80,6 +83,7 @@ class SyncMethods:
         allow_empty: bool = False,
         allow_unresolved: bool = False,
         normalise: Normalise | None = None,
+        mirror: SyncMirror | None = None,
         confirm: Confirm | None = None,
         max_failures: int = MOST_FAILURES,
     ) -> SyncReport:
@@ -102,6 +106,10 @@ class SyncMethods:
         reason to prune its row: with `prune` and customers or attributes that are not known,
         nothing is deleted and `UnresolvedError` is raised after the upserts, unless
         `allow_unresolved=True`.
+
+        With a `mirror` (`Store.mirror`, of the whole scope) the store is not read: the mirror is
+        refreshed and compared with, and what is written and deleted is noted in it. A mirror and a
+        journal together resume.
 
         `normalise` maps a value to the form that the store keeps of it, which stored values are
         compared with. Values of which the store then holds another form are counted as `altered`.
@@ -137,6 +145,7 @@ class SyncMethods:
             allow_empty=allow_empty,
             allow_unresolved=allow_unresolved,
             normalise=normalise,
+            mirror=mirror,
             max_failures=max_failures,
         )
         job = self._sync_job(options)

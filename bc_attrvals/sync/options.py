@@ -11,6 +11,7 @@ import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
+from bc_attrvals.sync.known_state import SyncMirror
 
 __all__ = ["Confirm", "JobKind", "JournalPath", "Normalise", "ShowChanges", "SyncOptions"]
 
@@ -43,4 +44,5 @@ class SyncOptions:
     allow_unresolved: bool = False
     always_read: bool = False
     normalise: Normalise | None = None
+    mirror: SyncMirror | None = None
     max_failures: int = 0

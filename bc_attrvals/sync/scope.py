@@ -63,6 +63,14 @@ class Scope:
             self.attribute_ids is None or attribute_id in self.attribute_ids
         )
 
+    def contains(self, other: Scope) -> bool:
+        """Return whether everything of another scope lies inside."""
+        pairs = (
+            (self.customer_ids, other.customer_ids),
+            (self.attribute_ids, other.attribute_ids),
+        )
+        return all(mine is None or (its is not None and its <= mine) for mine, its in pairs)
+
     def narrowed(self, attribute_ids: tuple[int, ...] | None) -> AttributeValueFilter:
         """Return the filter of the scope, with these attributes alone where they are given."""
         if attribute_ids is None and self.attribute_ids is not None:

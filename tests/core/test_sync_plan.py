@@ -144,7 +144,7 @@ def test_an_estimate_takes_the_durations_that_were_measured() -> None:
 
 
 def test_the_words_for_a_way_to_read_are_fixed() -> None:
-    assert [str(one) for one in Reading] == ["list", "look_up", "nothing"]
+    assert [str(one) for one in Reading] == ["list", "look_up", "nothing", "mirror"]
 
 
 def test_a_plan_of_nothing_comes_to_nothing() -> None:
