@@ -15,6 +15,7 @@ from bc_attrvals.cli.commands.delete import delete
 from bc_attrvals.cli.commands.demo import demo
 from bc_attrvals.cli.commands.export import export
 from bc_attrvals.cli.commands.fleet import fleet
+from bc_attrvals.cli.commands.mirror import mirror
 from bc_attrvals.cli.commands.sandbox import sandbox
 from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
@@ -27,6 +28,7 @@ from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
+    MirrorError,
     UnresolvedError,
 )
 from bc_attrvals.tables.text import one_line
@@ -93,7 +95,7 @@ class Commands(SuggestingGroup):
 def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickException:
     """Return one line for stderr, with the exit status."""
     message = one_line(str(error) or type(error).__name__)
-    if isinstance(error, InvalidInputError | JournalError | UnresolvedError):
+    if isinstance(error, InvalidInputError | JournalError | MirrorError | UnresolvedError):
         return _BadInput(message)
     if isinstance(error, PartialFailureError):
         return _SomeFailed(message)
@@ -165,5 +167,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, sandbox, export, count, upsert, sync, delete, attributes, fleet):
+for _command in (demo, sandbox, export, count, upsert, sync, delete, attributes, mirror, fleet):
     cli.add_command(_command)

@@ -9,6 +9,7 @@ import attrs
 
 from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.cli.journalled import JournalledJob
+from bc_attrvals.cli.mirroring import opened_mirror
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.running import Result, Work
 from bc_attrvals.cli.settings import warn
@@ -33,7 +34,16 @@ _COUNTS: Final = (
     ("superseded", "superseded by later rows"),
     ("resent", "sent again after a stop"),
 )
-_PLAN_FIELDS: Final = ("reading", "create", "update", "write", "delete", "unchanged", "calls")
+_PLAN_FIELDS: Final = (
+    "reading",
+    "create",
+    "update",
+    "write",
+    "delete",
+    "unchanged",
+    "calls",
+    "saved_calls",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +55,7 @@ class SyncOptions:
     allow_empty: bool
     allow_unresolved: bool
     limit: DeletionLimit
+    mirror: str | None = None
 
 
 class _PlannedJob(JournalledJob):
@@ -103,17 +114,19 @@ class SyncJob(_PlannedJob):
                 work.ask(question, "nothing was written")
             return True
 
-        self.report = await work.store.attribute_values.sync(
-            self.items(),
-            scope=self.scope,
-            prune=options.prune,
-            allow_empty=options.allow_empty,
-            allow_unresolved=options.allow_unresolved,
-            journal=self.source.journal,
-            restart=self.source.restart,
-            confirm=confirm,
-            max_failures=self.max_failures,
-        )
+        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
+            self.report = await work.store.attribute_values.sync(
+                self.items(),
+                scope=self.scope,
+                prune=options.prune,
+                allow_empty=options.allow_empty,
+                allow_unresolved=options.allow_unresolved,
+                journal=self.source.journal,
+                restart=self.source.restart,
+                confirm=confirm,
+                max_failures=self.max_failures,
+                mirror=mirror,
+            )
         if cells is not None:
             await cells.delete_stored(work)
 
@@ -164,15 +177,17 @@ class DryRunJob(_PlannedJob):
     async def carry_out(self, work: Work) -> None:
         """Plan."""
         options = self.options
-        self.plan = await work.store.attribute_values.plan_sync(
-            self.items(),
-            scope=self.scope,
-            prune=options.prune,
-            allow_empty=options.allow_empty,
-            # A diff shows what is stored, also where writing unread costs less.
-            always_read=self._diff is not None,
-            show_changes=None if self._diff is None else self._show,
-        )
+        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
+            self.plan = await work.store.attribute_values.plan_sync(
+                self.items(),
+                scope=self.scope,
+                prune=options.prune,
+                allow_empty=options.allow_empty,
+                # A diff shows what is stored, also where writing unread costs less.
+                always_read=self._diff is not None,
+                show_changes=None if self._diff is None else self._show,
+                mirror=mirror,
+            )
         problem = options.limit.problem(self.plan)
         if problem is not None:
             warn(problem)

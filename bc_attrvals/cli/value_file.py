@@ -63,8 +63,11 @@ class ValueFile:
         *,
         prune: bool = False,
         outputs: Iterable[tuple[str, str | None]] = (),
+        databases: Iterable[tuple[str, str | None]] = (),
     ) -> Layout:
-        """Return the layout of the file. `outputs` are others than the failures.
+        """Return the layout of the file.
+
+        `outputs` are others than the failures, `databases` others than the journal.
 
         Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
         read then.
@@ -79,7 +82,7 @@ class ValueFile:
         if self.restart and self.journal is None:
             raise click.UsageError("--restart goes with --journal")
         written = [("--failures", self.failures), *outputs]
-        check_paths([("FILE", self.file)], written, [("--journal", self.journal)])
+        check_paths([("FILE", self.file)], written, [("--journal", self.journal), *databases])
         for words, path in written:
             if path == STANDARD and settings.json:
                 raise click.UsageError(f"--json and {words} can't share stdout")

@@ -7,10 +7,14 @@ methods, so that importing the package does not load it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
+
+import attrs
+import msgspec
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, check_id
@@ -24,7 +28,7 @@ from bc_attrvals.sync.scope import Scope
 if TYPE_CHECKING:
     from bc_attrvals.mirror.replica import Replica
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "scope_of"]
 
 #: Rows read from the file at once.
 _CHUNK: Final = 1_000
@@ -70,7 +74,7 @@ class Mirror:
         """Open the file, and create it for its owner alone if it is missing."""
         try:
             await self._database.open()
-            await self._database.run(_bind, self._database.name, self._place, self._scope.digest())
+            await self._database.run(_bind, self._database.name, self._place, self._scope)
         except BaseException:
             await self._database.aclose()
             raise
@@ -116,6 +120,18 @@ class Mirror:
         async with self._busy:
             refresh = Refresh(calls, self._database, self._scope, verify_every_s=every_s)
             return await refresh.run(verify=verify)
+
+    async def changes_taken(self) -> int:
+        """Return the number that `note_changes_taken` noted last, 0 at first."""
+        self._check_open()
+        async with self._busy:
+            return await self._database.run(_changes_taken)
+
+    async def note_changes_taken(self, sequence: int) -> None:
+        """Note in the file how far a reader of its changes is, for readers that can't."""
+        self._check_open()
+        async with self._busy:
+            await self._database.run(_note_changes_taken, sequence)
 
     @asynccontextmanager
     async def use(self, calls: Calls, scope: Scope, place: str) -> AsyncIterator[KnownState]:
@@ -206,12 +222,36 @@ class Mirror:
             raise StoreStateError("the mirror must be entered first (async with)")
 
 
-def _bind(replica: Replica, name: str, place: str, scope: str) -> None:
+def scope_of(path: JournalPath) -> AttributeValueFilter | None:
+    """Return the scope of a mirror's file, which is only read; None if there is no such file.
+
+    It blocks. Raises `MirrorError` for a file that is no mirror, or that is in use.
+    """
+    from bc_attrvals.mirror.replica import MIRRORS
+    from bc_attrvals.sync.database import check_path, reading_file
+
+    if not os.path.lexists(check_path(path, "path")):
+        return None
+    with reading_file(MIRRORS, path) as replica:
+        ids = msgspec.json.decode(replica.text("scope_ids"), type=dict[str, tuple[int, ...] | None])
+        return AttributeValueFilter(ids["customer_ids"], ids["attribute_ids"])
+
+
+def _bind(replica: Replica, name: str, place: str, scope: Scope) -> None:
     """Bind a new mirror to a place and a scope; raise if it is bound to others."""
     bound = replica.text("place")
     if not bound:
-        replica.put(place=place, scope=scope)
+        ids = msgspec.json.encode(attrs.asdict(scope, recurse=False)).decode()
+        replica.put(place=place, scope=scope.digest(), scope_ids=ids)
     elif bound != place:
         raise MirrorError(f"{name} is of another store: {bound!r}, not {place!r}")
-    elif replica.text("scope") != scope:
+    elif replica.text("scope") != scope.digest():
         raise MirrorError(f"{name} is of another scope; use a file of its own for each scope")
+
+
+def _changes_taken(replica: Replica) -> int:
+    return int(replica.number("changes_taken"))
+
+
+def _note_changes_taken(replica: Replica, sequence: int) -> None:
+    replica.put(changes_taken=sequence)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from bc_attrvals.cli.filtering import filter_options
+from bc_attrvals.cli.mirroring import existing_scope, mirror_option
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.store import Store
 
 __all__ = ["count"]
 
@@ -17,15 +19,24 @@ __all__ = ["count"]
     epilog=examples(
         "bc-attrvals count",
         "bc-attrvals count --attribute-id 4 --modified-min 2024-05-14T09:34:00Z",
+        "bc-attrvals count --mirror store.db",
     )
 )
 @filter_options
+@mirror_option("Count in this mirror, as its last refresh left it; makes no call.")
 @connection_options()
 @output_options()
 @pass_settings
-def count(settings: Settings, filter: AttributeValueFilter) -> None:
+def count(settings: Settings, filter: AttributeValueFilter, *, mirror: str | None) -> None:
     """Print how many values match; all of them without filters."""
-    number = call_store(settings.store(), lambda store: store.attribute_values.count(filter))
+
+    async def counted(store: Store) -> int:
+        if mirror is None:
+            return await store.attribute_values.count(filter)
+        async with store.mirror(mirror, existing_scope(mirror)) as opened:
+            return await opened.count(filter)
+
+    number = call_store(settings.store(), counted)
     if settings.json:
         settings.summarize("", {"command": "count", "exit_status": 0, "count": number})
     else:

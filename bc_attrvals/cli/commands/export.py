@@ -15,6 +15,8 @@ import click
 from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
+from bc_attrvals.cli.mirroring import existing_scope, mirror_option
+from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import (
     Settings,
@@ -56,6 +58,7 @@ _MOST_ADDRESSES: Final = 50_000
         "bc-attrvals export --spreadsheet-safe --output for-sales.csv",
         "bc-attrvals export --wide --customer-column ID --attribute x=1 --attribute zbar=4",
         "bc-attrvals export --wide --emails --names --output crm.csv",
+        "bc-attrvals export --mirror store.db --output values.csv",
     )
 )
 @click.option(
@@ -77,6 +80,7 @@ _MOST_ADDRESSES: Final = 50_000
 )
 @output_file_options
 @filter_options
+@mirror_option("Export this mirror, as its last refresh left it; makes no call.")
 @connection_options()
 @output_options()
 @pass_settings
@@ -90,6 +94,7 @@ def export(
     emails: bool,
     spreadsheet_safe: bool,
     options: FileOptions,
+    mirror: str | None,
 ) -> None:
     """Write the values that match, exactly as they are stored.
 
@@ -116,6 +121,7 @@ def export(
         raise click.UsageError("--spreadsheet-safe is for CSV")
     if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
         raise click.UsageError("Parquet is nothing for a terminal; give --output FILE")
+    check_paths([], [("--output", output)], [("--mirror", mirror)])
     store = settings.store()
     with ExitStack() as stack:
         try:
@@ -126,6 +132,7 @@ def export(
                 shape,
                 _Columns(all_columns=all_columns, names=names, emails=emails),
                 spreadsheet_safe=spreadsheet_safe,
+                mirror=mirror,
             )
             run_job(settings, store, job)
         except OSError as error:
@@ -180,7 +187,9 @@ class _ExportJob(Job):
         columns: _Columns,
         *,
         spreadsheet_safe: bool,
+        mirror: str | None,
     ) -> None:
+        self._mirror = mirror
         self._filter = filter
         self._shape = shape
         self._columns = columns
@@ -262,6 +271,9 @@ class _ExportJob(Job):
         filter: AttributeValueFilter,
         take: Callable[[list[AttributeValue]], Awaitable[None]],
     ) -> None:
+        if self._mirror is not None:
+            await self._read_mirror(work, self._mirror, filter, take)
+            return
         async with aclosing(work.store.attribute_values.pages(filter)) as pages:
             async for page in pages:
                 if not self._values:
@@ -269,6 +281,30 @@ class _ExportJob(Job):
                 self._values += len(page.data)
                 await take(page.data)
                 work.progress.advance(len(page.data))
+
+    async def _read_mirror(
+        self,
+        work: Work,
+        path: str,
+        filter: AttributeValueFilter,
+        take: Callable[[list[AttributeValue]], Awaitable[None]],
+    ) -> None:
+        async with work.store.mirror(path, existing_scope(path)) as mirror:
+            work.progress.expect(await mirror.count(filter))
+            values: list[AttributeValue] = []
+
+            async def flush() -> None:
+                self._values += len(values)
+                await take(values)
+                work.progress.advance(len(values))
+                values.clear()
+
+            async with aclosing(mirror.rows(filter)) as rows:
+                async for row in rows:
+                    values.append(row)
+                    if len(values) == _CHUNK_ROWS:
+                        await flush()
+            await flush()
 
     def result(self) -> Result | None:
         """Return the counts; None unless the file is in its place."""

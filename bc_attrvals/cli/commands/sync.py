@@ -8,6 +8,7 @@ import click
 
 from bc_attrvals.cli.deletion_limit import DeletionLimit, max_delete_option
 from bc_attrvals.cli.filtering import scope_options
+from bc_attrvals.cli.mirroring import mirror_option
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.running import Job, run_job
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
@@ -25,6 +26,7 @@ __all__ = ["sync"]
         "bc-attrvals sync scores.csv --dry-run --diff changes.csv",
         "bc-attrvals sync scores.csv --journal scores.db --failures failed.csv",
         "bc-attrvals sync scores.csv --attribute-id 1,2 --prune",
+        "bc-attrvals sync scores.csv --whole-store --prune --mirror store.db",
         "bc-attrvals sync s.csv --wide --customer-column ID --attribute x=1 --prune --yes",
     )
 )
@@ -46,6 +48,7 @@ __all__ = ["sync"]
     metavar="FILE",
     help="With --dry-run: gets each change, with the old and the new value.",
 )
+@mirror_option("Refresh this mirror and compare with it; it is made if it is missing.")
 @connection_options()
 @output_options()
 @pass_settings
@@ -59,6 +62,7 @@ def sync(
     allow_unresolved: bool,
     max_delete: DeletionLimit,
     diff: str | None,
+    mirror: str | None,
 ) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
 
@@ -78,7 +82,9 @@ def sync(
     """
     if diff is not None and not source.dry_run:
         raise click.UsageError("--diff goes with --dry-run")
-    shape = source.check(settings, prune=prune, outputs=[("--diff", diff)])
+    shape = source.check(
+        settings, prune=prune, outputs=[("--diff", diff)], databases=[("--mirror", mirror)]
+    )
     if prune:
         _check_prune(source, has_scope=scope is not None or shape.wide)
     else:
@@ -95,6 +101,7 @@ def sync(
         allow_empty=allow_empty,
         allow_unresolved=allow_unresolved,
         limit=max_delete,
+        mirror=mirror,
     )
     store = settings.store()
     with ExitStack() as stack:

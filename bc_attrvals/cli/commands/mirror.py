@@ -1,0 +1,180 @@
+"""`mirror`: keep a local copy of the store's values exact, and write what changed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, aclosing
+from typing import Final
+
+import anyio.to_thread
+import click
+
+from bc_attrvals.cli.filtering import scope_options
+from bc_attrvals.cli.mirroring import opened_mirror
+from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.running import Job, Result, Work, run_job
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.events import Event, MirrorProgressed
+from bc_attrvals.mirror.mirror import Mirror
+from bc_attrvals.mirror.report import Change, RefreshReport
+from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
+from bc_attrvals.tables.layout import file_format
+from bc_attrvals.tables.text import counted
+from bc_attrvals.tables.writing import IDS, MOMENTS, LongForm, row_writer
+
+__all__ = ["mirror"]
+
+#: Changes written at once.
+_CHUNK: Final = 1_000
+_FORM: Final = LongForm(all_columns=True)
+_COUNTS: Final = (
+    ("added", "added"),
+    ("changed", "changed"),
+    ("removed", "removed"),
+    ("stale", "wrong: changed without a new date_modified"),
+    ("missing", "wrong: missing"),
+    ("surplus", "wrong: not in the store"),
+    ("uncounted", "wrong: counted too few"),
+    ("saved_calls", "calls saved"),
+)
+
+
+@click.command(
+    epilog=examples(
+        "bc-attrvals mirror store.db",
+        "bc-attrvals mirror store.db --changes changes.jsonl",
+        "bc-attrvals mirror scores.db --attribute-id 1,2 --verify",
+    )
+)
+@click.argument("file", type=click.Path(dir_okay=False), metavar="FILE")
+@scope_options
+@click.option("--verify", is_flag=True, help="List everything, and say what was wrong.")
+@click.option(
+    "--changes",
+    type=click.Path(allow_dash=True),
+    metavar="OUT",
+    help="Gets the changes since the last time they were written: CSV, JSON Lines or Parquet.",
+)
+@connection_options()
+@output_options()
+@pass_settings
+def mirror(
+    settings: Settings,
+    scope: AttributeValueFilter | None,
+    *,
+    file: str,
+    verify: bool,
+    changes: str | None,
+) -> None:
+    """Make FILE, a copy of the store's values, equal to the store.
+
+    The first time everything is listed; then only what changed is, and counts prove the rest. FILE
+    keeps its scope: without options it is the whole store, or what FILE already holds. Every 30
+    days, and with --verify, everything is listed again. What was wrong is then named, and the exit
+    status is 1.
+
+    The rows of OUT have a sequence number and a kind, put or delete; a row that changed twice has
+    its last change alone. The first time every value is a put. If writing ends after OUT is in its
+    place, the same changes may be written once more.
+    """
+    if settings.json and changes == STANDARD:
+        raise click.UsageError("--json and the changes can't share stdout; give --changes FILE")
+    check_paths([], [("--changes", changes)], [("FILE", file)])
+    store = settings.store()
+    with ExitStack() as stack:
+        run_job(settings, store, _MirrorJob(stack, file, scope, verify=verify, changes=changes))
+
+
+class _MirrorJob(Job):
+    """One refresh, then the changes."""
+
+    command = "mirror"
+    what = "Listing"
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        file: str,
+        scope: AttributeValueFilter | None,
+        *,
+        verify: bool,
+        changes: str | None,
+    ) -> None:
+        self._path = file
+        self._scope = scope
+        self._verify = verify
+        self._report: RefreshReport | None = None
+        self._written: int | None = None
+        self._out: OutputFile | None = None
+        if changes is not None:
+            self._format = file_format(changes, None)
+            self._out = stack.enter_context(OutputFile(changes))
+            self.summary_to_stderr = changes == STANDARD
+
+    async def run(self, work: Work) -> None:
+        """Refresh and write."""
+
+        def hear(event: Event) -> None:
+            if isinstance(event, MirrorProgressed):
+                work.progress.reach(event.listed)
+
+        async with opened_mirror(work.store, self._path, self._scope, keep=True) as opened:
+            assert opened is not None
+            unsubscribe = work.store.subscribe(hear)
+            try:
+                self._report = await opened.refresh(verify=self._verify)
+            finally:
+                unsubscribe()
+            if self._out is not None:
+                await self._write(opened, self._out)
+
+    async def _write(self, opened: Mirror, out: OutputFile) -> None:
+        last = await opened.changes_taken()
+        columns = ("sequence", "kind", *_FORM.columns)
+        writer = row_writer(out, self._format, columns, ids=("sequence", *IDS), moments=MOMENTS)
+
+        def write(changes: list[Change]) -> None:
+            rows = _FORM.rows(one.row for one in changes)
+            writer.write(
+                [(one.sequence, one.kind, *row) for one, row in zip(changes, rows, strict=True)]
+            )
+
+        written = 0
+        chunk: list[Change] = []
+        async with aclosing(opened.changes(last)) as changes:
+            async for change in changes:
+                chunk.append(change)
+                if len(chunk) == _CHUNK:
+                    await anyio.to_thread.run_sync(write, chunk)
+                    written, last, chunk = written + len(chunk), chunk[-1].sequence, []
+        if chunk:
+            await anyio.to_thread.run_sync(write, chunk)
+            written, last = written + len(chunk), chunk[-1].sequence
+        try:
+            await anyio.to_thread.run_sync(out.commit)
+        except OSError as error:
+            raise FileError(f"--changes: {error.strerror or error}") from None
+        await opened.note_changes_taken(last)
+        self._written = written
+
+    def result(self) -> Result | None:
+        """Return the counts, and how the mirror was proven."""
+        report = self._report
+        if report is None:
+            return None
+        how = "all of them listed" if report.verified else "proven by counts"
+        headline = f"The mirror holds {counted(report.rows, 'value')}, {how}"
+        if self._written is not None:
+            headline += f"; {counted(self._written, 'change')} written"
+        fields = report.to_dict()
+        for one in ("calls", "retries", "seconds"):
+            del fields[one]
+        counts = [(words, int(getattr(report, name))) for name, words in _COUNTS]
+        return Result(
+            headline=headline,
+            fields={**fields, "changes_written": self._written},
+            counts=counts,
+            values=report.listed,
+            complete=report.ok,
+        )

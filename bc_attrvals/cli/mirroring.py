@@ -1,0 +1,52 @@
+"""What the commands that use a mirror share: the option, its scope, and opening it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio.to_thread
+import click
+
+from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.errors import MirrorError
+from bc_attrvals.mirror.mirror import Mirror, scope_of
+from bc_attrvals.store import Store
+from bc_attrvals.tables.text import one_line
+
+__all__ = ["existing_scope", "mirror_option", "opened_mirror"]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def mirror_option(text: str) -> Callable[[F], F]:
+    """Return the option `--mirror`, with its help."""
+    return click.option("--mirror", type=click.Path(dir_okay=False), metavar="FILE", help=text)
+
+
+def existing_scope(path: str) -> AttributeValueFilter:
+    """Return the scope of a mirror that is there. It blocks. Raises `MirrorError` for no file."""
+    scope = scope_of(path)
+    if scope is None:
+        message = f"there is no mirror {one_line(path)}; make it with bc-attrvals mirror"
+        raise MirrorError(message)
+    return scope
+
+
+@asynccontextmanager
+async def opened_mirror(
+    store: Store, path: str | None, scope: AttributeValueFilter | None, *, keep: bool = False
+) -> AsyncIterator[Mirror | None]:
+    """Open a mirror with its own scope; make one of `scope` if it is missing. None without path.
+
+    With `keep` a scope that is given must be the mirror's own.
+    """
+    if path is None:
+        yield None
+        return
+    own = None
+    if scope is None or not keep:
+        own = await anyio.to_thread.run_sync(scope_of, path)
+    async with store.mirror(path, scope if own is None else own) as mirror:
+        yield mirror
