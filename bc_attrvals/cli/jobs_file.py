@@ -28,7 +28,7 @@ __all__ = ["read_jobs"]
 
 _TEXTS: Final = (
     "name", "store_hash", "token_env", "url", "source", "format", "encoding", "delimiter",
-    "customer_column", "email_column", "journal", "proxy_env",
+    "customer_column", "email_column", "journal", "mirror", "proxy_env",
 )  # fmt: skip
 _FLAGS: Final = ("prune", "allow_empty", "whole_store", "attributes_by_header", "trust_env")
 _IDS: Final = ("attribute_ids", "customer_ids")
@@ -180,11 +180,6 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         file_format(table["source"], table.get("format"))
     except FileError as error:
         raise _Bad("format", str(error)) from None
-    journal = None if "journal" not in table else folder / table["journal"]
-    if journal is not None:
-        parent = journal.parent
-        _check_place("journal", parent.is_dir, f"{parent} is no directory")
-        _check_place("journal", lambda: not journal.is_dir(), f"{journal} is a directory")
     source = FileSource(
         # Workers may have another working directory.
         path=str(path.resolve()),
@@ -198,12 +193,23 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         scope=_scope(table),
         prune=table.get("prune", False),
         allow_empty=table.get("allow_empty", False),
-        journal=None if journal is None else str(journal.resolve()),
+        journal=_database("journal", table, folder),
+        mirror=_database("mirror", table, folder),
         shared_quota=shared_quota,
         proxy=EnvironmentVariable(table["proxy_env"]) if "proxy_env" in table else None,
         trust_env=table.get("trust_env", False),
         name=table.get("name", table["store_hash"]),
     )
+
+
+def _database(field: str, table: Mapping[str, Any], folder: Path) -> str | None:
+    """Return the path of a database that a job may make."""
+    if field not in table:
+        return None
+    path = folder / table[field]
+    _check_place(field, path.parent.is_dir, f"{path.parent} is no directory")
+    _check_place(field, lambda: not path.is_dir(), f"{path} is a directory")
+    return str(path.resolve())
 
 
 def _check_place(field: str, is_good: Callable[[], bool], problem: str) -> None:
@@ -237,12 +243,13 @@ def _check_together(path: str, jobs: list[Job]) -> None:
             message = f"the same as of jobs[{names.index(name)}]"
             raise FileError(f"{path}: jobs[{index}].name: {message}")
     inputs = [("this file", path)]
-    journals: list[tuple[str, str | None]] = []
+    databases: list[tuple[str, str | None]] = []
     for index, job in enumerate(jobs):
         if isinstance(job.source, FileSource):
             inputs.append((f"jobs[{index}].source", job.source.path))
-        journals.append((f"jobs[{index}].journal", job.journal))
+        databases.append((f"jobs[{index}].journal", job.journal))
+        databases.append((f"jobs[{index}].mirror", job.mirror))
     try:
-        check_paths(inputs, [], journals)
+        check_paths(inputs, [], databases)
     except click.UsageError as error:
         raise FileError(f"{path}: {error.message}") from None

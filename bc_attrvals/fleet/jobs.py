@@ -22,6 +22,7 @@ from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
+    MirrorError,
     StoreStateError,
 )
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
@@ -31,7 +32,13 @@ from bc_attrvals.sync.scope import Scope
 __all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
 
 #: Errors that neither the service nor the network causes.
-_OURS: Final = (InvalidInputError, JournalError, PartialFailureError, StoreStateError)
+_OURS: Final = (
+    InvalidInputError,
+    JournalError,
+    MirrorError,
+    PartialFailureError,
+    StoreStateError,
+)
 #: For the checks of a Store that is never entered; it opens nothing.
 _NO_TOKEN: Final = "-"  # noqa: S105
 #: The fields of the long form.
@@ -192,7 +199,8 @@ class Job:
     the URL of a proxy. `trust_env` takes the proxy of the worker's environment. `source` is a
     `FileSource` or an importable function that returns an iterable, sync or async, of items as
     `sync` takes them. `scope`, `prune` and `allow_empty` are those of `sync`. `journal` is a path
-    that all workers share, one a job. `name` is shown in results and in the dashboard.
+    that all workers share, one a job. So is `mirror`, that of a mirror of the `scope`, which the
+    sync refreshes and compares with. `name` is shown in results and in the dashboard.
 
     Raises `InvalidInputError`, whose `field` names the argument.
     """
@@ -209,6 +217,9 @@ class Job:
     prune: bool = False
     allow_empty: bool = False
     journal: str | None = attrs.field(
+        default=None, converter=_as_path, validator=attrs.validators.optional(_text)
+    )
+    mirror: str | None = attrs.field(
         default=None, converter=_as_path, validator=attrs.validators.optional(_text)
     )
     limits: Limits = attrs.field(factory=Limits, validator=_one_of(Limits))

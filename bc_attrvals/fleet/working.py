@@ -12,7 +12,7 @@ import inspect
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -24,6 +24,7 @@ from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
     JournalError,
+    MirrorError,
     NotFoundError,
     PermissionDeniedError,
     StoreSuspendedError,
@@ -43,7 +44,7 @@ __all__ = ["Done", "work"]
 
 #: Interval of the check whether Dask still wants a running task.
 _LOOK_S: Final = 0.25
-#: Interval and limit of the retries for a journal that another job holds.
+#: Interval and limit of the retries for a journal or mirror that another job holds.
 _JOURNAL_RETRY_S: Final = 0.25
 _JOURNAL_PATIENCE_S: Final = 120.0
 _CHUNK_ROWS: Final = 1_000
@@ -56,6 +57,7 @@ _FINAL: Final = (
     NotFoundError,
     StoreSuspendedError,
     JournalError,
+    MirrorError,
 )
 
 
@@ -106,7 +108,7 @@ async def work(job: Job, key: str) -> Done:
                 return Done(worker.address, time.monotonic() - began_at)
         report, error = running.result(), None
     except _FINAL as final:
-        if isinstance(final, JournalError) and _is_held(final):
+        if isinstance(final, JournalError | MirrorError) and _is_held(final):
             raise
         report, error = None, final
     finally:
@@ -126,14 +128,14 @@ async def _run(job: Job, absence: _Absence) -> SyncReport:
     while True:
         try:
             return await _sync(job, absence)
-        except JournalError as error:
+        except (JournalError, MirrorError) as error:
             if not _is_held(error) or time.monotonic() >= gives_up_at:
                 raise
         # A worker that Dask has given up holds it, and still runs or is about to die.
         await asyncio.sleep(_JOURNAL_RETRY_S)
 
 
-def _is_held(error: JournalError) -> bool:
+def _is_held(error: JournalError | MirrorError) -> bool:
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -163,13 +165,20 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
     )
     store.subscribe(absence.hear)
     try:
-        async with store, aclosing(_items(job)) as items:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(store)
+            mirror = None
+            if job.mirror is not None:
+                opening = store.mirror(job.mirror, job.scope)
+                mirror = await stack.enter_async_context(opening)
+            items = await stack.enter_async_context(aclosing(_items(job)))
             return await store.attribute_values.sync(
                 items,
                 scope=job.scope,
                 prune=job.prune,
                 journal=job.journal,
                 allow_empty=job.allow_empty,
+                mirror=mirror,
             )
     finally:
         absence.end()

@@ -72,6 +72,8 @@ attribute_ids = [1]
         (GOOD.replace('"FLEET_CLI_TOKEN"', '"A\\u0000"'), "jobs[0].token_env: must not hold"),
         (GOOD + 'journal = "a\\u0000b"', "jobs[0].journal: must not hold the character NUL"),
         (GOOD + 'journal = "."', "is a directory"),
+        (GOOD + 'mirror = "."', "jobs[0].mirror: "),
+        (GOOD + 'journal = "a.db"\nmirror = "a.db"', "jobs[0].mirror are the same file"),
         (GOOD + f'journal = "{"a/" * 4_000}b"', "jobs[0].journal: "),
         (GOOD + 'encoding = "nope"', "jobs[0].encoding: is an unknown"),
         (GOOD.replace('"values.csv"', '"jobs.toml"'), "jobs[0].format: "),

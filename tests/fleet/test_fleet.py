@@ -25,6 +25,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.sandbox import Sandbox
 from tests import fleet_sources
+from tests.conftest import make_store
 from tests.fleet_sources import VALUES, token, values
 
 distributed = pytest.importorskip(
@@ -384,6 +385,23 @@ async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path:
         assert [one.ok for one in results.values()] == [True]
 
 
+async def test_a_job_with_a_mirror_reads_what_changed(client: Any, tmp_path: Path) -> None:
+    scope = AttributeValueFilter()
+    async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
+        await sandbox.seed((n + 1, 1, f"v{n}", 1_700_000_000 + n) for n in range(2_000))
+        job = job_of(
+            sandbox, access_token=TOKENS, scope=scope, prune=True, mirror=tmp_path / "m.db"
+        )
+        for most_reads in (20, 6):
+            before = sandbox.calls["list"]
+            results = await all_of(client, job)
+            assert [one.ok for one in results.values()] == [True]
+            assert sandbox.calls["list"] - before <= most_reads
+        async with make_store(sandbox) as store, store.mirror(tmp_path / "m.db", scope) as mirror:
+            held = {row.key: row.value async for row in mirror.rows()}
+            assert held == await sandbox.values()
+
+
 # --- descriptions --------------------------------------------------------------------------------
 
 
@@ -401,6 +419,7 @@ async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path:
         ("journal", {"journal": 5}),
         ("journal", {"journal": ""}),
         ("journal", {"journal": b"a.db"}),
+        ("mirror", {"mirror": 5}),
         ("limits", {"limits": None}),
         ("name", {"name": None}),
         ("name", {"name": ""}),

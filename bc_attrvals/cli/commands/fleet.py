@@ -81,6 +81,7 @@ def fleet(
     attribute_ids = [1, 2]            # the scope; also customer_ids, whole_store = true
     prune = true                      # optional, as are all that follow
     journal = "abc123.db"             # on a path all workers share: a killed job goes on
+    mirror = "abc123-mirror.db"       # likewise: compare with it, for a few reads a night
     name, format, encoding, delimiter, columns, customer_column, email_column, attributes,
     attributes_by_header, allow_empty, proxy_env, trust_env
 
