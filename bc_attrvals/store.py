@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import platform
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex
+from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
 
 import aiohttp
 import attrs
-from yarl import URL
 
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.attributes import Attributes
@@ -32,6 +27,20 @@ from bc_attrvals.scheduling.closing import Closing
 from bc_attrvals.scheduling.exchange import CallOptions
 from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
+from bc_attrvals.store_arguments import (
+    DEFAULT_BASE_URL,
+    STORE_HASH,
+    TOKEN,
+    USER_AGENT,
+    check_pattern,
+    check_type,
+    checked_base_url,
+    checked_priority,
+    checked_timeout,
+    checked_traces,
+    full_user_agent,
+    variable,
+)
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
@@ -40,16 +49,6 @@ if TYPE_CHECKING:
     from bc_attrvals.mirror.mirror import Mirror
 
 __all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
-
-DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
-
-# The unreserved characters of RFC 3986: a hash of these stands in a path as it is.
-_STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)
-# Visible ASCII: anything else could end the header it stands in.
-_TOKEN: Final = re.compile(r"[!-~]{1,1000}", re.ASCII)
-# A store's own path, as the control panel shows it, is not a base URL.
-_STORE_PATH: Final = re.compile(r"/stores(/|$)")
-_USER_AGENT: Final = re.compile(r"[ -~]{1,300}", re.ASCII)
 
 
 @attrs.define(eq=False)
@@ -191,7 +190,7 @@ class StoreView:
         from bc_attrvals.mirror.mirror import Mirror
 
         if verify_every is not None:
-            _check_type("verify_every", verify_every, timedelta)
+            check_type("verify_every", verify_every, timedelta)
             if verify_every < timedelta(0):
                 message = "verify_every must not be negative"
                 raise InvalidInputError(message, field="verify_every")
@@ -219,11 +218,11 @@ class StoreView:
         """
         options = self._options
         if priority is not None:
-            options = attrs.evolve(options, priority=_checked_priority(priority))
+            options = attrs.evolve(options, priority=checked_priority(priority))
         if timeout is not None:
-            options = attrs.evolve(options, timeout_s=_checked_timeout(timeout))
+            options = attrs.evolve(options, timeout_s=checked_timeout(timeout))
         if retry is not None:
-            _check_type("retry", retry, RetryPolicy)
+            check_type("retry", retry, RetryPolicy)
             options = attrs.evolve(options, retry=retry)
         return StoreView(self._state, options)
 
@@ -295,22 +294,22 @@ class Store(StoreView):
         self._proxy_url = proxy
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
         del access_token, proxy
-        _check_pattern("store_hash", store_hash, _STORE_HASH, "letters, digits, '-', '_', '.', '~'")
-        if not isinstance(self._token, str) or not _TOKEN.fullmatch(self._token):
+        check_pattern("store_hash", store_hash, STORE_HASH, "letters, digits, '-', '_', '.', '~'")
+        if not isinstance(self._token, str) or not TOKEN.fullmatch(self._token):
             message = "access_token must be a string of visible ASCII characters, at most 1,000"
             if isinstance(self._token, str) and self._token.strip() != self._token:
                 message += "; it has a line break or a blank at its start or end"
             raise InvalidInputError(message, field="access_token")
         if user_agent is not None:
-            _check_pattern("user_agent", user_agent, _USER_AGENT, "printable ASCII characters")
-        _check_type("limits", limits, Limits)
-        _check_type("retry", retry, RetryPolicy)
+            check_pattern("user_agent", user_agent, USER_AGENT, "printable ASCII characters")
+        check_type("limits", limits, Limits)
+        check_type("retry", retry, RetryPolicy)
         if session is not None:
-            _check_type("session", session, aiohttp.ClientSession)
-        _check_type("trust_env", trust_env, bool)
+            check_type("session", session, aiohttp.ClientSession)
+        check_type("trust_env", trust_env, bool)
         if self._proxy_url is not None:
             check_proxy(self._proxy_url)
-        trace_configs = _checked_traces(trace_configs)
+        trace_configs = checked_traces(trace_configs)
         if session is not None:
             for name, given in (
                 ("trace_configs", trace_configs),
@@ -321,16 +320,16 @@ class Store(StoreView):
                     message = f"{name} goes with the Store's own session; give it to yours"
                     raise InvalidInputError(message, field=name)
         self._store_hash = store_hash
-        self._base_url = _checked_base_url(base_url)
+        self._base_url = checked_base_url(base_url)
         self._limits = limits
         self._caller_session = session
         self._quota = quota
         self._trace_configs = trace_configs
         self._trust_env = trust_env
-        self._user_agent = _full_user_agent(user_agent)
+        self._user_agent = full_user_agent(user_agent)
         super().__init__(
             _State(f"{store_hash!r} at {self._base_url}", EventBus()),
-            CallOptions(_checked_timeout(timeout), retry),
+            CallOptions(checked_timeout(timeout), retry),
         )
 
     @classmethod
@@ -353,8 +352,8 @@ class Store(StoreView):
         `BIGCOMMERCE_API_URL`. Raises `InvalidInputError` naming the variable that is missing.
         """
         return cls(
-            _from_env("BIGCOMMERCE_STORE_HASH"),
-            _from_env("BIGCOMMERCE_ACCESS_TOKEN"),
+            variable("BIGCOMMERCE_STORE_HASH"),
+            variable("BIGCOMMERCE_ACCESS_TOKEN"),
             base_url=os.environ.get("BIGCOMMERCE_API_URL") or DEFAULT_BASE_URL,
             limits=limits,
             retry=retry,
@@ -448,99 +447,3 @@ async def _close(runtime: _Runtime) -> None:
         await runtime.scheduler.close()
     finally:
         await runtime.session.aclose()
-
-
-def _from_env(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        message = f"the environment variable {name} is not set"
-        raise InvalidInputError(message, field=name)
-    return value
-
-
-def _check_pattern(field: str, value: str, pattern: re.Pattern[str], what: str) -> None:
-    # The value is never quoted: arguments may have been mixed up, and it be the token.
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        message = f"{field} must be a string of {what}, not empty and not endless"
-        raise InvalidInputError(message, field=field)
-
-
-def _check_type(field: str, value: object, expected: type) -> None:
-    if not isinstance(value, expected):
-        message = f"{field} must be a {expected.__name__}, not {type(value).__name__}"
-        raise InvalidInputError(message, field=field)
-
-
-def _checked_traces(traces: object) -> tuple[aiohttp.TraceConfig, ...]:
-    if not isinstance(traces, Iterable):
-        message = f"trace_configs must be a sequence, not {type(traces).__name__}"
-        raise InvalidInputError(message, field="trace_configs")
-    checked = tuple(traces)
-    for one in checked:
-        _check_type("trace_configs", one, aiohttp.TraceConfig)
-    return checked
-
-
-def _checked_priority(value: Priority) -> Priority:
-    try:
-        return Priority(value)
-    except ValueError:
-        message = f"priority must be a Priority, not {value!r}"
-        raise InvalidInputError(message, field="priority") from None
-
-
-def _checked_timeout(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 86_400:
-        message = f"timeout must be seconds, above 0 and below a day, not {value!r}"
-        raise InvalidInputError(message, field="timeout")
-    return float(value)
-
-
-def _checked_base_url(base_url: str) -> str:
-    try:
-        url = URL(base_url)
-        host = url.host
-    except (ValueError, TypeError):
-        raise InvalidInputError("base_url is no URL", field="base_url") from None
-    if url.scheme not in {"http", "https"} or not host:
-        raise InvalidInputError("base_url must be an https:// URL", field="base_url")
-    if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        message = "base_url takes no user, password, query or fragment"
-        raise InvalidInputError(message, field="base_url")
-    if _STORE_PATH.search(url.path):
-        message = (
-            "base_url holds the path of a store; give the part before /stores/ alone, such as "
-            f"{DEFAULT_BASE_URL} (also as BIGCOMMERCE_API_URL)"
-        )
-        raise InvalidInputError(message, field="base_url")
-    if url.scheme == "http" and not _is_loopback(host):
-        message = "base_url must be https, but for loopback: the token would travel in the clear"
-        raise InvalidInputError(message, field="base_url")
-    return str(url).rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _full_user_agent(own: str | None) -> str:
-    name = _own_name()
-    return f"{own} {name}" if own else name
-
-
-@cache
-def _own_name() -> str:
-    """Return name and version of library and interpreter, as a `User-Agent` has them."""
-    # Here, for it loads the readers of CSV, e-mail and zip files; once, for it reads a file.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("bc_attrvals")
-    except PackageNotFoundError:
-        number = "0"
-    return f"bc_attrvals/{number} Python/{platform.python_version()}"
