@@ -34,6 +34,7 @@ from bc_attrvals.errors import (
     StoreStateError,
     TransportError,
 )
+from bc_attrvals.transport.deadlines import Deadline, Deadlines
 
 __all__ = ["Session"]
 
@@ -41,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
 _JSON: Final = "application/json"
-# One deadline for the whole attempt is kept by `Session.send`.
+# `Deadlines` keeps the deadline of the whole attempt.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 #: Content encodings that aiohttp unpacks, or refuses by itself where a package is missing.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
@@ -105,6 +106,7 @@ class Session:
 
     __slots__ = (
         "_authority",
+        "_deadlines",
         "_has_answered",
         "_headers",
         "_max_response_bytes",
@@ -132,6 +134,7 @@ class Session:
         # A bare host has the path "/".
         self._root = base.raw_path.rstrip("/")
         self._max_response_bytes = max_response_bytes
+        self._deadlines = Deadlines()
         # Writes all go to one place; pages are asked for once.
         self._urls: dict[str, URL] = {}
         self._headers: Mapping[str, str] | None = CIMultiDict(
@@ -177,6 +180,7 @@ class Session:
 
     async def aclose(self) -> None:
         """Close the aiohttp session if it is our own."""
+        self._deadlines.close()
         if self._owned:
             await self._session.close()
 
@@ -194,8 +198,9 @@ class Session:
         attempt = _Attempt()
         _attempt.set(attempt)
         mapped: BCAttrValsError
+        deadline = self._deadlines.begin(timeout_s)
         try:
-            return await self._exchange(request, timeout_s)
+            return await self._exchange(request, deadline)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -211,6 +216,8 @@ class Session:
             mapped = error.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
             mapped = _map_error(error, timeout_s)
+        finally:
+            self._deadlines.end(deadline)
         if isinstance(mapped, HookError) and self._session.closed:
             mapped = _closed_error()
         if isinstance(mapped, ConnectionLostError):
@@ -225,24 +232,22 @@ class Session:
             )
         raise mapped
 
-    async def _exchange(self, request: Request, timeout_s: float) -> Response:
+    async def _exchange(self, request: Request, deadline: Deadline) -> Response:
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._session.request(
-                    request.method,
-                    self._url(request),
-                    data=request.body,
-                    headers=self._headers,
-                    allow_redirects=False,
-                    middlewares=self._middlewares,
-                    timeout=_NO_TIMEOUT,
-                    # Whatever a caller's session does otherwise: answers are read here, errors
-                    # mapped.
-                    raise_for_status=False,
-                    auto_decompress=True,
-                )
-                body = await self._read(response)
+            response = await self._session.request(
+                request.method,
+                self._url(request),
+                data=request.body,
+                headers=self._headers,
+                allow_redirects=False,
+                middlewares=self._middlewares,
+                timeout=_NO_TIMEOUT,
+                # Whatever a caller's session does otherwise: answers are read here, errors mapped.
+                raise_for_status=False,
+                auto_decompress=True,
+            )
+            body = await self._read(response)
         except (
             aiohttp.ClientError,
             http_exceptions.HttpProcessingError,
@@ -257,10 +262,14 @@ class Session:
                 raise
             # The status of a refusal is worth more than its words: it decides what happens next.
             body = b""
-        except BaseException:
+        except BaseException as error:
             if response is not None:
                 response.close()
-            raise
+            if not (isinstance(error, asyncio.CancelledError) and deadline.was_missed()):
+                raise
+            if response is None or is_success(response.status):
+                raise TimeoutError from None
+            body = b""
         self._has_answered = True
         answer = Response(response.status, response.headers, body)
         if _logger.isEnabledFor(logging.DEBUG):
