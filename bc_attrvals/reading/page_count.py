@@ -53,6 +53,7 @@ class PageCount:
         "_given_up",
         "_highest",
         "_highest_has_news",
+        "_is_overfull",
         "_least_total",
         "_limit",
         "_news",
@@ -89,6 +90,8 @@ class PageCount:
         self._news = 0
         self._stale = 0
         self._least_total = 0
+        # Whether an answer had more rows than its own total.
+        self._is_overfull = False
         self._given_up = False
 
     def __repr__(self) -> str:
@@ -136,6 +139,7 @@ class PageCount:
         expected = -(-total // size)
         self.is_short_page |= brought < min(size, total - (number - 1) * size)
         self.has_moved |= self.total is not None and total != self.total
+        self._is_overfull |= brought > total
         self._least_total = total if self.total is None else min(total, self._least_total)
         self.total = total
         if has_news or number == 1:
@@ -146,6 +150,8 @@ class PageCount:
             grown = (total - self._least_total) // size
             most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
             self._given_up = self._stale >= most
+        # One answer contradicts itself, and others contradict each other: no total is of any use.
+        self._given_up |= self._is_overfull and self.has_moved
         self._plan(number, expected, has_news=has_news)
         return rows
 

@@ -306,3 +306,15 @@ def test_any_lie_ends_in_bounded_calls_with_all_rows_or_an_error(
 )
 def test_a_refusal_of_a_pages_size_is_told_from_others(error: APIError, is_one: bool) -> None:
     assert is_refusal_of_size(error) is is_one
+
+
+@pytest.mark.parametrize("totals", [(10, 11), (0, 1), (49, 3)])
+def test_answers_that_hold_more_rows_than_their_own_moving_totals_are_no_listing(
+    totals: tuple[int, int],
+) -> None:
+    def endless(page: int, calls: int) -> tuple[Sequence[int], int]:
+        return range(page * 50, page * 50 + 50), totals[calls % 2]
+
+    reading = read(endless, 50)
+    assert reading.error is not None
+    assert reading.calls <= 3
