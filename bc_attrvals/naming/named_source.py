@@ -57,6 +57,7 @@ class NamedSource:
         # Refused once, with the id that was refused: looked up again before they fail.
         self._again: list[tuple[NamedValue, int, BCAttrValsError]] = []
         self._asked_again: set[str] = set()
+        self._unknown: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._stopped = False
@@ -208,7 +209,7 @@ class NamedSource:
         again, window = list(self._again), self._window
         named = [one for one, _, _ in again]
         named += [item for item in window if isinstance(item, NamedValue)]
-        found = iter(await self._resolver.resolve(named, self._calls))
+        found = iter(await self._resolver.resolve(named, self._calls, self._unknown))
         # More may have been refused meanwhile.
         self._again, self._window = self._again[len(again) :], []
         for refused, refused_id, error in again:

@@ -19,6 +19,9 @@ __all__ = ["WINDOW", "Resolver"]
 #: Items that are resolved together: enough to fill the URLs of several look-ups.
 WINDOW: Final = 2_000
 
+#: Addresses that a job knows to be nobody's.
+_MOST_UNKNOWN: Final = 100_000
+
 
 class Resolver:
     """Turns names and addresses into ids. One for a Store, for the Store's life."""
@@ -45,19 +48,21 @@ class Resolver:
         self._addresses.forget(address)
 
     async def resolve(
-        self, items: Sequence[NamedValue], calls: Calls
+        self, items: Sequence[NamedValue], calls: Calls, unknown: set[str] | None = None
     ) -> list[AttributeValueUpsert | UnresolvedError]:
         """Return what each item comes to, in order: an upsert, or the error that is its alone.
 
         An address is asked for once, however many items have it. `calls` are those of the job that
-        needs the ids; they are counted there. Raises what ends the look-up as a whole.
+        needs the ids; they are counted there. `unknown` holds the addresses that the job knows to
+        be nobody's, up to a bound. Raises what ends the look-up as a whole.
         """
+        unknown = set() if unknown is None else unknown
         if not items:
             return []
         definitions = await self._read_definitions(calls)
         wanted = {item.customer for item in items if isinstance(item.customer, str)}
         known: dict[str, int | None] = {one: self._addresses.get(one) for one in wanted}
-        missing = [one for one, customer_id in known.items() if customer_id is None]
+        missing = [one for one in known if known[one] is None and one not in unknown]
         ambiguous: dict[str, list[int]] = {}
         if missing:
             customers = calls.of(self._customers)
@@ -66,6 +71,8 @@ class Resolver:
             for address, customer_id in found.items():
                 if customer_id is not None:
                     self._addresses.remember(address, customer_id)
+                elif len(unknown) < _MOST_UNKNOWN:
+                    unknown.add(address)
         return [_resolved(item, definitions, known, ambiguous) for item in items]
 
     async def attribute_ids(self, name: str, calls: Calls) -> list[int]:

@@ -87,6 +87,7 @@ class SyncJob:
         self._options = options
         self._registry = registry
         self._resolver = resolver
+        self._unknown: set[str] = set()
         self._is_open = is_open
         self._place = place
         # The mirror, while it is in use.
@@ -324,7 +325,7 @@ class SyncJob:
     async def _resolve(
         self, named: Sequence[NamedValue]
     ) -> Sequence[AttributeValueUpsert | UnresolvedError]:
-        return await self._resolver.resolve(named, self._calls)
+        return await self._resolver.resolve(named, self._calls, self._unknown)
 
     @asynccontextmanager
     async def _mirror_in_use(self) -> AsyncIterator[None]:

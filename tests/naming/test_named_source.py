@@ -180,3 +180,12 @@ async def test_leaving_early_leaves_no_task(no_task_left: None) -> None:
     async with opened() as (_, store):
         async for _ in store.attribute_values.upsert_stream(crm_rows()):
             break
+
+
+async def test_an_address_that_nobody_has_is_asked_for_once_a_job() -> None:
+    items = [NamedValue(f"nobody{number % 50}@example.org", 1, "x") for number in range(9_000)]
+    async with opened() as (sandbox, store):
+        report = await store.attribute_values.upsert(iter(items), raise_on_failure=False)
+        assert report.failed == 9_000
+        calls = Counter(str(one.operation) for one in sandbox.requests)
+        assert calls["list_customers"] == 1
