@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 from urllib.parse import quote
 
+from bc_attrvals.core.arguments import listed
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import AttributeType, check_attribute_name
@@ -111,7 +112,7 @@ class Attributes:
         """
         self._ensure_open()
         if not isinstance(types, Mapping):
-            message = f"types must map names to types, not be {type_name(types)}"
+            message = f"types must map names to types, not be {type(types).__name__}"
             raise InvalidInputError(message, field="types")
         wanted = {
             check_attribute_name(name, "types", f"types[{name!r}]"): _checked_type(
@@ -175,10 +176,9 @@ class Attributes:
         `UnconfirmedError` where some are still there afterwards.
         """
         self._ensure_open()
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            message = f"ids must be an iterable of ints, not {type_name(ids)}"
-            raise InvalidInputError(message, field="ids")
-        ids = [check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(ids)]
+        ids = [
+            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(listed("ids", ids))
+        ]
         if not ids:
             raise InvalidInputError("ids must name at least one attribute", field="ids")
         if not with_values:
@@ -230,11 +230,6 @@ def _checked_type(value: object, field: str, place: str | None = None) -> Attrib
     except ValueError:
         message = f"{field} must be string, number or date, not {value!r}"
         raise InvalidInputError(message, field=field, place=place) from None
-
-
-def type_name(value: object) -> str:
-    """Return the name of a value's type."""
-    return type(value).__name__
 
 
 def _ignore(body: bytes) -> None:

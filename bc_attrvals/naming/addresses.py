@@ -7,7 +7,6 @@ page too small for it, is halved, and the size that was taken is learnt.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -20,6 +19,7 @@ from bc_attrvals.errors import (
     ListingDriftError,
     UnknownCustomerError,
 )
+from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["Addresses", "customers_by", "find_addresses"]
@@ -37,20 +37,8 @@ async def customers_by(calls: Calls, parameter: str, texts: Sequence[str]) -> li
     is short of what the service says matches.
     """
     parts = calls.parts(parameter, texts)
-    lists = await _gather(calls, parameter, parts)
+    lists = await all_at_once(_fetch(calls, parameter, part) for part in parts)
     return [customer for customers in lists for customer in customers]
-
-
-async def _gather(
-    calls: Calls, parameter: str, parts: Sequence[Sequence[str]]
-) -> list[list[Customer]]:
-    tasks = [asyncio.ensure_future(_fetch(calls, parameter, part)) for part in parts]
-    try:
-        return [await task for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Customer]:

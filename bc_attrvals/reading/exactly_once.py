@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -36,6 +36,7 @@ from bc_attrvals.errors import APIError, ListingDriftError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
 from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.reading.pager import note_drift
+from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["exact_rows"]
@@ -179,7 +180,7 @@ class _ExactListing:
                 wave.append(waiting.popleft())
                 pages += 1 + wave[-1].rows // page_size
             again: list[CreatedRange] = []
-            for rows, parts in await _gather([self._read(one) for one in wave]):
+            for rows, parts in await all_at_once([self._read(one) for one in wave]):
                 if rows:
                     yield rows
                 again += parts
@@ -201,7 +202,7 @@ class _ExactListing:
         else:
             numbers = list(range(2, pages + 1))
             target = int(count.page_size * _FILL)
-        found = await _gather([self._page(part, number) for number in numbers])
+        found = await all_at_once([self._page(part, number) for number in numbers])
         for number, page in zip(numbers, found, strict=True):
             rows += _new_rows(count, number, page)
         if count.is_complete and not part.is_growing:
@@ -278,7 +279,7 @@ class _ExactListing:
             rows = {row.id: row for row in new}
             for start in range(2, count.last_page + 1, _MOST_PAGES_HELD):
                 numbers = range(start, min(count.last_page + 1, start + _MOST_PAGES_HELD))
-                pages = await _gather([self._page(whole, number) for number in numbers])
+                pages = await all_at_once([self._page(whole, number) for number in numbers])
                 for number, page in zip(numbers, pages, strict=True):
                     _new_rows(count, number, page)
                     rows.update((row.id, row) for row in page.data)
@@ -342,14 +343,3 @@ def _clip(part: CreatedRange, rows: Sequence[AttributeValue]) -> list[AttributeV
         # It would belong to every range.
         raise ListingDriftError("some rows have a date_created, and some have none")
     return part.clip(rows)
-
-
-async def _gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all at once; the first error in order ends the others, and comes as it is."""
-    tasks = [asyncio.ensure_future(one) for one in coroutines]
-    try:
-        return [await task for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
