@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     )
     from bc_attrvals.events import (
         Event,
+        JobEnded,
+        JobStarted,
         ListingDriftSeen,
         MirrorFoundWrong,
         MirrorProgressed,
@@ -107,6 +109,8 @@ __all__ = [
     "FilterIgnoredError",
     "HookError",
     "InvalidInputError",
+    "JobEnded",
+    "JobStarted",
     "JournalError",
     "Limits",
     "ListingDriftError",
@@ -212,6 +216,8 @@ _NAMES_OF_MODULE = {
     ),
     "events": (
         "Event",
+        "JobEnded",
+        "JobStarted",
         "ListingDriftSeen",
         "MirrorFoundWrong",
         "MirrorProgressed",

@@ -42,6 +42,7 @@ from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.reading.unordered import row_ids
+from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
 from bc_attrvals.sync.options import JobKind, JournalPath, SyncOptions
@@ -156,9 +157,11 @@ class AttributeValues(SyncMethods):
         self._ensure_open()
         if read_ahead is not None:
             check_range("read_ahead", read_ahead, 0, None)
-        async with aclosing(pages(self._calls.for_job(), filter, read_ahead)) as listing:
-            async for page in listing:
-                yield page
+        with BulkJob(self._calls, "list") as job:
+            async with aclosing(pages(job.calls, filter, read_ahead)) as listing:
+                async for page in listing:
+                    job.rows += len(page.data)
+                    yield page
 
     async def stream(
         self, filter: AttributeValueFilter | None = None, *, exactly_once: bool = False
@@ -176,10 +179,12 @@ class AttributeValues(SyncMethods):
         if exactly_once:
             self._ensure_open()
             check_filter(filter)
-            async with aclosing(exact_rows(self._calls.for_job(), filter)) as parts:
-                async for rows in parts:
-                    for value in rows:
-                        yield value
+            with BulkJob(self._calls, "list") as job:
+                async with aclosing(exact_rows(job.calls, filter)) as parts:
+                    async for rows in parts:
+                        job.rows += len(rows)
+                        for value in rows:
+                            yield value
             return
         async with aclosing(self.pages(filter)) as listing:
             async for page in listing:
@@ -270,14 +275,19 @@ class AttributeValues(SyncMethods):
         its end before anything is sent. See `sync` for when a journal is refused, for `restart`
         and for `JournalError`.
         """
-        if journal is not None:
-            options = SyncOptions(kind=JobKind.UPSERT, max_failures=max_failures)
-            report = await self._sync_job(options).upsert(items, journal, restart=restart)
-            return check_failures(report) if raise_on_failure else report
-        outcomes = Outcomes(max_failures)
-        job = self._upsert_job(items, outcomes)
-        await job.run()
-        return _finish(job, raise_on_failure=raise_on_failure)
+        self._ensure_open()
+        with BulkJob(self._calls, "upsert") as bulk:
+            if journal is not None:
+                options = SyncOptions(kind=JobKind.UPSERT, max_failures=max_failures)
+                sync = self._sync_job(options, bulk.calls)
+                report = await sync.upsert(items, journal, restart=restart)
+                bulk.sums = lambda: report
+            else:
+                job = self._upsert_job(items, Outcomes(max_failures), bulk.calls)
+                bulk.sums = job.report
+                await job.run()
+                report = _finished(job)
+        return check_failures(report) if raise_on_failure else report
 
     async def upsert_stream(self, items: Items) -> AsyncGenerator[UpsertOutcome]:
         """Store any number of items, and yield one outcome for each as calls are answered.
@@ -287,18 +297,21 @@ class AttributeValues(SyncMethods):
         input. What ends the job (see `upsert`) is raised after the outcomes of all items read.
         Leaving the loop is a cancellation: outcomes not yet taken are lost to the caller.
         """
-        ready: deque[UpsertOutcome] = deque()
-        job = self._upsert_job(items, Outcomes(0, ready))
-        try:
-            more = True
-            while more:
-                more = await job.step()
-                while ready:
-                    yield ready.popleft()
-        except BaseException:
-            await job.abandon()
-            raise
-        _finish(job, raise_on_failure=False)
+        self._ensure_open()
+        with BulkJob(self._calls, "upsert") as bulk:
+            ready: deque[UpsertOutcome] = deque()
+            job = self._upsert_job(items, Outcomes(0, ready), bulk.calls)
+            bulk.sums = job.report
+            try:
+                more = True
+                while more:
+                    more = await job.step()
+                    while ready:
+                        yield ready.popleft()
+            except BaseException:
+                await job.abandon()
+                raise
+            _finished(job)
 
     async def delete(self, ids: Ids) -> DeleteReport:
         """Delete any number of rows by id, fifty a call; `ids` may be sync or async, read lazily.
@@ -315,8 +328,10 @@ class AttributeValues(SyncMethods):
         An error raised by `ids` itself is raised after all read before it was sent.
         """
         self._ensure_open()
-        job = DeleteJob(self._calls.for_job())
-        report = await job.run(ids)
+        with BulkJob(self._calls, "delete") as bulk:
+            job = DeleteJob(bulk.calls)
+            bulk.sums = job.report
+            report = await job.run(ids)
         if not report.calls:
             raise InvalidInputError("ids must name at least one row", field="ids")
         return report
@@ -340,39 +355,41 @@ class AttributeValues(SyncMethods):
         if (filter is None or filter.is_empty) and not everything:
             message = "an empty filter matches every value; say everything=True if you mean it"
             raise InvalidInputError(message, field="filter")
-        calls = self._calls.for_job()
-        job = DeleteJob(calls)
-        wanted = filter
-        try:
-            if filter is not None and filter.name is not None:
-                # A row shows the id of its attribute, by which alone it can be checked.
-                wanted = filter.named(await self._resolver.attribute_ids(filter.name, calls))
-            for _ in range(_MOST_DELETE_PASSES):
-                # Listed to the end first: deleting underneath would move rows across page borders.
-                ids = await row_ids(self._calls.for_job(), wanted)
-                if not ids:
-                    return job.report()
-                await job.run(ids)
-            if await self.count(wanted):
-                raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
-        except BCAttrValsError as error:
-            error.report = job.report()
-            raise
+        with BulkJob(self._calls, "delete") as bulk:
+            job = DeleteJob(bulk.calls)
+            bulk.sums = job.report
+            try:
+                await self._delete_all(filter, job, bulk.calls)
+            except BCAttrValsError as error:
+                error.report = job.report()
+                raise
         return job.report()
 
-    def _upsert_job(self, items: Items, outcomes: Outcomes) -> UpsertJob:
-        self._ensure_open()
-        calls = self._calls.for_job()
+    async def _delete_all(
+        self, wanted: AttributeValueFilter | None, job: DeleteJob, calls: Calls
+    ) -> None:
+        if wanted is not None and wanted.name is not None:
+            # A row shows the id of its attribute, by which alone it can be checked.
+            wanted = wanted.named(await self._resolver.attribute_ids(wanted.name, calls))
+        for _ in range(_MOST_DELETE_PASSES):
+            # Listed to the end first: deleting underneath would move rows across page borders.
+            ids = await row_ids(calls.for_job(), wanted)
+            if not ids:
+                return
+            await job.run(ids)
+        if await self.count(wanted):
+            raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
 
+    def _upsert_job(self, items: Items, outcomes: Outcomes, calls: Calls) -> UpsertJob:
         def begin(on_change: Callable[[], None], context: Context) -> NamedSource:
             return NamedSource(items, self._resolver, calls, outcomes, on_change, context)
 
         return UpsertJob(begin, calls, registry=self._registry, outcomes=outcomes)
 
 
-def _finish(job: UpsertJob, *, raise_on_failure: bool) -> UpsertReport:
+def _finished(job: UpsertJob) -> UpsertReport:
     report = job.report()
     if job.error is not None:
         attach_report(job.error, report)
         raise job.error
-    return check_failures(report) if raise_on_failure else report
+    return report

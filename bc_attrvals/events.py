@@ -2,6 +2,10 @@
 
 `Store.subscribe` delivers them in the order things happen, on the event loop's thread. None holds
 the access token or a customer's value.
+
+`request` numbers the requests of a Store whose events are made, from 1; the number and `attempt`
+pair the events of a try. `job` is the number of the bulk job a request belongs to; None for a
+single call.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -19,6 +23,8 @@ from bc_attrvals.core.sync_states import Phase
 __all__ = [
     "Event",
     "EventBus",
+    "JobEnded",
+    "JobStarted",
     "ListingDriftSeen",
     "MirrorFoundWrong",
     "MirrorProgressed",
@@ -36,31 +42,50 @@ _logger = logging.getLogger(__name__)
 
 @attrs.frozen
 class RequestSent:
-    """A request goes out; `attempt` counts from 1."""
+    """A request goes out; `attempt` counts its tries from 1.
+
+    Before this try it waited `queue_wait_s` for a slot and `quota_wait_s` for quota.
+    """
 
     operation: Operation
     attempt: int
+    request: int = 0
+    method: str = ""
+    job: int | None = None
+    queue_wait_s: float = 0.0
+    quota_wait_s: float = 0.0
 
 
 @attrs.frozen
 class RequestAnswered:
-    """A request came back, or ended without an answer (`status` None)."""
+    """A try was answered, or ended without an answer: `status` is None, `error` a class name."""
 
     operation: Operation
     status: int | None
     seconds: float
     bytes: int
     request_id: str | None
+    attempt: int = 1
+    request: int = 0
+    method: str = ""
+    job: int | None = None
+    error: str | None = None
 
 
 @attrs.frozen
 class RequestRetrying:
-    """A request will be sent again after `delay_s`; `reason` is the error's class name."""
+    """A request will be sent again after `delay_s`, for its try `attempt` failed.
+
+    `reason` is the error's class name. A 429 is no failed try: it shows in `RequestAnswered`.
+    """
 
     operation: Operation
     attempt: int
     delay_s: float
     reason: str
+    request: int = 0
+    method: str = ""
+    job: int | None = None
 
 
 @attrs.frozen
@@ -69,6 +94,36 @@ class QuotaExhausted:
 
     quota: int | None
     resets_in_s: float
+
+
+#: The kinds of bulk jobs.
+JobKindName: TypeAlias = Literal["upsert", "sync", "delete", "list", "refresh"]
+
+
+@attrs.frozen
+class JobStarted:
+    """A bulk job begins; `job` numbers the jobs of a Store from 1."""
+
+    job: int
+    kind: JobKindName
+
+
+@attrs.frozen
+class JobEnded:
+    """A bulk job has ended: by `error`, the name of a class, or by itself (None).
+
+    `counts` are what its report counts and is not zero, as pairs of a field's name and a number
+    ("stored", "failed", "deleted" …), or the "rows" that a listing gave. `calls` counts requests
+    sent, `retries` those of them sent again.
+    """
+
+    job: int
+    kind: JobKindName
+    seconds: float
+    calls: int
+    retries: int
+    counts: tuple[tuple[str, int], ...] = ()
+    error: str | None = None
 
 
 @attrs.frozen
@@ -140,6 +195,8 @@ Event: TypeAlias = (
     | RequestAnswered
     | RequestRetrying
     | QuotaExhausted
+    | JobStarted
+    | JobEnded
     | ListingDriftSeen
     | SharedQuotaLost
     | SharedQuotaRegained

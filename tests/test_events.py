@@ -17,6 +17,8 @@ from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.events import (
     Event,
     EventBus,
+    JobEnded,
+    JobStarted,
     ListingDriftSeen,
     MirrorFoundWrong,
     MirrorProgressed,
@@ -35,6 +37,8 @@ ALL = [
     RequestAnswered(Operation.WRITE, 200, 0.1, 512, "r-1"),
     RequestRetrying(Operation.DELETE, 1, 0.5, "ServerError"),
     QuotaExhausted(150, 12.5),
+    JobStarted(1, "upsert"),
+    JobEnded(1, "upsert", 2.5, 12, 1, (("stored", 120),)),
     ListingDriftSeen(3, 100, 99),
     MirrorProgressed(250),
     MirrorFoundWrong(1, 0, 0, 0),

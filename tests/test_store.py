@@ -18,6 +18,8 @@ from bc_attrvals import (
     ConnectionFailedError,
     Event,
     InvalidInputError,
+    JobEnded,
+    JobStarted,
     Limits,
     Operation,
     Priority,
@@ -476,7 +478,7 @@ async def test_events_come_in_order_to_all_views_and_a_broken_callback_harms_nob
             one()
         await store.attribute_values.get_page()
     counts = Counter(type(event) for event in told)
-    assert counts == {RequestSent: 3, RequestAnswered: 3}
+    assert counts == {JobStarted: 1, RequestSent: 3, RequestAnswered: 3, JobEnded: 1}
     assert all(
         event.status == 200 and event.bytes and event.request_id
         for event in told

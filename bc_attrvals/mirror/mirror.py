@@ -20,6 +20,7 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, check_id
 from bc_attrvals.errors import InvalidInputError, MirrorError, StoreStateError
 from bc_attrvals.mirror.report import Change, RefreshReport
+from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.options import JournalPath
@@ -111,7 +112,10 @@ class Mirror:
         self._check_open()
         self._ensure_open()
         async with self._sole:
-            return await self._refresh(self._calls.for_job(), verify=verify)
+            with BulkJob(self._calls, "refresh") as bulk:
+                report = await self._refresh(bulk.calls, verify=verify)
+                bulk.sums = lambda: report
+            return report
 
     async def _refresh(self, calls: Calls, *, verify: bool) -> RefreshReport:
         from bc_attrvals.mirror.refresh import Refresh

@@ -9,6 +9,7 @@ that was refused goes back to the front.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping
 from random import Random
@@ -22,7 +23,7 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import StoreStateError
-from bc_attrvals.events import EventBus
+from bc_attrvals.events import Event, EventBus, QuotaExhausted
 from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
 from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
 from bc_attrvals.scheduling.lease_pool import LeasePool
@@ -31,19 +32,23 @@ from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
 
 __all__ = ["Admission", "Lease"]
 
+_logger = logging.getLogger(__name__)
+
 # Asked for each request, and an enum's members take their time.
 _READ: Final = Operation.READ
 _BULK: Final = Priority.BULK
 
 
 class Lease(msgspec.Struct, eq=False):
-    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds)."""
+    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds) after waits."""
 
     operation: Operation
     sent_at: float
     is_bulk: bool
     # The quota's own lease.
     unit: object
+    slot_wait_s: float = 0.0
+    quota_wait_s: float = 0.0
 
 
 class _Units(Protocol):
@@ -85,16 +90,17 @@ class Admission:
     ) -> None:
         self._retry = retry
         self._random = random
+        self._events = events
+        self._queue = FairQueue(Operation)
         self._units: _Units
         if quota is None or isinstance(quota, LocalQuota):
             local = LocalQuota() if quota is None else quota
-            local.report_to(events.emit)
+            local.report_to(self._report)
             self._units = local
         else:
             asked = whole(quota)
-            asked.report_to(events.emit)
+            asked.report_to(self._report)
             self._units = LeasePool(asked, arrived=self._pump, failed=self._fail_one)
-        self._queue = FairQueue(Operation)
         self._concurrency: dict[Operation, Concurrency] = {}
         self._bulk_pace = BulkPace(1)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -201,8 +207,9 @@ class Admission:
             raise
         waited_s = lease.sent_at - waiter.queued_at
         for_quota_s = min(waited_s, self._blocked_time_s(lease.sent_at) - waiter.blocked_before_s)
+        lease.quota_wait_s, lease.slot_wait_s = for_quota_s, waited_s - for_quota_s
         self.quota_wait_s += for_quota_s
-        self.slot_wait_s += waited_s - for_quota_s
+        self.slot_wait_s += lease.slot_wait_s
         return lease
 
     def release(
@@ -245,6 +252,8 @@ class Admission:
         concurrency = self._concurrency[lease.operation]
         now = self._loop.time()
         if concurrency.back_off(lease.sent_at, now, self._retry, self._random):
+            pause_s = max(0.0, concurrency.blocked_until - now)
+            _logger.info("the store is under load: each %s pauses %.3f s", lease.operation, pause_s)
             self._pump()
 
     def in_flight(self) -> dict[Operation, int]:
@@ -258,6 +267,15 @@ class Admission:
     def quota(self) -> QuotaSnapshot:
         """Return what is known of the quota now."""
         return self._units.snapshot()
+
+    def _report(self, event: Event) -> None:
+        """Log the wait of a quota's event, and pass the event on."""
+        if isinstance(event, QuotaExhausted):
+            queued = self._queue.count
+            _logger.info(
+                "the quota is spent: %d queued requests wait %.3f s", queued, event.resets_in_s
+            )
+        self._events.emit(event)
 
     def _room(self, operation: Operation, now: float, *, is_bulk: bool) -> int:
         """Return how many requests may go now, as far as slots and pauses are concerned."""

@@ -124,8 +124,11 @@ class Calls:
     def __repr__(self) -> str:
         return f"<Calls {self._tally!r}>"
 
-    def for_job(self) -> Calls:
-        """Return the calls of a bulk job: the same options, a flow and a tally of its own."""
+    def for_job(self, *, number: int | None = None) -> Calls:
+        """Return the calls of a bulk job: the same options, a flow and a tally of its own.
+
+        A part of a job has the `number` of that job.
+        """
         return Calls(
             self._scheduler,
             self._requests,
@@ -134,7 +137,12 @@ class Calls:
             sizes=self.sizes,
             priority=Priority.BULK,
             flow=Flow(),
+            tally=Tally(self._tally.job if number is None else number),
         )
+
+    def next_job(self) -> int:
+        """Return the number for a job that begins."""
+        return self._scheduler.next_job()
 
     def of(self, requests: RequestBuilder) -> Calls:
         """Return the same job's calls of another resource; both are counted together."""
@@ -186,6 +194,11 @@ class Calls:
     def retries(self) -> int:
         """Those of the requests that were sent again."""
         return self._tally.retries
+
+    @property
+    def job(self) -> int:
+        """The number of the job; 0 for single calls."""
+        return self._tally.job or 0
 
     @property
     def resource(self) -> str:

@@ -30,11 +30,15 @@ class CallOptions:
 
 
 class Tally:
-    """Requests of one job that were put on the wire, and those of them that were sent again."""
+    """Requests of one job that were put on the wire, and those of them that were sent again.
 
-    __slots__ = ("calls", "retries")
+    `job` is the job's number; None for single calls.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("calls", "job", "retries")
+
+    def __init__(self, job: int | None = None) -> None:
+        self.job = job
         self.calls = 0
         self.retries = 0
 
@@ -87,6 +91,8 @@ class Exchange(msgspec.Struct, eq=False):
     flow: Flow | None = None
     tally: Tally | None = None
     worker: Worker | None = None
+    # Its number in events and log lines, once there are any; and how often it was sent.
+    number: int = 0
     sent: int = 0
     # Tries that ended in an error, as the retry policy counts them.
     failures: int = 0
@@ -100,6 +106,11 @@ class Exchange(msgspec.Struct, eq=False):
     # Whether it was cancelled on the wire, and whether the Store was closed underneath.
     was_cut_off: bool = False
     was_closed: bool = False
+
+    @property
+    def job(self) -> int | None:
+        """The number of the job it belongs to; None for a single call."""
+        return None if self.tally is None else self.tally.job
 
     def begin_try(self) -> None:
         """Count a try; it is about to be sent."""

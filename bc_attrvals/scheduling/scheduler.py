@@ -31,10 +31,11 @@ from bc_attrvals.errors import (
     StoreStateError,
     TransportError,
 )
-from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
+from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Admission, Lease
 from bc_attrvals.scheduling.exchange import Exchange, Worker
 from bc_attrvals.scheduling.quota import Quota
+from bc_attrvals.scheduling.tries import TryReports
 
 __all__ = ["Scheduler", "Statistics"]
 
@@ -96,7 +97,7 @@ class Scheduler:
     ) -> None:
         self._transport = transport
         self._limits = limits
-        self._events = events
+        self._reports = TryReports(events)
         # Jitter is no secret.
         self._random = Random() if random is None else random  # noqa: S311
         self._admission = Admission(events=events, retry=retry, random=self._random, quota=quota)
@@ -104,6 +105,7 @@ class Scheduler:
         self._active: dict[Exchange, asyncio.Task[Any] | None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests = 0
+        self._jobs = 0
         self._retries = 0
         self._rate_limited = 0
         self._bytes_sent = 0
@@ -154,6 +156,11 @@ class Scheduler:
             quota_wait_s=self._admission.quota_wait_s,
             latency_s=dict(self._latency_s),
         )
+
+    def next_job(self) -> int:
+        """Return the number for a job that begins."""
+        self._jobs += 1
+        return self._jobs
 
     def start(
         self,
@@ -264,10 +271,7 @@ class Scheduler:
             exchange.has_reconnected = True
             delay_s = 0.0
         self._retries += 1
-        if self._events:
-            self._events.emit(
-                RequestRetrying(operation, exchange.failures, delay_s, type(error).__name__)
-            )
+        self._reports.retrying(exchange, error, delay_s)
         exchange.waited_s += delay_s
         worker = exchange.worker
         if worker is not None and worker.on_pause is not None:
@@ -289,6 +293,7 @@ class Scheduler:
         if is_told and answer.status == 429:
             exchange.quota_refusals += 1
             if exchange.quota_refusals <= _MOST_QUOTA_REFUSALS:
+                self._reports.refused(exchange, wait_s)
                 return True
             is_told = False
         if not is_told:
@@ -296,33 +301,41 @@ class Scheduler:
         if answer.status != 429:
             return False
         exchange.refusals += 1
-        return exchange.refusals < _REFUSALS_PER_ATTEMPT * exchange.options.retry.attempts
+        is_last = exchange.refusals >= _REFUSALS_PER_ATTEMPT * exchange.options.retry.attempts
+        if not is_last:
+            self._reports.refused(exchange, wait_s)
+        return not is_last
 
     async def _try_once(self, exchange: Exchange, lease: Lease) -> Response | BCAttrValsError:
         """Send once; slot and unit go back whatever happens."""
         request = exchange.request
         answer: Response | None = None
+        error: BaseException | None = None
         was_sent = True
         exchange.begin_try()
         self._requests += 1
         if request.body is not None:
             self._bytes_sent += len(request.body)
         try:
-            if self._events:
-                self._events.emit(RequestSent(request.operation, exchange.sent))
+            self._reports.sent(exchange, lease)
             answer = await self._transport.send(request, exchange.options.timeout_s)
-        except (TransportError, DecodeError) as error:
+        except (TransportError, DecodeError) as failure:
             # Nothing left this machine, so no unit was spent.
-            was_sent = not isinstance(error, ConnectionFailedError)
-            return error
-        except asyncio.CancelledError:
-            exchange.was_cut_off = True
+            was_sent = not isinstance(failure, ConnectionFailedError)
+            error = failure
+            return failure
+        except BaseException as failure:
+            exchange.was_cut_off = isinstance(failure, asyncio.CancelledError)
+            error = failure
             raise
         else:
             return answer
         finally:
             exchange.end_try()
             self._settle(request, lease, answer, was_sent=was_sent)
+            self._reports.ended(exchange, self._loop.time() - lease.sent_at, answer, error)
+            # It holds this frame by its traceback.
+            del error
 
     def _settle(
         self, request: Request, lease: Lease, answer: Response | None, *, was_sent: bool
@@ -336,16 +349,6 @@ class Scheduler:
             self._admission.release(lease, None)
         else:
             self._admission.cancel(lease)
-        if self._events:
-            self._events.emit(
-                RequestAnswered(
-                    request.operation,
-                    None if answer is None else answer.status,
-                    self._loop.time() - lease.sent_at,
-                    0 if answer is None else len(answer.body),
-                    None if answer is None else answer.request_id,
-                )
-            )
 
     def _measure(self, operation: Operation, latency_s: float) -> None:
         average_s = self._latency_s.get(operation)

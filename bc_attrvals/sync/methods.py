@@ -9,6 +9,7 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.naming.resolver import Resolver
+from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.known_state import SyncMirror
 from bc_attrvals.sync.options import (
@@ -69,7 +70,9 @@ class SyncMethods:
             always_read=always_read,
             mirror=mirror,
         )
-        return await self._sync_job(options).plan(desired, show_changes)
+        self._ensure_open()
+        with BulkJob(self._calls, "sync") as bulk:
+            return await self._sync_job(options, bulk.calls).plan(desired, show_changes)
 
     async def sync(
         self,
@@ -148,18 +151,22 @@ class SyncMethods:
             mirror=mirror,
             max_failures=max_failures,
         )
-        job = self._sync_job(options)
-        if dry_run:
-            return await job.dry_run(desired)
-        return await job.run(desired, journal, confirm, restart=restart)
+        self._ensure_open()
+        with BulkJob(self._calls, "sync") as bulk:
+            job = self._sync_job(options, bulk.calls)
+            if dry_run:
+                report = await job.dry_run(desired)
+            else:
+                report = await job.run(desired, journal, confirm, restart=restart)
+            bulk.sums = lambda: report
+        return report
 
-    def _sync_job(self, options: SyncOptions) -> SyncJob:
+    def _sync_job(self, options: SyncOptions, calls: Calls) -> SyncJob:
         # Here, so that importing the package does not load SQLite.
         from bc_attrvals.sync.job import SyncJob
 
-        self._ensure_open()
         return SyncJob(
-            self._calls,
+            calls,
             options,
             registry=self._registry,
             resolver=self._resolver,

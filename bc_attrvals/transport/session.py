@@ -8,7 +8,6 @@ behind it, because that one carries the request's headers, token included.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import warnings
 from collections.abc import Mapping, Sequence
@@ -37,8 +36,6 @@ from bc_attrvals.errors import (
 from bc_attrvals.transport.deadlines import Deadline, Deadlines
 
 __all__ = ["Session"]
-
-_logger = logging.getLogger(__name__)
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
 _JSON: Final = "application/json"
@@ -271,17 +268,7 @@ class Session:
                 raise TimeoutError from None
             body = b""
         self._has_answered = True
-        answer = Response(response.status, response.headers, body)
-        if _logger.isEnabledFor(logging.DEBUG):
-            _logger.debug(
-                "%s %s: %d, %d bytes, request id %s",
-                request.method,
-                request.resource,
-                answer.status,
-                len(body),
-                answer.request_id,
-            )
-        return answer
+        return Response(response.status, response.headers, body)
 
     def _url(self, request: Request) -> URL:
         url = self._urls.get(request.path)

@@ -71,7 +71,8 @@ class UpsertJob:
         self._wakeup: asyncio.Event = asyncio.Event()
         self._crash: BaseException | None = None
         self._abandoned = False
-        # One for all that reads the input: what a generator sets, it can reset.
+        # One for all that reads the input: what a generator sets, it can reset. Each worker sends
+        # in a copy of its own, so that what a trace of one call sets is not seen by another's.
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
@@ -137,7 +138,7 @@ class UpsertJob:
             worker = Worker(on_pause=self._wake)
             batch = self._sender.batch(keyed, worker)
             self._running.add(batch)
-            task = self._calls.start(self._work(batch), worker, self._context)
+            task = self._calls.start(self._work(batch), worker, self._context.copy())
             task.add_done_callback(partial(self._end, batch))
 
     def _next(self) -> dict[Key, AttributeValueUpsert] | None:
@@ -196,7 +197,7 @@ class UpsertJob:
                 return
             if len(self._running) > self._most_running and self._room() < 0:
                 return
-            keyed = self._next()
+            keyed = self._context.run(self._next)
             if keyed is None:
                 return
             batch.begin(keyed)

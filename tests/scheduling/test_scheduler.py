@@ -594,7 +594,14 @@ async def test_each_wait_before_a_retry_is_told_and_summed(
         with pytest.raises(ServerError) as caught:
             await send(scheduler, request_, retry=RetryPolicy(attempts=3))
     assert [event for event in seen if isinstance(event, RequestRetrying)] == [
-        RequestRetrying(request_.operation, attempt, delay_s, "ServerError")
+        RequestRetrying(
+            request_.operation,
+            attempt,
+            delay_s,
+            "ServerError",
+            request=1,
+            method=request_.method,
+        )
         for attempt, delay_s in enumerate(waits_s, 1)
     ]
     assert caught.value.waited_s == pytest.approx(sum(waits_s))
@@ -669,13 +676,20 @@ async def test_every_request_and_how_it_ended_is_told() -> None:
         assert await send(scheduler) == b"12345"
         assert scheduler.statistics().bytes_received == 10
     told = [event for event in seen if isinstance(event, RequestSent)]
-    assert told == [RequestSent(Operation.READ, attempt) for attempt in (1, 2, 3)]
+    assert told == [
+        RequestSent(Operation.READ, attempt, request=1, method="GET") for attempt in (1, 2, 3)
+    ]
     answered = [event for event in seen if isinstance(event, RequestAnswered)]
     assert [event.seconds for event in answered] == pytest.approx([0.02] * 3)
     assert [(one.operation, one.status, one.bytes, one.request_id) for one in answered] == [
         (Operation.READ, 500, 5, "r1"),
         (Operation.READ, None, 0, None),
         (Operation.READ, 200, 5, "r3"),
+    ]
+    assert [(one.request, one.attempt, one.method, one.error) for one in answered] == [
+        (1, 1, "GET", None),
+        (1, 2, "GET", "ConnectionLostError"),
+        (1, 3, "GET", None),
     ]
 
 

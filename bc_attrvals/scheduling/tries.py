@@ -1,0 +1,124 @@
+"""Reports the tries of requests, as events and log lines, where anybody asks for them."""
+
+from __future__ import annotations
+
+import logging
+
+from bc_attrvals.core.responses import Response
+from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
+from bc_attrvals.scheduling.admission import Lease
+from bc_attrvals.scheduling.exchange import Exchange
+
+__all__ = ["TryReports"]
+
+_logger = logging.getLogger(__name__)
+
+
+class TryReports:
+    """Reports of one Store: DEBUG for each try, INFO for each that is to be sent again.
+
+    A request gets its number when it is reported first.
+    """
+
+    __slots__ = ("_count", "_events")
+
+    def __init__(self, events: EventBus) -> None:
+        self._events = events
+        self._count = 0
+
+    def sent(self, exchange: Exchange, lease: Lease) -> None:
+        """Report that a try goes out."""
+        if not self._events:
+            return
+        request = exchange.request
+        self._events.emit(
+            RequestSent(
+                request.operation,
+                exchange.sent,
+                request=self._number(exchange),
+                method=request.method,
+                job=exchange.job,
+                queue_wait_s=lease.slot_wait_s,
+                quota_wait_s=lease.quota_wait_s,
+            )
+        )
+
+    def ended(
+        self,
+        exchange: Exchange,
+        seconds: float,
+        answer: Response | None,
+        error: BaseException | None,
+    ) -> None:
+        """Report that a try was answered, or ended by an error."""
+        if not self._events and not _logger.isEnabledFor(logging.DEBUG):
+            return
+        request = exchange.request
+        ended = RequestAnswered(
+            request.operation,
+            None if answer is None else answer.status,
+            seconds,
+            0 if answer is None else len(answer.body),
+            None if answer is None else answer.request_id,
+            attempt=exchange.sent,
+            request=self._number(exchange),
+            method=request.method,
+            job=exchange.job,
+            error=None if error is None else type(error).__name__,
+        )
+        if self._events:
+            self._events.emit(ended)
+        _logger.debug(
+            "request %d: %s %s, try %d: %s after %.3f s, %d bytes, request id %s",
+            ended.request,
+            request.method,
+            request.resource,
+            ended.attempt,
+            ended.error if answer is None else answer.status,
+            ended.seconds,
+            ended.bytes,
+            ended.request_id,
+        )
+
+    def retrying(self, exchange: Exchange, error: BCAttrValsError, delay_s: float) -> None:
+        """Report that a request is sent again after a failed try."""
+        if not self._events and not _logger.isEnabledFor(logging.INFO):
+            return
+        request = exchange.request
+        retrying = RequestRetrying(
+            request.operation,
+            exchange.sent,
+            delay_s,
+            type(error).__name__,
+            request=self._number(exchange),
+            method=request.method,
+            job=exchange.job,
+        )
+        if self._events:
+            self._events.emit(retrying)
+        _logger.info(
+            "request %d: %s failed on try %d with %s, sent again in %.3f s",
+            retrying.request,
+            retrying.operation,
+            retrying.attempt,
+            retrying.reason,
+            delay_s,
+        )
+
+    def refused(self, exchange: Exchange, wait_s: float | None) -> None:
+        """Log a 429, which is no failed try; `wait_s` is how long the service said to wait."""
+        if _logger.isEnabledFor(logging.INFO):
+            _logger.info(
+                "request %d: %s refused with 429 on try %d, sent again %s",
+                self._number(exchange),
+                exchange.request.operation,
+                exchange.sent,
+                "when the quota allows" if wait_s is None else f"in {wait_s:.3f} s",
+            )
+
+    def _number(self, exchange: Exchange) -> int:
+        if not exchange.number:
+            self._count += 1
+            exchange.number = self._count
+        return exchange.number
