@@ -47,11 +47,18 @@ _SLOW_ANSWER_S: Final = 2.0
 
 
 def seconds_to_go(
-    *, done: int, total: int, elapsed_s: float, calls: int, quota: QuotaSnapshot
+    *,
+    done: int,
+    total: int,
+    elapsed_s: float,
+    calls: int,
+    quota: QuotaSnapshot,
+    in_flight: int = 0,
 ) -> float | None:
     """Return about how long the rest takes, by the rate up to now and by the quota.
 
-    `calls` are those that `done` took. None while nothing is done.
+    `calls` were sent, of which those `in_flight` have taken their unit and done nothing yet. None
+    while nothing is done.
     """
     if not done or elapsed_s <= 0:
         return None
@@ -59,8 +66,9 @@ def seconds_to_go(
     by_rate_s = elapsed_s * rest / done
     if not quota.quota or quota.left is None:
         return by_rate_s
-    beyond = calls * rest / done - quota.left
-    if beyond <= 0:
+    beyond = (calls - in_flight) * rest / done - in_flight - quota.left
+    # A call of which some items are counted already is no whole call.
+    if beyond < 1:
         return by_rate_s
     # The next window opens first; the calls beyond it wait for whole windows.
     windows = max(0.0, beyond / quota.quota - 1)
@@ -95,7 +103,7 @@ class _Waiting:
             return f"no answer for {duration(waited_s)}" if waited_s > _SLOW_ANSWER_S else ""
         quota = statistics.quota
         opens_in_s = (quota.resets_in_s or 0.0) if quota.left == 0 else self.opens_at - now
-        if opens_in_s > 0:
+        if opens_in_s > 0 and any(statistics.queued.values()):
             return f"waiting for quota, next calls in {duration(opens_in_s)}"
         if self.retry_at > now:
             return f"next try in {duration(self.retry_at - now)} ({self.reason})"
@@ -241,6 +249,7 @@ class Progress:
                 elapsed_s=elapsed_s,
                 calls=statistics.requests - self._calls_before,
                 quota=known,
+                in_flight=sum(statistics.in_flight.values()),
             )
         return rate, quota, "" if to_go is None else f"{duration(to_go)} to go"
 

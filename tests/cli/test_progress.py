@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +29,7 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
+from tests.cli.conftest import Served
 
 UNKNOWN = QuotaSnapshot()
 
@@ -83,8 +92,10 @@ async def test_a_wait_is_named_while_nothing_moves(
     store = _Idle()
     with Progress(Settings(), store, "Storing", 1000) as progress:  # type: ignore[arg-type]
         ticking = asyncio.create_task(progress.tick())
+        store.queued = {"write": 5}
         store.hear(QuotaExhausted(450, 25.0))
         await asyncio.sleep(20.75)
+        store.queued = {}
         store.hear(RequestRetrying(Operation.WRITE, 2, 12.0, "ServerError"))
         await asyncio.sleep(10)
         store.in_flight = {"write": 3}
@@ -101,6 +112,61 @@ async def test_a_wait_is_named_while_nothing_moves(
         "Storing 0 of 1,000, no answer for 10 s",
         "Storing 10 of 1,000, 0/s, no answer for 10 s, 1 h 22 min to go",
     ]
+
+
+def test_calls_in_flight_have_taken_their_units() -> None:
+    quota = QuotaSnapshot(quota=20, left=17, resets_in_s=6.0)
+    # 20 of 40 calls are done and three are on the wire: the window has room for the other 17.
+    rest = {"done": 200, "total": 400, "elapsed_s": 2.0, "quota": quota}
+    assert seconds_to_go(**rest, calls=23, in_flight=3) == pytest.approx(2.0)
+    assert seconds_to_go(**rest, calls=23) == pytest.approx(6.0)
+
+
+def test_a_spent_quota_that_nobody_waits_for_is_no_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    store = _Idle()
+    store.quota = QuotaSnapshot(quota=20, left=0, resets_in_s=6.0)
+    with Progress(Settings(), store, "Storing", 10) as progress:  # type: ignore[arg-type]
+        now += 10
+        progress.advance(10)
+        store.queued = {"write": 1}
+        now += 10
+        progress.advance(0)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "Storing 10 of 10, 1/s, 0 calls left, 0 s to go"
+    assert second == "Storing 10 of 10, 0/s, waiting for quota, next calls in 6 s, 0 s to go"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal")
+def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(tmp_path: Path) -> None:
+    import pty
+
+    values = tmp_path / "values.csv"
+    rows = (f"{number},1,gold\n" for number in range(1, 41))
+    values.write_text("customer_id,attribute_id,value\n" + "".join(rows))
+    with Served(quota=2, window_s=2.5) as served:
+        terminal, end = pty.openpty()
+        command = [sys.executable, "-m", "bc_attrvals", "upsert", str(values)]
+        environment = {**served.environment, "COLUMNS": "140", "TERM": "xterm"}
+        with subprocess.Popen(command, env=environment, stdin=end, stdout=end, stderr=end) as job:
+            os.close(end)
+            drawn: list[tuple[float, str]] = []
+            # The terminal ends with the process.
+            with suppress(OSError):
+                while text := os.read(terminal, 65_536).decode(errors="replace"):
+                    drawn.append((time.monotonic(), text))
+        os.close(terminal)
+    assert job.returncode == 0
+    waits = [(at, words) for at, text in drawn for words in WAIT.findall(text)]
+    assert {seconds for _, seconds in waits} >= {"1", "2"}
+    gaps = [after - before for (before, _), (after, _) in pairwise(drawn[1:])]
+    assert max(gaps) < 1.0
+
+
+WAIT = re.compile(r"waiting for quota, next calls in (\d+) s")
 
 
 @pytest.mark.parametrize("settings", [Settings(quiet=True), Settings(json=True)])
@@ -121,9 +187,13 @@ class _Idle:
     def __init__(self) -> None:
         self.hear: Callable[[Event], object] = lambda _: None
         self.in_flight: dict[str, int] = {}
+        self.queued: dict[str, int] = {}
+        self.quota = UNKNOWN
 
     def statistics(self) -> SimpleNamespace:
-        return SimpleNamespace(requests=0, quota=UNKNOWN, in_flight=self.in_flight)
+        return SimpleNamespace(
+            requests=0, quota=self.quota, in_flight=self.in_flight, queued=self.queued
+        )
 
     def subscribe(self, callback: Callable[[Event], object]) -> None:
         self.hear = callback
