@@ -29,6 +29,7 @@ from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
 from bc_attrvals.scheduling.lease_pool import LeasePool
 from bc_attrvals.scheduling.local_quota import LocalQuota
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
+from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
 
 __all__ = ["Admission", "Lease"]
 
@@ -103,6 +104,7 @@ class Admission:
             self._units = LeasePool(asked, arrived=self._pump, failed=self._fail_one)
         self._concurrency: dict[Operation, Concurrency] = {}
         self._bulk_pace = BulkPace(1)
+        self._shares = Shares()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
         # Kept here, because uvloop gives a timer that is due at once no `when()`.
@@ -165,6 +167,8 @@ class Admission:
         is_bulk = priority is _BULK
         if self._room(operation, now, is_bulk=is_bulk) <= 0:
             return None
+        if is_bulk and now < self._shares.until and self._left_for(operation, now) < 1:
+            return None
         return self._take(operation, flow or _NO_FLOW, now, is_bulk=is_bulk)
 
     async def acquire(
@@ -222,7 +226,9 @@ class Admission:
         assert self._loop is not None
         now = self._loop.time()
         concurrency = self._concurrency[lease.operation]
-        concurrency.leave(is_bulk=lease.is_bulk)
+        concurrency.leave(now, is_bulk=lease.is_bulk)
+        if status is not None:
+            concurrency.answered(lease.sent_at, now)
         if not lease.is_bulk and lease.operation is _READ:
             self._bulk_pace.answered(now, now - lease.sent_at, status)
         if headers is not None and status == 429:
@@ -236,7 +242,8 @@ class Admission:
 
     def cancel(self, lease: Lease) -> None:
         """Give slot and unit back unused: nothing was sent."""
-        self._concurrency[lease.operation].leave(is_bulk=lease.is_bulk)
+        assert self._loop is not None
+        self._concurrency[lease.operation].leave(self._loop.time(), is_bulk=lease.is_bulk)
         self._units.cancel(lease.unit)
         self._pump()
 
@@ -264,6 +271,14 @@ class Admission:
         """Return the requests that wait now, for each operation."""
         return {operation: self._queue.count_of(operation) for operation in self._concurrency}
 
+    def latency_s(self) -> dict[Operation, float]:
+        """Return how long answers take of late, for each operation that was answered."""
+        return {
+            operation: one.latency_s
+            for operation, one in self._concurrency.items()
+            if one.latency_s is not None
+        }
+
     def quota(self) -> QuotaSnapshot:
         """Return what is known of the quota now."""
         return self._units.snapshot()
@@ -287,11 +302,24 @@ class Admission:
             return min(room, self._bulk_pace.room(now, concurrency.bulk_in_flight))
         return room
 
+    def _left_for(self, operation: Operation, now: float) -> float:
+        """Return how many units bulk requests of an operation may take beside those of others."""
+        if now >= self._shares.until:
+            return math.inf
+        waiting = {
+            one: (self._queue.bulk_count_of(one), self._queue.flow_count_of(one))
+            for one in self._concurrency
+        }
+        quota = self._units.snapshot()
+        return self._shares.left_for(operation, now, quota, self._concurrency, waiting)
+
     def _take(self, operation: Operation, flow: Flow, now: float, *, is_bulk: bool) -> Lease | None:
         unit = self._units.take(operation, now)
         if unit is None:
             return None
         self._concurrency[operation].enter(is_bulk=is_bulk)
+        if is_bulk and not self._units.must_be_asked:
+            self._shares.granted(operation, now)
         self._queue.served(flow)
         return Lease(operation, now, is_bulk, unit)
 
@@ -305,12 +333,19 @@ class Admission:
         if self._closed or loop is None:
             return
         now = loop.time()
+        is_held_back = False
 
         def may_go(operation: Operation, is_bulk: bool) -> bool:
-            return (
-                self._units.available(operation, now) > 0
-                and self._room(operation, now, is_bulk=is_bulk) > 0
-            )
+            nonlocal is_held_back
+            if (
+                self._units.available(operation, now) <= 0
+                or self._room(operation, now, is_bulk=is_bulk) <= 0
+            ):
+                return False
+            if is_bulk and self._left_for(operation, now) < 1:
+                is_held_back = True
+                return False
+            return True
 
         while self._queue.count and (waiting := self._queue.next(may_go)) is not None:
             assert isinstance(waiting, _Waiter)
@@ -324,7 +359,8 @@ class Admission:
             self._ask(now)
         is_starved = self._is_starved(now)
         self._note_whether_blocked(now, is_starved=is_starved)
-        self._set_timer(loop, now, is_starved=is_starved)
+        look_again_at = now + LOOK_AGAIN_S if is_held_back else math.inf
+        self._set_timer(loop, now, look_again_at, is_starved=is_starved)
 
     def _ask(self, now: float) -> None:
         """Ask the quota for what those that wait could use."""
@@ -373,7 +409,14 @@ class Admission:
         since = self._blocked_since
         return self._blocked_s + (0.0 if since is None else max(0.0, now - since))
 
-    def _set_timer(self, loop: asyncio.AbstractEventLoop, now: float, *, is_starved: bool) -> None:
+    def _set_timer(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        now: float,
+        look_again_at: float,
+        *,
+        is_starved: bool,
+    ) -> None:
         """Have one timer, at the first moment at which somebody who waits may go."""
         moments = [
             one.blocked_until
@@ -386,6 +429,8 @@ class Admission:
             )
             if opens_at is not None:
                 moments.append(opens_at)
+        if look_again_at < math.inf:
+            moments.append(look_again_at)
         when = min(moments, default=None)
         if self._timer is not None:
             if when == self._timer_at:

@@ -18,6 +18,9 @@ __all__ = ["BulkPace", "Concurrency"]
 
 #: Back-offs that double the pause, then back-offs that hold it.
 _SHORT_PAUSES: Final = 3
+#: How much the newest request counts in the average latency (as in TCP's round-trip estimate,
+#: RFC 6298).
+_LATENCY_WEIGHT: Final = 1 / 8
 #: An interactive read is slow that takes so many times the quickest one; the quickest of long ago
 #: counts less with each one.
 _SLOW: Final = 2.0
@@ -35,6 +38,12 @@ class Concurrency:
     bearable: float = attrs.field(init=False)
     in_flight: int = 0
     bulk_in_flight: int = 0
+    # Bulk requests that were ever granted.
+    bulk_granted: int = 0
+    # Seconds in which requests are answered of late, as a moving average.
+    latency_s: float | None = None
+    # When the last request ended.
+    left_at: float = -math.inf
     backoffs: int = 0
     backed_off_at: float = -math.inf
     blocked_until: float = -math.inf
@@ -52,11 +61,23 @@ class Concurrency:
         """Take a slot."""
         self.in_flight += 1
         self.bulk_in_flight += is_bulk
+        self.bulk_granted += is_bulk
 
-    def leave(self, *, is_bulk: bool) -> None:
+    def leave(self, now: float, *, is_bulk: bool) -> None:
         """Give a slot back."""
+        self.left_at = now
         self.in_flight -= 1
         self.bulk_in_flight -= is_bulk
+
+    def answered(self, sent_at: float, now: float) -> None:
+        """Learn how long an answer takes."""
+        average_s = self.latency_s
+        latency_s = now - sent_at
+        self.latency_s = (
+            latency_s
+            if average_s is None
+            else average_s + (latency_s - average_s) * _LATENCY_WEIGHT
+        )
 
     def went_well(self, sent_at: float) -> None:
         """Win concurrency back: one more at once for each round of good answers."""

@@ -88,6 +88,10 @@ class FairQueue:
         """Return how many bulk requests of an operation wait; refused ones are none."""
         return self._lines[operation].bulk_count
 
+    def flow_count_of(self, operation: Operation) -> int:
+        """Return how many bulk flows wait with requests of an operation."""
+        return len(self._lines[operation].bulk)
+
     def served(self, flow: Flow) -> None:
         """Note that a flow was served, also where nobody had to wait."""
         self._turn += 1

@@ -44,9 +44,6 @@ T = TypeVar("T")
 #: 429s that count for one try of `RetryPolicy.attempts`, where no headers say when to come back. A
 #: store under load refuses at random; giving up must take far longer than bad luck does.
 _REFUSALS_PER_ATTEMPT: Final = 4
-#: How much the newest request counts in the average latency (as in TCP's round-trip estimate,
-#: RFC 6298).
-_LATENCY_WEIGHT: Final = 1 / 8
 #: After this many 429s of one request the rate-limit headers are ignored.
 _MOST_QUOTA_REFUSALS: Final = 5
 
@@ -110,7 +107,6 @@ class Scheduler:
         self._rate_limited = 0
         self._bytes_sent = 0
         self._bytes_received = 0
-        self._latency_s: dict[Operation, float] = {}
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._admission!r}, {self._requests} sent>"
@@ -154,7 +150,7 @@ class Scheduler:
             bytes_received=self._bytes_received,
             slot_wait_s=self._admission.slot_wait_s,
             quota_wait_s=self._admission.quota_wait_s,
-            latency_s=dict(self._latency_s),
+            latency_s=self._admission.latency_s(),
         )
 
     def next_job(self) -> int:
@@ -332,30 +328,20 @@ class Scheduler:
             return answer
         finally:
             exchange.end_try()
-            self._settle(request, lease, answer, was_sent=was_sent)
+            self._settle(lease, answer, was_sent=was_sent)
             self._reports.ended(exchange, self._loop.time() - lease.sent_at, answer, error)
             # It holds this frame by its traceback.
             del error
 
-    def _settle(
-        self, request: Request, lease: Lease, answer: Response | None, *, was_sent: bool
-    ) -> None:
+    def _settle(self, lease: Lease, answer: Response | None, *, was_sent: bool) -> None:
         if answer is not None:
             self._bytes_received += len(answer.body)
-            self._measure(request.operation, self._loop.time() - lease.sent_at)
             self._rate_limited += answer.status == 429
             self._admission.release(lease, answer.headers, status=answer.status)
         elif was_sent:
             self._admission.release(lease, None)
         else:
             self._admission.cancel(lease)
-
-    def _measure(self, operation: Operation, latency_s: float) -> None:
-        average_s = self._latency_s.get(operation)
-        if average_s is None:
-            self._latency_s[operation] = latency_s
-        else:
-            self._latency_s[operation] = average_s + (latency_s - average_s) * _LATENCY_WEIGHT
 
 
 def _error_of(request: Request, answer: Response) -> APIError:

@@ -28,7 +28,7 @@ def test_a_refusal_halves_and_pauses_and_those_sent_before_it_count_no_more() ->
     assert slots.back_off(1.0, 2.0, RETRY, Longest())
     assert not slots.back_off(1.9, 2.0, RETRY, Longest())
     for _ in range(8):
-        slots.leave(is_bulk=True)
+        slots.leave(2.0, is_bulk=True)
     assert slots.room(2.249) == 0
     assert slots.room(2.25) == 4
     assert slots.is_weak

@@ -354,7 +354,6 @@ async def test_bulk_jobs_share_evenly_whatever_they_have_queued(quota: int | Non
 
 
 async def test_neither_reads_nor_writes_starve_of_a_scarce_quota() -> None:
-    # A unit goes to whoever has a free slot: reads have ten, writes three.
     service = FakeService(quota=20, window_s=5.0)
     done = {Operation.READ: 0, Operation.WRITE: 0}
 
@@ -371,7 +370,7 @@ async def test_neither_reads_nor_writes_starve_of_a_scarce_quota() -> None:
         jobs = [asyncio.create_task(work(scheduler, request)) for request in (READ, WRITE)]
         await asyncio.sleep(49.9)
         assert sum(done.values()) == 200
-        assert min(done.values()) >= 60
+        assert min(done.values()) >= 90
         for job in jobs:
             job.cancel()
 
