@@ -146,17 +146,41 @@ class Inquiry:
         return Question(attribute_ids, minimum, maximum, page, limit)
 
     def _edges(self, part: Part) -> tuple[int | None, int]:
-        minimum = part.first if self.bounds.min_inclusive else part.first - 1
-        maximum = part.last if self.bounds.max_inclusive else part.last + 1
-        return (None if part.first == BEGINNING else minimum), maximum
+        """Return the bounds to ask a part with.
+
+        A second without rows is a bound that means the same whether it is included or not.
+        """
+        first, last = part.first, part.last
+        is_minimum_in, is_maximum_in = self.bounds.min_inclusive, self.bounds.max_inclusive
+        if is_minimum_in is False or (is_minimum_in is None and self._has_rows(part, first)):
+            first -= 1
+        if is_maximum_in is False or (is_maximum_in is None and self._has_rows(part, last)):
+            last += 1
+        return (None if part.first == BEGINNING else first), last
 
     def _is_ambiguous(self, part: Part) -> bool:
-        outside = []
-        if self.bounds.min_inclusive is None and part.first != BEGINNING:
-            outside.append(attrs.evolve(part, first=part.first - 1, last=part.first - 1))
-        if self.bounds.max_inclusive is None:
-            outside.append(attrs.evolve(part, first=part.last + 1, last=part.last + 1))
-        return any(self.mirror.count(second) for second in outside)
+        return not (self.is_clear(part, part.first - 1) and self.is_clear(part, part.last))
+
+    def is_clear(self, part: Part, second: int) -> bool:
+        """Return whether a part's rows up to a second can be told apart from its later ones."""
+        return (
+            self.bounds.are_known
+            or second < BEGINNING
+            or not self._has_rows(part, second)
+            or not self._has_rows(part, second + 1)
+        )
+
+    def widened(self, part: Part) -> Part:
+        """Return a part with so many seconds more that it can be told apart from its neighbours."""
+        first, last = part.first, part.last
+        while not self.is_clear(part, first - 1):
+            first -= 1
+        while not self.is_clear(part, last):
+            last += 1
+        return attrs.evolve(part, first=first, last=last)
+
+    def _has_rows(self, part: Part, second: int) -> bool:
+        return self.mirror.count(attrs.evolve(part, first=second, last=second)) > 0
 
     def _learn(self) -> Steps[None]:
         """Learn the meaning of the bounds, as far as rows are there to show it."""

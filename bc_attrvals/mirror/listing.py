@@ -33,12 +33,12 @@ def list_parts(inquiry: Inquiry, nodes: Sequence[Node]) -> Steps[None]:
     """
     planned: list[Node] = []
     for node in join(nodes):
-        planned += _plan(inquiry, node)
+        planned += yield from _plan(inquiry, node)
     while planned:
         cut_again: list[Node] = []
         for wave in _waves(inquiry, planned):
             for part in (yield from _list_wave(inquiry, wave)):
-                cuts = list(_cut(inquiry, part, inquiry.page_size))
+                cuts = list(_cut(inquiry, part, inquiry.page_size, may_overlap=True))
                 if len(cuts) > 1:
                     cut_again += cuts
                 else:
@@ -46,15 +46,19 @@ def list_parts(inquiry: Inquiry, nodes: Sequence[Node]) -> Steps[None]:
         planned = cut_again
 
 
-def _plan(inquiry: Inquiry, node: Node) -> list[Node]:
+def _plan(inquiry: Inquiry, node: Node) -> Steps[list[Node]]:
     """Return a node as ranges of a page each, or in larger ones where that costs too much more."""
+    ranges = list(_cut(inquiry, node.part, inquiry.page_size, may_overlap=True))
+    if len(ranges) == 1 or inquiry.is_moving:
+        return ranges
     by_numbers = pages(node.stored, inquiry.page_size)
-    ranges = list(_cut(inquiry, node.part, inquiry.page_size))
     reads = sum(pages(one.rows, inquiry.page_size) for one in ranges)
-    if inquiry.is_moving or reads - by_numbers <= by_numbers // _PAGES_PER_MORE_READ:
+    if reads - by_numbers <= by_numbers // _PAGES_PER_MORE_READ and (
+        yield from inquiry.can_count([one.part for one in ranges])
+    ):
         return ranges
     size = -(-node.rows // pages(by_numbers, _MOST_PAGES_HELD))
-    return list(_cut(inquiry, node.part, size))
+    return list(_cut(inquiry, node.part, size, may_overlap=False))
 
 
 def _waves(inquiry: Inquiry, nodes: Iterable[Node]) -> Iterator[list[Part]]:
@@ -99,17 +103,22 @@ def _list_wave(inquiry: Inquiry, parts: Sequence[Part]) -> Steps[list[Part]]:
     return incomplete
 
 
-def _cut(inquiry: Inquiry, part: Part, size: int) -> Iterator[Node]:
-    """Yield a part in ranges of at most so many rows of the mirror, or of one second."""
+def _cut(inquiry: Inquiry, part: Part, size: int, *, may_overlap: bool) -> Iterator[Node]:
+    """Yield a part in ranges of at most so many rows of the mirror, or of one second.
+
+    A range is longer, unless it `may_overlap`, where it could not be told apart from the next one:
+    a listing would show rows of both.
+    """
     mirror = inquiry.mirror
     rest, rows = part, mirror.count(part)
     while rows > size:
-        second = mirror.created_at(rest, size)
-        piece = attrs.evolve(rest, last=second - 1)
-        count = mirror.count(piece) if second > rest.first else 0
-        if not count:
-            piece = attrs.evolve(rest, last=second)
-            count = mirror.count(piece)
+        last = mirror.created_at(rest, size) - 1
+        if last < rest.first or not mirror.count(attrs.evolve(rest, last=last)):
+            last += 1
+        while last < rest.last and not (may_overlap or inquiry.is_clear(rest, last)):
+            last += 1
+        piece = attrs.evolve(rest, last=last)
+        count = mirror.count(piece)
         yield Node(piece, count, count)
         rest, rows = attrs.evolve(rest, first=piece.last + 1), rows - count
     if rows:

@@ -41,7 +41,7 @@ def narrow(inquiry: Inquiry, root: Node) -> Steps[list[Node]]:
         halves = [(node, pair) for node in chosen if (pair := _halves(inquiry, node))]
         if not halves:
             continue
-        if not (yield from inquiry.can_count([left.part for _, (left, _) in halves])):
+        if not (yield from inquiry.can_count([one.part for _, pair in halves for one in pair])):
             return nodes
         exploring -= len(explored)
         yield from _count_halves(inquiry, halves)

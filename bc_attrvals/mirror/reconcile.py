@@ -115,7 +115,7 @@ def _reconcile(inquiry: Inquiry) -> Steps[Done]:
             return Done(inquiry.deficit)
         # The second round counts what the first passed over, and mostly finds it equal.
         inquiry.is_moving = number > 0
-        yield from _round(inquiry, hull(inquiry.unproven))
+        yield from _round(inquiry, inquiry.widened(hull(inquiry.unproven)))
     yield from list_parts(inquiry, [inquiry.node(part) for part in inquiry.unproven])
     return Done(inquiry.deficit)
 
