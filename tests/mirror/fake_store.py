@@ -55,6 +55,7 @@ class FakeStore:
         self.sizes = LearntSizes(attrs.evolve(self.limits, page_size=page_size))
         self.events = EventBus()
         self.retries = 0
+        self.job = 0
         self._rng = random.Random(page_size)
         self._version = 0
         self._listed: tuple[object, list[AttributeValue]] = (None, [])
@@ -99,9 +100,13 @@ class FakeStore:
 
     # What `Calls` has.
 
-    def for_job(self) -> FakeStore:
+    def for_job(self, *, number: int) -> FakeStore:
         self.asked = []
+        self.job = number
         return self
+
+    def next_job(self) -> int:
+        return self.job + 1
 
     def queries(
         self, filter: AttributeValueFilter | None, spare_bytes: int = 0
