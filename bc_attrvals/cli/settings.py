@@ -17,6 +17,7 @@ import attrs
 import click
 import msgspec
 
+from bc_attrvals.core.limits import Limits
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
@@ -35,6 +36,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _USER_AGENT = "bc-attrvals-cli"
+_LIMITS = Limits()
 
 
 @attrs.define
@@ -53,7 +55,7 @@ class Settings:
     #: Whether the one object of `--json` was printed.
     printed: bool = False
 
-    def store(self) -> Store:
+    def store(self, limits: Limits = _LIMITS) -> Store:
         """Return the Store the options and the environment name, not entered.
 
         Raises `click.UsageError` for a missing option, `InvalidInputError` for a bad one.
@@ -73,6 +75,7 @@ class Settings:
             # Plain HTTP is loopback, which no proxy reaches.
             trust_env=not self.proxy and not base_url.lower().startswith("http:"),
             user_agent=_USER_AGENT,
+            limits=limits,
             quota=self._quota(),
         )
         store.subscribe(_warn_of_quota)

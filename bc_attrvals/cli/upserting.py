@@ -19,7 +19,7 @@ from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.journalled import JournalledJob
 from bc_attrvals.cli.running import Job, Result, Work
 from bc_attrvals.cli.value_file import Values
-from bc_attrvals.core.limits import MAX_BATCH_SIZE
+from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_plan import calls_for
@@ -37,8 +37,9 @@ __all__ = ["JournalledUpsertJob", "UpsertDryRunJob", "UpsertJob"]
 
 #: Values given to the library and not answered yet: enough for three calls of ten and the next.
 _MOST_OUTSTANDING: Final = 100
-#: The same with names and addresses, which are looked up together, as many as a URL holds.
-_MOST_OUTSTANDING_NAMED: Final = 1_000
+#: The same where more go together: names and addresses, looked up as many as a URL holds at once,
+#: and calls of all rows of ten customers.
+_MOST_OUTSTANDING_TOGETHER: Final = 1_000
 
 
 @attrs.define
@@ -64,10 +65,15 @@ class UpsertJob(Job):
     #: The calls on the wire are answered before the job stops.
     grace_s = 3.0
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, limits: Limits) -> None:
         self.total = values.good
         self.files = values.files
         self._values = values
+        self._most_outstanding = (
+            _MOST_OUTSTANDING_TOGETHER
+            if values.is_named or limits.batch_by == "customers"
+            else _MOST_OUTSTANDING
+        )
         self._counts = _Counts()
         self._first_failure: str | None = None
         # Values read and not yet given to the library.
@@ -104,9 +110,9 @@ class UpsertJob(Job):
     async def _items(self, stopper: Stopper) -> AsyncGenerator[Item]:
         while await self._read_on():
             while self._read:
-                is_named = isinstance(self._read[0], NamedValue)
-                most = _MOST_OUTSTANDING_NAMED if is_named else _MOST_OUTSTANDING
-                while len(self._outstanding) >= most and not self._breaker.is_open:
+                while (
+                    len(self._outstanding) >= self._most_outstanding and not self._breaker.is_open
+                ):
                     self._room.clear()
                     await self._room.wait()
                 if self._breaker.is_open or stopper.stopped:
@@ -229,11 +235,15 @@ class UpsertDryRunJob(Job):
     command = "upsert"
     what = "Reading"
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, limits: Limits) -> None:
         self.total = values.good
         self.files = values.files
         self._values = values
+        self._limits = limits
         self._count = 0
+        # How often one customer's values give way to another's.
+        self._customers = 0
+        self._last: object = None
 
     async def prepare(self, store: Store) -> None:
         """Check the names of attributes."""
@@ -243,12 +253,17 @@ class UpsertDryRunJob(Job):
         """Read the file to its end."""
         while (chunk := await self._values.next_chunk()) is not None:
             self._count += len(chunk)
+            for item in chunk:
+                customer = item.customer if isinstance(item, NamedValue) else item.customer_id
+                self._customers += customer != self._last
+                self._last = customer
             work.progress.advance(len(chunk))
 
     def result(self) -> Result:
         """Return how many values and calls it would be."""
         values = self._values
-        calls = calls_for(self._count, MAX_BATCH_SIZE)
+        by_customers = self._limits.batch_by == "customers"
+        calls = calls_for(self._customers if by_customers else self._count, self._limits.batch_size)
         text = f"Would store {counted(self._count, 'value')} in at most {counted(calls, 'call')}."
         if values.cells is not None:
             text += f" Would then look up {counted(values.cells.count, 'empty cell')}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -20,6 +20,7 @@ from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_opt
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, warn
+from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
@@ -46,6 +47,12 @@ class ValueFile:
     restart: bool
     dry_run: bool
     yes: bool
+    batch_by: Literal["rows", "customers"] = "rows"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the Store, with what a call counts."""
+        return Limits(batch_by=self.batch_by)
 
     @property
     def asks(self) -> bool:
@@ -212,6 +219,14 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--restart", is_flag=True, help="With --journal: discard an unfinished one and begin anew."
+    ),
+    click.option(
+        "--batch-by",
+        type=click.Choice(["rows", "customers"]),
+        default="rows",
+        show_default=True,
+        help="What ten of a call are. All rows of ten customers are fewer calls; rows are sent if"
+        " the service refuses them.",
     ),
     click.option("--yes", is_flag=True, help="Do not ask before deleting."),
 )

@@ -54,6 +54,10 @@ class LearntSizes:
         #: Addresses or ids of customers in one call; a URL may hold fewer.
         self.look_up = limits.page_size
 
+    def write_calls(self, values: int, customers: int) -> int:
+        """Return how many calls it takes to write so many values of so many customers."""
+        return -(-customers // self.customers) if self.customers else -(-values // self.batch)
+
     def lower_page(self) -> None:
         """Ask for fewer rows a page from now on."""
         self.page = min(self.page, DEFAULT_PAGE_SIZE)

@@ -109,7 +109,7 @@ class CurrentState:
             return Reading.NOTHING
         attributes = len(facts.attribute_ids or range(MAX_VALUES_PER_CUSTOMER))
         per_listing = self._customers_per_listing(facts, attributes)
-        blind = calls_for(facts.values, self._calls.sizes.batch)
+        blind = self._calls.sizes.write_calls(facts.values, facts.customers)
         look_up = look_up_calls(facts.customers, per_listing, attributes, self._calls.sizes.page)
         listing: Listing | None = None
         rows: list[Row] = []

@@ -180,7 +180,8 @@ class SyncJob:
         if confirm is not None:
             if plan is None:
                 reading = Reading(await database.run(WorkingSet.text, "reading") or Reading.LIST)
-                plan = self._costed(reading, 0, await database.run(WorkingSet.left))
+                left = await database.run(WorkingSet.left)
+                plan = await self._costed(database, reading, 0, left)
             if not await confirm(plan):
                 return await database.run(_sum_up, self._lap_s())
         if phase is Phase.WRITING:
@@ -243,13 +244,20 @@ class SyncJob:
                 "the store holds %d customers' attributes in more than one row", repeated
             )
         await database.run(WorkingSet.put, reading=reading)
-        plan = self._costed(reading, calls, differences)
+        plan = await self._costed(database, reading, calls, differences)
         return attrs.evolve(plan, repeated=repeated, saved_calls=saved)
 
-    def _costed(self, reading: Reading, read_calls: int, differences: Differences) -> SyncPlan:
-        limits = self._calls.limits
-        write_calls = calls_for(differences.upserts, limits.batch_size)
-        delete_calls = calls_for(differences.delete, limits.delete_size)
+    async def _costed(
+        self,
+        database: DatabaseThread[WorkingSet],
+        reading: Reading,
+        read_calls: int,
+        differences: Differences,
+    ) -> SyncPlan:
+        limits, sizes = self._calls.limits, self._calls.sizes
+        customers = await database.run(WorkingSet.pending_customers) if sizes.customers else 0
+        write_calls = sizes.write_calls(differences.upserts, customers)
+        delete_calls = calls_for(differences.delete, sizes.delete)
         return SyncPlan(
             reading=reading,
             create=differences.create,

@@ -8,6 +8,7 @@ stored in the order of that key, and comparing them is one walk along both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
@@ -287,6 +288,13 @@ class WorkingSet(Database):
             ((key, row_id), SyncChange(ChangeKind.DELETE, *from_key(key), old=old, new=None))
             for key, row_id, old in rows
         ]
+
+    def pending_customers(self) -> int:
+        """Return of how many customers values are to be sent."""
+        keys = self.connection.execute(
+            "SELECT key FROM upserts WHERE state = ? ORDER BY key", (State.PENDING,)
+        )
+        return sum(1 for _ in groupby(key >> ID_BITS for (key,) in keys))
 
     def left(self) -> Differences:
         """Return what is left of the plan to carry out."""

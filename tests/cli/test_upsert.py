@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from bc_attrvals.sandbox import Quirks
+
 HEAD = "customer_id,attribute_id,value\n"
 
 
@@ -214,3 +216,38 @@ def test_of_equal_keys_the_last_row_wins(served, summary) -> None:
     assert served.values() == {(1, 1): "c"}
     found = summary(result)
     assert found["stored"] + found["superseded"] == 3
+
+
+def five_each(path) -> dict[tuple[int, int], str]:
+    rows = {
+        (customer, attribute): f"{customer}/{attribute}"
+        for customer in range(1, 401)
+        for attribute in range(1, 6)
+    }
+    lines = [f"{customer},{attribute},{value}\n" for (customer, attribute), value in rows.items()]
+    path.write_text(HEAD + "".join(lines))
+    return rows
+
+
+@pytest.mark.parametrize(("takes_customers", "most"), [(True, 45), (False, 212)])
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+def test_by_customers_a_call_holds_all_rows_of_ten_where_the_service_takes_them(
+    serve, tmp_path, command, takes_customers, most
+) -> None:
+    path = tmp_path / "in.csv"
+    rows = five_each(path)
+    quirks = Quirks(batch_by="customers" if takes_customers else "rows")
+    with serve(quirks=quirks) as served:
+        args = [command, path, "--batch-by", "customers", "--json"]
+        planned = served.run(*args, "--dry-run")
+        assert planned.exit_code == 0
+        result = served.run(*args, *(["--journal", tmp_path / "j.db"] if command == "sync" else []))
+        assert result.exit_code == 0
+        assert served.values() == rows
+        assert served.sandbox.calls["upsert"] <= most
+        if command == "upsert":
+            assert json.loads(planned.stdout)["planned_calls"] == 40
+        else:
+            plan = json.loads(result.stdout)["plan"]
+            # Reading costs a call or none.
+            assert 40 <= plan["calls"] <= 42

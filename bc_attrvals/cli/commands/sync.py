@@ -103,7 +103,7 @@ def sync(
         limit=max_delete,
         mirror=mirror,
     )
-    store = settings.store()
+    store = settings.store(source.limits)
     with ExitStack() as stack:
         values = stack.enter_context(source.opened(settings, shape))
         if prune and not values.good and not allow_empty:

@@ -53,15 +53,15 @@ def upsert(settings: Settings, source: ValueFile) -> None:
     form.
     """
     shape = source.check(settings)
-    store = settings.store()
+    store = settings.store(source.limits)
     with source.opened(settings, shape) as values:
         values.warn_if_none()
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
-        job: Job = UpsertJob(values)
+        job: Job = UpsertJob(values, source.limits)
         if source.dry_run:
-            job = UpsertDryRunJob(values)
+            job = UpsertDryRunJob(values, source.limits)
         elif source.journal is not None:
             job = JournalledUpsertJob(values, source)
         run_job(settings, store, job)
