@@ -42,10 +42,12 @@ class SeenIds:
 
         Raises `OverflowError` for an id that is not positive or has more than 64 bits.
         """
-        new = set(ids)
+        ordered = sorted(ids)
+        new = set(ordered)
         if not new:
             return new
-        ordered = sorted(new)
+        if len(new) < len(ordered):
+            ordered = sorted(new)
         if ordered[0] < 1 or ordered[-1] > MAX_ROW_ID:
             raise OverflowError
         place = bisect_right(self._firsts, ordered[-1])
@@ -58,9 +60,11 @@ class SeenIds:
 
     def _insert_run(self, place: int, ordered: list[int]) -> None:
         """Add ids that lie between two runs."""
-        run: _Run = array("q", ordered)
+        run: _Run
         if ordered[-1] - ordered[0] == len(ordered) - 1:
             run = range(ordered[0], ordered[-1] + 1)
+        else:
+            run = array("q", ordered)
         if place:
             before = self._runs[place - 1]
             if isinstance(before, range) and isinstance(run, range) and before.stop == run.start:
