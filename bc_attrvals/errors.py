@@ -28,6 +28,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RequestTimeoutError",
+    "RestoreError",
     "ServerError",
     "StoreStateError",
     "StoreSuspendedError",
@@ -132,6 +133,13 @@ class UnconfirmedError(BCAttrValsError):
 
     In the outcome of an item: it does not hold the value that was sent, after the item was sent
     again; the message names what it holds. Raised of a delete: no answer confirmed it.
+    """
+
+
+class RestoreError(BCAttrValsError):
+    """A probe could not put back what it had written; the message names what is left.
+
+    The state that it keeps in a file is still there: `bc-attrvals probe --restore FILE`.
     """
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 import attrs
 
@@ -65,3 +66,28 @@ class Limits:
     delete_size: int = attrs.field(default=50, validator=_between(1))
     reserve: int = attrs.field(default=0, validator=_between(0))
     max_response_bytes: int = attrs.field(default=8 * 2**20, validator=_between(1024))
+
+    @classmethod
+    def from_probe(cls, file: str | os.PathLike[str]) -> Self:
+        """Return the limits that `bc-attrvals probe` found at a store, by its JSON file.
+
+        `page_size`, `batch_size`, `batch_by` and `delete_size` are set, as far as they are settled
+        there, and no larger than these may be; the rest are the defaults. `attrs.evolve` changes
+        one. Raises `InvalidInputError` for another file, and OSError where it can't be read.
+        """
+        # Here, so that a Store does not load what only this reads.
+        from bc_attrvals.core.probe_file import read_probe_file
+
+        facts = read_probe_file(file)
+        found: dict[str, Any] = {}
+        for field, name, most in (
+            ("page_size", "max_limit", MAX_PAGE_SIZE),
+            ("batch_size", "max_items", MAX_BATCH_SIZE),
+            ("delete_size", "max_delete_ids", None),
+        ):
+            largest = facts[name].largest if name in facts else None
+            if largest is not None:
+                found[field] = largest if most is None else min(largest, most)
+        if "batch_by" in facts:
+            found["batch_by"] = facts["batch_by"].value
+        return cls(**found)

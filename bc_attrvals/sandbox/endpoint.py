@@ -126,6 +126,7 @@ class Endpoint:
             now_s=self._upsert_time_s(),
             refuse=refuse,
             store_good_items=quirks.store_good_items_of_refused_batch,
+            touch_unchanged=quirks.touch_unchanged,
         )
         item_count = len(good) + len(bad)
         if result.bad is not None:

@@ -7,7 +7,9 @@ setting, so tests change them one by one. A quirk is one line here and a few whe
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import attrs
@@ -68,6 +70,16 @@ def _seconds(says: str) -> Any:  # noqa: ANN401 - as attrs.field
     )
 
 
+class _ProbeFact(msgspec.Struct):
+    settled: bool
+    value: Any = None
+
+
+class _ProbeFile(msgspec.Struct):
+    format: Literal["bc_attrvals probe 1"]
+    facts: dict[str, _ProbeFact]
+
+
 @attrs.frozen(kw_only=True)
 class Quirks:
     """Unverified or faulty behaviours, one field each; `Quirks.described()` explains them all."""
@@ -118,6 +130,7 @@ class Quirks:
         False, "The good items of a refused PUT are stored"
     )
     omit_unchanged: bool = _flag(False, "A PUT's answer omits rows that changed nothing")
+    touch_unchanged: bool = _flag(False, "A PUT of an equal value moves date_modified")
     answer_order: Literal["given", "reversed"] = _choice(
         ("given", "reversed"), "Order of the rows in a PUT's answer"
     )
@@ -164,10 +177,10 @@ class Quirks:
         return attrs.evolve(self, **given)
 
     @classmethod
-    def parse(cls, lines: tuple[str, ...]) -> Self:
+    def parse(cls, lines: tuple[str, ...], base: Self | None = None) -> Self:
         """Read lines such as `order=shuffled`, `max_limit=100` or `omit_links`.
 
-        Raises ValueError that names the quirk.
+        What they leave out is as in `base`. Raises ValueError that names the quirk.
         """
         changes: dict[str, object] = {}
         for line in lines:
@@ -175,7 +188,23 @@ class Quirks:
             if name in changes:
                 raise ValueError(f"{name} is given twice")
             changes[name] = _value_of(text) if equals else True
-        return cls().changed(changes)
+        return (base or cls()).changed(changes)
+
+    @classmethod
+    def from_probe(cls, file: str | os.PathLike[str]) -> Self:
+        """Return the quirks that `bc-attrvals probe` settled of a store, in its JSON file.
+
+        `facts` in it maps names to `{"settled": bool, "value": ...}`; facts that are no quirks, and
+        those not settled, are left out. Raises ValueError for another file or a value that a quirk
+        does not take, and OSError where the file can't be read.
+        """
+        try:
+            content = msgspec.json.decode(Path(file).read_bytes(), type=_ProbeFile)
+            facts = content.facts.items()
+            settled = {name: fact.value for name, fact in facts if fact.settled}
+            return cls().changed({name: settled[name] for name in QUIRK_NAMES if name in settled})
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(file)}: {error}") from None
 
     @staticmethod
     def described() -> list[dict[str, object]]:

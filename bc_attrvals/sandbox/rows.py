@@ -66,6 +66,7 @@ class RowStore:
         now_s: int,
         refuse: Callable[[UpsertItem], BadItem | None],
         store_good_items: bool,
+        touch_unchanged: bool = False,
     ) -> UpsertResult:
         """Store the items in one transaction; of equal keys the last one wins.
 
@@ -97,7 +98,7 @@ class RowStore:
                 written[row.id] = row
                 next_id += 1
                 inserted = True
-            elif row.value != item.value:
+            elif touch_unchanged or row.value != item.value:
                 row = StoredRow(row.id, *key, item.value, row.date_created_s, now_s)
                 written[row.id] = row
             by_key[key] = by_id[row.id] = named[row.id] = row

@@ -197,3 +197,14 @@ def test_every_quirk_is_described_and_its_default_allowed() -> None:
         assert Quirks().changed({str(one["name"]): one["default"]}) == Quirks()
         for choice in one["choices"] or ():  # type: ignore[attr-defined] # a tuple
             assert getattr(Quirks().changed({str(one["name"]): choice}), str(one["name"])) == choice
+
+
+async def test_an_equal_value_may_move_its_date() -> None:
+    clock = Clock()
+    async with running(quirks=Quirks(touch_unchanged=True), wall_clock=clock) as (sandbox, api):
+        first = await api.put(item(1))
+        clock.now_s += 5
+        second = await api.put(item(1))
+        (row,) = await sandbox.rows()
+    assert first.data[0]["date_created"] == second.data[0]["date_created"]
+    assert row.date_modified_s - row.date_created_s == 5

@@ -1,0 +1,175 @@
+"""Sends a probe's requests one after the other, and keeps what their headers say.
+
+Every answer comes back whatever its status, for the status is what is asked about. Each try counts;
+a bound on them is kept, and a part of it is for the restoring alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from bc_attrvals.core.rate_limit import read_quota_headers, read_retry_after_s
+from bc_attrvals.core.requests import Operation, Request, RequestBuilder, Resource
+from bc_attrvals.core.responses import Response, error_from_answer, is_success
+from bc_attrvals.core.retry import ends_job
+from bc_attrvals.errors import BCAttrValsError, TransportError
+from bc_attrvals.probe.facts import Unsettled
+
+__all__ = ["MOST_CALLS", "Transport", "Wire"]
+
+#: Calls of the questions; then those of the restoring.
+_MOST_ASKING: Final = 140
+_MOST_RESTORING: Final = 40
+MOST_CALLS: Final = _MOST_ASKING + _MOST_RESTORING
+_TIMEOUT_S: Final = 30.0
+_TRIES: Final = 5
+#: A 500 that repeats is an answer: some refuse a bad item so.
+_TRIES_OF_500: Final = 2
+_PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
+_RESET: Final = "X-Rate-Limit-Time-Reset-Ms"
+_WAITS: Final = ("X-Retry-After", "Retry-After", _RESET)
+
+
+class Transport(Protocol):
+    """What is needed of a session."""
+
+    def send(self, request: Request, timeout_s: float) -> Awaitable[Response]:
+        """Send once; return any answer, or raise a `BCAttrValsError`."""
+
+
+class Wire:
+    """The requests of one probe of one store.
+
+    Every call raises `TransportError` or `DecodeError` after the tries, the error of a status that
+    ends all (401, 404, a suspended store, a redirect), and `Unsettled` where the bound is reached.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        store_hash: str,
+        base_url: str,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._transport = transport
+        self._paths = {one: RequestBuilder(store_hash, base_url, one).resource for one in Resource}
+        self._sleep = sleep
+        self._most = _MOST_ASKING
+        self._opens_at_s = 0.0
+        #: Which store, as a kept state names it.
+        self.place = f"{base_url}{self._paths[Resource.ATTRIBUTE_VALUES]}"
+        self.calls = 0
+        #: Whether a write got no answer, so that it may be applied later.
+        self.has_unanswered = False
+        #: Answers by status; of these with request id and with the quota.
+        self.answers: Counter[int] = Counter()
+        self.with_request_id = 0
+        self.with_quota: Counter[int] = Counter()
+        self.resets_ms: list[int] = []
+        self.quota: dict[str, int] = {}
+        #: The headers that 429s named a wait by.
+        self.wait_headers: set[str] = set()
+
+    def begin_restoring(self) -> None:
+        """Allow the calls that are kept for the restoring."""
+        self._most = self.calls + _MOST_RESTORING
+
+    async def get(self, query: str, resource: Resource = Resource.ATTRIBUTE_VALUES) -> Response:
+        """Read; the query is sent as it stands."""
+        path = self._paths[resource]
+        return await self._send(Request(Operation.READ, "GET", f"{path}?{query}"))
+
+    async def put(self, items: Sequence[Mapping[str, object]]) -> Response:
+        """Upsert items, as they stand."""
+        body = msgspec.json.encode(items)
+        path = self._paths[Resource.ATTRIBUTE_VALUES]
+        return await self._send(Request(Operation.WRITE, "PUT", path, body))
+
+    async def delete(self, ids: Sequence[int]) -> Response:
+        """Delete rows; refuses a call without ids."""
+        assert ids
+        path = f"{self._paths[Resource.ATTRIBUTE_VALUES]}?id:in={','.join(map(str, ids))}"
+        return await self._send(Request(Operation.DELETE, "DELETE", path))
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        await self._sleep(seconds)
+
+    async def _send(self, request: Request) -> Response:
+        tries = 0
+        while True:
+            await self._wait_for_quota()
+            if self.calls >= self._most:
+                raise Unsettled(f"the bound of {self._most} calls was reached before")
+            self.calls += 1
+            tries += 1
+            try:
+                answer = await self._send_once(request)
+            except TransportError as error:
+                if tries == _TRIES or not error.retryable:
+                    raise
+                await self._sleep(2.0 ** (tries - 1))
+                continue
+            self._note(answer)
+            most = _TRIES_OF_500 if answer.status == 500 else _TRIES
+            if answer.status not in _PASSING or tries == most:
+                return self._checked(request, answer)
+            wait_s = read_retry_after_s(answer.headers, 0.0)
+            await self._sleep(2.0 ** (tries - 1) if wait_s is None else wait_s)
+
+    async def _send_once(self, request: Request) -> Response:
+        if request.operation is Operation.READ:
+            return await self._transport.send(request, _TIMEOUT_S)
+        task = asyncio.ensure_future(self._transport.send(request, _TIMEOUT_S))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # A write on its way is applied before what it changed is put back.
+            await asyncio.wait({task})
+            if task.cancelled() or task.exception() is not None:
+                self.has_unanswered = True
+            raise
+        except BCAttrValsError:
+            self.has_unanswered = True
+            raise
+
+    async def _wait_for_quota(self) -> None:
+        wait_s = self._opens_at_s - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            await self._sleep(wait_s)
+        self._opens_at_s = 0.0
+
+    def _note(self, answer: Response) -> None:
+        self.answers[answer.status] += 1
+        self.with_request_id += answer.request_id is not None
+        known = read_quota_headers(answer.headers)
+        if known is not None:
+            self.with_quota[answer.status] += 1
+            self.resets_ms.append(round(known.reset_s * 1000))
+            self.quota = {"calls": known.quota, "window_ms": round(known.window_s * 1000)}
+            if known.left < 1:
+                now_s = asyncio.get_running_loop().time()
+                # A clock of whole seconds may be so far ahead.
+                self._opens_at_s = now_s + known.reset_s + 0.05
+        if answer.status == 429:
+            self.wait_headers.update(name for name in _WAITS if name in answer.headers)
+
+    def _checked(self, request: Request, answer: Response) -> Response:
+        """Return an answer that says something of the request, not of all of them."""
+        if not is_success(answer.status):
+            error = error_from_answer(
+                answer.status,
+                answer.body,
+                request_id=answer.request_id,
+                method=request.method,
+                path=request.resource,
+            )
+            if ends_job(error) or answer.status in {429, 502, 503, 504}:
+                raise error
+        return answer

@@ -1,0 +1,285 @@
+"""The questions that write: of values, batches, refusals, deletions. To the named values only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.errors import UnconfirmedError
+from bc_attrvals.probe.answers import Row, error_of, read_rows, style_of
+from bc_attrvals.probe.facts import Facts, Unsettled
+from bc_attrvals.probe.sizes import largest_taken
+from bc_attrvals.probe.target import Target, echo_of
+
+__all__ = [
+    "batches",
+    "deletions",
+    "equal_write",
+    "first_write",
+    "refusals",
+    "repeated_keys",
+    "several_keys",
+    "texts",
+    "typed_values",
+]
+
+#: Dates are whole seconds.
+_NEXT_SECOND_S: Final = 1.2
+_NUMBERS: Final = ("1.50", "007", "1e3")
+_DATES: Final = ("2024-05-14", "2024-05-14T09:34:00Z")
+_CHARACTERS: Final = "é e\u0301 \U0001f600 <b>&amp;</b> \u00a0\t."
+#: BigCommerce reference, Upsert Customer Attribute Values: 10, and one more; then some beyond.
+_ROWS: Final = (10, 11, 20, 50)
+_IDS: Final = (10, 50, 100, 250)
+_LONGEST: Final = 255
+
+
+async def first_write(target: Target, facts: Facts) -> None:
+    """Write a first value, and see that it is stored.
+
+    Of a value that was there, its own is written first: one that the store takes no more, or in
+    another form, could not be put back. A refusal is raised, for nothing can be asked then.
+    """
+    key, before = target.main, target.before[target.main]
+    if before is not None:
+        own = await target.wire.put([target.item(key, before.value)])
+        _check_stored(own, await target.read(key, before.value), before.value)
+    value = target.fresh(key)
+    answer = await target.put(key, value)
+    row = await target.read(key, value)
+    _check_stored(answer, row, value)
+    assert row is not None
+    facts.settle("value_field", row.value_field, "a listing")
+    facts.settle("zoneless_dates", not row.has_zone, "a listing")
+
+
+def _check_stored(answer: Response, row: Row | None, value: str) -> None:
+    if not is_success(answer.status):
+        raise error_of(answer)
+    if row is None or row.value != value:
+        message = "the store confirmed a value that it does not hold"
+        raise UnconfirmedError(message)
+
+
+async def equal_write(target: Target, facts: Facts) -> None:
+    """Write what is stored a second later."""
+    before = await target.ensure()
+    await target.wire.pause(_NEXT_SECOND_S)
+    answer = await target.wire.put([target.item(target.main, before.value)])
+    if not is_success(answer.status):
+        raise Unsettled(f"an equal value was refused with {answer.status}")
+    is_omitted = echo_of(answer, target.main) is None
+    how = f"the answer to an equal value had {len(read_rows(answer))} rows"
+    facts.settle("omit_unchanged", is_omitted, how)
+    after = await target.ensure()
+    if before.modified is None or after.modified is None:
+        raise Unsettled("answers have no date_modified")
+    moved_s = (after.modified - before.modified).total_seconds()
+    how = f"date_modified moved by {moved_s:.0f} s"
+    facts.settle("touch_unchanged", moved_s != 0, how)
+
+
+async def texts(target: Target, facts: Facts) -> None:
+    """Write values with blanks around them, with other characters, and an empty one."""
+    key = target.main
+    core = target.fresh(key)
+    kept = {core: True, f"  {core} ": False}
+    for sent, fact in ((f"  {core} ", "trim_values"), (_CHARACTERS, "characters")):
+        if fact == "characters" and target.kind(key) in {"number", "date"}:
+            facts.leave(fact, f"the attribute is a {target.kind(key)}")
+            continue
+        try:
+            row = await target.stored(key, sent)
+        except Unsettled as why:
+            facts.leave(fact, str(why))
+            continue
+        stored = None if row is None else row.value
+        if fact == "characters":
+            facts.settle(fact, "kept" if stored == sent else "altered", f"{sent!r} as {stored!r}")
+        elif stored in kept:
+            facts.settle(fact, kept[stored], f"{sent!r} is stored as {stored!r}")
+        else:
+            facts.leave(fact, f"{sent!r} is stored as {stored!r}")
+    if not target.is_scratch:
+        raise Unsettled("the value was there before, and an empty one may delete it")
+    answer = await target.put(key, "")
+    if not is_success(answer.status):
+        facts.settle("empty_value", "refused", f"answered {answer.status}")
+        return
+    row = await target.read(key)
+    name = "row_deleted" if row is None else "stored" if not row.value else "ignored"
+    facts.settle("empty_value", name, "written, then read")
+
+
+async def typed_values(target: Target, facts: Facts) -> None:
+    """Write numbers and dates, and what the attribute's type can't hold."""
+    for fact, kind, values in (("numbers", "number", _NUMBERS), ("dates", "date", _DATES)):
+        key = target.key_of_kind(kind)
+        if key is None:
+            key = target.main
+            if target.kind(key) not in {"string", None}:
+                facts.leave(fact, f"the attribute is a {target.kind(key)}")
+                continue
+        seen: dict[str, str] = {}
+        for value in values:
+            try:
+                row = await target.stored(key, value)
+                seen[value] = "no value" if row is None else row.value
+            except Unsettled:
+                seen[value] = "refused"
+        facts.settle(fact, seen, f"sent and stored, of an attribute of type {target.kind(key)}")
+    typed = target.key_of_kind("number", "date")
+    if typed is None:
+        raise Unsettled("name an attribute of type number or date")
+    answer = await target.put(typed, "probe")
+    how = f"'probe' for a {target.kind(typed)} was answered {answer.status}"
+    facts.settle("check_value_types", not is_success(answer.status), how)
+
+
+async def refusals(target: Target, facts: Facts) -> None:
+    """Send a good and a bad item, in both orders, two bad ones, and bad ones of other kinds."""
+    key = target.main
+    bad = {name: value for name, value in target.item(key, "").items() if name != "value"}
+    stored: dict[str, bool] = {}
+    answer: Response | None = None
+    for place, name in ((1, "before"), (0, "after")):
+        value = target.fresh(key)
+        items = [target.item(key, value)]
+        items.insert(place, bad)
+        answer = await target.wire.put(items)
+        if is_success(answer.status):
+            raise Unsettled(f"an item without value was answered {answer.status}")
+        row = await target.read(key)
+        stored[name] = row is not None and row.value == value
+    assert answer is not None
+    how = f"an item without value: {answer.status}, errors {', '.join(error_of(answer).errors)}"
+    facts.settle("error_style", style_of(answer, 2), how)
+    facts.settle("refusal_status", answer.status, how)
+    kept = " and ".join(name for name, is_stored in stored.items() if is_stored)
+    how = f"good items {kept} the bad one were stored" if kept else "no good item was stored"
+    if stored["before"] is stored["after"]:
+        facts.settle("store_good_items_of_refused_batch", stored["before"], how)
+    else:
+        facts.leave("store_good_items_of_refused_batch", how)
+    both = error_of(await target.wire.put([bad, bad])).errors
+    if facts.value("error_style") == "indexed":
+        named = "first" if len(both) == 1 else "all"
+        facts.settle("bad_items_named", named, f"two bad items: errors {', '.join(both)}")
+    seen = {"missing": f"{answer.status} {facts.value('error_style')}"}
+    values = {f"of {_LONGEST + 1} characters": "x" * (_LONGEST + 1), "number": 5, "null": None}
+    for kind, value_ in values.items():
+        answer = await target.put(key, value_)
+        is_refused = not is_success(answer.status)
+        seen[kind] = f"{answer.status}{' ' + style_of(answer, 1) if is_refused else ''}"
+    facts.settle("bad_values", seen, "status of each, and how the item is named")
+    raise Unsettled("no index is named")
+
+
+async def repeated_keys(target: Target, facts: Facts) -> None:
+    """Send one key twice in a call."""
+    key = target.main
+    first, last = target.fresh(key), target.fresh(key)
+    answer = await target.wire.put([target.item(key, first), target.item(key, last)])
+    if not is_success(answer.status):
+        facts.settle("repeated_keys", "refused", f"answered {answer.status}")
+        return
+    row = await target.read(key)
+    won = {first: "first", last: "last"}
+    if row is None or row.value not in won:
+        raise Unsettled("the store holds neither value")
+    facts.settle("repeated_keys", won[row.value], "two values of one key, then read")
+
+
+async def batches(target: Target, facts: Facts) -> None:
+    """Send more and more items of one customer, then one of each customer."""
+    customer = target.main[0]
+    keys = [key for key in target.keys if key[0] == customer]
+    can_repeat = facts.value("repeated_keys") in {"first", "last"}
+    statuses: list[int] = []
+
+    async def take(size: int) -> int:
+        chosen = (keys * size)[:size]
+        answer = await target.wire.put([target.item(key, target.fresh(key)) for key in chosen])
+        if is_success(answer.status):
+            return size
+        statuses.append(answer.status)
+        return 0
+
+    what = f"of one customer{', keys repeated' if can_repeat else ''}"
+    sizes = [size for size in _ROWS if can_repeat or size < len(keys)] or [len(keys)]
+    largest, was_refused = await largest_taken(sizes, take)
+    if was_refused:
+        facts.settle("batch_by", "rows", f"{largest} items {what} were accepted, one more was not")
+        _settle_most(facts, largest, statuses)
+        return
+    if largest <= _ROWS[0]:
+        raise Unsettled(f"equal keys are refused; name more than {_ROWS[0]} attributes")
+    facts.settle("batch_by", "customers", f"{largest} items {what} were accepted")
+    keys = [(one, target.attributes[0].id) for one in target.customers]
+    largest, was_refused = await largest_taken([len(keys)], take)
+    if not was_refused:
+        raise Unsettled(f"items of {largest} customers were accepted; name more customers")
+    _settle_most(facts, largest, statuses)
+
+
+def _settle_most(facts: Facts, largest: int, statuses: list[int]) -> None:
+    how = f"{largest} were accepted; more were answered {statuses[-1]}"
+    if largest:
+        facts.settle("max_items", largest, how, largest=largest)
+    if statuses[-1] in {413, 422}:
+        facts.settle("batch_limit_status", statuses[-1], how)
+    raise Unsettled(how)
+
+
+async def several_keys(target: Target, facts: Facts) -> None:
+    """Send several keys in a call, and compare the order of the answer."""
+    most = facts.value("max_items")
+    size = min(len(target.keys), most if isinstance(most, int) else _ROWS[0])
+    if size < 2:
+        raise Unsettled("name more customers or attributes")
+    keys = target.keys[:size]
+    answer = await target.wire.put([target.item(key, target.fresh(key)) for key in keys])
+    if not is_success(answer.status):
+        raise Unsettled(f"{size} items were answered {answer.status}")
+    echoed = [row.key for row in read_rows(answer)]
+    names = {tuple(keys): "given", tuple(reversed(keys)): "reversed"}
+    if tuple(echoed) not in names:
+        raise Unsettled(f"{len(echoed)} of {size} rows, in another order")
+    facts.settle("answer_order", names[tuple(echoed)], f"the answer to {size} items")
+
+
+async def deletions(target: Target, facts: Facts) -> None:
+    """Delete the one row, and again with its id repeated; it is written anew before each call."""
+    if not target.is_scratch:
+        raise Unsettled("the value was there before, and deleting it would change its id")
+    if facts.value("ignore_filters") is not False:
+        raise Unsettled("filters are ignored: a row can't be told from others")
+    row = await target.ensure()
+    answer = await target.wire.delete([row.id])
+    is_gone = await target.read(target.main) is None
+    state = "gone" if is_gone else "still there"
+    how = f"{answer.status} with {len(answer.body)} bytes; the value was {state}"
+    if not is_success(answer.status) or not is_gone:
+        raise Unsettled(how)
+    facts.settle("delete_status", answer.status, how)
+    statuses: list[int] = []
+
+    async def take(size: int) -> int:
+        # The id of a row that is there: another row might get one that is free.
+        row = await target.ensure()
+        answer = await target.wire.delete([row.id] * size)
+        if is_success(answer.status):
+            return size
+        statuses.append(answer.status)
+        return 0
+
+    largest, was_refused = await largest_taken(_IDS, take)
+    if was_refused and not largest:
+        raise Unsettled(f"a repeated id was answered {statuses[-1]}")
+    how = f"{largest} times the same id were accepted"
+    if was_refused:
+        how += f", more were answered {statuses[-1]}"
+    facts.settle("max_delete_ids", largest if was_refused else None, how, largest=largest)
+    if was_refused and statuses[-1] in {413, 414, 400, 422}:
+        facts.settle("delete_limit_status", statuses[-1], how)
+    raise Unsettled(how)

@@ -1,0 +1,36 @@
+"""The largest size is found, in few tries."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bc_attrvals.probe.sizes import largest_taken
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, unique=True).map(sorted), st.integers(0, 400))
+def test_the_largest_is_found_in_a_bounded_number_of_tries(sizes: list[int], limit: int) -> None:
+    tried: list[int] = []
+
+    async def take(size: int) -> int:
+        tried.append(size)
+        return size if size <= limit else 0
+
+    found = asyncio.run(largest_taken(sizes, take))
+    assert found == (min(limit, sizes[-1]), limit < sizes[-1])
+    assert len(tried) == len(set(tried)) <= len(sizes) + 9
+
+
+@given(st.lists(st.integers(2, 300), min_size=1, unique=True).map(sorted), st.integers(1, 400))
+def test_a_size_that_the_answer_names_ends_the_search(sizes: list[int], limit: int) -> None:
+    tried: list[int] = []
+
+    async def take(size: int) -> int:
+        tried.append(size)
+        return min(size, limit)
+
+    found = asyncio.run(largest_taken(sizes, take))
+    assert found == (min(limit, sizes[-1]), limit < sizes[-1])
+    assert len(tried) <= len(sizes)
