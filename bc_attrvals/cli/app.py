@@ -16,6 +16,7 @@ from bc_attrvals.cli.commands.demo import demo
 from bc_attrvals.cli.commands.export import export
 from bc_attrvals.cli.commands.fleet import fleet
 from bc_attrvals.cli.commands.mirror import mirror
+from bc_attrvals.cli.commands.probe import probe
 from bc_attrvals.cli.commands.sandbox import sandbox
 from bc_attrvals.cli.commands.sync import sync
 from bc_attrvals.cli.commands.upsert import upsert
@@ -167,5 +168,17 @@ def cli() -> None:
     """
 
 
-for _command in (demo, sandbox, export, count, upsert, sync, delete, attributes, mirror, fleet):
+for _command in (
+    demo,
+    sandbox,
+    export,
+    count,
+    upsert,
+    sync,
+    delete,
+    attributes,
+    mirror,
+    fleet,
+    probe,
+):
     cli.add_command(_command)

@@ -27,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
 _MOST_SEEDED: Final = 10_000_000
 _LONGEST_WINDOW_S: Final = 86_400.0
+_PROBED: Final = "bc_attrvals.quirks_from"
 
 
 class _Finite(click.FloatRange):
@@ -76,9 +77,22 @@ def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) ->
     return faults
 
 
+def _read_probe(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
+    """Keep the quirks of a probe for `_quirks`."""
+    if file is None:
+        return
+    try:
+        ctx.meta[_PROBED] = Quirks.from_probe(file)
+    except OSError as error:
+        message = f"{file}: {error.strerror or error}"
+        raise click.BadParameter(message, ctx=ctx, param=param) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=param) from None
+
+
 def _quirks(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> Quirks:
     try:
-        return Quirks.parse(tuple(given))
+        return Quirks.parse(tuple(given), ctx.meta.get(_PROBED))
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=param) from None
 
@@ -193,6 +207,15 @@ _OPTIONS: Final = (
         metavar="NAME=VALUE",
         help="Behaviour that lasts, such as order=shuffled; GET /sandbox/quirks explains them. "
         "Repeatable.",
+    ),
+    click.option(
+        "--quirks-from",
+        type=click.Path(dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_probe,
+        metavar="FILE",
+        help="Behave as the store that bc-attrvals probe wrote FILE of.",
     ),
     click.option(
         "--customer",

@@ -21,7 +21,10 @@ from bc_attrvals.core.limits import Limits
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.store import DEFAULT_BASE_URL, Store
+from bc_attrvals.store_arguments import checked_base_url, full_user_agent
 from bc_attrvals.tables.text import one_line
+from bc_attrvals.transport.proxies import proxy_of_environment
+from bc_attrvals.transport.session import Session
 
 __all__ = [
     "Settings",
@@ -60,26 +63,54 @@ class Settings:
 
         Raises `click.UsageError` for a missing option, `InvalidInputError` for a bad one.
         """
-        if not self.store_hash:
-            message = "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"
-            raise click.UsageError(message)
-        if not self.access_token:
-            message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
-            raise click.UsageError(message)
-        base_url = self.url or DEFAULT_BASE_URL
+        store_hash, access_token, base_url = self._named_store()
         store = Store(
-            self.store_hash,
-            self.access_token,
+            store_hash,
+            access_token,
             base_url=base_url,
             proxy=self.proxy or None,
-            # Plain HTTP is loopback, which no proxy reaches.
-            trust_env=not self.proxy and not base_url.lower().startswith("http:"),
+            trust_env=self._trusts_environment(base_url),
             user_agent=_USER_AGENT,
             limits=limits,
             quota=self._quota(),
         )
         store.subscribe(_warn_of_quota)
         return store
+
+    def session(self) -> tuple[Session, str, str]:
+        """Return a session without scheduler on that store, its hash and the base URL.
+
+        For what looks at every answer, whatever its status. Opened in the running loop, to be
+        closed by the caller. Raises as `store`.
+        """
+        store_hash, access_token, base_url = self._named_store()
+        # It checks them all.
+        self.store()
+        base_url = checked_base_url(base_url)
+        proxy = self.proxy or None
+        if proxy is None and self._trusts_environment(base_url):
+            proxy = proxy_of_environment(base_url)
+        session = Session(
+            base_url,
+            access_token,
+            user_agent=full_user_agent(_USER_AGENT),
+            max_response_bytes=_LIMITS.max_response_bytes,
+            proxy=proxy,
+        )
+        return session, store_hash, base_url
+
+    def _named_store(self) -> tuple[str, str, str]:
+        if not self.store_hash:
+            message = "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"
+            raise click.UsageError(message)
+        if not self.access_token:
+            message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
+            raise click.UsageError(message)
+        return self.store_hash, self.access_token, self.url or DEFAULT_BASE_URL
+
+    def _trusts_environment(self, base_url: str) -> bool:
+        # Plain HTTP is loopback, which no proxy reaches.
+        return not self.proxy and not base_url.lower().startswith("http:")
 
     def _quota(self) -> Quota | None:
         if not self.shared_quota:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -118,6 +119,32 @@ def test_a_file_gives_options_and_the_line_goes_before_it(served, made, tmp_path
         order="id_desc", omit_links=True, clock_lags_s=(0, 3), max_limit=100
     )
     assert (line["quota"], line["store_hash"], line["window_s"]) == (9, "x", 2)
+
+
+def test_quirks_come_from_a_probe_and_the_line_goes_before_it(served, made, tmp_path) -> None:
+    facts = {"order": {"settled": True, "value": "id_desc"}, "max_limit": {"settled": False}}
+    facts["omit_links"] = {"settled": True, "value": True}
+    file = tmp_path / "facts.json"
+    file.write_text(json.dumps({"format": "bc_attrvals probe 1", "facts": facts}))
+    args = ("sandbox", "--quirk", "order=shuffled", "--quirks-from", file)
+    assert served.run(*args).exit_code == 0
+    (tmp_path / "sandbox.toml").write_text(f"quirks_from = '{file}'")
+    assert served.run("sandbox", "--config", tmp_path / "sandbox.toml").exit_code == 0
+    assert made[0]["quirks"] == Quirks(order="shuffled", omit_links=True)
+    assert made[1]["quirks"] == Quirks(order="id_desc", omit_links=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), ("{}", "facts.json"), ('{"format": "x"}', "facts.json")],
+)
+def test_what_is_no_file_of_a_probe_exits_2(served, tmp_path, content, said) -> None:
+    file = tmp_path / "facts.json"
+    if content is not None:
+        file.write_text(content)
+    result = served.run("sandbox", "--quirks-from", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ Faults are KIND[=SHARE][,FIELD=VALUE]...:
         "bc-attrvals sandbox --port 8080 --seed-values 10000",
         "bc-attrvals sandbox --plan pro --latency-ms 80 --fault 503=5% --fault drop_after=0.01",
         "bc-attrvals sandbox --fault 429,operation=upsert,times=3 --fault slow=0.1,delay_s=2",
+        "bc-attrvals sandbox --quirks-from bc-attrvals-probe.json",
         "bc-attrvals sandbox --customer 7=ann@example.org --attribute Tier=string",
         "bc-attrvals sandbox --proxy     (for an SDK that calls api.bigcommerce.com)",
         "bc-attrvals sandbox --json      (one line for another program to read)",

@@ -1,0 +1,196 @@
+"""`probe`: ask a test store what nobody could verify, and put back what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from bc_attrvals.cli.asking import confirm, need_terminal
+from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.text import examples
+from bc_attrvals.errors import RestoreError
+from bc_attrvals.probe.facts import FACTS, Fact
+from bc_attrvals.probe.restoring import read_state, remove_state, restore
+from bc_attrvals.probe.run import Probe, ProbeReport
+from bc_attrvals.probe.target import Target
+from bc_attrvals.probe.wire import MOST_CALLS, Wire
+from bc_attrvals.tables.files import STANDARD, OutputFile
+from bc_attrvals.tables.text import counted, one_line
+
+__all__ = ["probe"]
+
+_STATE: Final = "bc-attrvals-probe.state"
+_WIDTH: Final = 100
+
+
+@click.command(
+    epilog=examples(
+        "bc-attrvals probe --customer 7 --attribute 'Loyalty tier'",
+        "bc-attrvals probe --customer 7 --customer 8 --attribute Tier --attribute Age --yes",
+        "bc-attrvals probe --restore bc-attrvals-probe.state",
+    )
+)
+@click.option(
+    "--customer",
+    "customers",
+    type=click.IntRange(1, 2**31 - 1),
+    multiple=True,
+    metavar="ID",
+    help="A customer of whom values are written. Repeatable.",
+)
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="ID_OR_NAME",
+    help="An attribute whose values are written; digits are an id. Repeatable.",
+)
+@click.option(
+    "--output",
+    default="bc-attrvals-probe.json",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Gets the facts as JSON.",
+)
+@click.option(
+    "--state",
+    default=_STATE,
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keeps what the values held until it is put back.",
+)
+@click.option(
+    "--restore",
+    "restored",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Put back what a probe that was killed had written; FILE is its --state.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options()
+@output_options()
+@pass_settings
+def probe(
+    settings: Settings,
+    *,
+    customers: Sequence[int],
+    attributes: Sequence[str],
+    output: str,
+    state: str,
+    restored: str | None,
+    yes: bool,
+) -> None:
+    """Settle facts of the service that are not documented, on a test store of yours.
+
+    Values of the named customers and attributes are written, and put back at the end, also after
+    Ctrl-C; nothing else is. Best is a customer without a value of the attribute: a value that is
+    there is never deleted, and its date_modified changes. More customers and attributes, up to 12
+    values, and attributes of type number and date settle more. Each fact says how it was seen, or
+    why it is not settled. `Quirks.from_probe(FILE)` and `Limits.from_probe(FILE)` read the file,
+    which holds no id, no value, no address and no token.
+    """
+    if restored is not None:
+        if customers or attributes:
+            raise click.UsageError("--restore takes no --customer and no --attribute")
+        _restore(settings, Path(restored))
+        return
+    if not customers or not attributes:
+        raise click.UsageError("name what may be written: --customer ID --attribute ID_OR_NAME")
+    if settings.json and output == STANDARD:
+        raise click.UsageError("--json and the facts can't share stdout; give --output FILE")
+    need_terminal(yes=yes, stdin_taken=False, what="probes")
+    check_paths([], [("--output", output), ("--state", state)])
+    # Each once: a second one would be the same value.
+    people = list(dict.fromkeys(customers))
+    named = list(dict.fromkeys(int(one) if _is_id(one) else one for one in attributes))
+    with OutputFile(output) as file:
+
+        async def main(stopper: Stopper) -> ProbeReport:
+            session, store_hash, base_url = settings.session()
+            try:
+                asked = Probe(Wire(session, store_hash, base_url), people, named)
+                target = await asked.prepare()
+                if asked.can_write and not yes:
+                    with stopper.aside():
+                        confirm(_question(target, store_hash), "nothing was written")
+                return await asked.run(Path(state), settings.note)
+            except RestoreError as error:
+                raise RestoreError(f"{error}; bc-attrvals probe --restore {state}") from None
+            finally:
+                await session.aclose()
+
+        report = run(main)
+        document = report.to_dict()
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+        file.text.write(text + "\n")
+        file.commit()
+    facts = report.all()
+    settled = sum(one.settled for one in facts.values())
+    headline = (
+        f"{settled} of {counted(len(facts), 'fact')} settled in {counted(report.calls, 'call')}; "
+        f"everything is as before. The file: {output}"
+    )
+    summary = {"command": "probe", "exit_status": 0, "output": output, **document}
+    table = "\n".join([*map(_line, facts, facts.values()), headline])
+    settings.summarize(table, summary, err=output == STANDARD)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
+def _question(target: Target, store_hash: str) -> str:
+    there = sum(row is not None for row in target.before.values())
+    customers = ", ".join(map(str, target.customers))
+    names = ", ".join(f"{one.name or one.id}" for one in target.attributes)
+    return one_line(
+        f"At most {MOST_CALLS} calls to store {store_hash}. Write "
+        f"{counted(len(target.keys), 'value')} (customer {customers}, attribute {names}; {there} "
+        "there now), and put back what is there?"
+    )
+
+
+def _line(name: str, fact: Fact) -> str:
+    shown = _shown(fact) if fact.settled else f"not settled: {fact.how}"
+    return one_line(f"  {FACTS[name]:<42}  {shown}", _WIDTH)
+
+
+def _shown(fact: Fact) -> str:
+    value = fact.value
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {one}" for name, one in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"none up to {fact.largest}" if value is None else str(value)
+
+
+def _restore(settings: Settings, path: Path) -> None:
+    async def main(_: Stopper) -> tuple[int, int]:
+        session, store_hash, base_url = settings.session()
+        try:
+            wire = Wire(session, store_hash, base_url)
+            state = read_state(path, wire.place)
+            changed = await restore(wire, state)
+            remove_state(path)
+        except RestoreError as error:
+            raise RestoreError(f"{error}; {path} is kept, so run the same again") from None
+        else:
+            return changed, wire.calls
+        finally:
+            await session.aclose()
+
+    changed, calls = run(main)
+    settings.summarize(
+        f"Restored {counted(changed, 'value')}; everything is as before the probe.",
+        {"command": "probe", "exit_status": 0, "restored": changed, "calls": calls},
+    )
