@@ -21,10 +21,10 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.mirror.dated_pages import DatedPages, moment_of, second_of
-from bc_attrvals.mirror.gathering import gather
 from bc_attrvals.mirror.parts import pages
 from bc_attrvals.mirror.service_clock import ServiceClock
 from bc_attrvals.reading.exactly_once import exact_rows
+from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
 
 __all__ = ["ModifiedRows", "TakeIn"]
@@ -124,7 +124,8 @@ class ModifiedRows:
                 return await self._pages.page(query, number, self._calls.sizes.page)
 
             numbers = range(2, pages(total, size) + 1)
-            async with aclosing(gather(read, numbers, self._calls.limits.reads)) as answers:
+            reads = self._calls.limits.reads
+            async with aclosing(at_once_in_order(read, numbers, reads)) as answers:
                 async for page in answers:
                     await self._take(page.data)
                     ids.update(row.id for row in page.data)

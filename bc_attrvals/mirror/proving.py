@@ -15,7 +15,6 @@ from bc_attrvals.core.models import Page
 from bc_attrvals.errors import FilterIgnoredError, ListingDriftError
 from bc_attrvals.mirror.created_index import CreatedIndex
 from bc_attrvals.mirror.dated_pages import DatedPages, moment_of, second_of
-from bc_attrvals.mirror.gathering import gather
 from bc_attrvals.mirror.questions import (
     Answer,
     Ask,
@@ -30,6 +29,7 @@ from bc_attrvals.mirror.questions import (
 from bc_attrvals.mirror.reconcile import Reconciliation
 from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.row_sink import RowSink
+from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 
@@ -90,7 +90,8 @@ class Proving:
 
     async def _answers(self, ask: Ask) -> Sequence[Answer]:
         answers = []
-        async with aclosing(gather(self._page, ask.questions, self._calls.limits.reads)) as found:
+        reads = self._calls.limits.reads
+        async with aclosing(at_once_in_order(self._page, ask.questions, reads)) as found:
             async for page in found:
                 await self._sink.take(page.data)
                 seen = [

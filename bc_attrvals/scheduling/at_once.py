@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from itertools import islice
 from typing import Any, TypeVar
 
-__all__ = ["all_at_once"]
+__all__ = ["all_at_once", "at_once_in_order"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -21,6 +24,29 @@ async def all_at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     try:
         return [await task for task in tasks]
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
+
+
+async def at_once_in_order(
+    read: Callable[[S], Coroutine[Any, Any, T]], inputs: Iterable[S], most: int
+) -> AsyncGenerator[T]:
+    """Yield `read(one)` for each input in order, at most `most` of them under way.
+
+    The first error in order ends it. Leaving early, or cancelling, cancels what is under way.
+    """
+    waiting = iter(inputs)
+    tasks = deque(asyncio.ensure_future(read(one)) for one in islice(waiting, most))
+    try:
+        while tasks:
+            answer = await tasks[0]
+            tasks.popleft()
+            tasks.extend(asyncio.ensure_future(read(one)) for one in islice(waiting, 1))
+            yield answer
+    finally:
+        await _end(tasks)
+
+
+async def _end(tasks: Iterable[asyncio.Future[T]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
