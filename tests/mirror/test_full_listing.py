@@ -16,7 +16,7 @@ from bc_attrvals.mirror.report import Fault, FaultKind
 from .fake_store import START, FakeStore, moment
 from .opening import held, opened
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.looptime(noop_cycles=2)
 
 
 async def test_a_change_without_a_new_date_modified_is_found_and_named(

@@ -17,7 +17,7 @@ from bc_attrvals.mirror.report import RefreshReport
 from .fake_store import FakeStore, moment
 from .opening import held, opened
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.looptime(noop_cycles=2)
 
 STORES = {
     "id order, bounds inclusive": {},
@@ -57,26 +57,26 @@ def delete(store: FakeStore, row_ids: Iterable[int]) -> None:
 async def test_a_refresh_costs_what_changed(options: dict[str, object], tmp_path: Path) -> None:
     # 120 pages, as 30,000 rows in pages of 250 are.
     rng = random.Random(3)
-    store = FakeStore(page_size=50, **options)  # type: ignore[arg-type]
-    store.seed(6_000)
+    store = FakeStore(page_size=25, **options)  # type: ignore[arg-type]
+    store.seed(3_000)
     async with opened(store, tmp_path) as mirror:
         first = await refreshed(mirror, store)
         assert first.verified
-        assert first.added == first.rows == 6_000
+        assert first.added == first.rows == 3_000
 
         assert (await refreshed(mirror, store)).calls <= 4
 
-        change_and_insert(store, rng, 120, 20)
+        change_and_insert(store, rng, 60, 10)
         report = await refreshed(mirror, store)
         assert report.calls <= 8
-        assert (report.changed, report.added, report.verified) == (120, 20, False)
+        assert (report.changed, report.added, report.verified) == (60, 10, False)
 
         delete(store, rng.sample(sorted(store.rows), 5))
         report = await refreshed(mirror, store)
         assert report.calls <= 45
         assert report.saved_calls >= 75
 
-        customers = range(600, 608)
+        customers = range(600, 604)
         delete(store, [one.id for one in store.rows.values() if one.customer_id in customers])
         assert (await refreshed(mirror, store)).calls <= 30
 
