@@ -147,7 +147,10 @@ class AttributeValues(SyncMethods):
         reported as a `ListingDriftSeen` event, and not repaired. No row comes twice.
 
         Raises `ListingDriftError` after the last page if the listing was not complete: fewer rows
-        came than the total says while it stood still, or than the answers themselves counted.
+        came than the total says while it stood still, or than the answers themselves counted. No
+        answer makes it read without end: rows that keep coming beyond a total that stands still
+        raise it after three pages, and a listing that grows as fast as it is read after 8 times the
+        pages of its first total and 100 more.
         Raises `FilterIgnoredError` for a row that the filter did not ask for; `name` can't be
         checked.
 
@@ -173,8 +176,9 @@ class AttributeValues(SyncMethods):
         most once. The listing is then read by ranges of `date_created` and keeps no order. It costs
         a few calls more while nobody writes and up to six times as many while others do, holds back
         up to 10,000 rows, and waits some seconds where one of the newest seconds fills more than a
-        page. Clocks of writers may be off by a minute, and rows may be dated in the future. Raises
-        `ListingDriftError` where it can't be had.
+        page. Rows may be dated in the future, and clocks of writers may be off. One more than a
+        minute behind is recognised by the ids of its rows: it is assumed that the service gives a
+        new row a higher id than all rows before. Raises `ListingDriftError` where it can't be had.
         """
         if exactly_once:
             self._ensure_open()

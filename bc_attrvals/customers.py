@@ -17,8 +17,9 @@ from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import address_key, check_address
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.errors import InvalidInputError, ListingDriftError
+from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.naming.addresses import customers_by, find_addresses
+from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.scheduling.calls import Calls
 
 __all__ = ["Customers"]
@@ -103,20 +104,19 @@ class Customers:
 
     async def _all(self) -> AsyncGenerator[Customer]:
         calls = self._calls.for_job()
-        seen: set[int] = set()
+        count = PageCount(calls.sizes.page)
         number = 0
-        while True:
+        while number < count.last_page and not count.is_over:
             number += 1
             page = await calls.rows("", number, calls.sizes.page, decode_customers)
-            fresh = [one for one in page.data if one.id not in seen]
-            seen.update(one.id for one in fresh)
-            for customer in fresh:
+            if page.pagination is None:
+                rows = list(page.data)
+            else:
+                rows = count.take(number, list(page.data), page.pagination.total)
+            for customer in rows:
                 yield customer
-            if page.pagination is None or len(seen) >= page.pagination.total:
-                return
-            if not fresh:
-                message = f"{len(seen)} of {page.pagination.total} customers came"
-                raise ListingDriftError(message)
+        if count.total is not None:
+            count.check()
 
 
 async def _each(customers: Iterable[Customer]) -> AsyncGenerator[Customer]:

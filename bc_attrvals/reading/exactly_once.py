@@ -6,16 +6,18 @@ same:
 - One answer is one snapshot: a range of `date_created` that fits into one page is exact, whoever
   writes, because a row keeps its date.
 - A range of the past only loses rows. Read in several pages, it is exact when every page reports
-  the same total and as many different rows came. (A filter by `date_modified` or `name` may gain
-  rows anywhere: there only single pages count.)
+  the same total and as many different rows came, none of them new. (A filter by `date_modified` or
+  `name` may gain rows anywhere: there only single pages count.)
 - One second is not divisible by date. Its pages are read from the last to the first: rows that
   move up when others go, move to pages still to be read. Where rows may be added, a second pass
   must show no row that the first one did not.
 
 What is past, the `Date` header of the answers says, and never the dates of rows: one may be dated
-tomorrow. Rows may be written by clocks that are off by up to a minute, so the minute before and
-after now is read as a range that grows, and the future is a range of its own. Without the header
-every range is taken for one that grows, and costs more pages.
+tomorrow. Clocks of writers are often off by seconds, so the minute before and after now is read as
+a range that grows, and the future is a range of its own. A clock that is further behind adds rows
+to the past. Such a row has a higher id than all rows seen before (the service's ids ascend), so the
+range is read again, and if that happens twice, all ranges are taken for ones that grow. So they are
+where answers have no `Date`. That costs more pages.
 """
 
 from __future__ import annotations
@@ -47,14 +49,21 @@ T = TypeVar("T")
 _MOST_PAGES_HELD: Final = 40
 #: Pages looked at to learn how dates are spread over a listing longer than that.
 _SAMPLE_PAGES: Final = 16
-#: How full a page is aimed at where only single pages are exact: guesses err both ways.
+#: How full a page is aimed at where a range grows and only single pages are exact: guesses err both
+#: ways. A range that only loses rows was read whole before it is cut.
 _FILL: Final = 0.65
+_FILL_OF_PAST: Final = 0.9
 #: How often a part that can't be cut is read before the listing is given up.
 _MOST_PASSES: Final = 10
 #: How often the newest row is looked for. Each probe halves what is newer, by chance at least.
 _MOST_PROBES: Final = 50
 #: How often a range is cut into smaller ones.
 _MOST_CUTS: Final = 20
+#: Calls of one query: at most so many times the pages of its first total, and so many more. Under
+#: honest writers it takes less than half. Without this, answers that invent rows for each range
+#: would be cut and read without end.
+_MOST_CALLS_PER_PAGE: Final = 20
+_MOST_CALLS_MORE: Final = 200
 #: How far the clocks of writers may be off from the clock of the `Date` header.
 _CLOCK_SLACK: Final = timedelta(seconds=60)
 #: Pauses between passes over a second that rows are still added to: at first, and at most.
@@ -98,7 +107,11 @@ class _ExactListing:
         self._query = query
         self._bounds = bounds
         self._gains_rows = gains_rows
+        # Whether a range of the past showed a row that may have been added while it was read.
+        self._past_has_grown = False
+        self._highest_id = 0
         self._is_pinned = False
+        self._calls_left = _MOST_CALLS_MORE
         # The newest `Date` header; None where the service sends none.
         self._now: datetime | None = None
 
@@ -113,6 +126,7 @@ class _ExactListing:
             yield rows
             return
         total = first.pagination.total
+        self._calls_left += _MOST_CALLS_PER_PAGE * count.last_page
         # In the most likely order, by id, the newest rows stand last.
         last = await self._page(whole, count.last_page)
         _new_rows(count, count.last_page, last)
@@ -188,28 +202,45 @@ class _ExactListing:
 
     async def _read(self, part: CreatedRange) -> tuple[list[AttributeValue], list[CreatedRange]]:
         """Return the rows of a range when they are exact, else the parts to read instead."""
+        highest_before = self._highest_id
+        part = attrs.evolve(part, is_growing=part.is_growing or self._gains_rows)
         first = await self._page(part, 1)
         count, rows = self._counted(first)
         if count.is_complete:
             return _clip(part, rows), []
         if part.is_one_second:
-            return _clip(part, await self._one_second(part)), []
+            return _clip(part, await self._one_second(part, count.last_page)), []
         total, pages = first.pagination.total, count.last_page
         if pages > _MOST_PAGES_HELD:
             step = pages / _SAMPLE_PAGES
             numbers = [1 + int(step * index) for index in range(1, _SAMPLE_PAGES)]
             target = count.page_size * _MOST_PAGES_HELD // 2
         else:
-            numbers = list(range(2, pages + 1))
-            target = int(count.page_size * _FILL)
+            # A range that grows is cut in any case: every other page shows where.
+            numbers = list(range(2, pages + 1, 2 if part.is_growing else 1))
+            target = int(count.page_size * (_FILL if part.is_growing else _FILL_OF_PAST))
         found = await all_at_once([self._page(part, number) for number in numbers])
         for number, page in zip(numbers, found, strict=True):
             rows += _new_rows(count, number, page)
         if count.is_complete and not part.is_growing:
-            return _clip(part, rows), []
+            if not self._has_grown(rows, highest_before):
+                return _clip(part, rows), []
+            return [], [attrs.evolve(part, cuts=part.cuts + 1)]
         if count.has_moved:
             note_drift(self._calls, numbers[-1], total, found[-1].pagination.total)
         return [], await self._cut(part, _dates(rows), total, target)
+
+    def _has_grown(self, rows: Iterable[AttributeValue], highest_before: int) -> bool:
+        """Return whether some rows may be new since the highest id was `highest_before`.
+
+        Rows in no order of their ids may show that once without a writer. The second time a
+        writer's clock is behind, and every range is taken for one that grows from then on.
+        """
+        if all(row.id <= highest_before for row in rows):
+            return False
+        self._gains_rows |= self._past_has_grown
+        self._past_has_grown = True
+        return True
 
     async def _cut(
         self, part: CreatedRange, dates: Sequence[datetime], total: int, target: int
@@ -227,33 +258,45 @@ class _ExactListing:
             raise ListingDriftError(message, passes=part.cuts + 1)
         return parts
 
-    async def _one_second(self, part: CreatedRange) -> list[AttributeValue]:
-        """Return the rows of a second that has more than a page of them."""
-        previous: set[int] = set()
+    async def _one_second(self, part: CreatedRange, pages: int) -> list[AttributeValue]:
+        """Return the rows of a second that has more than a page of them, `pages` at first."""
+        previous: dict[int, AttributeValue] = {}
         for index in range(_MOST_PASSES):
-            rows, total = await self._pass_over(part)
+            highest_before = self._highest_id
+            rows, total, pages = await self._pass_over(part, pages)
             # What was there at the end was there all the time where nothing is added. An addition
             # that pushes a row past this pass is met by it, for it stands where is still to read.
             complete = len(rows) >= total
-            if complete and (not part.is_growing or rows.keys() <= previous):
-                return list(rows.values())
-            previous = set(rows)
+            has_stood = rows.keys() <= previous.keys()
+            if not (has_stood or part.is_growing):
+                has_stood = not self._has_grown(rows.values(), highest_before)
+            if complete and has_stood:
+                # A row that both an addition and its deletion moved is in one of the passes.
+                return list((previous | rows).values())
+            previous = rows
             if index and part.is_growing and part.last and not self._is_past(part.last):
                 await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * 2**index))
         message = "the rows of one second kept changing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
-    async def _pass_over(self, part: CreatedRange) -> tuple[dict[int, AttributeValue], int]:
-        """Read all pages of a range from the last to the first; return rows and newest total."""
+    async def _pass_over(
+        self, part: CreatedRange, number: int
+    ) -> tuple[dict[int, AttributeValue], int, int]:
+        """Read all pages of a range from the last, `number`, to the first.
+
+        Return the rows, the newest total, and how many pages it needs.
+        """
         rows: dict[int, AttributeValue] = {}
-        count, _ = self._counted(page := await self._page(part, 1))
-        number = count.last_page
+        count = PageCount(self._calls.sizes.page)
+        total = pages = 0
         while number > 0:
             page = await self._page(part, number)
             _new_rows(count, number, page)
             rows.update((row.id, row) for row in page.data)
-            number = min(number - 1, -(-page.pagination.total // count.page_size))
-        return rows, page.pagination.total
+            total = page.pagination.total
+            pages = max(1, -(-total // count.page_size))
+            number = min(number - 1, pages)
+        return rows, total, pages
 
     async def _end_of_old_rows(self, newest: datetime, last: datetime | None) -> datetime:
         """Return a second up to `last` beyond which an answer shows no row: later ones are new."""
@@ -295,6 +338,10 @@ class _ExactListing:
         return count, _new_rows(count, 1, first)
 
     async def _page(self, part: CreatedRange, number: int, bounds: Bounds | None = None) -> Page:
+        if not self._calls_left:
+            message = "the listing takes many times the calls that its first total needs"
+            raise ListingDriftError(message)
+        self._calls_left -= 1
         query = self._query
         if not self._is_pinned:
             query = (bounds or self._bounds).query(query, part)
@@ -302,7 +349,9 @@ class _ExactListing:
         now = _date_of(fetched.answer.headers.get("Date"))
         if now is not None:
             self._now = now if self._now is None else max(self._now, now)
-        return await self._calls.decode(fetched)
+        page = await self._calls.decode(fetched)
+        self._highest_id = max(self._highest_id, *(row.id for row in page.data), 0)
+        return page
 
 
 def _date_of(header: str | None) -> datetime | None:
@@ -317,16 +366,17 @@ def _date_of(header: str | None) -> datetime | None:
 def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]:
     """Count a page, and return its rows that no page before it had.
 
-    Raises `ListingDriftError` if it has fewer rows than its own total puts on it.
-
-    An answer is one snapshot, so no writer can cause that. Whole listings and samples of pages of
-    a total that is not so would have no end.
+    Raises `ListingDriftError` if it has fewer rows than its own total puts on it, for an answer is
+    one snapshot, so no writer can cause that; and if `PageCount` gives the listing up. Readings of
+    all pages of a total that is not so would have no end.
     """
     rows = count.take(number, page.data, page.pagination.total)
     if count.is_short_page:
         raise ListingDriftError(
             f"page {number} has {len(page.data)} rows, and its total says {page.pagination.total}"
         )
+    if count.is_given_up:
+        count.check()
     return rows
 
 

@@ -22,11 +22,16 @@ from bc_attrvals.reading.seen_ids import SeenIds
 
 __all__ = ["PageCount", "is_refusal_of_size"]
 
-#: After this many pages in a row without a new row, further pages are not asked for.
+#: After this many pages in a row without a new row, further pages are not asked for. The same for
+#: pages beyond a total that stands still and that more rows than it says have come for.
 _MOST_STALE_PAGES: Final = 3
 #: Pages more where the total grew by as many: rows inserted in front push the others on. At most
 #: this many, or as many as brought new rows.
 _MOST_GROWN_PAGES: Final = 10
+#: A listing takes at most so many times the pages that its first total needs, and so many more.
+#: Inserts of other clients that fill up to 7 of 8 pages while a page is read stay below that.
+_MOST_TIMES_LONGER: Final = 8
+_MOST_PAGES_MORE: Final = 100
 
 
 class _Row(Protocol):
@@ -45,8 +50,10 @@ class PageCount:
     calls `check`. `limit` is the rows asked for in a page.
 
     An honest server is asked for no page beyond those its total needs. Against any other the calls
-    are bounded by the rows: a page is asked for because the pages before it brought new rows, and a
-    few times without.
+    are bounded. A page is asked for because the pages before it brought new rows, and three times
+    without. Where more rows have come than a total says that stands still, three more pages are
+    read in case the total moves. A listing that others insert into is read to its end up to 8 times
+    the pages of its first total and 100 more; then the total grows faster than pages are read.
     """
 
     __slots__ = (
@@ -56,10 +63,12 @@ class PageCount:
         "_is_overfull",
         "_least_total",
         "_limit",
+        "_most_pages",
         "_news",
         "_seen",
         "_size",
         "_stale",
+        "_surplus_pages",
         "_taken",
         "_without_id",
         "has_moved",
@@ -89,6 +98,9 @@ class PageCount:
         # Pages that brought new rows, and pages in a row that should have and brought none.
         self._news = 0
         self._stale = 0
+        # Pages beyond those of a total that stands still, after more rows than it says have come.
+        self._surplus_pages = 0
+        self._most_pages = 0
         self._least_total = 0
         # Whether an answer had more rows than its own total.
         self._is_overfull = False
@@ -111,6 +123,11 @@ class PageCount:
     def is_complete(self) -> bool:
         """True when the total stood still and as many different rows have come."""
         return not self.has_moved and self.rows == self.total
+
+    @property
+    def is_given_up(self) -> bool:
+        """True when the answers contradict themselves, so that reading on proves nothing."""
+        return self._given_up
 
     @property
     def is_over(self) -> bool:
@@ -152,7 +169,13 @@ class PageCount:
             self._given_up = self._stale >= most
         # One answer contradicts itself, and others contradict each other: no total is of any use.
         self._given_up |= self._is_overfull and self.has_moved
+        if self._taken == 1:
+            self._most_pages = _MOST_TIMES_LONGER * expected + _MOST_PAGES_MORE
+        elif number > expected and self.rows > total and not self.has_moved:
+            self._surplus_pages += 1
+            self._given_up |= self._surplus_pages >= _MOST_STALE_PAGES
         self._plan(number, expected, has_news=has_news)
+        self._given_up |= self._most_pages <= self._taken < self.last_page
         return rows
 
     def check(self) -> None:

@@ -227,7 +227,10 @@ def test_an_order_that_shifts_under_a_constant_total_is_no_complete_listing() ->
         pytest.param(lambda page, calls: ([1, 2, 3], 2), 2, id="more rows than the total"),
         pytest.param(lambda page, calls: ([1, 1, 1], 3), 4, id="one row thrice"),
         pytest.param(
-            lambda page, calls: (STORE[(page - 1) * 5 : page * 5], 8), 201, id="a total too small"
+            # Two pages that the total needs, and three more in case it moves.
+            lambda page, calls: (STORE[(page - 1) * 5 : page * 5], 8),
+            5,
+            id="a total too small",
         ),
     ],
 )
@@ -238,6 +241,51 @@ def test_a_listing_that_can_not_be_complete_says_so(
     reading = read(server, 2, at_once)
     assert reading.error is not None
     assert reading.calls <= calls + at_once
+
+
+def fresh(page: int) -> Sequence[int]:
+    """Four rows that no other page has, however many pages are read."""
+    return range(4 * page, 4 * page + 4)
+
+
+@pytest.mark.parametrize(
+    ("total", "pages"),
+    [
+        pytest.param(lambda calls: 41, 11 + 3, id="that stands still"),
+        pytest.param(lambda calls: 41 + 4 * calls, 8 * 11 + 100, id="that grows by each page"),
+        pytest.param(lambda calls: 41 * 2**calls, 8 * 11 + 100, id="that doubles"),
+        pytest.param(lambda calls: 41 + 80 * (calls // 9), 8 * 11 + 100, id="that jumps"),
+        pytest.param(lambda calls: 1 if calls == 0 else 10**9, 8 + 100, id="that jumps once"),
+        pytest.param(lambda calls: 41 + 40 * (calls % 2) + 4 * calls, 188, id="that jitters"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_rows_without_end_under_a_total_end_in_an_error(
+    total: Callable[[int], int], pages: int, at_once: int
+) -> None:
+    reading = read(lambda page, calls: (fresh(page), total(calls)), 4, at_once)
+    assert reading.error is not None
+    assert reading.calls <= pages + at_once
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+@pytest.mark.parametrize("first", [1, 40, 400])
+@pytest.mark.parametrize("in_front", [False, True])
+def test_inserts_of_seven_eighths_of_a_page_while_it_is_read_are_read_to_the_end(
+    first: int, at_once: int, in_front: bool
+) -> None:
+    ids = list(range(10_000, 10_000 - first, -1))
+    lived = set(ids)
+
+    def growing(page: int, calls: int) -> tuple[Sequence[int], int]:
+        if calls:
+            new = range(10_000 + 7 * calls, 10_000 + 7 * calls - 7, -1)
+            ids[0 if in_front else len(ids) : 0 if in_front else len(ids)] = new
+        return honest(list(ids), 8)(page, calls)
+
+    reading = read(growing, 8, at_once)
+    assert reading.error is None
+    assert lived <= set(reading.ids)
 
 
 def test_rows_behind_an_empty_page_come_and_those_on_it_are_missed_aloud() -> None:
