@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import TypeVar
@@ -47,6 +47,7 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
 from bc_attrvals.sync.options import JobKind, JournalPath, SyncOptions
 from bc_attrvals.writing.batching import KeyRegistry
+from bc_attrvals.writing.coalescing import Coalescer
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
 from bc_attrvals.writing.single_batch import put_rows
 from bc_attrvals.writing.sources import Items
@@ -63,19 +64,21 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues(SyncMethods):
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_calls", "_ensure_open", "_place", "_registry", "_resolver")
+    __slots__ = ("_calls", "_coalescer", "_ensure_open", "_place", "_registry", "_resolver")
 
     def __init__(
         self,
         calls: Calls,
         *,
         registry: KeyRegistry,
+        coalescer: Coalescer,
         resolver: Resolver,
         place: str,
         ensure_open: Callable[[], None],
     ) -> None:
         self._calls = calls
         self._registry = registry
+        self._coalescer = coalescer
         self._resolver = resolver
         # The URL of the resource: what a journal is bound to.
         self._place = place
@@ -250,6 +253,10 @@ class AttributeValues(SyncMethods):
         the same key. The report's `failures` holds the first `max_failures` outcomes that were
         failed or not sent.
 
+        Concurrent calls of a few items (collections of less than `Limits.batch_size`) share PUTs,
+        see `Limits.coalesce_ms`. Each has its own outcomes; `calls` and `retries` of their reports
+        count shared requests for each of them.
+
         A value is stored when its echo, or the row that is read back, holds it. Whatever else a
         2xx says is read back; what is not held is sent once more, and then fails with
         `UnconfirmedError`. A value that the store keeps in another form, and echoes so, is counted
@@ -267,8 +274,8 @@ class AttributeValues(SyncMethods):
         (and in `.report` of our own errors).
 
         Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
-        until they are answered, nothing more is sent. All upserts are idempotent: run the same
-        again.
+        until they are answered, nothing more is sent but what others share. All upserts are
+        idempotent: run the same again.
 
         A call that is given up after its timeout may still be applied by the service, later than a
         newer value of the same key that was sent and confirmed meanwhile. No answer shows that; a
@@ -287,10 +294,16 @@ class AttributeValues(SyncMethods):
                 report = await sync.upsert(items, journal, restart=restart)
                 bulk.sums = lambda: report
             else:
-                job = self._upsert_job(items, Outcomes(max_failures), bulk.calls)
-                bulk.sums = job.report
-                await job.run()
-                report = _finished(job)
+                others = self._coalescer.others(items, bulk.calls)
+                if others is not None and others.is_busy:
+                    report = await others.share(items, bulk.calls, self._upsert_job, max_failures)
+                    bulk.sums = lambda: report
+                else:
+                    job = self._upsert_job(items, Outcomes(max_failures), bulk.calls)
+                    bulk.sums = job.report
+                    with others or nullcontext():
+                        await job.run()
+                    report = _finished(job)
         return check_failures(report) if raise_on_failure else report
 
     async def upsert_stream(self, items: Items) -> AsyncGenerator[UpsertOutcome]:

@@ -32,6 +32,7 @@ from bc_attrvals.store_arguments import (
     STORE_HASH,
     TOKEN,
     USER_AGENT,
+    check_absent,
     check_pattern,
     check_type,
     checked_base_url,
@@ -44,6 +45,7 @@ from bc_attrvals.store_arguments import (
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
+from bc_attrvals.writing.coalescing import Coalescer
 
 if TYPE_CHECKING:
     from bc_attrvals.mirror.mirror import Mirror
@@ -64,6 +66,7 @@ class _Runtime:
     resolver: Resolver
     sizes: LearntSizes
     registry: KeyRegistry
+    coalescer: Coalescer
 
 
 @attrs.define(eq=False)
@@ -139,6 +142,7 @@ class StoreView:
         return AttributeValues(
             calls,
             registry=runtime.registry,
+            coalescer=runtime.coalescer,
             resolver=runtime.resolver,
             place=f"{runtime.base_url}{calls.resource}",
             ensure_open=ensure_open,
@@ -311,14 +315,9 @@ class Store(StoreView):
             check_proxy(self._proxy_url)
         trace_configs = checked_traces(trace_configs)
         if session is not None:
-            for name, given in (
-                ("trace_configs", trace_configs),
-                ("proxy", self._proxy_url),
-                ("trust_env", trust_env),
-            ):
-                if given:
-                    message = f"{name} goes with the Store's own session; give it to yours"
-                    raise InvalidInputError(message, field=name)
+            check_absent(
+                trace_configs=bool(trace_configs), proxy=bool(self._proxy_url), trust_env=trust_env
+            )
         self._store_hash = store_hash
         self._base_url = checked_base_url(base_url)
         self._limits = limits
@@ -416,6 +415,7 @@ class Store(StoreView):
             resolver=Resolver(requests[Resource.ATTRIBUTES], requests[Resource.CUSTOMERS]),
             sizes=LearntSizes(self._limits),
             registry=KeyRegistry(),
+            coalescer=Coalescer(coalesce_ms=self._limits.coalesce_ms, writes=self._limits.writes),
         )
 
     async def __aexit__(
@@ -445,5 +445,6 @@ class Store(StoreView):
 async def _close(runtime: _Runtime) -> None:
     try:
         await runtime.scheduler.close()
+        await runtime.coalescer.aclose()
     finally:
         await runtime.session.aclose()

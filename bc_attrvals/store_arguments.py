@@ -24,6 +24,7 @@ __all__ = [
     "STORE_HASH",
     "TOKEN",
     "USER_AGENT",
+    "check_absent",
     "check_pattern",
     "check_type",
     "checked_base_url",
@@ -147,3 +148,11 @@ def _own_name() -> str:
     except PackageNotFoundError:
         number = "0"
     return f"bc_attrvals/{number} Python/{platform.python_version()}"
+
+
+def check_absent(**given: bool) -> None:
+    """Raise `InvalidInputError` for an argument that goes with the Store's own session alone."""
+    for name, is_given in given.items():
+        if is_given:
+            message = f"{name} goes with the Store's own session; give it to yours"
+            raise InvalidInputError(message, field=name)

@@ -53,6 +53,10 @@ class Limits:
     rows go into one call. The reference allows "10 customers per call" (BigCommerce reference,
     Upsert Customer Attribute Values), which may mean rows; so the first call with more rows that is
     refused, and no item of it named, makes all later ones of the Store count rows.
+
+    `coalesce_ms`: concurrent `upsert` calls of a few items share PUTs. One that comes while another
+    is under way waits so long for more, unless a batch is full or the others have ended; where all
+    `writes` are in use it waits for one of them. A lone call waits for nothing; 0 shares nothing.
     """
 
     reads: int = attrs.field(default=10, validator=_between(1))
@@ -65,6 +69,7 @@ class Limits:
     page_size: int = attrs.field(default=250, validator=_between(1, MAX_PAGE_SIZE))
     delete_size: int = attrs.field(default=50, validator=_between(1))
     reserve: int = attrs.field(default=0, validator=_between(0))
+    coalesce_ms: int = attrs.field(default=10, validator=_between(0, 1_000))
     max_response_bytes: int = attrs.field(default=8 * 2**20, validator=_between(1024))
 
     @classmethod

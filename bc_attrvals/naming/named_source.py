@@ -16,11 +16,11 @@ from typing import Final, cast
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus
-from bc_attrvals.errors import APIError, BCAttrValsError, InvalidInputError, UnresolvedError
+from bc_attrvals.errors import APIError, BCAttrValsError, UnresolvedError
 from bc_attrvals.naming.resolver import WINDOW, Resolver
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import Items, open_input
+from bc_attrvals.writing.sources import Items, check_item, open_input
 
 __all__ = ["NamedSource"]
 
@@ -153,13 +153,10 @@ class NamedSource:
         self._on_change()
 
     def _check(self, item: object, index: int) -> Item:
-        if isinstance(item, NamedValue):
+        checked = check_item(item, index)
+        if isinstance(checked, NamedValue):
             self._saw_name = True
-            return item
-        if not isinstance(item, AttributeValueUpsert):
-            message = f"expected AttributeValueUpsert or NamedValue, got {type(item).__name__}"
-            raise InvalidInputError(message, field="items", place=f"items[{index}]")
-        return item
+        return checked
 
     def _start(self) -> None:
         if not self._stopped and self._error is None:

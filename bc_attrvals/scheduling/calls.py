@@ -180,6 +180,11 @@ class Calls:
         )
 
     @property
+    def options(self) -> CallOptions:
+        """The options of the view that the calls are of."""
+        return self._options
+
+    @property
     def retry(self) -> RetryPolicy:
         """How failed requests are sent again."""
         return self._options.retry

@@ -122,6 +122,12 @@ class Outcomes:
             if self._queue is not None:
                 self._queue.append(outcome)
 
+    def note(self, outcome: UpsertOutcome) -> None:
+        """Note an outcome that another job had."""
+        self.counts[outcome.status] += 1
+        if outcome.error is not None and len(self._failures) < self._most_failures:
+            self._failures.append(outcome)
+
     def _as_given(self, item: Item) -> Item:
         if not self.originals:
             return item

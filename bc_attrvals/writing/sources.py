@@ -19,10 +19,10 @@ from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.core.named_value import Item
+from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["LOOK_AHEAD", "Items", "check_upsert", "chunks", "open_input"]
+__all__ = ["AT_HAND", "LOOK_AHEAD", "Items", "check_item", "check_upsert", "chunks", "open_input"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Item)
@@ -41,7 +41,7 @@ _LINGER_S: Final = 0.05
 #: Entries of this type pass without a check: it has none of its own left to make.
 _PLAIN: Final = AttributeValueUpsert
 #: Inputs that can be read twice: a bad entry is found before anything is sent.
-_AT_HAND: Final = (list, tuple, set, frozenset, range)
+AT_HAND: Final = (list, tuple, set, frozenset, range)
 
 
 class Source(Protocol[T]):
@@ -84,6 +84,14 @@ def check_upsert(item: object, index: int) -> AttributeValueUpsert:
     return item
 
 
+def check_item(item: object, index: int) -> Item:
+    """Return an entry that may be a named value, or raise `InvalidInputError` with its place."""
+    if not isinstance(item, AttributeValueUpsert | NamedValue):
+        message = f"expected AttributeValueUpsert or NamedValue, got {type(item).__name__}"
+        raise InvalidInputError(message, field="items", place=f"items[{index}]")
+    return item
+
+
 def plain_source(
     items: Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert],
 ) -> OpenSource:
@@ -113,7 +121,7 @@ def open_input(
     if isinstance(items, AsyncIterable):
         return _AsyncInput(items, check, on_change, linger=linger)
     _check_iterable(items, "items")
-    if isinstance(items, _AT_HAND):
+    if isinstance(items, AT_HAND):
         for index, item in enumerate(items):
             check(item, index)
     return _SyncInput(items, check, _PLAIN)
@@ -144,7 +152,7 @@ async def chunks(
                 yield entries
         return
     _check_iterable(items, field)
-    if check_first and isinstance(items, _AT_HAND):
+    if check_first and isinstance(items, AT_HAND):
         for index, item in enumerate(items):
             check(item, index)
     source = _SyncInput(items, check)

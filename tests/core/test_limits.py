@@ -17,6 +17,7 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
     "page_size": (1, 250),
     "delete_size": (1, None),
     "reserve": (0, None),
+    "coalesce_ms": (0, 1_000),
     "max_response_bytes": (1024, None),
 }
 
@@ -34,6 +35,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         page_size=250,
         delete_size=50,
         reserve=0,
+        coalesce_ms=10,
         max_response_bytes=8_388_608,
     )
     assert Limits() == documented
