@@ -5,7 +5,8 @@ the access token or a customer's value.
 
 `request` numbers the requests of a Store whose events are made, from 1; the number and `attempt`
 pair the events of a try. `job` is the number of the bulk job a request belongs to; None for a
-single call.
+single call. `resource` is the path under a store's `/v3/`: "customers/attribute-values",
+"customers/attributes" or "customers".
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class RequestSent:
     request: int = 0
     method: str = ""
     job: int | None = None
+    resource: str = ""
     queue_wait_s: float = 0.0
     quota_wait_s: float = 0.0
 
@@ -69,6 +71,7 @@ class RequestAnswered:
     request: int = 0
     method: str = ""
     job: int | None = None
+    resource: str = ""
     error: str | None = None
 
 
@@ -86,6 +89,7 @@ class RequestRetrying:
     request: int = 0
     method: str = ""
     job: int | None = None
+    resource: str = ""
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ import click
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.cli.text import duration
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
+from bc_attrvals.core.requests import Resource
 from bc_attrvals.events import (
     Event,
     QuotaExhausted,
@@ -28,6 +29,7 @@ from bc_attrvals.events import (
 )
 from bc_attrvals.scheduling.scheduler import Statistics
 from bc_attrvals.store import StoreView
+from bc_attrvals.tables.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -44,6 +46,8 @@ _TICK_S: Final = 0.25
 _FIRST_ESTIMATE_S: Final = 1.0
 #: A wait for an answer is named when it lasts longer than answers usually take.
 _SLOW_ANSWER_S: Final = 2.0
+#: What names and addresses are looked up in.
+_LOOKED_UP_IN: Final = frozenset({Resource.ATTRIBUTES, Resource.CUSTOMERS})
 
 
 def seconds_to_go(
@@ -79,12 +83,13 @@ def seconds_to_go(
 
 @attrs.define
 class _Waiting:
-    """What the requests of a Store wait for, by its events."""
+    """What the requests of a Store wait for, and how many looked names up, by its events."""
 
     opens_at: float = 0.0
     retry_at: float = 0.0
     reason: str = ""
     moved_at: float = attrs.field(factory=time.monotonic)
+    look_ups: int = 0
 
     def hear(self, event: Event) -> None:
         """Take an event of the Store."""
@@ -95,6 +100,8 @@ class _Waiting:
             self.retry_at, self.reason = now + event.delay_s, event.reason
         elif isinstance(event, RequestSent | RequestAnswered):
             self.moved_at = now
+            if isinstance(event, RequestAnswered) and event.resource in _LOOKED_UP_IN:
+                self.look_ups += 1
 
     def words(self, statistics: Statistics, now: float) -> str:
         """Return what is waited for and for how long; empty while requests move."""
@@ -228,7 +235,9 @@ class Progress:
 
     def _count(self) -> str:
         total = self._known_total
-        return f"{self._done:,}" if total is None else f"{self._done:,} of {total:,}"
+        count = f"{self._done:,}" if total is None else f"{self._done:,} of {total:,}"
+        look_ups = self._waiting.look_ups
+        return f"{count}, {counted(look_ups, 'look-up')}" if look_ups else count
 
     def _words(self, now: float) -> tuple[str, str, str]:
         """Return the rate, the quota or what is waited for, and the time to go."""

@@ -41,6 +41,8 @@ _PLAN_FIELDS: Final = (
     "write",
     "delete",
     "unchanged",
+    "unresolved",
+    "withheld",
     "calls",
     "saved_calls",
 )
@@ -183,6 +185,7 @@ class DryRunJob(_PlannedJob):
                 scope=self.scope,
                 prune=options.prune,
                 allow_empty=options.allow_empty,
+                allow_unresolved=options.allow_unresolved,
                 # A diff shows what is stored, also where writing unread costs less.
                 always_read=self._diff is not None,
                 show_changes=None if self._diff is None else self._show,
@@ -209,6 +212,7 @@ class DryRunJob(_PlannedJob):
         fields: dict[str, object] = {
             "dry_run": True,
             **dict.fromkeys(name for name, _ in _COUNTS),
+            "unresolved": self.plan.unresolved,
             "resumed": None,
             **self.fields(),
         }
@@ -216,5 +220,5 @@ class DryRunJob(_PlannedJob):
             headline=self.plan_text(self.plan),
             fields=fields,
             counts=None,
-            complete=not self.values.skipped,
+            complete=not (self.values.skipped or self.plan.unresolved),
         )

@@ -101,9 +101,9 @@ def value_text(value: object) -> str:
     """Return a value as the string that is sent, which holds all of the value.
 
     A string stands as it is. A float becomes the shortest decimal that reads back to it, without
-    exponent: `12.0` is `12`. A Decimal keeps its digits, without exponent. A date is
-    `2024-05-14`, a datetime `2024-05-14T09:34:00Z`; one with a time zone is turned to UTC, a naive
-    one has no `Z`. The service's reference is silent on the form of numbers and dates.
+    exponent: `12.0` is `12`. A Decimal keeps its digits, without exponent. Minus zero is zero. A
+    date is `2024-05-14`, a datetime `2024-05-14T09:34:00Z`; one with a time zone is turned to UTC,
+    a naive one has no `Z`. The service's reference is silent on the form of numbers and dates.
 
     Raises `InvalidInputError` for a number that is not finite and for any other type, booleans
     among them.
@@ -139,6 +139,8 @@ def _number_text(number: numbers.Integral | float | Decimal) -> str:
     if not exact.is_finite() or abs(exact.adjusted()) > MAX_VALUE_CHARACTERS:
         message = f"value is a number of more than {MAX_VALUE_CHARACTERS} digits"
         raise InvalidInputError(message, field="value")
+    if not exact:
+        exact = exact.copy_abs()
     text = format(exact, "f")
     return text.removesuffix(".0") if isinstance(number, float) else text
 

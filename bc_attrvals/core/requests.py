@@ -55,6 +55,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         """The path without its query: what errors and log lines name."""
         return self.path.partition("?")[0]
 
+    @property
+    def kind(self) -> str:
+        """The path of the resource under a store's `/v3/`: see `Resource`."""
+        return self.resource.partition("/v3/")[2]
+
 
 class Resource(StrEnum):
     """The resources that are used, by their paths under a store's `/v3/`."""

@@ -183,6 +183,10 @@ class SyncPlan:
     refreshing it took. `saved_calls` is how many fewer that was than listing all that the mirror
     holds. `seconds` is an estimate under the quota and the call durations known when the plan was
     made.
+
+    `unresolved` counts desired values whose names, addresses or types fail them. If it is unknown
+    which rows some of them are for, nothing is pruned: `delete` is 0, and `withheld` counts the
+    values that would be pruned otherwise.
     """
 
     reading: Reading
@@ -197,6 +201,8 @@ class SyncPlan:
     seconds: float = 0.0
     repeated: int = 0
     saved_calls: int = 0
+    unresolved: int = 0
+    withheld: int = 0
 
     @property
     def calls(self) -> int:
@@ -222,6 +228,10 @@ class SyncPlan:
             rows.insert(1, ("saved", "against listing", _calls_text(self.saved_calls)))
         if self.repeated:
             rows.append(("repeated", f"{self.repeated:,}", ""))
+        if self.unresolved:
+            rows.append(("unresolved", f"{self.unresolved:,}", ""))
+        if self.withheld:
+            rows.append(("not pruned", f"{self.withheld:,}", ""))
         rows += [
             ("delete", f"{self.delete:,}", _calls_text(self.delete_calls)),
             ("in all", f"about {_duration_text(self.seconds)}", _calls_text(self.calls)),

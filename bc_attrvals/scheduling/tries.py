@@ -39,6 +39,7 @@ class TryReports:
                 request=self._number(exchange),
                 method=request.method,
                 job=exchange.job,
+                resource=request.kind,
                 queue_wait_s=lease.slot_wait_s,
                 quota_wait_s=lease.quota_wait_s,
             )
@@ -65,6 +66,7 @@ class TryReports:
             request=self._number(exchange),
             method=request.method,
             job=exchange.job,
+            resource=request.kind,
             error=None if error is None else type(error).__name__,
         )
         if self._events:
@@ -94,6 +96,7 @@ class TryReports:
             request=self._number(exchange),
             method=request.method,
             job=exchange.job,
+            resource=request.kind,
         )
         if self._events:
             self._events.emit(retrying)

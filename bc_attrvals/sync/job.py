@@ -14,7 +14,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 import msgspec
@@ -103,7 +103,7 @@ class SyncJob:
             await self._load(database, desired)
             plan = await self._make_plan(database)
             if show_changes is not None:
-                await _show(database, show_changes)
+                await _show(database, show_changes, with_deletes=bool(plan.delete))
             return plan
 
     async def dry_run(self, desired: Items) -> SyncReport:
@@ -111,14 +111,20 @@ class SyncJob:
         async with self._mirror_in_use(), _open(None) as database:
             await self._load(database, desired)
             plan = await self._make_plan(database)
-            return attrs.evolve(
+            report = attrs.evolve(
                 await database.run(_sum_up, self._lap_s()),
                 created=plan.create,
                 updated=plan.update,
                 deleted=plan.delete,
                 written=plan.write,
-                not_sent=0,
+                not_sent=plan.withheld,
             )
+            try:
+                await self._check_resolved(database)
+            except UnresolvedError as error:
+                error.report = report
+                raise
+            return report
 
     async def run(
         self,
@@ -194,18 +200,17 @@ class SyncJob:
             return await database.run(_sum_up, self._lap_s())
         return await database.run(_finish, self._lap_s(), is_journal=database.is_file)
 
+    async def _unresolved(self, database: DatabaseThread[WorkingSet]) -> tuple[int, int]:
+        """Return how many values can't be resolved, and how many of them keep a prune back."""
+        failed, unknown = await database.run(_count_unresolved)
+        is_free = not self._options.prune or self._options.allow_unresolved
+        return failed, 0 if is_free else unknown
+
     async def _check_resolved(self, database: DatabaseThread[WorkingSet]) -> None:
         """Delete nothing while it is unknown which rows some values are for."""
-        if not self._options.prune or self._options.allow_unresolved:
-            return
-        _, unknown = await database.run(_count_unresolved)
+        _, unknown = await self._unresolved(database)
         if unknown:
-            message = (
-                f"{unknown} desired values could not be resolved, so nothing was pruned; fix their "
-                "names and addresses, or say allow_unresolved=True (--allow-unresolved on the "
-                "command line)"
-            )
-            raise UnresolvedError(message)
+            raise _not_pruned(unknown)
 
     async def _report_so_far(
         self, database: DatabaseThread[WorkingSet], apply: Apply, earlier: tuple[int, int]
@@ -257,17 +262,22 @@ class SyncJob:
         limits, sizes = self._calls.limits, self._calls.sizes
         customers = await database.run(WorkingSet.pending_customers) if sizes.customers else 0
         write_calls = sizes.write_calls(differences.upserts, customers)
-        delete_calls = calls_for(differences.delete, sizes.delete)
+        unresolved, unknown = await self._unresolved(database)
+        withheld = differences.delete if unknown else 0
+        delete = differences.delete - withheld
+        delete_calls = calls_for(delete, sizes.delete)
         return SyncPlan(
             reading=reading,
             create=differences.create,
             update=differences.update,
-            delete=differences.delete,
+            delete=delete,
             unchanged=differences.unchanged,
             write=differences.write,
             read_calls=read_calls,
             write_calls=write_calls,
             delete_calls=delete_calls,
+            unresolved=unresolved,
+            withheld=withheld,
             seconds=estimate_seconds(
                 read_calls,
                 write_calls,
@@ -284,10 +294,20 @@ class SyncJob:
         digest = await self._read_input(database, desired, keep=True)
         count = await database.run(WorkingSet.end_loading, seal=database.is_file)
         if self._options.prune and not count and not self._options.allow_empty:
-            await self._check_resolved(database)
-            message = "desired is empty, so pruning would delete all; say allow_empty=True"
-            raise InvalidInputError(message, field="desired")
+            await self._refuse_to_prune_all(database)
         await database.run(journal.end_loading, digest)
+
+    async def _refuse_to_prune_all(self, database: DatabaseThread[WorkingSet]) -> NoReturn:
+        failed, unknown = await self._unresolved(database)
+        what = "pruning would delete all; say allow_empty=True"
+        if not failed:
+            raise InvalidInputError(f"desired is empty, so {what}", field="desired")
+        message = f"none of the {failed} desired values can be stored, so {what} if that is meant"
+        error = _not_pruned(unknown) if unknown else UnresolvedError(message)
+        report = await database.run(_sum_up, self._lap_s())
+        calls, retries = self._meter.total, self._meter.total_retries
+        error.report = attrs.evolve(report, calls=calls, retries=retries)
+        raise error
 
     async def _resume(self, database: DatabaseThread[WorkingSet], desired: Items) -> None:
         """Refuse a journal of another job; prepare to go on with one of this job."""
@@ -363,16 +383,25 @@ async def _open(
         await database.aclose()
 
 
-async def _show(database: DatabaseThread[WorkingSet], show: ShowChanges) -> None:
+async def _show(
+    database: DatabaseThread[WorkingSet], show: ShowChanges, *, with_deletes: bool
+) -> None:
     """Give all changes of the plan to a function: upserts, then deletes, in order of their keys."""
     key = 0
     while upserts := await database.run(WorkingSet.planned_upserts, key, _CHUNK):
         key = upserts[-1][0]
         await show([change for _, change in upserts])
     row = (0, 0)
-    while deletes := await database.run(WorkingSet.planned_deletes, row, _CHUNK):
+    while with_deletes and (deletes := await database.run(WorkingSet.planned_deletes, row, _CHUNK)):
         row = deletes[-1][0]
         await show([change for _, change in deletes])
+
+
+def _not_pruned(unknown: int) -> UnresolvedError:
+    return UnresolvedError(
+        f"{unknown} desired values could not be resolved, so nothing was pruned; fix their names "
+        "and addresses, or say allow_unresolved=True (--allow-unresolved on the command line)"
+    )
 
 
 # Jobs of the database's thread.

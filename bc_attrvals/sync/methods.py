@@ -50,6 +50,7 @@ class SyncMethods:
         scope: AttributeValueFilter | None,
         prune: bool = False,
         allow_empty: bool = False,
+        allow_unresolved: bool = False,
         normalise: Normalise | None = None,
         always_read: bool = False,
         show_changes: ShowChanges | None = None,
@@ -66,6 +67,7 @@ class SyncMethods:
             scope=scope,
             prune=prune,
             allow_empty=allow_empty,
+            allow_unresolved=allow_unresolved,
             normalise=normalise,
             always_read=always_read,
             mirror=mirror,
@@ -108,7 +110,8 @@ class SyncMethods:
         Named values are resolved when they are read. One that can't be resolved fails, and is no
         reason to prune its row: with `prune` and customers or attributes that are not known,
         nothing is deleted and `UnresolvedError` is raised after the upserts, unless
-        `allow_unresolved=True`.
+        `allow_unresolved=True`. A dry run raises it, too; a plan counts what is not pruned as
+        `withheld`.
 
         With a `mirror` (`Store.mirror`, of the whole scope) the store is not read: the mirror is
         refreshed and compared with, and what is written and deleted is noted in it. A mirror and a

@@ -97,6 +97,24 @@ def test_unknown_addresses_prune_nothing_unless_that_is_said(store, tmp_path, su
     assert store.values() == {(1, 1): "gold"}
 
 
+def test_a_prune_without_any_known_value_writes_its_failures_and_a_dry_run_says_so(
+    store, tmp_path, summary
+) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    store.seed((1, 1, "old"), (5, 1, "kept"))
+    path.write_text("E-Mail;Tier\nperson5@example.rog;silver\n")
+    args = ["sync", path, *CRM, "--prune", "--yes", "--json"]
+    found = summary(store.run(*args, "--failures", failed))
+    assert (found["exit_status"], found["failed"], found["deleted"]) == (1, 1, 0)
+    assert "person5@example.rog" in failed.read_text()
+    path.write_text("E-Mail;Tier\nperson1@example.org;gold\nperson5@example.rog;silver\n")
+    found = summary(store.run(*args, "--dry-run"))
+    plan = found["plan"]
+    assert (found["exit_status"], found["unresolved"]) == (1, 1)
+    assert (plan["update"], plan["delete"], plan["unresolved"], plan["withheld"]) == (1, 0, 1, 1)
+    assert len(store.values()) == 2
+
+
 def test_what_was_exported_with_names_and_addresses_changes_nothing(
     store, tmp_path, summary
 ) -> None:

@@ -82,6 +82,21 @@ def test_off_a_terminal_a_line_comes_now_and_then(
     ]
 
 
+def test_look_ups_of_names_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    store = _Idle()
+    resources = ["customers/attributes", "customers", "customers", "customers/attribute-values"]
+    with Progress(Settings(), store, "Storing", 40) as progress:  # type: ignore[arg-type]
+        for resource in resources:
+            store.hear(RequestAnswered(Operation.READ, 200, 0.1, 10, None, resource=resource))
+        now += 11
+        progress.reach(22)
+    assert capsys.readouterr().err == "Storing 22 of 40, 3 look-ups, 2/s, 9 s to go\n"
+
+
 @pytest.mark.looptime
 async def test_a_wait_is_named_while_nothing_moves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

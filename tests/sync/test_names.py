@@ -12,10 +12,12 @@ from bc_attrvals import (
     AttributeTypeError,
     AttributeValueFilter,
     AttributeValueUpsert,
+    ChangeKind,
     InvalidInputError,
     JournalError,
     NamedValue,
     Store,
+    SyncChange,
     SyncReport,
     UnknownCustomerError,
     UnresolvedError,
@@ -77,11 +79,42 @@ async def test_where_nothing_is_resolved_a_prune_says_so_and_not_that_nothing_is
     async with opened() as (sandbox, store):
         await sandbox.seed([(6, 2, "kept")])
         sync = store.attribute_values.sync
-        with pytest.raises(UnresolvedError, match="1 desired values could not be resolved"):
+        with pytest.raises(UnresolvedError, match="1 desired values could not be resolved") as stop:
             await sync([lost], scope=EVERYTHING, prune=True)
-        with pytest.raises(InvalidInputError, match="desired is empty"):
-            await sync([lost], scope=EVERYTHING, prune=True, allow_unresolved=True)
+        assert isinstance(stop.value.report, SyncReport)
+        assert [one.item for one in stop.value.report.failures] == [lost]
+        assert stop.value.report.calls == 2
+        wrong = NamedValue(6, "Shoe size", "large")
+        for options in ({"allow_unresolved": True}, {"dry_run": True, "allow_unresolved": True}):
+            with pytest.raises(UnresolvedError, match="none of the 2 desired values can be stored"):
+                await sync([lost, wrong], scope=EVERYTHING, prune=True, **options)
         assert await sandbox.count() == 1
+
+
+async def test_a_dry_run_refuses_the_prune_that_the_run_would_refuse() -> None:
+    lost = NamedValue("nobody@example.org", "Loyalty tier", "x")
+    desired = [*tiers("a"), lost]
+    async with opened() as (sandbox, store):
+        await sandbox.seed([(6, 2, "kept"), (7, 2, "kept")])
+        api = store.attribute_values
+        changes: list[SyncChange] = []
+
+        async def show(some: list[SyncChange]) -> None:
+            changes.extend(some)
+
+        plan = await api.plan_sync(desired, scope=EVERYTHING, prune=True, show_changes=show)
+        assert (plan.create, plan.delete, plan.unresolved, plan.withheld) == (100, 0, 1, 2)
+        assert plan.delete_calls == 0
+        assert {one.kind for one in changes} == {ChangeKind.CREATE}
+        words = " ".join(str(plan).split())
+        assert "unresolved 1 not pruned 2 delete 0" in words
+        with pytest.raises(UnresolvedError, match="nothing was pruned") as stop:
+            await api.sync(desired, scope=EVERYTHING, prune=True, dry_run=True)
+        report = stop.value.report
+        assert isinstance(report, SyncReport)
+        assert (report.created, report.failed, report.deleted, report.not_sent) == (100, 1, 0, 2)
+        plan = await api.plan_sync(desired, scope=EVERYTHING, prune=True, allow_unresolved=True)
+        assert (plan.delete, plan.unresolved, plan.withheld) == (2, 1, 0)
 
 
 async def test_without_prune_an_unknown_address_fails_alone() -> None:
