@@ -14,6 +14,7 @@ import pytest
 from aioresponses import aioresponses
 
 from bc_attrvals import RetryPolicy, Store
+from bc_attrvals.core import rate_limit
 from bc_attrvals.sandbox import Sandbox
 
 #: Waits short enough for a test; the policy's arithmetic has tests of its own.
@@ -42,6 +43,12 @@ async def store(sandbox: Sandbox) -> AsyncIterator[Store]:
     """Open a Store on the emulated store."""
     async with make_store(sandbox) as opened:
         yield opened
+
+
+@pytest.fixture
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let further first requests go at once while the first of a Store is unanswered."""
+    monkeypatch.setattr(rate_limit, "_PROBE_S", 0.02)
 
 
 @pytest.fixture

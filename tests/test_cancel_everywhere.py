@@ -72,7 +72,7 @@ async def all_of(items: AsyncGenerator[Any]) -> list[Any]:
         return [item async for item in items]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quick_collections() -> Iterator[None]:
     """Have collections look at what a test made alone: there are hundreds of them."""
     gc.collect()
@@ -274,6 +274,7 @@ async def test_left_after_every_item_it_leaves_nothing(
 
 
 @pytest.mark.parametrize("what", ["entering", "closing", "closing during work"])
+@pytest.mark.usefixtures("quick_probes")
 async def test_entering_and_closing_cancelled_at_every_suspension(what: str) -> None:
     async with Sandbox(quota=None) as sandbox:
         before = descriptors()

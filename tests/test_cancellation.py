@@ -556,6 +556,7 @@ async def test_a_close_that_is_cancelled_can_be_done_again(sandbox: Sandbox) -> 
     await until(lambda: not sandbox.in_flight())
 
 
+@pytest.mark.usefixtures("quick_probes")
 async def test_cancelled_work_that_is_on_the_wire_does_not_hold_up_the_close(
     sandbox: Sandbox,
 ) -> None:

@@ -34,7 +34,7 @@ from tests.probes import at_rest, check_writes
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
-SECONDS = float(os.environ.get("BC_SOAK_S", "3"))
+SECONDS = float(os.environ.get("BC_SOAK_S", "2"))
 SHARE = 0.05
 KINDS = ("500", "502", "503", "429", "drop_before", "drop_after", "cut_body", "html_body")
 LISTED = 400

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,32 +15,33 @@ ROOT = Path(__file__).parents[1]
 MISTAKES = {9, 10, 11, 12, 14}
 
 
-def mypy(script: str, cache: Path) -> set[int]:
-    """Return the lines in which mypy finds an error."""
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file=",
-        "--follow-imports=silent",
-        "--cache-dir",
-        str(cache),
-    ]
+SCRIPTS = ("script.py", "wrong.py")
+
+Mistakes = dict[str, set[int]]
+
+
+def mypy(cache: Path) -> Mistakes:
+    """Return the lines in which mypy finds an error, by script."""
     done = subprocess.run(
-        [*command, f"tests/typing/{script}"], cwd=ROOT, capture_output=True, text=True, check=False
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent"),
+            *("--cache-dir", str(cache), *(f"tests/typing/{name}" for name in SCRIPTS)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode in {0, 1}, done.stdout + done.stderr
-    found = re.findall(rf"{script}:(\d+): error", done.stdout)
-    assert bool(found) == bool(done.returncode), done.stdout
-    return {int(line) for line in found}
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = re.findall(r"(\w+\.py):(\d+): error", done.stdout)
+    return {name: {int(line) for file, line in found if file == name} for name in SCRIPTS}
 
 
-def pyright(script: str, folder: Path) -> set[int]:
+def pyright(folder: Path) -> Mistakes:
     """Return the lines in which pyright finds an error (basedpyright is pyright in a wheel)."""
     settings = {
         "typeCheckingMode": "strict",
-        "include": [str(ROOT / "tests" / "typing" / script)],
+        "include": [str(ROOT / "tests" / "typing" / name) for name in SCRIPTS],
         "extraPaths": [str(ROOT)],
     }
     project = folder / "pyrightconfig.json"
@@ -53,20 +55,16 @@ def pyright(script: str, folder: Path) -> set[int]:
         check=False,
     )
     report = json.loads(done.stdout)
-    assert report["summary"]["filesAnalyzed"] == 1
+    assert report["summary"]["filesAnalyzed"] == len(SCRIPTS)
+    found = [one for one in report["generalDiagnostics"] if one["severity"] == "error"]
     return {
-        1 + one["range"]["start"]["line"]
-        for one in report["generalDiagnostics"]
-        if one["severity"] == "error"
+        name: {1 + one["range"]["start"]["line"] for one in found if Path(one["file"]).name == name}
+        for name in SCRIPTS
     }
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
-class TestTyping:
-    def test_a_users_script_is_clean_and_sees_the_pinned_types(
-        self, checker: type, tmp_path: Path
-    ) -> None:
-        assert checker("script.py", tmp_path) == set()
-
-    def test_mistakes_are_found(self, checker: type, tmp_path: Path) -> None:
-        assert checker("wrong.py", tmp_path) == MISTAKES
+def test_a_users_script_is_clean_sees_the_pinned_types_and_mistakes_are_found(
+    checker: Callable[[Path], Mistakes], tmp_path: Path
+) -> None:
+    assert checker(tmp_path) == {"script.py": set(), "wrong.py": MISTAKES}

@@ -30,18 +30,18 @@ def limit_files(size: int) -> None:
 @pytest.mark.parametrize("command", ["upsert", "sync"])
 def test_a_full_disk_for_the_failures_ends_in_a_summary(serve, tmp_path, command) -> None:
     table, failed = tmp_path / "in.csv", tmp_path / "failed.csv"
-    rows = [(customer, 1, "v" * 40) for customer in range(1, 601)]
+    rows = [(customer, 1, "v" * 40) for customer in range(1, 251)]
     table.write_text(HEAD + "".join(f"{c},{a},{v}\n" for c, a, v in rows))
     with serve() as served:
-        served.sandbox.reject_customers(range(101, 601))
-        served.seed(*((customer, 9, "other") for customer in range(1, 601)))
+        served.sandbox.reject_customers(range(51, 251))
+        served.seed(*((customer, 9, "other") for customer in range(1, 251)))
         # Room for the temporary files of the command, but not for all failures.
-        limit = partial(limit_files, 90_000)
+        limit = partial(limit_files, 36_000)
         process = served.start(command, table, "--failures", failed, "--json", preexec_fn=limit)
         stdout, stderr = process.communicate(timeout=60)
         assert process.returncode == 1, stderr
         found = json.loads(stdout)
-        assert (found["exit_status"], found["failed"]) == (1, 500)
+        assert (found["exit_status"], found["failed"]) == (1, 200)
         assert str(failed) in found["error"]
         told = stderr.decode().splitlines()
         assert f"Error: {failed}: File too large" in told
@@ -50,8 +50,8 @@ def test_a_full_disk_for_the_failures_ends_in_a_summary(serve, tmp_path, command
         assert in_file
         assert on_stderr
         given = {(int(c), int(a), v) for c, a, v in in_file + on_stderr}
-        assert given == {row for row in rows if row[0] > 100}
-        assert len(in_file) + len(on_stderr) == 500
+        assert given == {row for row in rows if row[0] > 50}
+        assert len(in_file) + len(on_stderr) == 200
 
 
 @linux

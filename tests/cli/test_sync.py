@@ -7,7 +7,9 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -224,7 +226,7 @@ def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None
 
 @posix
 @pytest.mark.parametrize(("answer", "status", "left"), [("n", 2, 3), ("y", 0, 2), (None, 130, 3)])
-def test_pruning_asks_on_a_terminal(serve, tmp_path, until, answer, status, left) -> None:
+def test_pruning_asks_on_a_terminal(serve, tmp_path, answer, status, left) -> None:
     source = tmp_path / "in.csv"
     source.write_text(table(2))
     with serve() as served:
@@ -236,10 +238,11 @@ def test_pruning_asks_on_a_terminal(serve, tmp_path, until, answer, status, left
             while b"[y/N]" not in shown:
                 shown += os.read(process.stderr.fileno(), 1024)
             # One that comes between the words and the reading of the answer waits for the latter.
-            until(
-                lambda: process.poll() is not None or process.send_signal(signal.SIGINT),
-                pause_s=2.0,
-            )
+            for _ in range(5):
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2.0)
+                    break
         else:
             os.write(ours, f"{answer}\n".encode())
         stderr = process.communicate(timeout=30)[1]

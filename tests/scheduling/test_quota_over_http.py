@@ -62,7 +62,7 @@ async def running(*work: object) -> AsyncIterator[list[asyncio.Task[None]]]:
 
 async def test_300_puts_under_a_quota_are_300_calls_and_no_429() -> None:
     async with (
-        Sandbox(quota=40, window_s=2.0, latency_ms=20) as sandbox,
+        Sandbox(quota=40, window_s=0.6, latency_ms=5) as sandbox,
         make_store(sandbox) as store,
     ):
         report = await store.attribute_values.upsert(upserts(3_000))

@@ -623,7 +623,7 @@ async def test_one_object_serves_one_store_at_a_time(shared: Make) -> None:
 
 
 async def test_four_processes_use_the_whole_quota_and_meet_no_429(valkey: Valkey) -> None:
-    async with Sandbox(quota=40, window_s=2.0, latency_ms=15, store_hash="four") as sandbox:
+    async with Sandbox(quota=40, window_s=1.0, latency_ms=15, store_hash="four") as sandbox:
         workers = [Worker(sandbox, valkey.url, first=1 + i * 10_000, count=250) for i in range(4)]
         await started(*workers)
         results = await asyncio.gather(*(one.result() for one in workers))

@@ -214,6 +214,7 @@ async def test_an_input_cancelled_from_inside_is_no_end_of_the_input(store: Stor
     await at_rest(store)
 
 
+@pytest.mark.usefixtures("quick_probes")
 async def test_a_cancelled_delete_returns_at_once_and_closes_its_input(sandbox: Sandbox) -> None:
     sandbox.faults.add("hang")
     closed = asyncio.Event()

@@ -526,6 +526,7 @@ async def test_a_wrong_store_hash_ends_the_job(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("late", [500, 429])
+@pytest.mark.usefixtures("quick_probes")
 async def test_a_refusal_is_not_followed_by_tries_of_calls_under_way(late: int) -> None:
     """What was on the wire when the job ended may end, and is not sent again."""
     told = asyncio.Event()
@@ -593,6 +594,7 @@ async def test_a_refusal_stops_the_reading_while_calls_are_under_way() -> None:
     assert (report.stored, report.failed, report.not_sent) == (10, 10, 0)  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("quick_probes")
 async def test_items_that_went_out_once_and_wait_to_go_again_have_failed() -> None:
     """Sent with success and not held, they wait for the slot when the job ends."""
     nothing = raw_page([], total=0, per_page=250, page=1, total_pages=0)
@@ -703,6 +705,7 @@ async def test_what_an_input_sets_in_its_context_it_can_reset(sandbox: Sandbox) 
         assert (await store.attribute_values.upsert(in_spans())).stored == 105
 
 
+@pytest.mark.usefixtures("quick_probes")
 async def test_an_input_is_not_read_on_when_its_job_was_left_and_the_store_is_closed(
     sandbox: Sandbox,
 ) -> None:
@@ -823,6 +826,7 @@ async def test_no_items_are_no_call(sandbox: Sandbox, store: Store) -> None:
 
 @pytest.mark.parametrize("consumer", ["upsert", "upsert_stream"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.usefixtures("quick_probes")
 async def test_input_is_read_no_further_than_can_be_sent_while_the_server_hangs(
     sandbox: Sandbox, consumer: str, kind: str
 ) -> None:
