@@ -24,8 +24,9 @@ def mypy(cache: Path) -> Mistakes:
     """Return the lines in which mypy finds an error, by script."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent"),
-            *("--cache-dir", str(cache), *(f"tests/typing/{name}" for name in SCRIPTS)),
+            *(sys.executable, "-m", "mypy", "--strict", "--config-file="),
+            *("--follow-imports=silent", "--cache-dir", str(cache)),
+            *(f"tests/typing/{name}" for name in SCRIPTS),
         ],
         cwd=ROOT,
         capture_output=True,
