@@ -56,7 +56,7 @@ class KeptState(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, place: str, before: Mapping[Key, Row | None]) -> KeptState:
         """Return the state to keep."""
-        rows = [KeptRow(*key, None if row is None else row.value) for key, row in before.items()]
+        rows = [KeptRow(*key, _value(row)) for key, row in before.items()]
         return cls(place, rows)
 
 
@@ -141,33 +141,31 @@ async def restore(wire: Wire, state: KeptState) -> int:
             if attempt > 1:
                 # The service may take a moment to show a write.
                 await wire.pause(1.0)
-            left = {key: value for key, value in left.items() if await _value(wire, key) != value}
+            rows = {key: await read_key(wire, key) for key in left}
+            left = {key: value for key, value in left.items() if _value(rows[key]) != value}
             if not left:
                 return len(changed)
             if attempt == _LOOKS - 1:
                 break
             changed |= left.keys()
             for key, value in left.items():
-                answer = await _put_back(wire, key, value)
-                if answer is not None and not is_success(answer.status):
+                answer = await _put_back(wire, key, value, rows[key])
+                if not is_success(answer.status):
                     reason = f"the store refused it: {error_of(answer)}"
     except (BCAttrValsError, Unsettled) as error:
         reason = str(error)
     raise RestoreError(f"{_named(left)} not restored: {reason}")
 
 
-async def _value(wire: Wire, key: Key) -> str | None:
-    row = await read_key(wire, key)
+def _value(row: Row | None) -> str | None:
     return None if row is None else row.value
 
 
-async def _put_back(wire: Wire, key: Key, value: str | None) -> Response | None:
-    if value is not None:
-        item = {"customer_id": key[0], "attribute_id": key[1], "value": value}
-        return await wire.put([item])
-    # Read right before: no other row's id is ever deleted.
-    row = await read_key(wire, key)
-    return None if row is None else await wire.delete([row.id])
+async def _put_back(wire: Wire, key: Key, value: str | None, row: Row | None) -> Response:
+    if value is None:
+        assert row is not None
+        return await wire.delete([row.id])
+    return await wire.put([{"customer_id": key[0], "attribute_id": key[1], "value": value}])
 
 
 def _named(keys: Iterable[Key]) -> str:

@@ -147,7 +147,7 @@ class Probe:
             state = KeptState.of(self._wire.place, target.before)
             write_state(state_file, state)
             try:
-                report("Asking about values")
+                report(f"What the values hold is kept in {state_file}")
                 calls = self._wire.calls
                 await writes.first_write(target, self._facts)
                 self._facts.close(_FIRST, "", self._wire.calls - calls)

@@ -23,8 +23,8 @@ from bc_attrvals.probe.facts import Unsettled
 __all__ = ["MOST_CALLS", "Transport", "Wire"]
 
 #: Calls of the questions; then those of the restoring.
-_MOST_ASKING: Final = 140
-_MOST_RESTORING: Final = 40
+_MOST_ASKING: Final = 120
+_MOST_RESTORING: Final = 60
 MOST_CALLS: Final = _MOST_ASKING + _MOST_RESTORING
 _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 5

@@ -11,8 +11,6 @@ from typing import Any
 
 import attrs
 
-from bc_attrvals.core.requests import Request
-from bc_attrvals.core.responses import Response
 from bc_attrvals.probe.run import Probe
 from bc_attrvals.probe.wire import Wire
 from bc_attrvals.sandbox import Quirks, Sandbox, StoredRow
@@ -97,15 +95,3 @@ async def ground(
             yield Ground(sandbox, session, clock, folder)
         finally:
             await session.aclose()
-
-
-class Interposed:
-    """A transport that does something before or after the request of a number (from 1)."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.requests: list[Request] = []
-
-    async def send(self, request: Request, timeout_s: float) -> Response:
-        self.requests.append(request)
-        return await self._session.send(request, timeout_s)

@@ -19,9 +19,10 @@ from bc_attrvals import (
 from bc_attrvals.core.requests import Request
 from bc_attrvals.core.responses import Response
 from bc_attrvals.probe.restoring import KeptRow, KeptState, read_state, restore, write_state
+from bc_attrvals.probe.wire import MOST_CALLS
 from bc_attrvals.sandbox import Fault
 from bc_attrvals.transport.session import Session
-from tests.probe.probing import Ground, ground
+from tests.probe.probing import ATTRIBUTES, Ground, ground
 
 #: From the first write to the last deletion.
 MOMENTS = (7, 8, 15, 33, 50, 70)
@@ -147,6 +148,16 @@ async def test_a_store_that_confirms_and_deletes_nothing_is_named_and_can_be_res
         wire = store.wire()
         assert await restore(wire, read_state(store.state, wire.place)) == 1
         assert await store.held() == before
+
+
+async def test_twelve_values_are_put_back_within_the_bound(tmp_path: Path) -> None:
+    attributes = {**ATTRIBUTES, "Born": "date", "Colour": "string"}
+    async with ground(tmp_path, attributes=attributes) as store:
+        before = await seeded(store)
+        document = await store.probe((7, 8, 9), tuple(attributes))
+        assert await store.held() == before
+    assert (document["keys"], document["facts"]["max_items"]["value"]) == (12, 10)
+    assert document["calls"] <= MOST_CALLS
 
 
 async def test_a_refusal_while_restoring_is_told(tmp_path: Path) -> None:

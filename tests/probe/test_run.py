@@ -12,7 +12,7 @@ from bc_attrvals import InvalidInputError, Limits, UnknownAttributeError
 from bc_attrvals.probe import wire
 from bc_attrvals.probe.facts import FACTS
 from bc_attrvals.probe.wire import MOST_CALLS
-from bc_attrvals.sandbox import Quirks
+from bc_attrvals.sandbox import Fault, Quirks
 from tests.probe.probing import ground
 
 #: Each group is one store.
@@ -161,6 +161,13 @@ async def test_what_the_bound_leaves_no_calls_for_is_not_settled(
     assert document["calls"] < 40
     assert "bound of 30 calls" in document["facts"]["max_delete_ids"]["how"]
     assert document["facts"]["date_bounds"]["settled"]
+
+
+async def test_a_call_that_was_sent_again_is_no_clock_that_lags(tmp_path: Path) -> None:
+    faults = [Fault.parse("drop_after,operation=upsert,times=3")]
+    async with ground(tmp_path, faults=faults) as store:
+        document = await store.probe()
+    assert document["facts"]["clock_lags_s"]["value"] == []
 
 
 async def test_the_document_holds_no_id_no_value_and_no_address(tmp_path: Path) -> None:

@@ -64,6 +64,22 @@ const {{ Management }} = require("@space48/bigcommerce-api");
 """
 
 
+NODE_FETCH = f"""
+const url = `https://api.bigcommerce.com/stores/${{process.env.BIGCOMMERCE_STORE_HASH}}/v3{PATH}`;
+const headers = {{
+  "X-Auth-Token": process.env.BIGCOMMERCE_ACCESS_TOKEN,
+  "Content-Type": "application/json", Accept: "application/json",
+}};
+(async () => {{
+  const body = JSON.stringify([{{ customer_id: 7, attribute_id: 1, value: "gold" }}]);
+  await fetch(url, {{ method: "PUT", headers, body }});
+  const since = new URLSearchParams({{ "date_modified:min": "2020-01-01T00:00:00Z" }});
+  const found = await (await fetch(`${{url}}?${{since}}`, {{ headers }})).json();
+  await fetch(`${{url}}?id:in=${{found.data[0].id}}`, {{ method: "DELETE", headers }});
+}})();
+"""
+
+
 def run_and_check(*command: str, **more: str) -> None:
     """Run an SDK's program against a sandbox, which must have seen its three kinds of calls."""
     with ThreadedSandbox(quota=None, customers={7: "ann@example.org"}) as sandbox:
@@ -106,3 +122,14 @@ def test_node(package: str, program: str) -> None:
         pytest.skip(f"needs npm, with: npm install -g {package} global-agent@3")
     bootstrap = f"--require {found[1]}/global-agent/bootstrap"
     run_and_check("node", "-e", program, NODE_PATH=os.pathsep.join(folders), NODE_OPTIONS=bootstrap)
+
+
+def test_fetch_of_node() -> None:
+    node = shutil.which("node")
+    version = ""
+    if node is not None:
+        done = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+        version = done.stdout.strip()
+    if not version or int(version.removeprefix("v").partition(".")[0]) < 24:
+        pytest.skip(f"needs Node 24 or newer, whose fetch knows proxies; here: {version or 'none'}")
+    run_and_check("node", "-e", NODE_FETCH)
