@@ -28,7 +28,12 @@ from bc_attrvals.errors import (
     UnconfirmedError,
     UnprocessableError,
 )
-from bc_attrvals.naming.definitions import MAX_ATTRIBUTES, Definitions, list_definitions
+from bc_attrvals.naming.definitions import (
+    MAX_ATTRIBUTES,
+    Definitions,
+    KnownDefinitions,
+    list_definitions,
+)
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 
@@ -41,7 +46,7 @@ _MOST_AT_ONCE: Final = 10
 class Attributes:
     """The definitions of one store; get it as `Store.attributes`."""
 
-    __slots__ = ("_calls", "_ensure_open", "_on_change", "_requests")
+    __slots__ = ("_calls", "_ensure_open", "_known", "_requests")
 
     def __init__(
         self,
@@ -49,12 +54,12 @@ class Attributes:
         requests: RequestBuilder,
         *,
         ensure_open: Callable[[], None],
-        on_change: Callable[[], None],
+        known: KnownDefinitions,
     ) -> None:
         self._calls = calls.of(requests)
         self._requests = requests
         self._ensure_open = ensure_open
-        self._on_change = on_change
+        self._known = known
 
     async def get(self, name_or_id: str | int) -> Attribute | None:
         """Return the definition of an exact name (a str) or an id, None if there is none.
@@ -67,7 +72,7 @@ class Attributes:
             check_attribute_name(name_or_id, "name_or_id")
         else:
             check_id(name_or_id, "name_or_id")
-        return Definitions(await list_definitions(self._calls)).find(name_or_id)
+        return Definitions(await self._known.read(self._calls)).find(name_or_id)
 
     async def stream(
         self,
@@ -93,7 +98,11 @@ class Attributes:
         if type is not None:
             type = _checked_type(type, "type")  # noqa: A001
             query.append(f"type={type}")
-        for attribute in await list_definitions(self._calls, "&".join(query)):
+        if query:
+            found = await list_definitions(self._calls, "&".join(query))
+        else:
+            found = await self._known.read(self._calls)
+        for attribute in found:
             if name in (None, attribute.name) and type in (None, attribute.type):
                 yield attribute
 
@@ -122,7 +131,7 @@ class Attributes:
         }
         size, failures = _MOST_AT_ONCE, 0
         while True:
-            listed = await list_definitions(self._calls)
+            listed = await self._known.read(self._calls)
             found = _matching(Definitions(listed), wanted)
             missing = [name for name in wanted if name not in found]
             if not missing:
@@ -162,7 +171,7 @@ class Attributes:
         check_attribute_name(name, "name")
         request = self._requests.put([{"id": attribute_id, "name": name}])
         await self._calls.shielded(partial(self._change, self._calls, request))
-        found = Definitions(await list_definitions(self._calls)).find(attribute_id)
+        found = Definitions(await self._known.read(self._calls)).find(attribute_id)
         if found is None or found.name != name:
             message = f"the attribute {attribute_id} was not renamed, though the service said so"
             raise UnconfirmedError(message)
@@ -189,7 +198,7 @@ class Attributes:
         began_at = loop.time()
         for request, _ in calls.delete_parts(ids, calls.sizes.delete):
             await calls.shielded(partial(self._change, calls, request))
-        left = {one.id for one in await list_definitions(calls)}.intersection(ids)
+        left = {one.id for one in await self._known.read(calls)}.intersection(ids)
         if left:
             numbers = ", ".join(map(str, sorted(left)))
             raise UnconfirmedError(f"attributes are still there after deleting them: {numbers}")
@@ -209,7 +218,7 @@ class Attributes:
             await calls.sent(request, _ignore, worker)
         finally:
             # It may have been applied without an answer, or after its caller was cancelled.
-            self._on_change()
+            self._known.forget()
 
 
 def _matching(

@@ -159,7 +159,7 @@ class StoreView:
             calls,
             runtime.requests[Resource.ATTRIBUTES],
             ensure_open=ensure_open,
-            on_change=runtime.resolver.forget_definitions,
+            known=runtime.resolver.definitions,
         )
 
     @property

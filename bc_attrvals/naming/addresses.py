@@ -1,8 +1,10 @@
 """Looks customers up by e-mail address, in chunks as large as a URL holds.
 
 Open in the service: whether `email:in` regards case, and how many addresses it takes. So an address
-is asked for as given and, if not found, in lower case. A chunk that is refused, or answered with a
-page too small for it, is halved, and the size that was taken is learnt.
+is asked for as given and, if not found, in lower case; of several spellings, the first one alone
+comes first. Once an answer shows an address in another case than it was asked for, each address is
+asked for once. A chunk that is refused, or answered with a page too small for it, is halved, and
+the size that was taken is learnt.
 """
 
 from __future__ import annotations
@@ -100,31 +102,35 @@ async def look_up(
 ) -> tuple[dict[str, int | None], dict[str, list[int]]]:
     """Return the ids of addresses, and the ids of those that are ambiguous."""
     wanted = list(dict.fromkeys(addresses))
+    spellings: dict[str, dict[str, None]] = {}
+    for address in wanted:
+        spellings.setdefault(address_key(address), {})[address.strip()] = None
     by_key: dict[str, dict[str, int]] = {}
-    asked = list(dict.fromkeys(address.strip() for address in wanted))
-    # As given, then in lower case, for whatever is not found.
+    asked = [next(iter(some)) for some in spellings.values()]
     for _ in range(2):
         customers = await customers_by(calls, "email:in", [quote(one, safe="") for one in asked])
+        asked_for = set(asked)
         for customer in customers:
-            by_key.setdefault(address_key(customer.email), {})[customer.email] = customer.id
-        asked = list(
-            dict.fromkeys(
-                address_key(one)
-                for one in asked
-                if address_key(one) not in by_key and address_key(one) != one
-            )
-        )
+            key = address_key(customer.email)
+            by_key.setdefault(key, {})[customer.email] = customer.id
+            if key in spellings and customer.email.strip() not in asked_for:
+                calls.sizes.disregards_case = True
+        if calls.sizes.disregards_case:
+            break
+        # Other spellings may be other customers'. What is not found is asked for in lower case.
+        asked = [one for some in spellings.values() for one in list(some)[1:]]
+        asked += [key for key, some in spellings.items() if key not in by_key and key not in some]
         if not asked:
             break
     found: dict[str, int | None] = {}
     ambiguous: dict[str, list[int]] = {}
     for address in wanted:
-        spellings = by_key.get(address_key(address), {})
-        exact = spellings.get(address.strip())
-        if exact is not None or len(set(spellings.values())) <= 1:
-            found[address] = exact if exact is not None else next(iter(spellings.values()), None)
+        there = by_key.get(address_key(address), {})
+        exact = there.get(address.strip())
+        if exact is not None or len(set(there.values())) <= 1:
+            found[address] = exact if exact is not None else next(iter(there.values()), None)
         else:
-            ambiguous[address] = sorted(set(spellings.values()))
+            ambiguous[address] = sorted(set(there.values()))
     return found, ambiguous
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -10,13 +11,15 @@ from bc_attrvals.core.definitions import Attribute, decode_attributes
 from bc_attrvals.errors import ListingDriftError, UnknownAttributeError
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["MAX_ATTRIBUTES", "Definitions", "list_definitions", "nearest_names"]
+__all__ = ["MAX_ATTRIBUTES", "Definitions", "KnownDefinitions", "list_definitions", "nearest_names"]
 
 #: "A store can have a maximum of 50 customer attributes" (BigCommerce reference, Customer
 #: Attributes).
 MAX_ATTRIBUTES: Final = 50
 #: Pages after which the service's counters are not believed.
 _MOST_PAGES: Final = 20
+#: A job whose names are missing reads the definitions anew at most this often.
+_READ_AGAIN_S: Final = 60.0
 
 
 async def list_definitions(calls: Calls, query: str = "") -> list[Attribute]:
@@ -68,6 +71,10 @@ class Definitions:
             raise UnknownAttributeError(message, name=name_or_id)
         return found[0] if found else None
 
+    def lack_any(self, names_and_ids: Iterable[int | str]) -> bool:
+        """Return whether one of some names and ids has no definition."""
+        return any(one not in self._by_id and one not in self._by_name for one in names_and_ids)
+
     def get(self, name_or_id: int | str) -> Attribute:
         """Return the definition of an exact name or an id, or raise `UnknownAttributeError`."""
         found = self.find(name_or_id)
@@ -79,3 +86,48 @@ class Definitions:
         message = f"no attribute has the name {name_or_id!r}"
         nearest = nearest_names(name_or_id, list(self._by_name))
         raise UnknownAttributeError(message, name=name_or_id, nearest=nearest)
+
+
+class KnownDefinitions:
+    """The definitions that a Store has read last, until it changes one itself.
+
+    What others change is seen when a name or an id is missing. `calls` are those of the resource.
+    """
+
+    def __init__(self) -> None:
+        self._known: Definitions | None = None
+        self._read_at_s = 0.0
+        #: Changes so far; what was read across one is not remembered.
+        self._changes = 0
+        self._reading = asyncio.Lock()
+
+    def forget(self) -> None:
+        """Read them anew when they are next needed: one was made, renamed or deleted."""
+        self._known = None
+        self._changes += 1
+
+    async def read(self, calls: Calls) -> list[Attribute]:
+        """Read all anew, remember them, and return them in the service's order."""
+        changes, began_at_s = self._changes, asyncio.get_running_loop().time()
+        found = await list_definitions(calls)
+        if self._changes == changes:
+            self._known, self._read_at_s = Definitions(found), began_at_s
+        return found
+
+    async def get(
+        self, calls: Calls, names_and_ids: Iterable[int | str], job_began_at_s: float
+    ) -> Definitions:
+        """Return those that were read last.
+
+        They are read anew where one of the names and ids is missing, unless they were read since
+        the job began and within the last minute.
+        """
+        # One reading, however many jobs begin at once.
+        async with self._reading:
+            known = self._known
+            if known is not None:
+                age_s = asyncio.get_running_loop().time() - self._read_at_s
+                is_fresh = self._read_at_s >= job_began_at_s and age_s < _READ_AGAIN_S
+                if is_fresh or not known.lack_any(names_and_ids):
+                    return known
+            return Definitions(await self.read(calls))

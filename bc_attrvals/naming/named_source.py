@@ -17,7 +17,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus
 from bc_attrvals.errors import APIError, BCAttrValsError, UnresolvedError
-from bc_attrvals.naming.resolver import WINDOW, Resolver
+from bc_attrvals.naming.resolver import WINDOW, JobNames, Resolver
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import Items, check_item, open_input
@@ -57,7 +57,7 @@ class NamedSource:
         # Refused once, with the id that was refused: looked up again before they fail.
         self._again: list[tuple[NamedValue, int, BCAttrValsError]] = []
         self._asked_again: set[str] = set()
-        self._unknown: set[str] = set()
+        self._names = JobNames()
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._stopped = False
@@ -206,7 +206,7 @@ class NamedSource:
         again, window = list(self._again), self._window
         named = [one for one, _, _ in again]
         named += [item for item in window if isinstance(item, NamedValue)]
-        found = iter(await self._resolver.resolve(named, self._calls, self._unknown))
+        found = iter(await self._resolver.resolve(named, self._calls, self._names))
         # More may have been refused meanwhile.
         self._again, self._window = self._again[len(again) :], []
         for refused, refused_id, error in again:

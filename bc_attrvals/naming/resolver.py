@@ -6,21 +6,33 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, check_type
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.errors import AttributeTypeError, UnknownCustomerError, UnresolvedError
 from bc_attrvals.naming.addresses import Addresses, ambiguity, look_up
-from bc_attrvals.naming.definitions import Definitions, list_definitions
+from bc_attrvals.naming.definitions import Definitions, KnownDefinitions
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["WINDOW", "Resolver"]
+__all__ = ["WINDOW", "JobNames", "Resolver"]
 
 #: Items that are resolved together: enough to fill the URLs of several look-ups.
 WINDOW: Final = 2_000
 
 #: Addresses that a job knows to be nobody's.
 _MOST_UNKNOWN: Final = 100_000
+
+
+@attrs.define
+class JobNames:
+    """What one job knows of its names."""
+
+    #: By the loop's clock. Definitions that were read before may lack what others made since.
+    began_at_s: float = attrs.field(factory=lambda: asyncio.get_running_loop().time())
+    #: Addresses that nobody has, up to a bound.
+    unknown: set[str] = attrs.field(factory=set)
 
 
 class Resolver:
@@ -30,36 +42,32 @@ class Resolver:
         self._attributes = attributes
         self._customers = customers
         self._addresses = Addresses()
-        self._definitions: Definitions | None = None
-        #: Changes of definitions so far; what was read across one is not remembered.
-        self._changes = 0
-        self._reading = asyncio.Lock()
+        self.definitions = KnownDefinitions()
 
     def __repr__(self) -> str:
         return f"<Resolver, {len(self._addresses)} addresses known>"
-
-    def forget_definitions(self) -> None:
-        """Read the definitions anew when they are next needed: one was made, renamed or deleted."""
-        self._definitions = None
-        self._changes += 1
 
     def forget(self, address: str) -> None:
         """Look an address up anew when it is next needed: its customer was refused as unknown."""
         self._addresses.forget(address)
 
     async def resolve(
-        self, items: Sequence[NamedValue], calls: Calls, unknown: set[str] | None = None
+        self, items: Sequence[NamedValue], calls: Calls, names: JobNames | None = None
     ) -> list[AttributeValueUpsert | UnresolvedError]:
         """Return what each item comes to, in order: an upsert, or the error that is its alone.
 
         An address is asked for once, however many items have it. `calls` are those of the job that
-        needs the ids; they are counted there. `unknown` holds the addresses that the job knows to
-        be nobody's, up to a bound. Raises what ends the look-up as a whole.
+        needs the ids, where they are counted, and `names` is the job's own. Raises what ends the
+        look-up as a whole.
         """
-        unknown = set() if unknown is None else unknown
         if not items:
             return []
-        definitions = await self._read_definitions(calls)
+        names = names or JobNames()
+        unknown = names.unknown
+        attributes = {item.attribute for item in items}
+        definitions = await self.definitions.get(
+            calls.of(self._attributes), attributes, names.began_at_s
+        )
         wanted = {item.customer for item in items if isinstance(item.customer, str)}
         known: dict[str, int | None] = {one: self._addresses.get(one) for one in wanted}
         missing = [one for one in known if known[one] is None and one not in unknown]
@@ -80,19 +88,8 @@ class Resolver:
 
         With them each row that is listed by `name` can be checked.
         """
-        found = await list_definitions(calls.of(self._attributes))
+        found = await self.definitions.read(calls.of(self._attributes))
         return [one.id for one in found if one.name == name]
-
-    async def _read_definitions(self, calls: Calls) -> Definitions:
-        # One reading, however many jobs begin at once.
-        async with self._reading:
-            definitions = self._definitions
-            if definitions is None:
-                changes = self._changes
-                definitions = Definitions(await list_definitions(calls.of(self._attributes)))
-                if self._changes == changes:
-                    self._definitions = definitions
-            return definitions
 
 
 def _resolved(

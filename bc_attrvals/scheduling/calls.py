@@ -43,7 +43,7 @@ class LearntSizes:
     One for a Store, so that a refusal is learnt once.
     """
 
-    __slots__ = ("batch", "customers", "delete", "look_up", "page")
+    __slots__ = ("batch", "customers", "delete", "disregards_case", "look_up", "page")
 
     def __init__(self, limits: Limits) -> None:
         self.page = limits.page_size
@@ -53,6 +53,8 @@ class LearntSizes:
         self.delete = limits.delete_size
         #: Addresses or ids of customers in one call; a URL may hold fewer.
         self.look_up = limits.page_size
+        #: Whether an answer has shown that `email:in` disregards case.
+        self.disregards_case = False
 
     def write_calls(self, values: int, customers: int) -> int:
         """Return how many calls it takes to write so many values of so many customers."""

@@ -31,7 +31,7 @@ from bc_attrvals.core.sync_plan import (
 from bc_attrvals.core.sync_states import Differences, Phase
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError, UnresolvedError
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.naming.resolver import Resolver
+from bc_attrvals.naming.resolver import JobNames, Resolver
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync import journal
 from bc_attrvals.sync.apply import Apply
@@ -87,7 +87,7 @@ class SyncJob:
         self._options = options
         self._registry = registry
         self._resolver = resolver
-        self._unknown: set[str] = set()
+        self._names = JobNames()
         self._is_open = is_open
         self._place = place
         # The mirror, while it is in use.
@@ -353,7 +353,7 @@ class SyncJob:
     async def _resolve(
         self, named: Sequence[NamedValue]
     ) -> Sequence[AttributeValueUpsert | UnresolvedError]:
-        return await self._resolver.resolve(named, self._calls, self._unknown)
+        return await self._resolver.resolve(named, self._calls, self._names)
 
     @asynccontextmanager
     async def _mirror_in_use(self) -> AsyncIterator[None]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
+from urllib.parse import parse_qs, unquote
 
 import pytest
 
@@ -15,11 +18,13 @@ from bc_attrvals import (
     UnknownAttributeError,
     UnknownCustomerError,
 )
-from bc_attrvals.naming.addresses import Addresses
-from bc_attrvals.naming.definitions import nearest_names
+from bc_attrvals.core.definitions import Attribute, Customer
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.naming.addresses import Addresses, look_up
+from bc_attrvals.naming.definitions import KnownDefinitions, nearest_names
 from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.sandbox import Quirks, Sandbox
-from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from tests.conftest import make_store
 from tests.probes import until
 
@@ -70,6 +75,54 @@ async def test_many_addresses_take_few_calls_and_are_remembered(regards_case: bo
         assert calls.calls == before
 
 
+def asked_for(sandbox: Sandbox) -> list[str]:
+    """Return the addresses that were asked for, over all look-ups."""
+    queries = [parse_qs(one.query_string).get("email:in", []) for one in sandbox.requests]
+    return [address for query in queries for texts in query for address in texts.split(",")]
+
+
+async def test_spellings_are_asked_for_once_where_case_is_disregarded() -> None:
+    items = [
+        NamedValue(spelling, "Loyalty tier", "gold")
+        for address in list(PEOPLE.values())[:100]
+        for spelling in (address.upper(), address.title(), address)
+    ]
+    items.append(NamedValue("Nobody@Example.org", "Loyalty tier", "gold"))
+    async with opened(quirks=Quirks(case_sensitive_emails=False)) as (sandbox, resolver, calls):
+        found = await resolver.resolve(items, calls)
+        assert [one.customer_id for one in found[:-1]] == [n for n in range(1, 101) for _ in "abc"]  # type: ignore[union-attr]
+        assert isinstance(found[-1], UnknownCustomerError)
+        assert len(asked_for(sandbox)) == 101
+        # It is known from now on.
+        await resolver.resolve([NamedValue("NoOne@Example.org", "Loyalty tier", "x")], calls)
+        assert asked_for(sandbox)[101:] == ["NoOne@Example.org"]
+
+
+async def test_spellings_are_customers_of_their_own_where_case_is_regarded() -> None:
+    people = {"Ann@example.org": 1, "ann@example.org": 2, "bob@example.org": 3}
+    asked: list[str] = []
+
+    class Regarding:
+        """The calls of `/customers`, answered by a service that regards case."""
+
+        sizes = LearntSizes(Limits())
+
+        def parts(self, parameter: str, texts: list[str]) -> list[list[str]]:
+            return [texts]
+
+        async def rows(self, query: str, number: int, limit: int, decode: object) -> object:
+            addresses = [unquote(one) for one in query.removeprefix("email:in=").split(",")]
+            asked.extend(addresses)
+            rows = [Customer(people[one], one) for one in addresses if one in people]
+            return SimpleNamespace(data=rows, pagination=None)
+
+    spellings = ["Ann@example.org", "ann@example.org", "BOB@example.org", "Bob@example.org"]
+    found, ambiguous = await look_up(cast("Calls", Regarding()), spellings)
+    assert found == dict(zip(spellings, [1, 2, 3, 3], strict=True))
+    assert not ambiguous
+    assert sorted(asked) == sorted([*spellings, "bob@example.org"])
+
+
 async def test_what_is_not_known_fails_alone_and_names_the_nearest() -> None:
     items = [
         NamedValue("nobody@example.org", "Loyalty tier", "gold"),
@@ -109,12 +162,61 @@ async def test_a_new_definition_is_seen_after_it_is_made() -> None:
         assert isinstance(found, AttributeValueUpsert)
 
 
+@pytest.mark.looptime
+async def test_a_job_sees_what_others_defined_before_it_and_reads_again_once_a_minute() -> None:
+    asked: list[int] = []
+    names = ["Loyalty tier"]
+
+    class Listed:
+        """The calls of `/customers/attributes`, answered by what others have defined."""
+
+        async def rows(self, query: str, number: int, limit: int, decode: object) -> object:
+            asked.append(number)
+            rows = [Attribute(one, name, "string", None, None) for one, name in enumerate(names, 1)]
+            return SimpleNamespace(data=rows, pagination=None)
+
+    known, calls = KnownDefinitions(), cast("Calls", Listed())
+    loop = asyncio.get_running_loop()
+    began_at_s = loop.time()
+
+    async def lacks(name: str, began_at_s: float) -> bool:
+        return (await known.get(calls, [name], began_at_s)).find(name) is None
+
+    assert not await lacks("Loyalty tier", began_at_s)
+    for _ in range(3):
+        assert await lacks("Shoe size", began_at_s)
+    assert len(asked) == 1
+    names.append("Shoe size")
+    await asyncio.sleep(59)
+    # In this job a minute later, in the next job at once, and there not again.
+    assert await lacks("Shoe size", began_at_s)
+    next_began_at_s = loop.time()
+    assert not await lacks("Shoe size", next_began_at_s)
+    assert await lacks("Birthday", next_began_at_s)
+    assert len(asked) == 2
+    await asyncio.sleep(60)
+    assert await lacks("Birthday", next_began_at_s)
+    assert not await lacks("Loyalty tier", loop.time())
+    assert len(asked) == 3
+
+
+async def test_a_definition_that_others_made_is_seen_by_the_next_job() -> None:
+    async with opened() as (sandbox, resolver, calls):
+        item = [NamedValue(5, "CRM score", 0.5)]
+        (found,) = await resolver.resolve(item, calls)
+        assert isinstance(found, UnknownAttributeError)
+        await sandbox.define(attributes={"CRM score": "number"})
+        (found,) = await resolver.resolve(item, calls)
+        assert isinstance(found, AttributeValueUpsert)
+        assert len(list(sandbox.requests)) == 2
+
+
 async def test_definitions_that_were_read_during_a_change_are_not_remembered() -> None:
     item = [NamedValue(5, "CRM score", 0.5)]
     async with opened(latency_ms=50) as (sandbox, resolver, calls):
         reading = asyncio.create_task(resolver.resolve(item, calls))
         await until(lambda: sandbox.in_flight("list_attributes") > 0)
-        resolver.forget_definitions()
+        resolver.definitions.forget()
         await reading
         await sandbox.define(attributes={"CRM score": "number"})
         (found,) = await resolver.resolve(item, calls)
