@@ -34,8 +34,6 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["cli"]
-
 _PROGRAM: Final = "bc-attrvals"
 #: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"

@@ -6,8 +6,6 @@ import sys
 
 import click
 
-__all__ = ["Declined", "confirm", "need_terminal"]
-
 
 class Declined(click.ClickException):
     """The answer was no; exit status 2."""

@@ -9,8 +9,6 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["attribute_ids", "attribute_names"]
-
 _MOST_SHOWN = 5
 
 

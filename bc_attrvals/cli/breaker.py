@@ -6,8 +6,6 @@ from typing import Final
 
 from bc_attrvals.errors import BCAttrValsError
 
-__all__ = ["CircuitBreaker", "NoAnswerError"]
-
 #: Each of them used all its tries. Going on would take hours to reach the same end.
 _MOST_IN_A_ROW: Final = 30
 

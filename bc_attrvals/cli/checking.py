@@ -13,11 +13,10 @@ from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import BadRow, Entry, read_cells, read_values
+from bc_attrvals.tables.reading import read_cells, read_values
+from bc_attrvals.tables.rows import BadRow, Entry
 from bc_attrvals.tables.spool import Spool
 from bc_attrvals.tables.text import counted
-
-__all__ = ["Checked", "check", "check_values"]
 
 T = TypeVar("T", Entry, int | BadRow)
 

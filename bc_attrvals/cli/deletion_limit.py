@@ -12,8 +12,6 @@ import click
 from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.tables.text import counted
 
-__all__ = ["DeletionLimit", "max_delete_option"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Without `--max-delete`: this share, once it is more than this many values.

@@ -23,8 +23,6 @@ from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import StoreView
 from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry
 
-__all__ = ["EmptyCells"]
-
 _CHUNK_KEYS: Final = 5_000
 #: Customers of one look-up; the library splits it into listings whose URLs fit.
 _CHUNK_CUSTOMERS: Final = 5_000

@@ -12,8 +12,6 @@ from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
 from bc_attrvals.tables.rows import BadRow, Written
 from bc_attrvals.tables.text import counted, one_line
 
-__all__ = ["FailureFile"]
-
 _REASON: Final = "reason"
 
 

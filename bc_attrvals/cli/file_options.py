@@ -22,15 +22,6 @@ from bc_attrvals.tables.layout import (
 )
 from bc_attrvals.tables.rows import parse_id
 
-__all__ = [
-    "DELETE",
-    "FileOptions",
-    "bundled",
-    "empty_option",
-    "input_options",
-    "output_file_options",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: What empty cells of the wide form mean.

@@ -11,10 +11,8 @@ import click
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
-from bc_attrvals.tables.reading import parse_id
+from bc_attrvals.tables.rows import parse_id
 from bc_attrvals.tables.text import cut
-
-__all__ = ["filter_options", "scope_options"]
 
 _DATES = (
     ("created_min", "Created at or after this moment."),

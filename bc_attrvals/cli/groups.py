@@ -6,8 +6,6 @@ import difflib
 
 import click
 
-__all__ = ["SuggestingGroup"]
-
 
 class SuggestingGroup(click.Group):
     """A group that names the nearest command for a mistyped one."""

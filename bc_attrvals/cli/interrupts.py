@@ -16,8 +16,6 @@ from typing import Any, Final, TypeVar
 
 from bc_attrvals.tables.files import discard_unfinished
 
-__all__ = ["Interrupted", "Stopper", "run"]
-
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

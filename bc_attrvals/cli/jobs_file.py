@@ -24,8 +24,6 @@ from bc_attrvals.store import DEFAULT_BASE_URL
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import file_format
 
-__all__ = ["read_jobs"]
-
 _TEXTS: Final = (
     "name", "store_hash", "token_env", "url", "source", "format", "encoding", "delimiter",
     "customer_column", "email_column", "journal", "mirror", "proxy_env",

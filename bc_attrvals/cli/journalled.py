@@ -23,8 +23,6 @@ from bc_attrvals.events import Event, SyncProgressed
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 
-__all__ = ["JournalledJob"]
-
 _WORDS: Final = {
     Phase.LOADING: "Loading",
     Phase.READING: "Reading the store",

@@ -15,8 +15,6 @@ from bc_attrvals.mirror.mirror import Mirror, scope_of
 from bc_attrvals.store import Store
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["existing_scope", "mirror_option", "opened_mirror"]
-
 F = TypeVar("F", bound=Callable[..., None])
 
 

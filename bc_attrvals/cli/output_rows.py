@@ -18,8 +18,6 @@ from bc_attrvals.tables.rows import Written
 from bc_attrvals.tables.text import counted, one_line
 from bc_attrvals.tables.writing import row_writer
 
-__all__ = ["RowFile"]
-
 _ROWS_A_FLUSH: Final = 100
 #: Rows of Parquet reach the disk at the end, so they are kept for stderr, up to this many.
 _MOST_KEPT: Final = 100_000

@@ -15,8 +15,6 @@ import click
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["check_paths"]
-
 #: What SQLite keeps beside a database.
 _DATABASE_SUFFIXES: Final = ("-journal", "-wal", "-shm")
 

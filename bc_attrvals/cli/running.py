@@ -25,8 +25,6 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["Job", "Result", "Work", "call_store", "run_job"]
-
 T = TypeVar("T")
 
 

@@ -9,8 +9,6 @@ from random import Random
 
 from bc_attrvals.core.models import AttributeValueUpsert
 
-__all__ = ["ATTRIBUTES", "sample_values"]
-
 #: What the sample's attributes hold, by id.
 ATTRIBUTES = {1: "orders", 2: "last order", 3: "mean basket", 4: "segment"}
 

@@ -19,8 +19,6 @@ import msgspec
 from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
 
-__all__ = ["PLANS", "quota_option", "store_options"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Calls in 30 s by plan (BigCommerce guide, API rate limits); Enterprise is by contract.

@@ -26,16 +26,6 @@ from bc_attrvals.tables.text import one_line
 from bc_attrvals.transport.proxies import proxy_of_environment
 from bc_attrvals.transport.session import Session
 
-__all__ = [
-    "Settings",
-    "connection_options",
-    "leave_stdout",
-    "output_options",
-    "pass_settings",
-    "shared_quota_option",
-    "warn",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _USER_AGENT = "bc-attrvals-cli"

@@ -18,8 +18,6 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.tables.text import counted
 
-__all__ = ["DIFF_COLUMNS", "DryRunJob", "SyncJob", "SyncOptions"]
-
 DIFF_COLUMNS: Final = ("change", "customer_id", "attribute_id", "old", "new")
 
 _COUNTS: Final = (

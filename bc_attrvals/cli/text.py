@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["duration", "examples", "rate", "table"]
-
 
 def rate(count: int, seconds: float) -> str:
     """`3,041 values/s`."""

@@ -33,8 +33,6 @@ from bc_attrvals.errors import (
 from bc_attrvals.store import Store
 from bc_attrvals.tables.text import counted
 
-__all__ = ["JournalledUpsertJob", "UpsertDryRunJob", "UpsertJob"]
-
 #: Values given to the library and not answered yet: enough for three calls of ten and the next.
 _MOST_OUTSTANDING: Final = 100
 #: The same where more go together: names and addresses, looked up as many as a URL holds at once,

@@ -25,9 +25,8 @@ from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
-from bc_attrvals.tables.reading import BadRow, Entry, resolved_layout
-
-__all__ = ["ValueFile", "Values", "value_file_options"]
+from bc_attrvals.tables.reading import resolved_layout
+from bc_attrvals.tables.rows import BadRow, Entry
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,8 +7,6 @@ from typing import TypeVar
 
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["check_range", "listed"]
-
 T = TypeVar("T")
 
 

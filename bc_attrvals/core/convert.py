@@ -27,8 +27,6 @@ from bc_attrvals.core.models import (
 )
 from bc_attrvals.errors import DecodeError
 
-__all__ = ["convert_bare_page", "convert_page", "convert_rows"]
-
 T = TypeVar("T")
 
 

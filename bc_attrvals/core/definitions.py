@@ -15,8 +15,6 @@ import msgspec
 from bc_attrvals.core.models import Pagination
 from bc_attrvals.errors import DecodeError
 
-__all__ = ["Attribute", "Customer", "RowsPage", "decode_attributes", "decode_customers"]
-
 T = TypeVar("T", bound="Attribute | Customer")
 
 

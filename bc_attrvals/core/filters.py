@@ -18,15 +18,6 @@ import attrs
 from bc_attrvals.core.models import Row, check_id
 from bc_attrvals.errors import FilterIgnoredError, InvalidInputError
 
-__all__ = [
-    "MAX_URL_BYTES",
-    "AttributeValueFilter",
-    "ListingQuery",
-    "When",
-    "check_filter",
-    "split_queries",
-]
-
 #: A moment: an aware datetime, or a date, which means its midnight UTC.
 When: TypeAlias = datetime | date
 

@@ -10,8 +10,6 @@ import attrs
 
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["MAX_BATCH_SIZE", "MAX_PAGE_SIZE", "Limits"]
-
 #: "Limit of 10 customers per call" (reference of PUT); rows is the safe reading.
 MAX_BATCH_SIZE: Final = 10
 #: The largest `limit` of the service's general guide.

@@ -18,18 +18,6 @@ import attrs
 from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, AttributeValueUpsert, check_id
 from bc_attrvals.errors import AttributeTypeError, InvalidInputError
 
-__all__ = [
-    "AttributeType",
-    "Item",
-    "NamedValue",
-    "Value",
-    "address_key",
-    "check_address",
-    "check_attribute_name",
-    "check_type",
-    "value_text",
-]
-
 #: What a `NamedValue` may hold. numpy's integers and floats count as int and float.
 Value: TypeAlias = str | int | float | Decimal | date | datetime
 

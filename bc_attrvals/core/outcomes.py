@@ -11,16 +11,6 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import BCAttrValsError
 
-__all__ = [
-    "DeleteReport",
-    "OutcomeStatus",
-    "PartialFailureError",
-    "UpsertOutcome",
-    "UpsertReport",
-    "attach_report",
-    "check_failures",
-]
-
 
 class OutcomeStatus(StrEnum):
     """What became of one item."""

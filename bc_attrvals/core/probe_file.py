@@ -18,8 +18,6 @@ import msgspec
 
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["PROBE_FORMAT", "read_probe_file"]
-
 PROBE_FORMAT: Final = "bc_attrvals probe 1"
 
 

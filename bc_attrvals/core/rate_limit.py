@@ -22,14 +22,6 @@ import attrs
 import msgspec
 from multidict import istr
 
-__all__ = [
-    "QuotaHeaders",
-    "QuotaSnapshot",
-    "QuotaState",
-    "read_quota_headers",
-    "read_retry_after_s",
-]
-
 #: The window of the service, where an answer leaves it out (BigCommerce guide, API rate limits).
 DEFAULT_WINDOW_S: Final = 30.0
 #: The next window is opened this much after the last possible end of the one before.

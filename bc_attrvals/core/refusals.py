@@ -14,8 +14,6 @@ import msgspec
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import APIError, BCAttrValsError, UnconfirmedError
 
-__all__ = ["Fault", "check_deleted", "fault_of", "size_allowed"]
-
 
 class Fault(StrEnum):
     """What is at fault where a call of several items was refused."""

@@ -22,8 +22,6 @@ from bc_attrvals.core.filters import (
 )
 from bc_attrvals.core.models import AttributeValueUpsert
 
-__all__ = ["MAX_DELETE_URL_BYTES", "Operation", "Request", "RequestBuilder", "Resource"]
-
 #: The whole URL of a DELETE stays below this; the most ids a call may name is not documented.
 MAX_DELETE_URL_BYTES: Final = 2_000
 

@@ -30,20 +30,6 @@ from bc_attrvals.errors import (
     UnprocessableError,
 )
 
-__all__ = [
-    "Echo",
-    "Response",
-    "decode_bare_page",
-    "decode_echoes",
-    "decode_page",
-    "decode_rows",
-    "error_from_answer",
-    "indexes_named",
-    "is_success",
-    "request_id_of",
-]
-
-
 _REQUEST_ID: Final = istr("X-Request-Id")
 
 

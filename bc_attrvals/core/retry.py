@@ -21,8 +21,6 @@ from bc_attrvals.errors import (
     UnconfirmedError,
 )
 
-__all__ = ["RetryPolicy", "backoff_s", "ends_job", "is_retryable"]
-
 # 408 is a server's own timeout; 501 and 505 say that this request can never succeed.
 _TIMEOUT: Final = 408
 _NEVER_RETRIED: Final = frozenset({501, 505})

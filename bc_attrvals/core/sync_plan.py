@@ -18,20 +18,6 @@ from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 
-__all__ = [
-    "MAX_VALUES_PER_CUSTOMER",
-    "ChangeKind",
-    "Reading",
-    "SyncChange",
-    "SyncPlan",
-    "calls_for",
-    "choose_reading",
-    "customers_per_listing",
-    "estimate_seconds",
-    "is_worth_probing",
-    "look_up_calls",
-]
-
 #: "A customer can have a maximum of 50 attribute values" (BigCommerce reference, Upsert Customer
 #: Attribute Values).
 MAX_VALUES_PER_CUSTOMER: Final = 50

@@ -9,20 +9,6 @@ import attrs
 
 from bc_attrvals.core.models import MAX_ID
 
-__all__ = [
-    "ID_BITS",
-    "CurrentRow",
-    "DesiredFacts",
-    "DesiredRow",
-    "Differences",
-    "Kind",
-    "Phase",
-    "State",
-    "Tally",
-    "from_key",
-    "to_key",
-]
-
 #: (key, value, the form that the store keeps of it or None where that is the same)
 DesiredRow: TypeAlias = tuple[int, str, str | None]
 #: (key, id, value or None where it can't be read)

@@ -29,8 +29,6 @@ from bc_attrvals.store import DEFAULT_BASE_URL, Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.sync.scope import Scope
 
-__all__ = ["EnvironmentVariable", "FileSource", "Function", "Job", "JobResult", "Secret", "Source"]
-
 #: Errors that neither the service nor the network causes.
 _OURS: Final = (
     InvalidInputError,

@@ -17,7 +17,6 @@ from bc_attrvals.fleet.working import Done, work
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["run_jobs"]
 
 #: How a task is named in Dask's logs and dashboard, before the job's name.
 _PREFIX: Final = "bc-attrvals-sync"

@@ -40,7 +40,6 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from distributed import Worker
 
-__all__ = ["Done", "work"]
 
 #: Interval of the check whether Dask still wants a running task.
 _LOOK_S: Final = 0.25
@@ -279,7 +278,8 @@ def _file_values(source: FileSource) -> Iterator[Item]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
     from bc_attrvals.tables.files import FileError, open_input
     from bc_attrvals.tables.layout import Layout, file_format
-    from bc_attrvals.tables.reading import BadRow, read_values
+    from bc_attrvals.tables.reading import read_values
+    from bc_attrvals.tables.rows import BadRow
 
     try:
         layout = Layout(

@@ -12,8 +12,6 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["checked_url", "place_of", "url_error"]
-
 _SCHEMES: Final = {"redis", "rediss", "unix"}
 #: The options of redis-py that are taken, besides those that begin with `ssl_`.
 _OPTIONS: Final = {"db", "username", "password", "client_name"}

@@ -10,8 +10,6 @@ import asyncio
 from bc_attrvals.shared_quota.fallback import LocalShare
 from bc_attrvals.shared_quota.leases import OPERATIONS, PRIORITIES, Leases
 
-__all__ = ["DegradedMode"]
-
 
 class DegradedMode:
     """Grants what this process may send without the others, and looks again when more may go."""

@@ -18,8 +18,6 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.shared_quota.leases import UNANSWERED, UNSENT
 from bc_attrvals.shared_quota.membership import KnownMembers
 
-__all__ = ["LocalShare"]
-
 #: A pause before the first write in degraded mode, in which writes of others can end.
 _QUIET_S: Final = 1.0
 #: The length of a turn to write, and the end of it in which no write is begun.

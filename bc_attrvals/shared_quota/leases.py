@@ -16,18 +16,6 @@ from bc_attrvals.core.rate_limit import QuotaHeaders
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Priority
 
-__all__ = [
-    "ANSWERED",
-    "BARE",
-    "OPERATIONS",
-    "PRIORITIES",
-    "UNANSWERED",
-    "UNSENT",
-    "Ended",
-    "Lease",
-    "Leases",
-]
-
 # The numbers that `grants.lua` has for them; those of operations and priorities count from 1.
 OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
 PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
 
-__all__ = ["PING_S", "Ask", "Callbacks", "Grant", "Link", "LinkError", "Reply"]
 
 _SCRIPT: Final = Path(__file__).with_name("grants.lua").read_text(encoding="utf-8")
 # Without one, redis-py takes the timeout of calls for the longest silence.

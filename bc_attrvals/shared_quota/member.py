@@ -38,8 +38,6 @@ from bc_attrvals.shared_quota.membership import Membership
 from bc_attrvals.shared_quota.options import QuotaOptions
 from bc_attrvals.shared_quota.wake_up import WakeUp
 
-__all__ = ["Member"]
-
 _logger = logging.getLogger(__name__)
 
 #: Renewals of a lease before the server would end it.

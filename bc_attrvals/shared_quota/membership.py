@@ -12,8 +12,6 @@ from typing import Final
 
 import attrs
 
-__all__ = ["KnownMembers", "Membership"]
-
 #: A time of the server this much earlier than the last one shows that its clock was set back.
 _SET_BACK_S: Final = 5.0
 

@@ -11,8 +11,6 @@ import attrs
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.shared_quota.address import checked_url
 
-__all__ = ["QuotaOptions"]
-
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 #: The part of `lease_s` after which the server ends a lease.
 _TTL_SHARE: Final = 0.9

@@ -24,8 +24,6 @@ from bc_attrvals.shared_quota.link import Callbacks, Link, LinkError
 from bc_attrvals.shared_quota.member import Member
 from bc_attrvals.shared_quota.options import QuotaOptions
 
-__all__ = ["RedisQuota"]
-
 
 class RedisQuota:
     """Slots and quota units of one store, shared through a Redis or Valkey server.

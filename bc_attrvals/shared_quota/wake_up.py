@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["WakeUp"]
-
 #: How long a report waits for others to go with it, if no other process waits for anything.
 _LINGER_S: Final = 0.02
 

@@ -32,8 +32,6 @@ from bc_attrvals.writing.delete_job import DeleteJob
 from bc_attrvals.writing.sources import plain_source
 from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
 
-__all__ = ["Apply"]
-
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
 #: Over a temporary working set, outcomes noted at once, and calls of deletes.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["CallMeter"]
-
 
 class CallMeter:
     """Counts from when it is created."""

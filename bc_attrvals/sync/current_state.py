@@ -34,8 +34,6 @@ from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = ["CurrentState", "read_filter"]
-
 #: No URL takes the ids of more customers.
 _MOST_CUSTOMERS: Final = 2_000
 #: Customers taken from the working set at once, or a few more.

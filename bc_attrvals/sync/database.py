@@ -23,16 +23,6 @@ import msgspec
 
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError
 
-__all__ = [
-    "Database",
-    "DatabaseKind",
-    "DatabasePath",
-    "check_path",
-    "open_file",
-    "open_temporary",
-    "reading_file",
-]
-
 #: Where a file lies.
 DatabasePath: TypeAlias = str | os.PathLike[str]
 

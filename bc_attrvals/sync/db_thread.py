@@ -22,8 +22,6 @@ from bc_attrvals.sync.database import (
     open_temporary,
 )
 
-__all__ = ["DatabaseThread"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

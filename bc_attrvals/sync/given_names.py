@@ -16,7 +16,6 @@ from bc_attrvals.core.sync_states import from_key
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["GivenName", "GivenNames", "Unresolved", "item_of"]
 
 #: (key, customer, attribute), as given.
 GivenName: TypeAlias = tuple[int, int | str, int | str]

@@ -48,8 +48,6 @@ from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.sources import Items
 
-__all__ = ["SyncJob"]
-
 #: Changes taken from the working set at once.
 _CHUNK: Final = 4_096
 

@@ -21,17 +21,6 @@ from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.options import JobKind, JournalPath
 from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = [
-    "Identity",
-    "begin",
-    "end_loading",
-    "finish",
-    "fold_log",
-    "open_journal",
-    "other_job",
-    "read_report",
-]
-
 _REMEDY: Final = (
     "finish that job with the call that began it, or discard it with restart=True "
     "(--restart on the command line)"

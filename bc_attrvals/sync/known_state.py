@@ -10,8 +10,6 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.scope import Scope
 
-__all__ = ["KnownState", "SyncMirror"]
-
 
 class KnownState(Protocol):
     """A mirror in use by one sync."""

@@ -22,8 +22,6 @@ from bc_attrvals.sync.report import dump_error
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.writing.sources import Items, chunks
 
-__all__ = ["Loaded", "Loader", "Resolve"]
-
 #: Items read before they go to the working set together; the event loop runs in between.
 _CHUNK: Final = 4_096
 

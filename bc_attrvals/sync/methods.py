@@ -26,7 +26,6 @@ from bc_attrvals.writing.sources import Items
 if TYPE_CHECKING:
     from bc_attrvals.sync.job import SyncJob
 
-__all__ = ["MOST_FAILURES", "SyncMethods"]
 
 #: Failures that a report holds by default.
 MOST_FAILURES: Final = 1_000

@@ -13,8 +13,6 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.sync.known_state import SyncMirror
 
-__all__ = ["Confirm", "JobKind", "JournalPath", "Normalise", "ShowChanges", "SyncOptions"]
-
 #: Where a journal lies.
 JournalPath: TypeAlias = str | os.PathLike[str]
 #: Maps a value to the form that the store keeps of it.

@@ -17,7 +17,6 @@ from bc_attrvals.sync.options import JournalPath
 if TYPE_CHECKING:
     from bc_attrvals.sync.working_set import WorkingSet
 
-__all__ = ["SyncReport", "dump_error", "dump_report", "load_error", "report_of", "upsert_report"]
 
 #: Failures in the report that a finished journal keeps; it is one text.
 _MOST_FAILURES_KEPT: Final = 10_000

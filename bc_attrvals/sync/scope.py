@@ -16,8 +16,6 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import MAX_ID
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["Scope"]
-
 _IDS: Final = frozenset({"customer_id_in", "attribute_id_in"})
 
 

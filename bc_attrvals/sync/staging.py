@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Staging"]
 
 _Row: TypeAlias = tuple[object, ...]
 

@@ -34,7 +34,6 @@ from bc_attrvals.sync.staging import Staging
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["WorkingSet"]
 
 _SCHEMA: Final = (
     "CREATE TABLE upserts (key INTEGER PRIMARY KEY, kind INTEGER NOT NULL, state INTEGER NOT NULL)",

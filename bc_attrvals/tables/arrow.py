@@ -20,16 +20,6 @@ from bc_attrvals.tables.layout import FIELDS, Layout
 from bc_attrvals.tables.rows import BadRow, Row, Table, entries
 from bc_attrvals.tables.text import one_line
 
-__all__ = [
-    "UNIT",
-    "arrow_rows",
-    "arrow_schema",
-    "checked_layout",
-    "from_arrow",
-    "pyarrow",
-    "to_arrow",
-]
-
 #: pyarrow has no type hints.
 Untyped: TypeAlias = Any
 #: What a place in a table is counted in.

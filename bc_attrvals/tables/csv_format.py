@@ -19,8 +19,6 @@ from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import BadRow, Row, Table, Written
 from bc_attrvals.tables.text import counted, moment
 
-__all__ = ["CSVRows", "csv_table"]
-
 #: In the order of preference.
 _DELIMITERS: Final = ",;\t|"
 #: A quoted name may run over lines. An open quote does not make the whole file a header.

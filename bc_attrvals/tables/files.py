@@ -21,8 +21,6 @@ from typing import IO, Any, Final, Protocol, Self, TypeAlias, cast
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["FileError", "InputFile", "OutputFile", "discard_unfinished", "open_input"]
-
 STANDARD: Final = "-"
 
 # Temporary files not yet in place, for the exit that runs no `finally`.

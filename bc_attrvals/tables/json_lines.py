@@ -13,8 +13,6 @@ from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import MISSING, BadRow, Row, Table, Written
 from bc_attrvals.tables.text import cut, moment
 
-__all__ = ["JSONRows", "json_table"]
-
 #: After this many first lines that are no objects, the file is of another kind.
 _MOST_FIRST_BAD: Final = 20
 

@@ -15,17 +15,6 @@ import attrs
 from bc_attrvals.tables.files import STANDARD, FileError
 from bc_attrvals.tables.text import cut, one_line
 
-__all__ = [
-    "ALL_FIELDS",
-    "CSV",
-    "ENCODING",
-    "FIELDS",
-    "JSON_LINES",
-    "PARQUET",
-    "Layout",
-    "file_format",
-]
-
 #: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")
 #: The fields that may name a customer, an attribute and a value; of those in a file the first.

@@ -9,8 +9,6 @@ from typing import Final
 from bc_attrvals.tables.files import FileError, InputFile
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["Lines"]
-
 #: The longest line of a table.
 _LONGEST_LINE_CHARACTERS: Final = 1_000_000
 #: Ctrl-Z, which editors of DOS write at the end of a file.

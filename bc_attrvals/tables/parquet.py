@@ -18,8 +18,6 @@ from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.rows import Row, Table
 from bc_attrvals.tables.text import one_line
 
-__all__ = ["MAGIC", "ParquetRows", "parquet_table"]
-
 #: What such a file begins and ends with.
 MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"

@@ -17,19 +17,7 @@ from bc_attrvals.tables.json_lines import json_table
 from bc_attrvals.tables.layout import CSV, ENCODING, PARQUET, Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.parquet import MAGIC, parquet_table
-from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry, Table, entries, parse_id
-
-__all__ = [
-    "Absent",
-    "BadRow",
-    "Cell",
-    "Entry",
-    "parse_id",
-    "read_cells",
-    "read_ids",
-    "read_values",
-    "resolved_layout",
-]
+from bc_attrvals.tables.rows import BadRow, Cell, Entry, Table, entries, parse_id
 
 
 def read_values(source: InputFile, layout: Layout) -> Iterator[Entry]:

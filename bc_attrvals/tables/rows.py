@@ -31,19 +31,6 @@ from bc_attrvals.core.named_value import (
 from bc_attrvals.tables.layout import FIELDS, Layout
 from bc_attrvals.tables.text import cut, one_line
 
-__all__ = [
-    "MISSING",
-    "Absent",
-    "BadRow",
-    "Cell",
-    "Entry",
-    "Row",
-    "Table",
-    "Written",
-    "entries",
-    "parse_id",
-]
-
 
 @attrs.frozen
 class BadRow:

@@ -17,8 +17,6 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.rows import BadRow
 
-__all__ = ["Spool"]
-
 Kept: TypeAlias = AttributeValueUpsert | NamedValue | BadRow | int
 T = TypeVar("T", bound=Kept)
 

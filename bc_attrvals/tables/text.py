@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-__all__ = ["counted", "cut", "moment", "one_line"]
-
 
 def one_line(text: str, longest: int = 1_000) -> str:
     """Return text as one printable line; what comes from files and services may hold anything."""

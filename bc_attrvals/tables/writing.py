@@ -19,15 +19,6 @@ from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET
 from bc_attrvals.tables.parquet import ParquetRows
 from bc_attrvals.tables.rows import Written
 
-__all__ = [
-    "IDS",
-    "MOMENTS",
-    "LongForm",
-    "RowWriter",
-    "WideTable",
-    "row_writer",
-]
-
 MOMENTS: Final = ("date_created", "date_modified")
 #: Columns of the long form that hold integers.
 IDS: Final = ("customer_id", "attribute_id", "id")

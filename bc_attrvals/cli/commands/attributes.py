@@ -18,8 +18,6 @@ from bc_attrvals.core.named_value import AttributeType
 from bc_attrvals.store import Store
 from bc_attrvals.tables.text import counted, one_line
 
-__all__ = ["attributes"]
-
 _TYPES = tuple(str(one) for one in AttributeType)
 
 

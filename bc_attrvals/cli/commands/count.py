@@ -12,8 +12,6 @@ from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store
 
-__all__ = ["count"]
-
 
 @click.command(
     epilog=examples(

@@ -29,10 +29,9 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import Event, RequestAnswered
 from bc_attrvals.tables.files import STANDARD, open_input
-from bc_attrvals.tables.reading import BadRow, read_ids
+from bc_attrvals.tables.reading import read_ids
+from bc_attrvals.tables.rows import BadRow
 from bc_attrvals.tables.text import counted
-
-__all__ = ["delete"]
 
 _CHUNK_IDS = 500
 

@@ -25,8 +25,6 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.files import open_input
 from bc_attrvals.tables.reading import read_values
 
-__all__ = ["demo"]
-
 _BY_ID: Final = "the demo takes customer and attribute ids"
 _VALUES: Final = 10_000
 _UPDATES: Final = 300

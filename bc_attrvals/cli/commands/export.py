@@ -42,8 +42,6 @@ from bc_attrvals.tables.writing import (
     row_writer,
 )
 
-__all__ = ["export"]
-
 #: Rows whose addresses are looked up together.
 _CHUNK_ROWS: Final = 500
 #: Addresses kept in memory.

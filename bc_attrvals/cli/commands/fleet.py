@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-__all__ = ["fleet"]
 
 #: The workers' variable for the URL of the shared quota.
 _SHARED_QUOTA: Final = "BIGCOMMERCE_SHARED_QUOTA"

@@ -23,8 +23,6 @@ from bc_attrvals.tables.layout import file_format
 from bc_attrvals.tables.text import counted
 from bc_attrvals.tables.writing import IDS, MOMENTS, LongForm, row_writer
 
-__all__ = ["mirror"]
-
 #: Changes written at once.
 _CHUNK: Final = 1_000
 _FORM: Final = LongForm(all_columns=True)

@@ -23,8 +23,6 @@ from bc_attrvals.probe.wire import MOST_CALLS, Wire
 from bc_attrvals.tables.files import STANDARD, OutputFile
 from bc_attrvals.tables.text import counted, one_line
 
-__all__ = ["probe"]
-
 _STATE: Final = "bc-attrvals-probe.state"
 _WIDTH: Final = 100
 

@@ -18,8 +18,6 @@ from bc_attrvals.cli.text import examples
 from bc_attrvals.sandbox import FaultKind, Sandbox
 from bc_attrvals.tables.text import counted
 
-__all__ = ["sandbox"]
-
 # From the strongest.
 _SOURCES: Final = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
 

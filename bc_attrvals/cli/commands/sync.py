@@ -18,8 +18,6 @@ from bc_attrvals.cli.value_file import ValueFile, value_file_options
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.tables.files import FileError
 
-__all__ = ["sync"]
-
 
 @click.command(
     epilog=examples(

@@ -12,8 +12,6 @@ from bc_attrvals.cli.upserting import JournalledUpsertJob, UpsertDryRunJob, Upse
 from bc_attrvals.cli.value_file import ValueFile, value_file_options
 from bc_attrvals.tables.text import counted
 
-__all__ = ["upsert"]
-
 
 @click.command(
     epilog=examples(
