@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bc_attrvals.core.models import check_id
+from bc_attrvals.core.named_value import check_attribute_name
 from bc_attrvals.naming.definitions import nearest_names
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import FileError
+from bc_attrvals.tables.rows import parse_id
 from bc_attrvals.tables.text import one_line
 
 _MOST_SHOWN = 5
+#: What goes before a name of digits.
+_NAME = "name:"
+
+
+def id_or_name(text: str) -> int | str:
+    """Return the attribute that a text names: digits are an id, all else is a name.
+
+    `name:2024` is the name `2024`. Raises ValueError (`InvalidInputError`) for what can be neither.
+    """
+    if text.isascii() and text.isdigit():
+        return check_id(parse_id(text), "attribute_id")
+    return check_attribute_name(text.removeprefix(_NAME))
 
 
 async def attribute_names(store: Store) -> dict[int, str]:

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
-from bc_attrvals.core.models import check_id
-from bc_attrvals.core.named_value import check_attribute_name
+from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.tables.layout import (
     ALL_FIELDS,
     CSV,
@@ -20,7 +19,6 @@ from bc_attrvals.tables.layout import (
     Layout,
     file_format,
 )
-from bc_attrvals.tables.rows import parse_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,15 +119,12 @@ def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
     for pair in pairs:
         # A column's name may hold the sign.
         column, _, text = pair.rpartition("=")
-        attribute: int | str = text.strip()
-        if not column or not attribute:
+        text = text.strip()
+        if not column or not text:
             message = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
             raise click.UsageError(message)
         try:
-            if text.isascii() and text.isdigit():
-                attribute = check_id(parse_id(text), "attribute_id")
-            else:
-                check_attribute_name(text)
+            attribute = id_or_name(text)
         except ValueError as error:
             raise click.UsageError(f"--attribute {pair!r}: {error}") from None
         if column in attributes or attribute in attributes.values():
@@ -155,7 +150,8 @@ _WIDE: Final = (
         "--attribute",
         multiple=True,
         metavar="COLUMN=ID|NAME",
-        help="Wide form: the attribute a column holds, by id or by name. Repeatable.",
+        help="Wide form: the attribute a column holds, by id or by name; a name of digits as"
+        " name:2024. Repeatable.",
     ),
 )
 _INPUT: Final = (

@@ -59,6 +59,44 @@ def test_the_wide_form_with_names_and_addresses(store) -> None:
     assert rows_of(ids) == [{"ID": "2", "Loyalty tier": "", "Score": "", "Café=1": "x,y"}]
 
 
+def test_a_customer_without_an_address_is_left_out_of_rows_by_address_and_counted(
+    store, tmp_path
+) -> None:
+    store.seed((1, 1, "gold"), (99, 1, "of nobody"), (99, 2, "8"))
+    path = tmp_path / "crm.csv"
+    args = ["export", "--wide", "--names", "--emails", "-o", path]
+    result = store.run(*args)
+    assert result.exit_code == 1
+    assert "customers without an address, left out 1" in " ".join(result.stderr.split())
+    assert "customer 99 has no e-mail address; --customer-column" in result.stderr
+    assert path.read_text().splitlines() == [
+        "email,Loyalty tier,Score,Café=1",
+        f"{PEOPLE[1]},gold,,",
+    ]
+    found = json.loads(store.run(*args, "--json").stderr.splitlines()[0])
+    assert (found["values"], found["rows"], found["left_out"]) == (1, 1, 1)
+    both = store.run(*args, "--customer-column", "ID")
+    assert both.exit_code == 0
+    assert path.read_text().splitlines()[2] == "99,,of nobody,8,"
+
+
+def test_a_name_of_digits_is_told_from_an_id(serve, tmp_path) -> None:
+    path = tmp_path / "crm.csv"
+    path.write_text("email,a,b\njane@example.org,x,y\n")
+    with serve(customers=PEOPLE, attributes={"Tier": "string", "2024": "string"}) as store:
+        wide = ["--wide", "--email-column", "email", "--attribute", "a=name:2024"]
+        assert store.run("upsert", path, *wide, "--attribute", "b=1").exit_code == 0
+        assert store.values() == {(2, 2): "x", (2, 1): "y"}
+        listings = [one.path.endswith("/customers/attributes") for one in store.sandbox.requests]
+        assert sum(listings) == 1
+        missing = store.run("upsert", path, *wide, "--attribute", "b=name:1")
+        assert missing.exit_code == 2
+        assert "no attribute has the name '1'" in missing.stderr
+        assert store.run("attributes", "rename", "name:2024", "2025").exit_code == 0
+        assert store.run("attributes", "delete", "name:2025", "--yes").exit_code == 0
+        assert store.values() == {(2, 1): "y"}
+
+
 def test_parquet_with_names_and_addresses(store, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     store.seed((1, 1, "gold"))

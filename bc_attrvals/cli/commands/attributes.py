@@ -8,6 +8,7 @@ import click
 
 from bc_attrvals.attributes import Attributes
 from bc_attrvals.cli.asking import confirm, need_terminal
+from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
@@ -15,6 +16,7 @@ from bc_attrvals.cli.text import examples
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.named_value import AttributeType
+from bc_attrvals.naming.definitions import Definitions
 from bc_attrvals.store import Store
 from bc_attrvals.tables.text import counted, one_line
 
@@ -33,7 +35,8 @@ _TYPES = tuple(str(one) for one in AttributeType)
 def attributes() -> None:
     """List, make, rename and delete the definitions of attributes.
 
-    An ATTRIBUTE is an id or an exact name; digits are an id. A store has 50 attributes at most.
+    An ATTRIBUTE is an id or an exact name; digits are an id, and name:2024 is the name 2024. A
+    store has 50 attributes at most.
     """
 
 
@@ -134,14 +137,14 @@ def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
     )
 
 
-async def _find(resource: Attributes, names: Iterable[str]) -> list[Attribute]:
+async def _find(resource: Attributes, texts: Iterable[str]) -> list[Attribute]:
     """Return the definitions of ids and names, each once; raise where there is none."""
+    definitions = Definitions([one async for one in resource.stream()])
     found: dict[int, Attribute] = {}
-    for name in names:
-        is_id = name.isascii() and name.isdigit() and len(name) < 16
-        attribute = await resource.get(int(name) if is_id else name)
+    for text in texts:
+        attribute = definitions.find(id_or_name(text))
         if attribute is None:
-            raise click.UsageError(f"there is no attribute {name!r}; see: attributes list")
+            raise click.UsageError(f"there is no attribute {text!r}; see: attributes list")
         found[attribute.id] = attribute
     return list(found.values())
 

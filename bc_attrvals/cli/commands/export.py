@@ -102,9 +102,9 @@ def export(
     temporary database on disk, so memory stays bounded in either form.
 
     --names and --emails add the columns attribute and email to the long form. With --wide, the
-    addresses replace the ids, in --email-column (email by default); give
-    --customer-column too for both. With --names and no --attribute every attribute of the store has
-    a column under its name.
+    addresses replace the ids, in --email-column (email by default), and customers without one are
+    left out (exit status 1); give --customer-column too for both. With --names and no --attribute
+    every attribute of the store has a column under its name.
 
     Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
@@ -193,7 +193,9 @@ class _ExportJob(Job):
         self._columns = columns
         self._spreadsheet_safe = spreadsheet_safe
         self._is_complete = False
-        self._values = self._rows = 0
+        self._values = self._rows = self._left_out = 0
+        #: The first customer without an address whose row was left out.
+        self._unnamed: Written = None
         self._file = stack.enter_context(OutputFile(output))
 
     async def run(self, work: Work) -> None:
@@ -246,10 +248,25 @@ class _ExportJob(Job):
                 written: Sequence[Sequence[Written]] = chunk
                 if addresses is not None:
                     emails = await addresses.of({row[0] for row in chunk})
-                    first = 0 if shape.customer_column is not None else 1
-                    written = [(row[0], emails.get(row[0]), *row[1:])[first:] for row in chunk]
+                    written = self._addressed(chunk, emails)
                 await anyio.to_thread.run_sync(writer.write, written)
-                self._rows += len(chunk)
+                self._rows += len(written)
+
+    def _addressed(
+        self, rows: Sequence[tuple[int, *tuple[str | None, ...]]], emails: Mapping[int, str]
+    ) -> list[Sequence[Written]]:
+        """Return rows of a customer's id and values with the address in its place.
+
+        A row that would name no customer is left out and counted.
+        """
+        if self._shape.customer_column is not None:
+            return [(row[0], emails.get(row[0]), *row[1:]) for row in rows]
+        left_out = [row for row in rows if row[0] not in emails]
+        if left_out:
+            self._unnamed = self._unnamed or left_out[0][0]
+            self._left_out += len(left_out)
+            self._values -= sum(cell is not None for row in left_out for cell in row[1:])
+        return [(emails[row[0]], *row[1:]) for row in rows if row[0] in emails]
 
     def _writer(
         self, columns: Sequence[str], ids: Sequence[str], moments: Sequence[str] = ()
@@ -311,8 +328,14 @@ class _ExportJob(Job):
         of = f" of {counted(self._rows, 'customer')}" if self._shape.wide else ""
         return Result(
             headline=f"Exported {counted(self._values, 'value')}{of}",
-            fields={"values": self._values, "rows": self._rows},
+            fields={"values": self._values, "rows": self._rows, "left_out": self._left_out},
+            counts=[("customers without an address, left out", self._left_out)],
             values=self._values,
+            complete=not self._left_out,
+            first_failure=None
+            if self._unnamed is None
+            else f"customer {self._unnamed} has no e-mail address; --customer-column COLUMN "
+            "exports such customers, too",
         )
 
 
