@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
 
 import aiohttp
@@ -418,12 +417,7 @@ class Store(StoreView):
             coalescer=Coalescer(coalesce_ms=self._limits.coalesce_ms, writes=self._limits.writes),
         )
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close the Store."""
         await self.aclose()
 

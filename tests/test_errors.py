@@ -40,6 +40,7 @@ from bc_attrvals.errors import (
     PermissionDeniedError,
     RateLimitError,
     RequestTimeoutError,
+    RestoreError,
     ServerError,
     StoreStateError,
     StoreSuspendedError,
@@ -91,6 +92,7 @@ BASES: dict[type[Exception], tuple[type[Exception], ...]] = {
     ListingDriftError: (BCAttrValsError,),
     JournalError: (BCAttrValsError,),
     MirrorError: (BCAttrValsError,),
+    RestoreError: (BCAttrValsError,),
     UnconfirmedError: (BCAttrValsError,),
     UnresolvedError: (BCAttrValsError,),
     UnknownCustomerError: (UnresolvedError,),
@@ -139,6 +141,7 @@ def instances() -> list[BCAttrValsError]:
         UnconfirmedError("not there"),
         JournalError("held"),
         MirrorError("held"),
+        RestoreError("two values are left"),
         ListingDriftError("moving", passes=7),
         PartialFailureError("1 of 4", REPORT),
     ]

@@ -92,16 +92,7 @@ class FaultBody(Struct, forbid_unknown_fields=True):
 
     def fault(self) -> Fault:
         """Return the checked fault; raises ValueError."""
-        return Fault(
-            self.kind,
-            probability=self.probability,
-            operation=self.operation,
-            times=self.times,
-            after=self.after,
-            retry_after_s=self.retry_after_s,
-            delay_s=self.delay_s,
-            applied=self.applied,
-        )
+        return Fault(**msgspec.structs.asdict(self))
 
 
 class ScriptBody(Struct, forbid_unknown_fields=True):

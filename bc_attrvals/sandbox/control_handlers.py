@@ -174,8 +174,9 @@ class Handlers:
         return {
             "faults": [
                 {
+                    **attrs.asdict(active.fault),
+                    "applied": active.fault.is_applied,
                     "number": active.number,
-                    **_fault_json(active.fault),
                     "seen": active.seen,
                     "hits": active.hits,
                 }
@@ -376,19 +377,6 @@ def _row_json(row: StoredRow, page: RowPage) -> dict[str, object]:
         "value": row.value,
         "date_created": _iso(row.date_created_s),
         "date_modified": _iso(row.date_modified_s),
-    }
-
-
-def _fault_json(fault: Fault) -> dict[str, object]:
-    return {
-        "kind": fault.kind.value,
-        "probability": fault.probability,
-        "operation": None if fault.operation is None else fault.operation.value,
-        "times": fault.times,
-        "after": fault.after,
-        "retry_after_s": fault.retry_after_s,
-        "delay_s": fault.delay_s,
-        "applied": fault.is_applied,
     }
 
 

@@ -17,8 +17,8 @@ from bc_attrvals.sandbox.operations import Operation
 _ROW: Final = {"customer_id": 7, "attribute_id": 1, "value": "gold"}
 _FAULT: Final = {"kind": "503", "operation": "list", "probability": 0.05}
 _CUSTOMERS: Final = {"customers": {"7": "ann@example.org"}}
+_QUIRK: Final = {"order": "shuffled"}
 _ATTRIBUTES: Final = {"attributes": {"Tier": "string", "Shoe size": "number"}}
-
 
 Handler = Callable[[Call], Awaitable[object]]
 
@@ -34,9 +34,9 @@ class Route:
     method: str
     path: str
     handler: Handler
-    query: Mapping[str, str] = attrs.field(factory=dict)
     body: Any = None
     example: object = None
+    query: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def says(self) -> str:
@@ -46,6 +46,7 @@ class Route:
 
 def routes_of(handlers: Handlers) -> tuple[Route, ...]:
     """Return the routes of one store's handlers."""
+    to = handlers
     ids = "ids with commas between"
     paged = {"page": "from 1", "limit": f"1 to {bodies.MOST_ROWS_PAGE:,}, 50 by default"}
     rows = {"customer_id": ids, "attribute_id": ids, "value": "a part of the value", **paged}
@@ -55,108 +56,42 @@ def routes_of(handlers: Handlers) -> tuple[Route, ...]:
         "operation": f"one of {', '.join(Operation)}",
     }
     fault: Any = str | bodies.FaultBody
+    faults: Any = list[fault]
+    line = "503=5%,operation=list"
+    quirks: Any = dict[str, Any]
+    some_rows = {"rows": [_ROW]}
     rejected = {"customer_ids": [8]}
-    settings = {"quota": 450, "quirks": {"order": "shuffled"}, **_CUSTOMERS}
+    settings = {"quota": 450, "quirks": _QUIRK, **_CUSTOMERS}
     script = {"faults": ["503", None], "operation": "list"}
     return (
-        Route("GET", "/state", handlers.state),
-        Route("GET", "/rows", handlers.rows, rows),
-        Route("POST", "/rows", handlers.add_rows, body=bodies.RowsBody, example={"rows": [_ROW]}),
-        Route(
-            "PUT", "/rows", handlers.replace_rows, body=bodies.RowsBody, example={"rows": [_ROW]}
-        ),
-        Route("DELETE", "/rows", handlers.delete_rows, {"id": ids}),
-        Route("GET", "/customers", handlers.customers),
-        Route(
-            "POST",
-            "/customers",
-            handlers.add_customers,
-            body=bodies.CustomersBody,
-            example=_CUSTOMERS,
-        ),
-        Route(
-            "PUT",
-            "/customers",
-            handlers.replace_customers,
-            body=bodies.CustomersBody,
-            example=_CUSTOMERS,
-        ),
-        Route("DELETE", "/customers", handlers.delete_customers, {"id": ids}),
-        Route("GET", "/attributes", handlers.attributes),
-        Route(
-            "POST",
-            "/attributes",
-            handlers.add_attributes,
-            body=bodies.AttributesBody,
-            example=_ATTRIBUTES,
-        ),
-        Route(
-            "PUT",
-            "/attributes",
-            handlers.replace_attributes,
-            body=bodies.AttributesBody,
-            example=_ATTRIBUTES,
-        ),
-        Route("GET", "/rejected-customers", handlers.rejected),
-        Route(
-            "POST",
-            "/rejected-customers",
-            handlers.reject,
-            body=bodies.RejectedBody,
-            example=rejected,
-        ),
-        Route(
-            "PUT",
-            "/rejected-customers",
-            handlers.set_rejected,
-            body=bodies.RejectedBody,
-            example=rejected,
-        ),
-        Route("GET", "/faults", handlers.faults),
-        Route("POST", "/faults", handlers.add_fault, body=fault, example="503=5%,operation=list"),
-        Route("PUT", "/faults", handlers.set_faults, body=list[fault], example=[_FAULT, "429=10%"]),
-        Route("DELETE", "/faults", handlers.clear_faults),
-        Route("DELETE", "/faults/{number}", handlers.end_fault),
-        Route("POST", "/faults/script", handlers.script, body=bodies.ScriptBody, example=script),
-        Route("GET", "/quirks", handlers.quirks),
-        Route(
-            "PATCH",
-            "/quirks",
-            handlers.change_quirks,
-            body=dict[str, Any],
-            example={"order": "shuffled"},
-        ),
-        Route(
-            "PUT",
-            "/quirks",
-            handlers.set_quirks,
-            body=dict[str, Any],
-            example={"max_limit": 100, "omit_links": True},
-        ),
-        Route("GET", "/requests", handlers.requests, log),
-        Route("DELETE", "/requests", handlers.clear_requests),
-        Route(
-            "PUT",
-            "/latency",
-            handlers.set_latency,
-            body=bodies.LatencyBody,
-            example={"latency_ms": 80},
-        ),
-        Route(
-            "PUT",
-            "/quota",
-            handlers.set_quota,
-            body=bodies.QuotaBody,
-            example={"quota": 150, "spend": 10},
-        ),
-        Route(
-            "PUT", "/settings", handlers.set_settings, body=bodies.SettingsBody, example=settings
-        ),
-        Route(
-            "POST",
-            "/reset",
-            handlers.reset,
-            body=bodies.ResetBody,
-            example={"only": ["rows", "log"]},
-        ),
+        Route("GET", "/state", to.state),
+        Route("GET", "/rows", to.rows, query=rows),
+        Route("POST", "/rows", to.add_rows, bodies.RowsBody, some_rows),
+        Route("PUT", "/rows", to.replace_rows, bodies.RowsBody, some_rows),
+        Route("DELETE", "/rows", to.delete_rows, query={"id": ids}),
+        Route("GET", "/customers", to.customers),
+        Route("POST", "/customers", to.add_customers, bodies.CustomersBody, _CUSTOMERS),
+        Route("PUT", "/customers", to.replace_customers, bodies.CustomersBody, _CUSTOMERS),
+        Route("DELETE", "/customers", to.delete_customers, query={"id": ids}),
+        Route("GET", "/attributes", to.attributes),
+        Route("POST", "/attributes", to.add_attributes, bodies.AttributesBody, _ATTRIBUTES),
+        Route("PUT", "/attributes", to.replace_attributes, bodies.AttributesBody, _ATTRIBUTES),
+        Route("GET", "/rejected-customers", to.rejected),
+        Route("POST", "/rejected-customers", to.reject, bodies.RejectedBody, rejected),
+        Route("PUT", "/rejected-customers", to.set_rejected, bodies.RejectedBody, rejected),
+        Route("GET", "/faults", to.faults),
+        Route("POST", "/faults", to.add_fault, fault, line),
+        Route("PUT", "/faults", to.set_faults, faults, [_FAULT, "429=10%"]),
+        Route("DELETE", "/faults", to.clear_faults),
+        Route("DELETE", "/faults/{number}", to.end_fault),
+        Route("POST", "/faults/script", to.script, bodies.ScriptBody, script),
+        Route("GET", "/quirks", to.quirks),
+        Route("PATCH", "/quirks", to.change_quirks, quirks, _QUIRK),
+        Route("PUT", "/quirks", to.set_quirks, quirks, {"max_limit": 100, "omit_links": True}),
+        Route("GET", "/requests", to.requests, query=log),
+        Route("DELETE", "/requests", to.clear_requests),
+        Route("PUT", "/latency", to.set_latency, bodies.LatencyBody, {"latency_ms": 80}),
+        Route("PUT", "/quota", to.set_quota, bodies.QuotaBody, {"quota": 150, "spend": 10}),
+        Route("PUT", "/settings", to.set_settings, bodies.SettingsBody, settings),
+        Route("POST", "/reset", to.reset, bodies.ResetBody, {"only": ["rows", "log"]}),
     )

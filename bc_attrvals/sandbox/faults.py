@@ -10,9 +10,9 @@ import difflib
 import math
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import attrs
 
@@ -85,15 +85,6 @@ ERROR_ANSWER_KINDS: Final = frozenset(FaultKind) - _DROPS - MISLEADING_KINDS
 #: The longest delay of a fault, and the largest latency.
 MAX_DELAY_S: Final = 3_600
 _MOST_DIGITS: Final = 9
-# The fields of a line after the kind, with an example of each.
-_SPEC_FIELDS: Final = {
-    "operation": "upsert",
-    "times": "3",
-    "after": "10",
-    "retry_after_s": "2",
-    "delay_s": "0.5",
-    "applied": "yes",
-}
 
 
 def _to_kind(kind: FaultKind | str) -> FaultKind:
@@ -181,21 +172,12 @@ class Fault:
             if name in fields:
                 raise ValueError(f"{name} is given twice")
             if not has_value or not text:
-                raise ValueError(f"{name} needs a value, as in {name}={_SPEC_FIELDS[name]}")
+                raise ValueError(f"{name} needs a value, as in {name}={_SPEC_FIELDS[name][1]}")
             fields[name] = text
         return cls(
             checked_kind,
             probability=_share(probability) if equals else 1.0,
-            operation=fields.get("operation"),
-            times=_whole("times", fields["times"]) if "times" in fields else None,
-            after=_whole("after", fields.get("after", "0")),
-            retry_after_s=(
-                _whole("retry_after_s", fields["retry_after_s"])
-                if "retry_after_s" in fields
-                else None
-            ),
-            delay_s=_number("delay_s", fields.get("delay_s", "0")),
-            applied=_yes("applied", fields["applied"]) if "applied" in fields else None,
+            **{name: _SPEC_FIELDS[name][0](name, text) for name, text in fields.items()},
         )
 
 
@@ -227,6 +209,17 @@ def _yes(name: str, text: str) -> bool:
     if text.lower() in ("no", "false", "0"):
         return False
     raise ValueError(f"{name} must be yes or no, not {text!r}")
+
+
+# The fields of a line after the kind: how each is read, and an example of it.
+_SPEC_FIELDS: Final[dict[str, tuple[Callable[[str, str], Any], str]]] = {
+    "operation": (lambda _, text: text, "upsert"),
+    "times": (_whole, "3"),
+    "after": (_whole, "10"),
+    "retry_after_s": (_whole, "2"),
+    "delay_s": (_number, "0.5"),
+    "applied": (_yes, "yes"),
+}
 
 
 @attrs.define

@@ -9,28 +9,46 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from bc_attrvals.sandbox.definitions import (
-    AttributeSeeds,
-    CustomerSeeds,
-    StoredAttribute,
-    StoredCustomer,
-)
-from bc_attrvals.sandbox.emulation import RESET_PARTS, Addresses
+from bc_attrvals.sandbox.emulation import Addresses
 from bc_attrvals.sandbox.faults import Fault, FaultKind
 from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
-from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.requests_log import RecordedRequest
-from bc_attrvals.sandbox.rows import SeedRow, StoredRow
 from bc_attrvals.sandbox.server import Sandbox
 
 T = TypeVar("T")
 
+P = ParamSpec("P")
+
 _PATIENCE_S: Final = 60.0
+
+
+def _waited_for(
+    method: Callable[Concatenate[Sandbox, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[ThreadedSandbox, P], T]:
+    """Return a coroutine method of `Sandbox` as one that returns when it is done."""
+
+    @wraps(method)
+    def waiting(self: ThreadedSandbox, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._do(method(self._sandbox, *args, **kwargs))
+
+    return waiting
+
+
+def _called(
+    method: Callable[Concatenate[Sandbox, P], T],
+) -> Callable[Concatenate[ThreadedSandbox, P], T]:
+    """Return a method of `Sandbox` as one that is called in its loop."""
+
+    @wraps(method)
+    def calling(self: ThreadedSandbox, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.call(lambda sandbox: method(sandbox, *args, **kwargs))
+
+    return calling
 
 
 class ThreadedSandbox:
@@ -55,12 +73,7 @@ class ThreadedSandbox:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close."""
         self.close()
 
@@ -177,13 +190,8 @@ class ThreadedSandbox:
         """How many requests were answered 429, for any reason."""
         return self.call(lambda sandbox: sandbox.count_429)
 
-    def in_flight(self, operation: Operation | str | None = None) -> int:
-        """Return how many requests are open now, of one operation or of all."""
-        return self.call(lambda sandbox: sandbox.in_flight(operation))
-
-    def peak_in_flight(self, operation: Operation | str) -> int:
-        """Return the most requests of an operation at once so far."""
-        return self.call(lambda sandbox: sandbox.peak_in_flight(operation))
+    in_flight = _called(Sandbox.in_flight)
+    peak_in_flight = _called(Sandbox.peak_in_flight)
 
     def fail_next(
         self,
@@ -213,67 +221,21 @@ class ThreadedSandbox:
         """End all faults, those of `fail_next` too."""
         self.call(lambda sandbox: sandbox.faults.clear())
 
-    def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
-        """Insert rows past the endpoint; see `Sandbox.seed`."""
-        return self._do(self._sandbox.seed(rows, replace=replace))
-
-    def rows(self) -> list[StoredRow]:
-        """Return all stored rows by ascending id."""
-        return self._do(self._sandbox.rows())
-
-    def values(self) -> dict[tuple[int, int], str]:
-        """Return all stored values by (customer_id, attribute_id)."""
-        return self._do(self._sandbox.values())
-
-    def count(self) -> int:
-        """Return the number of stored rows."""
-        return self._do(self._sandbox.count())
-
-    def delete_rows(self, ids: Iterable[int]) -> int:
-        """Delete rows past the endpoint; returns how many there were."""
-        return self._do(self._sandbox.delete_rows(ids))
-
-    def define(
-        self,
-        *,
-        customers: CustomerSeeds | None = None,
-        attributes: AttributeSeeds | None = None,
-        replace: bool = False,
-    ) -> None:
-        """Define customers and attributes; values then name only existing ones.
-
-        For example `define(customers={7: "ann@example.org"}, attributes={"Tier": "string"})`; see
-        `Sandbox.define`.
-        """
-        self._do(self._sandbox.define(customers=customers, attributes=attributes, replace=replace))
-
-    def customers(self) -> list[StoredCustomer]:
-        """Return all customers by ascending id."""
-        return self._do(self._sandbox.customers())
-
-    def attributes(self) -> list[StoredAttribute]:
-        """Return all attributes by ascending id."""
-        return self._do(self._sandbox.attributes())
-
-    def delete_customers(self, customer_ids: Iterable[int]) -> int:
-        """Delete customers past the endpoint; their values stay. Returns how many there were."""
-        return self._do(self._sandbox.delete_customers(customer_ids))
-
-    def set_quirks(self, quirks: Quirks) -> None:
-        """Follow other quirks from the next request on."""
-        self._do(self._sandbox.set_quirks(quirks))
-
-    def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
-        """Return to an empty, healthy store, or `only` parts of it; see `Sandbox.reset`."""
-        self._do(self._sandbox.reset(only))
-
-    def reject_customers(self, customer_ids: Iterable[int]) -> None:
-        """Let customers not exist: an upsert that names one is refused."""
-        self.call(lambda sandbox: sandbox.reject_customers(customer_ids))
-
-    def accept_customers(self, customer_ids: Iterable[int] | None = None) -> None:
-        """Let rejected customers exist again, by default all of them."""
-        self.call(lambda sandbox: sandbox.accept_customers(customer_ids))
+    seed = _waited_for(Sandbox.seed)
+    rows = _waited_for(Sandbox.rows)
+    values = _waited_for(Sandbox.values)
+    count = _waited_for(Sandbox.count)
+    delete_rows = _waited_for(Sandbox.delete_rows)
+    define = _waited_for(Sandbox.define)
+    customers = _waited_for(Sandbox.customers)
+    attributes = _waited_for(Sandbox.attributes)
+    delete_customers = _waited_for(Sandbox.delete_customers)
+    set_quirks = _waited_for(Sandbox.set_quirks)
+    reset = _waited_for(Sandbox.reset)
+    reject_customers = _called(Sandbox.reject_customers)
+    accept_customers = _called(Sandbox.accept_customers)
+    set_quota = _called(Sandbox.set_quota)
+    spend = _called(Sandbox.spend)
 
     @property
     def quota_left(self) -> int | None:
@@ -284,14 +246,6 @@ class ThreadedSandbox:
     def windows(self) -> list[Window]:
         """What each quota window granted and refused, oldest first."""
         return self.call(lambda sandbox: sandbox.windows)
-
-    def set_quota(self, quota: int | None) -> None:
-        """Change the store's plan, in the middle of the window."""
-        self.call(lambda sandbox: sandbox.set_quota(quota))
-
-    def spend(self, units: int) -> None:
-        """Let another app of the store spend units of the current window."""
-        self.call(lambda sandbox: sandbox.spend(units))
 
     @property
     def latency_ms(self) -> float:
