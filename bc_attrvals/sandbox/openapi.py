@@ -11,6 +11,7 @@ from bc_attrvals.sandbox.control_handlers import PREFIX
 from bc_attrvals.sandbox.control_routes import Route
 
 PATH: Final = "/openapi.json"
+_NUMBER: Final = "{number}"
 
 
 def listed(routes: Iterable[Route]) -> dict[str, object]:
@@ -41,13 +42,16 @@ def described(routes: Iterable[Route]) -> dict[str, Any]:
     bodies = dict(zip(map(id, typed), schemas, strict=True))
     paths: dict[str, dict[str, object]] = {}
     for route in table:
+        responses = {
+            "200": {"description": "Done", **_json({"type": "object"})},
+            "400": {"description": "Bad input", **_json(_ERROR)},
+        }
+        if _NUMBER in route.path:
+            responses["404"] = {"description": "No such number", **_json(_ERROR)}
         described_route: dict[str, object] = {
             "summary": route.says,
             "parameters": _parameters(route),
-            "responses": {
-                "200": {"description": "Done", **_json({"type": "object"})},
-                "400": {"description": "Bad input", **_json(_ERROR)},
-            },
+            "responses": responses,
         }
         if route.body is not None:
             described_route["requestBody"] = _json(bodies[id(route)], route.example)
@@ -80,10 +84,17 @@ def _json(schema: object, example: object = None) -> dict[str, object]:
 
 def _parameters(route: Route) -> list[dict[str, object]]:
     found: list[dict[str, object]] = [
-        {"name": name, "in": "query", "description": says, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "query",
+            "description": says,
+            "schema": {"type": "string"},
+            # No deletion is of all.
+            "required": route.method == "DELETE",
+        }
         for name, says in route.query.items()
     ]
-    if "{number}" in route.path:
+    if _NUMBER in route.path:
         number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer"}}
         found.append(number)
     return found

@@ -33,3 +33,15 @@ async def test_the_openapi_description_has_every_route_and_body() -> None:
     body = described["paths"]["/sandbox/rows"]["post"]["requestBody"]["content"]
     reference = body["application/json"]["schema"]["$ref"]
     assert reference.removeprefix("#/components/schemas/") in described["components"]["schemas"]
+
+
+async def test_the_description_names_each_status_and_what_a_deletion_needs() -> None:
+    async with running() as (sandbox, api):
+        ask = Control(sandbox, api)
+        paths = (await ask("GET", "/sandbox/openapi.json")).json["paths"]
+        assert (await ask("DELETE", "/sandbox/faults/9")).status == 404
+        assert (await ask("DELETE", "/sandbox/rows")).status == 400
+    assert "404" in paths["/sandbox/faults/{number}"]["delete"]["responses"]
+    assert "404" not in paths["/sandbox/faults"]["delete"]["responses"]
+    assert paths["/sandbox/rows"]["delete"]["parameters"][0]["required"]
+    assert not any(one["required"] for one in paths["/sandbox/rows"]["get"]["parameters"])
