@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,10 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "bc_store(**options): options of the Store that bc_store opens"
     )
+    if _has_pytest_asyncio(config):
+        # Before 0.24 a fixture has no loop scope: there `bc_store` says so, and all else works.
+        with suppress(TypeError):
+            config.pluginmanager.register(_asyncio_fixtures(), "bc_attrvals_asyncio")
+
+
+def _has_pytest_asyncio(config: pytest.Config) -> bool:
     # Under any name: found by itself, or given with -p.
     module = sys.modules.get("pytest_asyncio.plugin")
-    if module is not None and config.pluginmanager.is_registered(module):
-        config.pluginmanager.register(_asyncio_fixtures(), "bc_attrvals_asyncio")
+    return module is not None and config.pluginmanager.is_registered(module)
 
 
 @pytest.fixture
@@ -68,7 +75,9 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     node: pytest.Item = request.node
     mark = node.get_closest_marker("asyncio")
     # In auto mode pytest-asyncio marks the tests that it runs.
-    if mark is not None and request.config.pluginmanager.hasplugin("bc_attrvals_asyncio"):
+    if mark is not None and _has_pytest_asyncio(request.config):
+        if not request.config.pluginmanager.hasplugin("bc_attrvals_asyncio"):
+            pytest.fail("bc_store needs pytest-asyncio 0.24 or newer", pytrace=False)
         if "anyio_backend" in request.fixturenames:
             pytest.fail(
                 "pytest-asyncio runs this test and anyio its async fixtures, in another loop: "

@@ -30,8 +30,8 @@ from bc_attrvals.store_arguments import (
     DEFAULT_BASE_URL,
     STORE_HASH,
     TOKEN,
-    USER_AGENT,
     check_absent,
+    check_asyncio,
     check_pattern,
     check_type,
     checked_base_url,
@@ -303,8 +303,6 @@ class Store(StoreView):
             if isinstance(self._token, str) and self._token.strip() != self._token:
                 message += "; it has a line break or a blank at its start or end"
             raise InvalidInputError(message, field="access_token")
-        if user_agent is not None:
-            check_pattern("user_agent", user_agent, USER_AGENT, "printable ASCII characters")
         check_type("limits", limits, Limits)
         check_type("retry", retry, RetryPolicy)
         if session is not None:
@@ -365,7 +363,8 @@ class Store(StoreView):
         )
 
     async def __aenter__(self) -> Self:
-        """Open the session in the running loop."""
+        """Open the session in the running loop, which must be asyncio's."""
+        check_asyncio()
         if self._state.runtime is not None or self._state.is_opening:
             raise StoreStateError("the Store is open already")
         self._state.is_opening = True

@@ -5,6 +5,7 @@ The value is never quoted where it may be the access token.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import platform
@@ -16,15 +17,15 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.scheduling.quota import Priority
 
 __all__ = [
     "DEFAULT_BASE_URL",
     "STORE_HASH",
     "TOKEN",
-    "USER_AGENT",
     "check_absent",
+    "check_asyncio",
     "check_pattern",
     "check_type",
     "checked_base_url",
@@ -43,7 +44,7 @@ STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)
 TOKEN: Final = re.compile(r"[!-~]{1,1000}", re.ASCII)
 # A store's own path, as the control panel shows it, is not a base URL.
 _STORE_PATH: Final = re.compile(r"/stores(/|$)")
-USER_AGENT: Final = re.compile(r"[ -~]{1,300}", re.ASCII)
+_USER_AGENT: Final = re.compile(r"[ -~]{1,300}", re.ASCII)
 
 
 def variable(name: str) -> str:
@@ -133,6 +134,8 @@ def _is_loopback(host: str) -> bool:
 
 def full_user_agent(own: str | None) -> str:
     """Return the `User-Agent`: the caller's own name, then ours."""
+    if own is not None:
+        check_pattern("user_agent", own, _USER_AGENT, "printable ASCII characters")
     name = _own_name()
     return f"{own} {name}" if own else name
 
@@ -156,3 +159,12 @@ def check_absent(**given: bool) -> None:
         if is_given:
             message = f"{name} goes with the Store's own session; give it to yours"
             raise InvalidInputError(message, field=name)
+
+
+def check_asyncio() -> None:
+    """Raise `StoreStateError` where no event loop of asyncio runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        message = 'a Store needs asyncio; with anyio, run it with backend="asyncio"'
+        raise StoreStateError(message) from None

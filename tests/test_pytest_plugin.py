@@ -186,6 +186,39 @@ def test_a_test_that_runs_in_no_asyncio_loop_is_told_so(project: Run) -> None:
     assert "3 errors" in said
 
 
+OLD_PLUGIN = """
+import pytest_asyncio
+
+fixture = pytest_asyncio.fixture
+
+def without_loop_scope(*args, **options):
+    # As pytest-asyncio 0.23: it hands what it does not know to pytest.fixture.
+    if "loop_scope" in options:
+        raise TypeError("fixture() got an unexpected keyword argument 'loop_scope'")
+    return fixture(*args, **options)
+
+pytest_asyncio.fixture = without_loop_scope
+"""
+
+
+def test_beside_an_old_pytest_asyncio_only_the_tests_that_use_bc_store_fail(
+    project: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old_plugin.py").write_text(OLD_PLUGIN)
+    text = """
+        import pytest
+        pytestmark = pytest.mark.asyncio
+        async def test_no_fixture_of_ours(): pass
+        async def test_sandbox(bc_sandbox): assert bc_sandbox.url
+        async def test_store(bc_store): pass
+        """
+    # Before all others, which pytest loads in the order of their options.
+    monkeypatch.setenv("PYTEST_PLUGINS", "old_plugin")
+    said = project(textwrap.dedent(text), SYNC_TESTS, status=1)
+    assert "bc_store needs pytest-asyncio 0.24 or newer" in said
+    assert re.search(r"\b[5-9] passed, 1 error", said), said
+
+
 def test_pytest_starts_without_the_client(project: Run) -> None:
     modules = ("aiohttp", "attrs", "msgspec", "sqlite3", "bc_attrvals.store", "bc_attrvals.sandbox")
     said = project(

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import aiohttp
@@ -487,3 +487,17 @@ async def test_events_come_in_order_to_all_views_and_a_broken_callback_harms_nob
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
         f"a subscriber failed on {type(event).__name__}" for event in told
     ]
+
+
+@pytest.mark.parametrize(
+    ("opening", "message"),
+    [
+        (lambda: Store("hash", "token").__aenter__(), 'run it with backend="asyncio"'),
+        (lambda: Sandbox().start(), "a ThreadedSandbox serves beside any event loop"),
+    ],
+)
+def test_without_asyncio_as_under_trio_it_says_so(
+    opening: Callable[[], Coroutine[Any, Any, object]], message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        opening().send(None)

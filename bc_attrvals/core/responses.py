@@ -195,6 +195,8 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
 _SUSPENDED: Final = "the store is suspended"
 _MOST_TITLE_CHARACTERS: Final = 200
 _MOST_ERRORS: Final = 50
+#: Where a refusal has its words; it may also hold an `error` with words in it.
+_WORDS: Final = ("title", "detail", "message", "error_description")
 
 
 def error_from_answer(
@@ -202,7 +204,7 @@ def error_from_answer(
 ) -> APIError:
     """Return the typed error of an answer that is no 2xx.
 
-    The body may be JSON, problem+json, HTML, cut off or empty: the status always survives.
+    The body may be JSON, problem+json, text, HTML, cut off or empty: the status always survives.
     """
     title, errors = _read_error_body(body)
     if 300 <= status < 400:
@@ -218,18 +220,39 @@ def _read_error_body(body: bytes) -> tuple[str, dict[str, str]]:
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "", {}
-    if not isinstance(document, dict):
-        return "", {}
-    title = document.get("title") or document.get("detail") or document.get("message")
-    raw_errors = document.get("errors")
+        return _line(_plain_text(body)), {}
+    raw_errors = document.get("errors") if isinstance(document, dict) else None
+    if isinstance(raw_errors, list):
+        # No key that might name an item.
+        raw_errors = {f"errors[{index}]": text for index, text in enumerate(raw_errors)}
     errors: dict[str, str] = {}
     if isinstance(raw_errors, dict):
         for key, text in raw_errors.items():
             if len(errors) == _MOST_ERRORS:
                 break
             errors[_line(key)] = _line(text)
-    return _line(title) if isinstance(title, str) else "", errors
+    return _line(_reason(document)), errors
+
+
+def _reason(document: object) -> str:
+    """Return the words of a refusal: the service's, a list of them, or those of a proxy."""
+    while not isinstance(document, str):
+        if isinstance(document, list):
+            # As version 2 of the service's API answers.
+            document = document[0] if document else None
+        elif isinstance(document, dict):
+            words = [text for name in _WORDS if isinstance(text := document.get(name), str)]
+            document = next((text for text in words if text.strip()), document.get("error"))
+        else:
+            return ""
+    return document
+
+
+def _plain_text(body: bytes) -> str:
+    """Return the first line of a text; nothing of HTML, of JSON cut off, or of echoed headers."""
+    text = body.decode(errors="replace").strip()
+    line = text.partition("\n")[0]
+    return "" if text[:1] in {"<", "{", "["} or "x-auth-token" in line.lower() else line
 
 
 def _line(text: object) -> str:

@@ -54,7 +54,9 @@ class RetryPolicy:
     `attempts` counts all tries of one request, the first included. Before try n+1 the wait is
     drawn evenly from 0 to min(`cap_s`, `base_s` * 2**(n-1)) seconds ("full jitter"), for writes
     and deletes `write_factor` times that (BigCommerce guide, API rate limits). Waiting for quota
-    uses no tries. Retried are lost connections, timeouts, 408, 5xx (but 501, 505 and a suspended
+    uses no tries: with `attempts=1`, too, a 429 that says when to come back is waited out, and one
+    that does not is sent up to four times for each try, with back-off. `asyncio.timeout` bounds
+    such waits. Retried are lost connections, timeouts, 408, 5xx (but 501, 505 and a suspended
     store), a 2xx whose body can't be read, and up to two times 409 and 423. All calls of the
     resource are idempotent, so one that may have been applied is sent again.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -122,6 +123,11 @@ class Sandbox(EmulatedStore):
         """
         if self._worker is not None:
             raise RuntimeError("the sandbox is already running")
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            message = "the Sandbox needs asyncio; a ThreadedSandbox serves beside any event loop"
+            raise RuntimeError(message) from None
         self._worker = Worker()
         try:
             self._endpoint = await self._worker.run(

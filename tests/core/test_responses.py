@@ -677,8 +677,17 @@ def test_a_recorded_refusal_is_read_with_its_field_errors() -> None:
         ({"title": "  \n "}, "(no readable error body)"),
         ({"title": ["x"]}, "(no readable error body)"),
         ({}, "(no readable error body)"),
-        (["title"], "(no readable error body)"),
-        ("title", "(no readable error body)"),
+        (["title"], "title"),
+        ("title", "title"),
+        ([{"status": 400, "message": "as version 2 does"}], "as version 2 does"),
+        ({"error": "a proxy's"}, "a proxy's"),
+        ({"error": {"code": 7, "message": "a gateway's"}}, "a gateway's"),
+        ({"error": [{"message": "the first"}, {"message": "the second"}]}, "the first"),
+        ({"error": "invalid_token", "error_description": "It has expired."}, "It has expired."),
+        ({"error": True}, "(no readable error body)"),
+        ({"error": {"error": {"error": 7}}}, "(no readable error body)"),
+        ([], "(no readable error body)"),
+        ([[]], "(no readable error body)"),
         (None, "(no readable error body)"),
     ],
 )
@@ -686,6 +695,23 @@ def test_the_title_is_what_the_service_says_wherever_it_says_it(
     document: object, title: str
 ) -> None:
     assert error_of(400, json.dumps(document).encode()).title == title
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (b"upstream connect error\nreset", "upstream connect error"),
+        (b"  Rate limit\texceeded\r\n", "Rate limit exceeded"),
+        (b"caf\xe9 closed", "caf\ufffd closed"),
+        (b"<html>no</html>", "(no readable error body)"),
+        (b'{"title": "cut', "(no readable error body)"),
+        (b'[{"title": "cut', "(no readable error body)"),
+        (b"X-Auth-Token: s3cret", "(no readable error body)"),
+        (b" \n ", "(no readable error body)"),
+    ],
+)
+def test_the_first_line_of_a_text_is_its_reason(body: bytes, title: str) -> None:
+    assert error_of(502, body).title == title
 
 
 @pytest.mark.parametrize(
@@ -700,6 +726,7 @@ def test_the_title_is_what_the_service_says_wherever_it_says_it(
         ({"0.data": {"code": 1}}, {"0.data": '{"code":1}'}),
         ({"0.data": None}, {"0.data": "null"}),
         ({"0.data": 10**40}, {"0.data": "1" + 40 * "0"}),
+        (["no", {"code": 1}], {"errors[0]": "no", "errors[1]": '{"code":1}'}),
     ],
 )
 def test_field_errors_of_any_shape_become_lines(errors: object, expected: dict[str, str]) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 
-from bc_attrvals import HookError, RetryPolicy, Store
+from bc_attrvals import HookError, RetryPolicy, Store, UpsertReport
+from bc_attrvals.sandbox import Sandbox
+from tests.conftest import make_store
 from tests.probes import at_rest, upserts
 from tests.raw_server import (
     TOKEN,
@@ -182,3 +186,24 @@ async def test_the_private_attribute_of_a_callers_session_is_still_there() -> No
 
     async with aiohttp.ClientSession(middlewares=(own,)) as session:
         assert _with_no_resend(session) == (_no_resend, own)
+
+
+async def test_vcrpy_records_a_session_and_replays_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    vcr = pytest.importorskip("vcr", reason="needs bc_attrvals[dev]")
+
+    async def work() -> tuple[UpsertReport, int, int]:
+        async with make_store(sandbox) as store:
+            values = store.attribute_values
+            report = await values.upsert(upserts(25))
+            rows = [row async for row in values.stream()]
+            deleted = await values.delete([rows[0].id])
+            return attrs.evolve(report, seconds=0.0), len(rows), deleted.deleted
+
+    cassette = str(tmp_path / "session.yaml")
+    with vcr.use_cassette(cassette):
+        recorded = await work()
+    count = len(sandbox.requests)
+    with vcr.use_cassette(cassette, record_mode="none"):
+        assert await work() == recorded
+    assert recorded[0].stored == recorded[1] == 25
+    assert len(sandbox.requests) == count

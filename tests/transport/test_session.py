@@ -523,7 +523,8 @@ async def test_a_delete_is_done_by_204_and_by_the_services_own_empty_answer_alon
         (401, b'{"title": "Unauth', "(no readable error body)"),
         (401, b"", "(no readable error body)"),
         (401, b'{"title": "No\\r\\nentry", "errors": 7}', "No  entry"),
-        (401, b'[{"title": "x"}]', "(no readable error body)"),
+        (401, b'[{"title": "x"}]', "x"),
+        (401, b"no entry", "no entry"),
         (401, b'{"detail": "Denied."}', "Denied."),
     ],
 )
