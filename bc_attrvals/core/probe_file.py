@@ -1,11 +1,11 @@
 """Reads the JSON file of `bc-attrvals probe`: what was observed of one store.
 
-The file is an object with `format`, `version` (of this package), `probed_at`, `attribute_type`,
-`keys` (how many values were written to), `calls`, `seconds` and `facts`. A fact is
-`{"settled": bool, "value": …, "how": text, "calls": n}`, by its name; `value` is null where it is
-not settled, and `how` then says why. `largest`, in facts of a size, is the largest one that was
-accepted. A fact that has the name of a quirk of the sandbox has a value that the quirk takes. The
-file holds no id, no value, no address and no token.
+The file is an object with `format`, `probed_at`, `attribute_type`, `keys` (how many values were
+written), `calls`, `seconds` and `facts`. A fact is `{"settled": bool, "value": …, "how": text,
+"calls": n}`, by its name; `value` is null where it is not settled, and `how` then says why.
+`largest`, in facts of a size, is the largest one that was accepted. A fact that has the name of a
+quirk of the sandbox has a value that the quirk takes. The file holds no id, no value of a customer,
+no address and no token.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from bc_attrvals.core.probe_file import PROBE_FORMAT
+from bc_attrvals.errors import BCAttrValsError
 
 __all__ = ["FACTS", "Fact", "Facts", "Unsettled", "Value"]
 
@@ -66,7 +67,7 @@ FACTS: Final[Mapping[str, str]] = {
 }
 
 
-class Unsettled(Exception):  # noqa: N818 - an outcome of a question, not an error
+class Unsettled(BCAttrValsError):  # noqa: N818 - an outcome of a question
     """Why a question has no answer."""
 
 

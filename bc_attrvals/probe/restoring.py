@@ -25,7 +25,6 @@ from bc_attrvals.errors import (
     UnconfirmedError,
 )
 from bc_attrvals.probe.answers import Row, error_of, read_listing
-from bc_attrvals.probe.facts import Unsettled
 from bc_attrvals.probe.wire import Wire
 
 __all__ = ["KeptState", "read_key", "read_state", "remove_state", "restore", "write_state"]
@@ -152,7 +151,7 @@ async def restore(wire: Wire, state: KeptState) -> int:
                 answer = await _put_back(wire, key, value, rows[key])
                 if not is_success(answer.status):
                     reason = f"the store refused it: {error_of(answer)}"
-    except (BCAttrValsError, Unsettled) as error:
+    except BCAttrValsError as error:
         reason = str(error)
     raise RestoreError(f"{_named(left)} not restored: {reason}")
 

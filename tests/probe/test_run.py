@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bc_attrvals import InvalidInputError, Limits, UnknownAttributeError
+from bc_attrvals import BCAttrValsError, InvalidInputError, Limits, UnknownAttributeError
 from bc_attrvals.probe import wire
 from bc_attrvals.probe.facts import FACTS
 from bc_attrvals.probe.wire import MOST_CALLS
 from bc_attrvals.sandbox import Fault, Quirks
-from tests.probe.probing import ground
+from tests.probe.probing import ATTRIBUTES, ground
 
 #: Each group is one store.
 STORES: list[dict[str, Any]] = [
@@ -161,6 +161,36 @@ async def test_what_the_bound_leaves_no_calls_for_is_not_settled(
     assert document["calls"] < 40
     assert "bound of 30 calls" in document["facts"]["max_delete_ids"]["how"]
     assert document["facts"]["date_bounds"]["settled"]
+
+
+@pytest.mark.parametrize("most", [0, 2, 4, 5])
+async def test_a_bound_before_the_first_value_is_an_error(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_MOST_ASKING", most)
+    async with ground(tmp_path) as store:
+        before = await store.sandbox.rows()
+        with pytest.raises(BCAttrValsError, match=f"bound of {most} calls"):
+            await store.probe()
+        assert await store.sandbox.rows() == before
+        assert not store.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "left"), [("Age", "numbers", "dates"), ("Born", "dates", "numbers")]
+)
+async def test_values_are_of_the_type_of_the_attribute(
+    name: str, asked: str, left: str, tmp_path: Path
+) -> None:
+    quirks = Quirks(check_value_types=True, trim_values=True)
+    attributes = {**ATTRIBUTES, "Born": "date"}
+    async with ground(tmp_path, quirks, attributes=attributes) as store:
+        document = await store.probe(attributes=(name,))
+    facts = document["facts"]
+    assert document["attribute_type"] == attributes[name]
+    assert all(sent == stored for sent, stored in facts[asked]["value"].items())
+    assert not facts[left]["settled"]
+    assert Quirks.from_probe(tmp_path / "facts.json") == quirks
 
 
 async def test_a_call_that_was_sent_again_is_no_clock_that_lags(tmp_path: Path) -> None:
