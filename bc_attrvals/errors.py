@@ -193,13 +193,16 @@ class ListingDriftError(BCAttrValsError):
 
 
 class TransportError(BCAttrValsError):
-    """The request got no answer.
+    """The request got no answer, or not the whole of it.
 
     `may_have_been_applied` is True for a write that may have reached the service. All calls of
     this resource are idempotent (matching is by customer and attribute, deleting by id), so such
     a request may always be sent again; `retryable` is False where that can't help (a certificate
-    that is not trusted).
+    that is not trusted). `was_accepted` is True where an answer of success (2xx) had begun, and its
+    body was lost.
     """
+
+    was_accepted: bool = False
 
     def __init__(
         self,

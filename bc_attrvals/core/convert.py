@@ -24,6 +24,7 @@ from bc_attrvals.core.models import (
     Page,
     Pagination,
     page_of,
+    whole_row,
 )
 from bc_attrvals.errors import DecodeError
 
@@ -157,6 +158,13 @@ def _bare_row(value: object, index: int) -> BareRow:
 def convert_rows(body: bytes) -> list[AttributeValue]:
     """Read the answer of a PUT, slowly; see `responses.decode_rows`."""
     return _rows(_load(body).get("data"))
+
+
+def convert_proofs(body: bytes) -> list[AttributeValue]:
+    """Read the rows of a PUT's answer that prove a value; see `responses.decode_proofs`."""
+    found = enumerate(_array(_load(body).get("data")))
+    rows = [_bare_row(row, index) for index, row in found]
+    return [whole for row in rows if row.id and (whole := whole_row(row)) is not None]
 
 
 def _array(value: object) -> list[object]:

@@ -29,6 +29,7 @@ __all__ = [
     "Key",
     "Page",
     "Pagination",
+    "whole_row",
 ]
 
 #: Ids of customers and attributes are `int32` in the service's OpenAPI description.
@@ -247,6 +248,18 @@ class BareRow(msgspec.Struct, frozen=True, gc=False):
     date_created: datetime | None
     date_modified: datetime | None
     place: str
+
+
+def whole_row(row: Row) -> AttributeValue | None:
+    """Return a row with what can be read of it; None without a value.
+
+    Its id is 0 and a date None where they can't be read.
+    """
+    if isinstance(row, AttributeValue) or row.value is None:
+        return row if isinstance(row, AttributeValue) else None
+    return AttributeValue(
+        row.id, row.customer_id, row.attribute_id, row.value, row.date_created, row.date_modified
+    )
 
 
 @attrs.frozen

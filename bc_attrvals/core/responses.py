@@ -76,8 +76,9 @@ class _RowsEnvelope:
 
 
 class Echo(msgspec.Struct, gc=False):
-    """What proves a value stored, of a row that a PUT answers with: its key and its value."""
+    """What proves a value stored, of a row that a PUT answers with: its id, key and value."""
 
+    id: int
     customer_id: int
     attribute_id: int
     attribute_value: str
@@ -149,13 +150,24 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
 def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
     """Read of the answer of a PUT only what proves its values stored: a third of the work.
 
-    An id or a date that is missing or can't be read takes nothing from that. Raises as
-    `decode_rows` for the rest.
+    A date that is missing or can't be read takes nothing from that. Raises as `decode_rows` for
+    the rest.
     """
     try:
         return _ECHOES_DECODER.decode(body).data
     except _REFUSALS:
         return decode_rows(body)
+
+
+def decode_proofs(body: bytes) -> list[AttributeValue]:
+    """Read the rows of a PUT's answer whose id, key and value can be read, and leave out others.
+
+    For answers that `decode_rows` refuses. Dates that can't be read are None. Raises `DecodeError`
+    for an answer that has no rows.
+    """
+    from bc_attrvals.core.convert import convert_proofs
+
+    return convert_proofs(body)
 
 
 def _in_utc(rows: list[AttributeValue]) -> list[AttributeValue]:

@@ -11,14 +11,15 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
-from bc_attrvals.core.models import BareRow, Row
-from bc_attrvals.errors import APIError, DecodeError
+from bc_attrvals.core.models import AttributeValue, BareRow, Row, whole_row
+from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError
 from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["Listing", "UnorderedReader", "row_ids"]
+__all__ = ["Listing", "UnorderedReader", "each", "read_back", "read_filter", "row_ids"]
 
 
 class Listing:
@@ -140,13 +141,44 @@ async def _with_pages_left(
             listing.check()
 
 
+async def read_filter(
+    calls: Calls,
+    filter: AttributeValueFilter | None,
+    sink: Callable[[Sequence[Row]], Awaitable[None]],
+) -> None:
+    """Give each row of a filter once to `sink`; raises as `UnorderedReader.read`."""
+    reader = UnorderedReader(calls)
+    async with aclosing(each(map(reader.listing, calls.queries(filter)))) as listings:
+        await reader.read(listings, sink)
+
+
+async def read_back(
+    calls: Calls, filter: AttributeValueFilter
+) -> tuple[list[AttributeValue], BCAttrValsError | None]:
+    """Return the rows of a filter that matches few, and the error that ended the listing.
+
+    A row that came proves its value, though the listing may not be complete. Only key and value
+    are needed: a row without a value that can be read is left out; an id or a date that can't be
+    read is 0 or None.
+    """
+    found: list[AttributeValue] = []
+
+    async def take(rows: Sequence[Row]) -> None:
+        found.extend(whole for row in rows if (whole := whole_row(row)) is not None)
+
+    try:
+        await read_filter(calls, filter, take)
+    except BCAttrValsError as error:
+        return found, error
+    return found, None
+
+
 async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[int]:
     """Return the ids of all rows of a filter, and need nothing else of them.
 
     Raises `DecodeError` with the place of an id that can't be read, and as `UnorderedReader.read`.
     """
     ids = array("q")
-    reader = UnorderedReader(calls)
 
     async def take(rows: Sequence[Row]) -> None:
         for row in rows:
@@ -154,10 +186,11 @@ async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[in
                 raise DecodeError("the id of a row can't be read", place=f"{row.place}.id")
         ids.extend(row.id for row in rows)
 
-    await reader.read(_each([reader.listing(query) for query in calls.queries(filter)]), take)
+    await read_filter(calls, filter, take)
     return ids
 
 
-async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:
+async def each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:
+    """Yield listings for `UnorderedReader.read`."""
     for listing in listings:
         yield listing

@@ -20,9 +20,9 @@ from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
 from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
+from bc_attrvals.reading.unordered import read_filter
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.call_meter import CallMeter
-from bc_attrvals.sync.current_state import read_filter
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.report import SyncReport, dump_error

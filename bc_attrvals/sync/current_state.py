@@ -8,7 +8,7 @@ the working set. Every row is checked against the scope before it is compared or
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -26,7 +26,7 @@ from bc_attrvals.core.sync_plan import (
 from bc_attrvals.core.sync_states import CurrentRow, DesiredFacts, Phase, to_key
 from bc_attrvals.errors import DecodeError, FilterIgnoredError
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.unordered import Listing, UnorderedReader
+from bc_attrvals.reading.unordered import Listing, UnorderedReader, each
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.db_thread import DatabaseThread
@@ -98,7 +98,7 @@ class CurrentState:
     async def _read_scope(self) -> Reading:
         # Only a listing shows what is to be deleted.
         queries = self._calls.queries(self._scope.narrowed(None))
-        await self._read_all(_each(map(self._reader.listing, queries)))
+        await self._read_all(each(map(self._reader.listing, queries)))
         return Reading.LIST
 
     async def _read_cheaply(self, *, always: bool) -> Reading:
@@ -123,7 +123,7 @@ class CurrentState:
         )
         if reading is Reading.LIST and listing is not None:
             await self._take_in(rows)
-            await self._read_all(_each([listing]))
+            await self._read_all(each([listing]))
         elif reading is Reading.LOOK_UP:
             await self._read_all(self._look_ups(facts, per_listing))
         return reading
@@ -216,17 +216,3 @@ def _text(value: str | None) -> str | None:
         # Half a surrogate pair is no text, and equal to no desired value.
         return None
     return value
-
-
-async def read_filter(
-    calls: Calls, wanted: AttributeValueFilter, sink: Callable[[Sequence[Row]], Awaitable[None]]
-) -> None:
-    """Give every row of a filter to `sink`; `ListingDriftError` if they did not prove complete."""
-    reader = UnorderedReader(calls)
-    async with aclosing(_each(map(reader.listing, calls.queries(wanted)))) as listings:
-        await reader.read(listings, sink)
-
-
-async def _each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:
-    for listing in listings:
-        yield listing

@@ -48,10 +48,12 @@ _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 class _Attempt:
     """One request on its way, as far as its connection is concerned."""
 
-    __slots__ = ("has_connected",)
+    __slots__ = ("has_connected", "was_accepted")
 
     def __init__(self) -> None:
         self.has_connected = False
+        # Whether an answer of success had begun.
+        self.was_accepted = False
 
 
 _attempt: ContextVar[_Attempt | None] = ContextVar("_attempt", default=None)
@@ -197,7 +199,7 @@ class Session:
         mapped: BCAttrValsError
         deadline = self._deadlines.begin(timeout_s)
         try:
-            return await self._exchange(request, deadline)
+            return await self._exchange(request, deadline, attempt)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -223,13 +225,14 @@ class Session:
             mapped.was_kept_alive = mapped.was_kept_alive and reused
         if isinstance(mapped, TransportError):
             mapped.method, mapped.path = request.method, request.resource
+            mapped.was_accepted = attempt.was_accepted
             mapped.may_have_been_applied = (
                 request.operation is not Operation.READ
                 and not isinstance(mapped, ConnectionFailedError)
             )
         raise mapped
 
-    async def _exchange(self, request: Request, deadline: Deadline) -> Response:
+    async def _exchange(self, request: Request, deadline: Deadline, attempt: _Attempt) -> Response:
         response: aiohttp.ClientResponse | None = None
         try:
             response = await self._session.request(
@@ -249,13 +252,17 @@ class Session:
             aiohttp.ClientError,
             http_exceptions.HttpProcessingError,
             DecodeError,
+            HookError,
             TimeoutError,
             OSError,
-        ):
+        ) as error:
             if response is None:
                 raise
             response.close()
-            if is_success(response.status):
+            attempt.was_accepted = is_success(response.status)
+            # A write is read back at once where a hook took the body: so it will the next time.
+            is_taken = isinstance(error, HookError) and request.operation is Operation.WRITE
+            if attempt.was_accepted and not is_taken:
                 raise
             # The status of a refusal is worth more than its words: it decides what happens next.
             body = b""
@@ -264,7 +271,8 @@ class Session:
                 response.close()
             if not (isinstance(error, asyncio.CancelledError) and deadline.was_missed()):
                 raise
-            if response is None or is_success(response.status):
+            attempt.was_accepted = response is not None and is_success(response.status)
+            if response is None or attempt.was_accepted:
                 raise TimeoutError from None
             body = b""
         self._has_answered = True
@@ -301,9 +309,7 @@ class Session:
         else:
             body = await self._read_in_pieces(response)
         if not body and response.status != 204:
-            # A hook may have read the body before, and aiohttp then keeps it. `read` refuses it
-            # once the connection was released; `text` does not, and Latin-1 maps bytes one to one.
-            body = (await response.text("latin-1")).encode("latin-1")
+            body = await self._read_before(response)
         if len(body) > self._max_response_bytes:
             raise self._too_long(response)
         encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
@@ -315,6 +321,29 @@ class Session:
         # Read whole, it has released its connection by itself.
         if not response.closed:
             response.release()
+        return body
+
+    async def _read_before(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return a body that a hook has read before, from what aiohttp keeps of it.
+
+        Raises `HookError` if it kept nothing: the hook took the bytes from the stream, or released
+        the connection before they came.
+        """
+        content = response.content
+        is_taken = isinstance(content, aiohttp.StreamReader) and (
+            content.total_bytes > 0 or (response.closed and not content.is_eof())
+        )
+        try:
+            # `read` refuses it once the connection was released; `text` does not, and Latin-1 maps
+            # bytes one to one.
+            body = (await response.text("latin-1")).encode("latin-1")
+        except aiohttp.ClientError:
+            if not is_taken:
+                raise
+            body = b""
+        if is_taken and not body:
+            message = "a trace, middleware or session of the caller took the body of the answer"
+            raise HookError(message)
         return body
 
     async def _read_in_pieces(self, response: aiohttp.ClientResponse) -> bytes:

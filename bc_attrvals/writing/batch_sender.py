@@ -6,7 +6,6 @@ Between the job that begins batches and the calls below. Each item of a batch ge
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Final
 
 import attrs
@@ -21,9 +20,10 @@ from bc_attrvals.errors import (
     BCAttrValsError,
     DecodeError,
     StoreStateError,
+    TransportError,
     UnconfirmedError,
 )
-from bc_attrvals.reading.pager import pages
+from bc_attrvals.reading.unordered import read_back
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
@@ -100,21 +100,24 @@ class BatchSender:
             batch.part = part
             calls = self._part_calls if left.has_begun else self._calls
             rows: Sequence[Row]
+            lost: TransportError | None = None
             try:
                 rows = await calls.put(part, self._outcomes.decode, batch.worker)
             except DecodeError:
                 # Too much to be read, say. It may have been applied.
                 rows = ()
             except BCAttrValsError as error:
-                self._take_apart(part, batch, error)
-                continue
+                if not (isinstance(error, TransportError) and error.was_accepted):
+                    self._take_apart(part, batch, error)
+                    continue
+                rows, lost = (), error
             if are_echoes(part, rows):
                 self._outcomes.stored(part, rows)
                 if self._suspects.known:
                     self._suspects.clear(part)
                 left.settle(part)
             else:
-                await self._confirm(part, rows, batch)
+                await self._confirm(part, rows, batch, lost)
 
     def give_up(
         self, items: Sequence[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
@@ -161,9 +164,16 @@ class BatchSender:
         self._outcomes.refused(bad, error)
 
     async def _confirm(
-        self, part: list[AttributeValueUpsert], rows: Sequence[Row], batch: Batch
+        self,
+        part: list[AttributeValueUpsert],
+        rows: Sequence[Row],
+        batch: Batch,
+        lost: TransportError | None,
     ) -> None:
-        """Pair an answer with what was sent, and read back what it does not confirm."""
+        """Pair an answer with what was sent, and read back what it does not confirm.
+
+        `lost` is how an answer of success got lost each time: what is not held then fails with it.
+        """
         echoes = rows_by_key(rows)
         confirmed, stored, unconfirmed = confirmed_by(part, echoes)
         self._outcomes.stored(confirmed, stored)
@@ -171,27 +181,29 @@ class BatchSender:
         batch.open.settle(part)
         batch.open.again(unconfirmed)
         if unconfirmed:
-            await self._read_back(unconfirmed, echoes, batch)
+            await self._read_back(unconfirmed, echoes, batch, lost)
 
     async def _read_back(
-        self, items: list[AttributeValueUpsert], echoes: Mapping[Key, Row], batch: Batch
+        self,
+        items: list[AttributeValueUpsert],
+        echoes: Mapping[Key, Row],
+        batch: Batch,
+        lost: TransportError | None,
     ) -> None:
         """Read unconfirmed items, and settle those that are not to be sent again."""
-        held: dict[Key, AttributeValue] = {}
-        try:
-            async with aclosing(pages(self._calls, filter_of(items))) as found:
-                async for page in found:
-                    held.update(rows_by_key(page.data))
-        except BCAttrValsError as error:
-            self._outcomes.lost(items, OutcomeStatus.FAILED, error)
-            batch.open.settle(items)
-            if ends_job(error):
-                self._stop(error, batch)
-            return
+        found, error = await read_back(self._calls, filter_of(items))
+        held = rows_by_key(found)
         confirmed, rows, left = confirmed_by(items, held)
         self._outcomes.stored(confirmed, rows)
         self._suspects.clear(confirmed)
         batch.open.settle(confirmed)
+        failure = lost or error
+        if failure is not None:
+            self._outcomes.lost(left, OutcomeStatus.FAILED, failure)
+            batch.open.settle(left)
+            if error is not None and ends_job(error):
+                self._stop(error, batch)
+            return
         for item in left:
             key = item.key
             row = held.get(key)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
-from bc_attrvals.core.responses import decode_echoes, decode_rows
+from bc_attrvals.core.responses import decode_echoes, decode_proofs, decode_rows
 from bc_attrvals.errors import BCAttrValsError, DecodeError
 from bc_attrvals.writing.confirming import Row
 
@@ -68,14 +69,16 @@ class Outcomes:
         return len(self._queue) if self._queue is not None else 0
 
     def decode(self, body: bytes) -> Sequence[Row]:
-        """Return the rows of an answer, with their ids and dates only where a queue needs them.
+        """Return the rows of an answer that prove values, with dates only where a queue needs them.
 
-        An answer that can't be read has none: it confirms nothing, and need not be wrong.
+        A row proves its value by its id, key and value. An answer that can't be read has none: it
+        confirms nothing, and need not be wrong.
         """
-        try:
+        with suppress(DecodeError):
             return self._decode(body)
-        except DecodeError:
-            return ()
+        with suppress(DecodeError):
+            return decode_proofs(body)
+        return ()
 
     def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[Row]) -> None:
         """Note items as stored, each with its row."""

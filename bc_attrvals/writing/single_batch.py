@@ -6,13 +6,12 @@ Between the resource above and the calls below. The raw call: nothing is taken a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Final
 
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.responses import decode_rows
 from bc_attrvals.errors import DecodeError
-from bc_attrvals.reading.pager import pages
+from bc_attrvals.reading.unordered import read_back
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.confirming import confirmed_by, filter_of, rows_by_key
@@ -43,13 +42,12 @@ async def put_rows(
         sent += 1
         if answered.error is None:
             return answered.rows
-        held: dict[Key, AttributeValue] = {}
-        async with aclosing(pages(calls, filter_of(items))) as found:
-            async for page in found:
-                held.update(rows_by_key(page.data))
-        _, rows, left = confirmed_by(last.values(), held)
+        found, failure = await read_back(calls, filter_of(items))
+        _, rows, left = confirmed_by(last.values(), rows_by_key(found))
         if not left:
             return rows
+        if failure is not None:
+            raise failure
         if sent == _MOST_SENDINGS:
             answered.error.attempts = max(sent, answered.error.attempts)
             raise answered.error

@@ -12,12 +12,21 @@ import aiohttp
 import attrs
 import pytest
 
-from bc_attrvals import HookError, RetryPolicy, Store, UpsertReport
+from bc_attrvals import (
+    DecodeError,
+    HookError,
+    RetryPolicy,
+    Store,
+    UnconfirmedError,
+    UpsertReport,
+)
 from bc_attrvals.sandbox import Sandbox
 from tests.conftest import make_store
 from tests.probes import at_rest, upserts
 from tests.raw_server import (
     TOKEN,
+    Connection,
+    RawRequest,
     RawServer,
     answer,
     page_body,
@@ -89,6 +98,72 @@ async def test_a_body_that_a_hook_read_first_is_there_all_the_same(how: str, rea
         assert len(server.requests) == 4
         # The connection was kept, read first or not.
         assert server.connections == 1
+        await at_rest(store)
+
+
+async def take(response: aiohttp.ClientResponse) -> None:
+    await response.content.read()
+
+
+async def take_in_pieces(response: aiohttp.ClientResponse) -> None:
+    async for _ in response.content.iter_any():
+        pass
+
+
+async def take_a_part(response: aiohttp.ClientResponse) -> None:
+    await response.content.read(5)
+
+
+async def release_unread(response: aiohttp.ClientResponse) -> None:
+    response.release()
+
+
+async def close(response: aiohttp.ClientResponse) -> None:
+    response.close()
+
+
+@pytest.mark.parametrize("how", ["trace", "middleware"])
+@pytest.mark.parametrize("taker", [take, take_in_pieces, take_a_part, release_unread, close])
+async def test_a_write_whose_body_a_hook_took_is_read_back(
+    how: str, taker: Callable[[aiohttp.ClientResponse], Awaitable[object]]
+) -> None:
+    """aiohttp keeps no copy of it. The answer was of success, so the value is looked for."""
+    held: list[dict[str, Any]] = []
+
+    async def hook(response: aiohttp.ClientResponse) -> None:
+        if response.method in taken:
+            await taker(response)
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "PUT":
+            held[:] = [row(7, 1, 1, request.items[0]["value"])]
+            await connection.say(answer(rows_body(held)))
+        elif request.method == "GET":
+            await connection.say(
+                answer(page_body(held, total=1, per_page=250, page=1, total_pages=1))
+            )
+        else:
+            await connection.say(answer(b"{}"))
+
+    taken = {"PUT"}
+    retry = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.001)
+    async with hooked(how, hook, retry=retry) as (store, server):
+        server.script = script
+        values = store.attribute_values
+        assert (await values.upsert(upserts(1))).stored == 1
+        (stored,) = await values.put_batch(upserts(1))
+        assert stored.value == "v1"
+        assert [one.method for one in server.requests] == ["PUT", "GET"] * 2
+        taken = {"PUT", "GET"}
+        report = await values.upsert(upserts(1), raise_on_failure=False)
+        assert (report.failed, report.calls) == (1, 4)
+        assert isinstance(report.failures[0].error, HookError | DecodeError)
+        taken = {"DELETE"}
+        # What stood there was nobody's to see, so it confirms nothing.
+        with pytest.raises((HookError, UnconfirmedError)) as caught:
+            await values.delete([7])
+        report_of_deletes: Any = caught.value.report
+        assert (report_of_deletes.deleted, report_of_deletes.calls) == (0, 3)
         await at_rest(store)
 
 
