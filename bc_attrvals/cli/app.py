@@ -141,7 +141,7 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
     ),
 )
 @connection_options(environment=True)
-@output_options()
+@output_options
 @click.option(
     "--version",
     is_flag=True,

@@ -164,7 +164,7 @@ def _warn_of_quota(event: Event) -> None:
         warn(f"the server of the shared quota is back after {event.lost_s:.1f} s{known}")
 
 
-pass_settings = click.make_pass_decorator(Settings, ensure=True)
+_pass_settings = click.make_pass_decorator(Settings, ensure=True)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -237,26 +237,30 @@ def connection_options(*, environment: bool = False) -> Callable[[F], F]:
     return add
 
 
-def output_options(*, json: bool = True) -> Callable[[F], F]:
-    """Add `--verbose --quiet`, and `--json` where there is a summary."""
-    names = [
+def output_options(function: F) -> F:
+    """Add `--verbose --quiet --json`."""
+    for name, text in (
         ("quiet", "No progress, no summary; errors are still printed."),
         ("verbose", "Log every request on stderr (no token, no values)."),
-    ]
-    if json:
-        names.append(("json", "Print one JSON object as summary on stdout."))
+        ("json", "Print one JSON object as summary on stdout."),
+    ):
+        function = click.option(
+            f"--{name}",
+            is_flag=True,
+            # Known before an error in another option is printed.
+            is_eager=True,
+            expose_value=False,
+            callback=_remember,
+            help=text,
+        )(function)
+    return function
 
-    def add(function: F) -> F:
-        for name, text in names:
-            function = click.option(
-                f"--{name}",
-                is_flag=True,
-                # Known before an error in another option is printed.
-                is_eager=True,
-                expose_value=False,
-                callback=_remember,
-                help=text,
-            )(function)
-        return function
 
-    return add
+def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the output; the command gets the `Settings` first."""
+    return output_options(_pass_settings(function))
+
+
+def with_store_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the connection and of the output; the command gets the `Settings`."""
+    return connection_options()(with_settings(function))

@@ -48,7 +48,7 @@ _OTHER_KINDS: Final = (
     (b"\x28\xb5\x2f\xfd", "is compressed (zstd); unpack it first"),
     (b"PK\x03\x04", "is a ZIP archive or a workbook; save it as CSV (UTF-8)"),
     (b"\xd0\xcf\x11\xe0", "is a workbook or document; save it as CSV (UTF-8)"),
-    (b"PAR1", "is a Parquet file; say --format parquet"),
+    (b"PAR1", "is a Parquet file; name the format parquet"),
     (b"%PDF-", "is a PDF document"),
     (b"SQLite format 3\0", "is an SQLite database"),
 )

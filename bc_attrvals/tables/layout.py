@@ -181,8 +181,8 @@ def _suggestion(layout: Layout, missing: Sequence[str], others: Sequence[str]) -
     if layout.wide:
         return f"; did you mean {hint}?"
     fields = {layout.columns[field]: field for field in layout.fields}
-    options = " ".join(f"--column {fields[column]}={name}" for column, name in near.items())
-    return f"; did you mean {hint} ({options})?"
+    columns = ", ".join(f"{fields[column]}={name}" for column, name in near.items())
+    return f"; did you mean {hint} (column {columns})?"
 
 
 def _plain(name: str) -> str:
@@ -208,5 +208,5 @@ def file_format(name: str, given: str | None, default: str = CSV) -> str:
         return found
     if not suffix or str(path).startswith(("/dev/", "/proc/")):
         return default
-    unknown = f"unknown extension {path.suffix!r}; say --format csv, jsonl or parquet"
+    unknown = f"unknown extension {path.suffix!r}; name the format: csv, jsonl or parquet"
     raise FileError(one_line(f"{name}: {_OTHER_KINDS.get(suffix, unknown)}"))

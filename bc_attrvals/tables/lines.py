@@ -44,7 +44,7 @@ class Lines:
             if not line:
                 raise StopIteration
         if "\0" in line:
-            raise self.error("a NUL byte; this is no text file, or one of another --encoding")
+            raise self.error("a NUL byte; this is no text file, or its encoding is another one")
         return line
 
     def error(self, message: str, line: int | None = None) -> FileError:
@@ -59,7 +59,7 @@ class Lines:
     def _encoding_error(self, error: UnicodeError) -> FileError:
         name = "utf-8" if self._encoding == "utf-8-sig" else self._encoding
         if not isinstance(error, UnicodeDecodeError):
-            return self.file_error(f"is not {name} ({error}); give its --encoding")
+            return self.file_error(f"is not {name} ({error}); name its encoding")
         # The text layer decodes far ahead of the line it returns.
         line = 1
         handle = self._source.binary()
@@ -78,6 +78,8 @@ class Lines:
             codecs.BOM_UTF16_LE,
             codecs.BOM_UTF16_BE,
         }:
-            return self.file_error(f"is not {name}, but UTF-16 as it seems; say --encoding utf-16")
+            return self.file_error(
+                f"is not {name}; it seems to be UTF-16: name the encoding utf-16"
+            )
         byte = error.object[error.start]
-        return self.error(f"is not {name} (byte 0x{byte:02x}); give its --encoding", line)
+        return self.error(f"is not {name} (byte 0x{byte:02x}); name its encoding", line)

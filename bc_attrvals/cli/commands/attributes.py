@@ -11,7 +11,7 @@ from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.running import call_store
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -43,9 +43,7 @@ def attributes() -> None:
 @attributes.command("list", epilog=examples("bc-attrvals attributes list --type number"))
 @click.option("--name-like", metavar="TEXT", help="Those with this in their name.")
 @click.option("--type", type=click.Choice(_TYPES), help="Those whose values have this type.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def list_command(settings: Settings, name_like: str | None, type: str | None) -> None:
     """Print id, type and name of each attribute."""
 
@@ -60,9 +58,7 @@ def list_command(settings: Settings, name_like: str | None, type: str | None) ->
     epilog=examples('bc-attrvals attributes ensure "Loyalty tier=string" "Shoe size=number"')
 )
 @click.argument("definitions", nargs=-1, required=True, metavar="NAME=TYPE...")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def ensure(settings: Settings, definitions: Sequence[str]) -> None:
     """Make the attributes NAME=TYPE... that are missing; TYPE is string, number or date.
 
@@ -86,9 +82,7 @@ def ensure(settings: Settings, definitions: Sequence[str]) -> None:
 @attributes.command(epilog=examples('bc-attrvals attributes rename "Loyalty tier" Tier'))
 @click.argument("attribute")
 @click.argument("name")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def rename(settings: Settings, attribute: str, name: str) -> None:
     """Give ATTRIBUTE the name NAME. Its values stay as they are."""
 
@@ -102,9 +96,7 @@ def rename(settings: Settings, attribute: str, name: str) -> None:
 @attributes.command(epilog=examples("bc-attrvals attributes delete Tier 7"))
 @click.argument("names", nargs=-1, required=True, metavar="ATTRIBUTE...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
     """Delete each ATTRIBUTE... and all values that customers have for it.
 

@@ -7,7 +7,7 @@ import click
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.mirroring import existing_scope, mirror_option
 from bc_attrvals.cli.running import call_store
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store
@@ -22,9 +22,7 @@ from bc_attrvals.store import Store
 )
 @filter_options
 @mirror_option("Count in this mirror, as its last refresh left it; makes no call.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def count(settings: Settings, filter: AttributeValueFilter, *, mirror: str | None) -> None:
     """Print how many values match; all of them without filters."""
 

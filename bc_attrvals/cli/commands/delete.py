@@ -15,13 +15,7 @@ from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.running import Job, Result, Work, call_store, run_job
-from bc_attrvals.cli.settings import (
-    Settings,
-    connection_options,
-    output_options,
-    pass_settings,
-    warn,
-)
+from bc_attrvals.cli.settings import Settings, warn, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
@@ -52,9 +46,7 @@ _CHUNK_IDS = 500
 )
 @click.option("--everything", is_flag=True, help="Delete every value of the store.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def delete(
     settings: Settings,
     filter: AttributeValueFilter,

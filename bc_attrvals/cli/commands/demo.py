@@ -16,7 +16,7 @@ from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.sandbox_options import quota_option
-from bc_attrvals.cli.settings import Settings, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert, Key
@@ -56,8 +56,7 @@ _UPDATES: Final = 300
 )
 @click.option("--input", "file", metavar="FILE", help="Take these values instead (see upsert).")
 @input_options
-@output_options()
-@pass_settings
+@with_settings
 def demo(
     settings: Settings,
     *,

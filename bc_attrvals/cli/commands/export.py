@@ -18,13 +18,7 @@ from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.mirroring import existing_scope, mirror_option
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job, Result, Work, run_job
-from bc_attrvals.cli.settings import (
-    Settings,
-    connection_options,
-    leave_stdout,
-    output_options,
-    pass_settings,
-)
+from bc_attrvals.cli.settings import Settings, leave_stdout, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
@@ -79,9 +73,7 @@ _MOST_ADDRESSES: Final = 50_000
 @output_file_options
 @filter_options
 @mirror_option("Export this mirror, as its last refresh left it; makes no call.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def export(
     settings: Settings,
     filter: AttributeValueFilter,

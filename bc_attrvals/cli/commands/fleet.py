@@ -18,13 +18,7 @@ import msgspec
 
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.jobs_file import read_jobs
-from bc_attrvals.cli.settings import (
-    Settings,
-    output_options,
-    pass_settings,
-    shared_quota_option,
-    warn,
-)
+from bc_attrvals.cli.settings import Settings, shared_quota_option, warn, with_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
 from bc_attrvals.tables.text import counted, one_line
@@ -63,8 +57,7 @@ _JOBS_A_WORKER: Final = 8
     help="More tries for a job with a retryable error.",
 )
 @shared_quota_option
-@output_options()
-@pass_settings
+@with_settings
 def fleet(
     settings: Settings, *, file: str, scheduler: str | None, workers: int | None, retries: int
 ) -> None:

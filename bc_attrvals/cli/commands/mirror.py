@@ -12,7 +12,7 @@ from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.mirroring import opened_mirror
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job, Result, Work, run_job
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.events import Event, MirrorProgressed
@@ -54,9 +54,7 @@ _COUNTS: Final = (
     metavar="OUT",
     help="Gets the changes since the last time they were written: CSV, JSON Lines or Parquet.",
 )
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def mirror(
     settings: Settings,
     scope: AttributeValueFilter | None,

@@ -12,7 +12,7 @@ import msgspec
 from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.errors import RestoreError
 from bc_attrvals.probe.facts import FACTS, Fact
@@ -73,9 +73,7 @@ _WIDTH: Final = 100
     help="Put back what a probe that was killed had written; FILE is its --state.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def probe(
     settings: Settings,
     *,

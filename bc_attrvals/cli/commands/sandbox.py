@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.sandbox_options import PLANS, store_options
-from bc_attrvals.cli.settings import Settings, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.sandbox import FaultKind, Sandbox
 from bc_attrvals.tables.text import counted
@@ -54,8 +54,7 @@ Faults are KIND[=SHARE][,FIELD=VALUE]...:
     )
 )
 @store_options
-@output_options()
-@pass_settings
+@with_settings
 def sandbox(
     settings: Settings,
     /,

@@ -11,7 +11,7 @@ from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.mirroring import mirror_option
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.running import Job, run_job
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.syncing import DIFF_COLUMNS, DryRunJob, SyncJob, SyncOptions
 from bc_attrvals.cli.text import examples
 from bc_attrvals.cli.value_file import ValueFile, value_file_options
@@ -47,9 +47,7 @@ from bc_attrvals.tables.files import FileError
     help="With --dry-run: gets each change, with the old and the new value.",
 )
 @mirror_option("Refresh this mirror and compare with it; it is made if it is missing.")
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def sync(
     settings: Settings,
     source: ValueFile,

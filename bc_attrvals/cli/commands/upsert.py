@@ -6,7 +6,7 @@ import click
 
 from bc_attrvals.cli.asking import confirm
 from bc_attrvals.cli.running import Job, run_job
-from bc_attrvals.cli.settings import Settings, connection_options, output_options, pass_settings
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.cli.upserting import JournalledUpsertJob, UpsertDryRunJob, UpsertJob
 from bc_attrvals.cli.value_file import ValueFile, value_file_options
@@ -26,9 +26,7 @@ from bc_attrvals.tables.text import counted
     )
 )
 @value_file_options
-@connection_options()
-@output_options()
-@pass_settings
+@with_store_settings
 def upsert(settings: Settings, source: ValueFile) -> None:
     """Store the values of FILE (- is standard input); create them or replace what is there.
 
