@@ -166,6 +166,7 @@ __all__ = [
     "to_arrow",
 ]
 
+#: Names of other modules than `errors` and `events`.
 _NAMES_OF_MODULE = {
     "attribute_values": ("AttributeValues",),
     "attributes": ("Attributes",),
@@ -186,52 +187,6 @@ _NAMES_OF_MODULE = {
     "core.requests": ("Operation",),
     "core.retry": ("RetryPolicy",),
     "customers": ("Customers",),
-    "errors": (
-        "APIError",
-        "AttributeTypeError",
-        "AuthenticationError",
-        "BCAttrValsError",
-        "CertificateError",
-        "ConnectionFailedError",
-        "ConnectionLostError",
-        "DecodeError",
-        "FilterIgnoredError",
-        "HookError",
-        "InvalidInputError",
-        "JournalError",
-        "ListingDriftError",
-        "MirrorError",
-        "NotFoundError",
-        "PayloadTooLargeError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "RequestTimeoutError",
-        "RestoreError",
-        "ServerError",
-        "StoreStateError",
-        "StoreSuspendedError",
-        "TransportError",
-        "UnconfirmedError",
-        "UnknownAttributeError",
-        "UnknownCustomerError",
-        "UnprocessableError",
-        "UnresolvedError",
-    ),
-    "events": (
-        "Event",
-        "JobEnded",
-        "JobStarted",
-        "ListingDriftSeen",
-        "MirrorFoundWrong",
-        "MirrorProgressed",
-        "QuotaExhausted",
-        "RequestAnswered",
-        "RequestRetrying",
-        "RequestSent",
-        "SharedQuotaLost",
-        "SharedQuotaRegained",
-        "SyncProgressed",
-    ),
     "mirror.mirror": ("Mirror",),
     "mirror.report": ("Change", "Fault", "FaultKind", "RefreshReport"),
     "scheduling.quota": ("Priority", "Quota"),
@@ -241,8 +196,8 @@ _NAMES_OF_MODULE = {
     "tables.arrow": ("from_arrow", "to_arrow"),
 }
 _MODULE_OF_NAME = {
-    name: f"{__name__}.{module}" for module, names in _NAMES_OF_MODULE.items() for name in names
-}
+    name: f"{__name__}.{'errors' if name.endswith('Error') else 'events'}" for name in __all__
+} | {name: f"{__name__}.{module}" for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -254,7 +209,7 @@ def __getattr__(name: str) -> object:
 
         # Of the installed distribution, which is the one place that has it.
         found = version(__name__)
-    elif name in {module.partition(".")[0] for module in _NAMES_OF_MODULE}:
+    elif name in {module.split(".")[1] for module in _MODULE_OF_NAME.values()}:
         found = import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
