@@ -17,9 +17,9 @@ from bc_attrvals.sandbox.browsing import RowPage, RowQuery
 from bc_attrvals.sandbox.definitions import StoredAttribute, StoredCustomer
 from bc_attrvals.sandbox.emulation import Addresses
 from bc_attrvals.sandbox.faults import ActiveFault, Fault, FaultKind, Faults
-from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.quota import Window
 from bc_attrvals.sandbox.requests_log import RecordedRequest, RequestLog
 from bc_attrvals.sandbox.rows import SeedRow, StoredRow
 from bc_attrvals.sandbox.server import Sandbox

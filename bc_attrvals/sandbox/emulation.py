@@ -27,9 +27,9 @@ from bc_attrvals.sandbox.definitions import (
 )
 from bc_attrvals.sandbox.endpoint import Endpoint
 from bc_attrvals.sandbox.faults import MAX_DELAY_S, Fault, Faults
-from bc_attrvals.sandbox.limits import QuotaWindow, Window
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.quota import QuotaWindow, Window
 from bc_attrvals.sandbox.requests_log import RequestLog
 from bc_attrvals.sandbox.rows import RowStore, SeedRow, StoredRow
 from bc_attrvals.sandbox.service import Service, ServiceOptions

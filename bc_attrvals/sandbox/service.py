@@ -30,9 +30,9 @@ from bc_attrvals.sandbox.faults import (
     FaultKind,
     Faults,
 )
-from bc_attrvals.sandbox.limits import InFlight, QuotaWindow
 from bc_attrvals.sandbox.operations import BOUNDED_WRITES, OPERATIONS, Operation, operation_of
 from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.quota import InFlight, QuotaWindow
 from bc_attrvals.sandbox.requests_log import LogEntry, RequestLog
 from bc_attrvals.sandbox.wire import ConnectionServer, drop, is_connected, send_cut_off
 from bc_attrvals.sandbox.worker import Worker

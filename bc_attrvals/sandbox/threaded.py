@@ -15,8 +15,8 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from bc_attrvals.sandbox.emulation import Addresses
 from bc_attrvals.sandbox.faults import Fault, FaultKind
-from bc_attrvals.sandbox.limits import Window
 from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.quota import Window
 from bc_attrvals.sandbox.requests_log import RecordedRequest
 from bc_attrvals.sandbox.server import Sandbox
 

@@ -24,9 +24,9 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, EventBus, QuotaExhausted
+from bc_attrvals.scheduling.asked_quota import AskedQuota
 from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
 from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
-from bc_attrvals.scheduling.lease_pool import LeasePool
 from bc_attrvals.scheduling.local_quota import LocalQuota
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
 from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
@@ -53,7 +53,7 @@ class Lease(msgspec.Struct, eq=False):
 
 
 class _Units(Protocol):
-    """Where the units come from that a decision needs: `LocalQuota`, or a quota's `LeasePool`."""
+    """Where the units come from that a decision needs: `LocalQuota`, or a quota's `AskedQuota`."""
 
     must_be_asked: bool
 
@@ -101,7 +101,7 @@ class Admission:
         else:
             asked = whole(quota)
             asked.report_to(self._report)
-            self._units = LeasePool(asked, arrived=self._pump, failed=self._fail_one)
+            self._units = AskedQuota(asked, arrived=self._pump, failed=self._fail_one)
         self._concurrency: dict[Operation, Concurrency] = {}
         self._bulk_pace = BulkPace(1)
         self._shares = Shares()

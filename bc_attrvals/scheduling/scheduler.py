@@ -35,7 +35,7 @@ from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Admission, Lease
 from bc_attrvals.scheduling.exchange import Exchange, Worker
 from bc_attrvals.scheduling.quota import Quota
-from bc_attrvals.scheduling.tries import TryReports
+from bc_attrvals.scheduling.request_events import TryReports
 
 __all__ = ["Scheduler", "Statistics"]
 

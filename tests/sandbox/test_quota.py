@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bc_attrvals.sandbox import Quirks, Window
-from bc_attrvals.sandbox.limits import QuotaWindow
+from bc_attrvals.sandbox.quota import QuotaWindow
 from tests.sandbox.api import Clock, Reply, item, running, until
 
 LEFT, RESET = "X-Rate-Limit-Requests-Left", "X-Rate-Limit-Time-Reset-Ms"

@@ -1,4 +1,4 @@
-"""Leases of a quota that has to be asked, fetched for the requests that wait.
+"""A quota that has to be asked: its leases are fetched for the requests that wait.
 
 Between `admission.py` and a `Quota` that answers later, such as one shared between processes. A
 lease is asked for on behalf of those that wait, not of one of them: who gets it is decided when it
@@ -16,10 +16,10 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Priority, WholeQuota
 
-__all__ = ["LeasePool"]
+__all__ = ["AskedQuota"]
 
 
-class LeasePool:
+class AskedQuota:
     """Asks a quota for as many leases as can be used. Bound to the loop it is opened in."""
 
     must_be_asked = True
