@@ -117,9 +117,16 @@ def error_of(answer: Response) -> APIError:
     )
 
 
-def style_of(answer: Response, count: int) -> Literal["indexed", "field", "empty"]:
-    """Return how the refusal of a call of `count` items names the bad one."""
+def style_of(answer: Response, count: int) -> Literal["indexed", "field", "empty", "no body"]:
+    """Return how the refusal of a call of `count` items names the bad one.
+
+    "no body" is a body that is missing, cut off, or no object.
+    """
     errors = error_of(answer).errors
-    if not errors:
-        return "empty"
-    return "indexed" if indexes_named(errors, count) else "field"
+    if errors:
+        return "indexed" if indexes_named(errors, count) else "field"
+    try:
+        msgspec.json.decode(answer.body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "no body"
+    return "empty"

@@ -25,6 +25,8 @@ _WRITING: Final[Sequence[_Step]] = (
     (reads.filters, ("ignore_filters",)),
     (writes.equal_write, ("omit_unchanged", "touch_unchanged")),
     (reads.dates, ("date_bounds", "encoded_dates", "compact_offsets")),
+    (writes.repeated_keys, ("repeated_keys",)),
+    (writes.batches, ("batch_by", "max_items", "batch_limit_status")),
     (
         writes.refusals,
         (
@@ -35,8 +37,6 @@ _WRITING: Final[Sequence[_Step]] = (
             "store_good_items_of_refused_batch",
         ),
     ),
-    (writes.repeated_keys, ("repeated_keys",)),
-    (writes.batches, ("batch_by", "max_items", "batch_limit_status")),
     (writes.several_keys, ("answer_order",)),
     (writes.texts, ("trim_values", "characters", "empty_value")),
     (writes.typed_values, ("numbers", "dates", "check_value_types")),

@@ -28,7 +28,7 @@ _MOST_RESTORING: Final = 60
 MOST_CALLS: Final = _MOST_ASKING + _MOST_RESTORING
 _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 5
-#: A 500 that repeats is an answer: some refuse a bad item so.
+#: A write's 500 that repeats is an answer: some refuse a bad item so.
 _TRIES_OF_500: Final = 2
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 _RESET: Final = "X-Rate-Limit-Time-Reset-Ms"
@@ -117,7 +117,8 @@ class Wire:
                 await self._sleep(2.0 ** (tries - 1))
                 continue
             self._note(answer)
-            most = _TRIES_OF_500 if answer.status == 500 else _TRIES
+            is_write = request.operation is Operation.WRITE
+            most = _TRIES_OF_500 if is_write and answer.status == 500 else _TRIES
             if answer.status not in _PASSING or tries == most:
                 return self._checked(request, answer)
             wait_s = read_retry_after_s(answer.headers, 0.0)

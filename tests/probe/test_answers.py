@@ -72,3 +72,8 @@ def test_pagination_may_be_missing_or_odd() -> None:
 )
 def test_the_style_of_a_refusal(errors: dict[str, str], style: str) -> None:
     assert style_of(answer({"title": "no", "errors": errors}, 422), 2) == style
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"title": "cut o', b"[]", b"\xff"])
+def test_a_refusal_without_a_body_that_can_be_read_has_no_style(body: bytes) -> None:
+    assert style_of(answer(body, 422), 2) == "no body"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bc_attrvals import BCAttrValsError, InvalidInputError, Limits, UnknownAttributeError
 from bc_attrvals.probe import wire
@@ -31,6 +35,7 @@ STORES: list[dict[str, Any]] = [
     {"drop_query": True},
     {"max_items": 4, "batch_limit_status": 422, "answer_order": "reversed"},
     {"max_items": 2, "batch_by": "customers"},
+    {"max_items": 1, "batch_limit_status": 422},
     {"refusal_status": 500, "error_style": "empty"},
     {
         "refusal_status": 409,
@@ -49,21 +54,64 @@ STORES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("settings", STORES, ids=lambda one: "+".join(one) or "none")
-async def test_every_quirk_is_found_and_no_other(settings: dict[str, Any], tmp_path: Path) -> None:
-    quirks = Quirks(**settings)
+@pytest.mark.parametrize("chosen", STORES, ids=lambda one: "+".join(one) or "none")
+async def test_every_quirk_is_found_and_no_other(chosen: dict[str, Any], tmp_path: Path) -> None:
+    quirks = Quirks(**chosen)
     async with ground(tmp_path, quirks) as store:
         before = await store.sandbox.rows()
         document = await store.probe((7, 8, 9), ("Tier", "Age"))
         assert await store.sandbox.rows() == before
         assert document["calls"] == store.sandbox.requests.seen <= MOST_CALLS
     found = document["facts"]
-    for name, value in settings.items():
+    for name, value in chosen.items():
         assert found[name]["settled"], found[name]
         assert found[name]["value"] == (list(value) if isinstance(value, tuple) else value)
     assert Quirks.from_probe(tmp_path / "facts.json") == quirks
     assert list(found) == list(FACTS)
     assert not store.state.exists()
+
+
+def _quirks() -> st.SearchStrategy[dict[str, Any]]:
+    """Return settings that a probe can tell apart, whatever they are combined with."""
+    choices = {
+        "order": st.sampled_from(["id", "id_desc", "shuffled"]),
+        "max_limit": st.integers(1, 900),
+        "clamp_pages": st.booleans(),
+        "date_bounds": st.sampled_from(["inclusive", "exclusive"]),
+        "value_field": st.sampled_from(["attribute_value", "value"]),
+        "max_items": st.integers(1, 49),
+        "batch_limit_status": st.sampled_from([413, 422]),
+        "refusal_status": st.sampled_from([422, 400, 409, 423, 500]),
+        "error_style": st.sampled_from(["indexed", "field", "empty"]),
+        "store_good_items_of_refused_batch": st.booleans(),
+        "trim_values": st.booleans(),
+        "max_delete_ids": st.none() | st.integers(1, 249),
+        "max_emails": st.none() | st.integers(1, 99),
+    }
+    return st.fixed_dictionaries({}, optional=choices)
+
+
+@settings(max_examples=10, derandomize=True, deadline=None, database=None)
+@given(_quirks())
+def test_what_is_settled_is_what_was_set(chosen: dict[str, Any]) -> None:
+    quirks = Quirks(**chosen)
+
+    async def probed(folder: Path) -> dict[str, Any]:
+        async with ground(folder, quirks) as store:
+            before = await store.sandbox.rows()
+            document = await store.probe((7, 8))
+            assert await store.sandbox.rows() == before
+            return document
+
+    with TemporaryDirectory() as folder:
+        document = asyncio.run(probed(Path(folder)))
+    assert document["calls"] <= MOST_CALLS
+    facts = document["facts"]
+    found = {name: one["value"] for name, one in facts.items() if one["settled"]}
+    assert {name: found[name] for name in chosen if name in found} == {
+        name: value for name, value in chosen.items() if name in found
+    }
+    assert len(found) > 35
 
 
 async def test_limits_are_those_of_the_store(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals.probe.sizes import largest_taken
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.integers(1, 300), min_size=1, unique=True).map(sorted), st.integers(0, 400))
 def test_the_largest_is_found_in_a_bounded_number_of_tries(sizes: list[int], limit: int) -> None:
     tried: list[int] = []
@@ -23,6 +24,7 @@ def test_the_largest_is_found_in_a_bounded_number_of_tries(sizes: list[int], lim
     assert len(tried) == len(set(tried)) <= len(sizes) + 9
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.integers(2, 300), min_size=1, unique=True).map(sorted), st.integers(1, 400))
 def test_a_size_that_the_answer_names_ends_the_search(sizes: list[int], limit: int) -> None:
     tried: list[int] = []
