@@ -171,11 +171,14 @@ class Inquiry:
         )
 
     def widened(self, part: Part) -> Part:
-        """Return a part with so many seconds more that it can be told apart from its neighbours."""
+        """Return a part with so many seconds more that it can be told apart from its neighbours.
+
+        None is after the last second to search: rows may still be created then.
+        """
         first, last = part.first, part.last
         while not self.is_clear(part, first - 1):
             first -= 1
-        while not self.is_clear(part, last):
+        while last < self._until and not self.is_clear(part, last):
             last += 1
         return attrs.evolve(part, first=first, last=last)
 

@@ -42,7 +42,7 @@ def list_parts(inquiry: Inquiry, nodes: Sequence[Node]) -> Steps[None]:
                 if len(cuts) > 1:
                     cut_again += cuts
                 else:
-                    yield from _list_second(inquiry, part)
+                    yield from _list_again(inquiry, part)
         planned = cut_again
 
 
@@ -125,19 +125,11 @@ def _cut(inquiry: Inquiry, part: Part, size: int, *, may_overlap: bool) -> Itera
         yield Node(rest, rows, rows)
 
 
-def _list_second(inquiry: Inquiry, part: Part) -> Steps[None]:
-    """List a part that can't be cut, from the last page to the first until a pass is complete.
-
-    Rows that move up when others go move to pages that are still to be read.
-    """
-    count = 1
+def _list_again(inquiry: Inquiry, part: Part) -> Steps[None]:
+    """List a part that can't be cut until a pass over it is complete."""
     for _ in range(_MOST_PASSES):
-        answers: list[Answer] = []
-        for number in range(count, 0, -1):
-            answers += yield from inquiry.ask([inquiry.listing_question(part, number)])
-        if (yield from _settle_if_complete(inquiry, part, answers)):
+        if not (yield from _list_wave(inquiry, [part])):
             return
-        count = pages(answers[-1].total, inquiry.page_size)
     raise UnprovenError(Failure.KEPT_CHANGING)
 
 

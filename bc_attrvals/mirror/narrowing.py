@@ -118,8 +118,7 @@ def _count_halves(
     """Ask for the counts of the left halves, and subtract for the right ones."""
     yield from inquiry.count([left for _, (left, _) in halves])
     for node, (left, right) in halves:
-        right.stored = node.stored - left.stored
-    yield from _count_improbable(inquiry, [right for _, (_, right) in halves])
+        right.stored = _possible(right, node.stored - left.stored)
 
 
 def _by_attribute(inquiry: Inquiry, root: Node) -> Steps[list[Node]]:
@@ -156,22 +155,16 @@ def _count_groups(inquiry: Inquiry, node: Node, groups: Sequence[Part]) -> Steps
         return None
     counted = [inquiry.node(part, node.stored) for part in groups[:-1]]
     yield from inquiry.count(counted)
-    last = inquiry.node(groups[-1], node.stored - sum(one.stored for one in counted))
-    yield from _count_improbable(inquiry, [last])
+    last = inquiry.node(groups[-1])
+    last.stored = _possible(last, node.stored - sum(one.stored for one in counted))
     children = _with_surplus(inquiry, [*counted, last])
     expected = sum(expected_reads(child, inquiry.page_size) for child in children)
     return children if expected < expected_reads(node, inquiry.page_size) else None
 
 
-def _count_improbable(inquiry: Inquiry, inferred: Sequence[Node]) -> Steps[None]:
-    """Ask for the counts that subtraction gives and that can't be: rows went in between."""
-    wrong = [node for node in inferred if not 0 <= node.stored <= node.rows]
-    if not wrong:
-        return
-    for node in wrong:
-        node.stored = node.rows
-    if (yield from inquiry.can_count([node.part for node in wrong])):
-        yield from inquiry.count(wrong)
+def _possible(node: Node, stored: int) -> int:
+    """Return a count that follows by subtraction, within what it can be if rows went meanwhile."""
+    return max(0, min(node.rows, stored))
 
 
 def _with_surplus(inquiry: Inquiry, nodes: Iterable[Node]) -> list[Node]:

@@ -33,6 +33,12 @@ LOST: dict[str, tuple[Callable[[list[SeenRow], int], Iterable[int]], int]] = {
     "one": (lambda rows, seed: at_random(1, rows, seed), 16),
     "5 at random": (lambda rows, seed: at_random(5, rows, seed), 43),
     "8 customers in a row": (lambda rows, seed: range(4 * seed + 1, 4 * seed + 33), 20),
+    "six runs of 10 customers": (
+        lambda rows, seed: {
+            4 * ((seed + 200 * run) % 1_400) + 1 + n for run in range(6) for n in range(40)
+        },
+        60,
+    ),
     "20 at random": (lambda rows, seed: at_random(20, rows, seed), 105),
     "60 at random": (lambda rows, seed: at_random(60, rows, seed), 137),
     "200 at random": (lambda rows, seed: at_random(200, rows, seed), 137),
@@ -176,6 +182,15 @@ def test_bounds_are_not_learnt_from_an_answer_that_leaves_rows_out() -> None:
     assert cut
     assert refreshed.bounds.min_inclusive is not False
     assert mirror.rows == store.table.rows
+
+
+def test_bounds_are_not_learnt_from_seconds_whose_rows_are_gone() -> None:
+    # Where seconds have the fewest rows, the meaning is looked for first.
+    rows = [row for row in customers(2_000) if row.id % 4 == 1 or not 985 <= row.id <= 1_012]
+    for second in (START + 251, START + 252):
+        refreshed = reconciled(rows, {row.id for row in rows if row.created == second})
+        assert refreshed.dropped == 1
+        assert refreshed.bounds == Bounds(min_inclusive=True, max_inclusive=True)
 
 
 def test_a_store_of_one_page_is_listed() -> None:

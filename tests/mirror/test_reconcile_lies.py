@@ -73,6 +73,21 @@ def test_no_lie_about_totals_drops_a_row_or_asks_without_end(
         assert mirror.rows == store.table.rows
 
 
+def test_a_count_that_is_too_high_once_is_asked_for_again() -> None:
+    rows = customers(2_000)
+    store, mirror = store_without(rows, [1_900]), Table(rows)
+    counts: list[int] = []
+
+    def too_high_once(question: Question, answer: Answer) -> Answer:
+        counts.append(answer.total)
+        return Answer(answer.total + 7 * (len(counts) == 1), answer.rows)
+
+    store.lie = too_high_once
+    assert refresh(store, mirror).end == Done(deficit=0)
+    assert counts[0] == counts[1]
+    assert mirror.rows == store.table.rows
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_service_that_ignores_dates_fails_by_name(gone: int) -> None:
     rows = customers(2_000)

@@ -96,7 +96,8 @@ def test_a_large_store_under_deletions_is_proven_at_bounded_cost(
         check_lives(mirror, before, store, until)
         worst = max(worst, refreshed.reads)
     print(f"{deletions} deletions a read, {order}: {worst}")
-    assert worst <= 3 * pages(6_000, PAGE_SIZE)
+    # Without shorter listings after the first round it would be more than 300.
+    assert worst <= 2.4 * pages(6_000, PAGE_SIZE)
 
 
 def test_many_rows_of_one_second_that_never_rest_fail_by_name() -> None:

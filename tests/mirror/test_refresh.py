@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -145,6 +146,55 @@ async def test_a_scope_of_many_customers_is_refreshed_in_parts(tmp_path: Path) -
         report = await mirror.refresh()
         assert await held(mirror) == in_scope()
         assert (report.added, report.removed) == (1, 4)
+
+
+async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: Path) -> None:
+    # Longer between the parts than modified rows are listed again.
+    store = FakeStore(room_bytes=250, latency_s=150)
+    store.seed(800)
+    scope = AttributeValueFilter(customer_id_in=range(1, 201))
+    async with opened(store, tmp_path, scope) as mirror:
+        await refreshed(mirror, store)
+
+        def change_what_was_read() -> None:
+            if store.calls == 2:
+                store.change(1, "later")
+
+        store.before = change_what_was_read
+        # Of each of four parts a listing and a count.
+        assert (await mirror.refresh()).calls == 8
+        assert (await held(mirror))[1].value == "v0"
+        store.before = None
+        await refreshed(mirror, store)
+
+
+async def test_writers_whose_clocks_are_behind_are_seen(tmp_path: Path) -> None:
+    # Of the last seconds with more rows than a fifth of a page, those after the first.
+    store = FakeStore(page_size=25, inclusive=False)
+    store.seed(100)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        await asyncio.sleep(100)
+        second = store.now()
+        for number in range(10):
+            store.insert(200 + number, 1, "new")
+        await asyncio.sleep(5)
+        store.insert(300, 1, "newest")
+        await refreshed(mirror, store)
+        store.insert(400, 1, "late", second + 2)
+        await refreshed(mirror, store)
+
+
+async def test_a_second_that_is_not_over_is_not_counted(tmp_path: Path) -> None:
+    store = FakeStore(page_size=25, latency_s=0.3)
+    store.seed(100)
+    async with opened(store, tmp_path) as mirror:
+        await mirror.refresh()
+        store.before = lambda: store.insert(store.next_id, 1, "in every second")
+        for _ in range(12):
+            assert (await mirror.refresh()).ok
+        store.before = None
+        await refreshed(mirror, store)
 
 
 async def test_pages_of_another_order_each_time_are_read_exactly_once(tmp_path: Path) -> None:
