@@ -224,6 +224,13 @@ class Calls:
         """Return how long calls took lately, by operation; see `Statistics`."""
         return self._scheduler.statistics().latency_s
 
+    async def check_trust(self) -> None:
+        """Raise `CertificateError` where no call could ever be made; for jobs that read long first.
+
+        Sends nothing, and is no call.
+        """
+        await self._scheduler.check_trust(self._options.timeout_s)
+
     # Reads.
 
     def queries(

@@ -78,6 +78,9 @@ class Transport(Protocol):
     def send(self, request: Request, timeout_s: float) -> Awaitable[Response]:
         """Send once; return any answer, or raise a `TransportError` or `DecodeError`."""
 
+    def check_trust(self, timeout_s: float) -> Awaitable[None]:
+        """Raise `CertificateError` before the first request, if that is what it would end with."""
+
 
 class Scheduler:
     """Sends the requests of one Store. Bound to the event loop it is opened in."""
@@ -120,6 +123,10 @@ class Scheduler:
         """Bind to the running loop."""
         self._loop = asyncio.get_running_loop()
         await self._admission.open(store_hash, self._limits)
+
+    async def check_trust(self, timeout_s: float) -> None:
+        """Raise `CertificateError` where nothing can ever be sent; sends nothing."""
+        await self._transport.check_trust(timeout_s)
 
     async def close(self) -> None:
         """End every request under way, and wait until the writes' own tasks are gone.

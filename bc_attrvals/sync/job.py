@@ -29,7 +29,13 @@ from bc_attrvals.core.sync_plan import (
     estimate_seconds,
 )
 from bc_attrvals.core.sync_states import Differences, Phase
-from bc_attrvals.errors import BCAttrValsError, InvalidInputError, JournalError, UnresolvedError
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    CertificateError,
+    InvalidInputError,
+    JournalError,
+    UnresolvedError,
+)
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.naming.resolver import JobNames, Resolver
 from bc_attrvals.scheduling.calls import Calls
@@ -146,14 +152,14 @@ class SyncJob:
                 max_failures=self._options.max_failures,
                 known=self._known,
             )
-            if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
-                try:
+            try:
+                if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
                     await self._load(database, desired)
-                except JournalError as error:
-                    error.report = apply.report_from_memory()
-                    raise
-            else:
-                await self._resume(database, desired)
+                else:
+                    await self._resume(database, desired)
+            except (CertificateError, JournalError) as error:
+                error.report = apply.report_from_memory()
+                raise
             earlier = await database.run(_noted_calls)
             try:
                 return await self._carry_out(database, apply, confirm)
@@ -324,7 +330,8 @@ class SyncJob:
     async def _read_input(
         self, database: DatabaseThread[WorkingSet], desired: Items, *, keep: bool
     ) -> str:
-        """Read the input to its end and return its digest."""
+        """Read the input to its end, which may take hours, and return its digest."""
+        await self._calls.check_trust()
         digest = hashlib.blake2b(digest_size=16)
         count = 0
 

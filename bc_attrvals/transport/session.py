@@ -12,7 +12,6 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import PurePath
 from typing import Final
 
 import aiohttp
@@ -24,16 +23,21 @@ from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import Response, is_success, request_id_of
 from bc_attrvals.errors import (
     BCAttrValsError,
-    CertificateError,
     ConnectionFailedError,
     ConnectionLostError,
     DecodeError,
     HookError,
-    RequestTimeoutError,
     StoreStateError,
     TransportError,
 )
 from bc_attrvals.transport.deadlines import Deadline, Deadlines
+from bc_attrvals.transport.failures import (
+    hook_error,
+    lost_before_answer,
+    map_error,
+    never_sent,
+)
+from bc_attrvals.transport.trust import connect_once
 
 __all__ = ["Session"]
 
@@ -82,7 +86,7 @@ async def _no_resend(
         # Never sent, and never resent by aiohttp.
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        lost = _lost_before_answer(error)
+        lost = lost_before_answer(error)
     raise lost
 
 
@@ -111,6 +115,7 @@ class Session:
         "_max_response_bytes",
         "_middlewares",
         "_owned",
+        "_proxy",
         "_root",
         "_scheme",
         "_session",
@@ -147,6 +152,7 @@ class Session:
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
         del access_token
         self._owned = session is None
+        self._proxy = proxy
         self._has_answered = False
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None
         if session is None:
@@ -207,14 +213,14 @@ class Session:
                 # headers in them.
                 raise cancelled.with_traceback(None) from None
             # Nobody cancelled this task: a hook raised it, or the session was closed.
-            mapped = _hook_error(cancelled)
+            mapped = hook_error(cancelled)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BCAttrValsError as error:
             # aiohttp's frames behind it have the headers, which reporters of crashes show.
             mapped = error.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
-            mapped = _map_error(error, timeout_s)
+            mapped = map_error(error, timeout_s)
         finally:
             self._deadlines.end(deadline)
         if isinstance(mapped, HookError) and self._session.closed:
@@ -231,6 +237,24 @@ class Session:
                 and not isinstance(mapped, ConnectionFailedError)
             )
         raise mapped
+
+    async def check_trust(self, timeout_s: float) -> None:
+        """Raise `CertificateError` if every request would end with it; sends nothing.
+
+        Looked at over TLS, before the first answer. A caller's session makes its connections by
+        itself, and is not looked at.
+        """
+        if not self._owned or self._has_answered or self._scheme != "https":
+            return
+        url = URL.build(scheme=self._scheme, authority=self._authority, encoded=True)
+        try:
+            await connect_once(url, self._proxy, timeout_s)
+        except aiohttp.ClientConnectorCertificateError as error:
+            untrusted = never_sent(error)
+            assert untrusted is not None
+        else:
+            return
+        raise untrusted
 
     async def _exchange(self, request: Request, deadline: Deadline, attempt: _Attempt) -> Response:
         response: aiohttp.ClientResponse | None = None
@@ -372,74 +396,3 @@ def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
 
 def _closed_error() -> StoreStateError:
     return StoreStateError("the aiohttp session given to the Store is closed")
-
-
-def _lost_before_answer(
-    error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError,
-) -> ConnectionLostError:
-    message = f"the connection was lost before the answer came ({type(error).__name__})"
-    lost = ConnectionLostError(message)
-    # The other kind of message is what had come of an answer.
-    lost.was_kept_alive = isinstance(error, OSError) or isinstance(error.message, str)
-    return lost
-
-
-def _map_error(error: BaseException, timeout_s: float) -> TransportError:
-    failed = _never_sent(error)
-    if failed is not None:
-        return failed
-    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
-        return _lost_before_answer(error)
-    if isinstance(error, TimeoutError):
-        return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
-    if not isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
-        return _hook_error(error)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        reason = _unpacking(error) or "the answer was cut off"
-    elif isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):
-        reason = _unpacking(error) or "the answer is no well-formed HTTP"
-    else:
-        reason = f"the connection was lost ({type(error).__name__})"
-    lost = ConnectionLostError(reason)
-    # Writing to a connection that closes at this moment.
-    lost.was_kept_alive = isinstance(error, ConnectionResetError)
-    return lost
-
-
-def _never_sent(error: BaseException) -> ConnectionFailedError | None:
-    """Return the error for a connection that could not be made, if that is what happened."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        # str() names host, port and the fault of the certificate.
-        return CertificateError(f"no trusted connection: {error}", retryable=False)
-    if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        message = "no trusted connection: the certificate's fingerprint is another"
-        return CertificateError(message, retryable=False)
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        # A handshake that an alert ended is among these.
-        return ConnectionFailedError(f"no connection: {error}")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
-    return None
-
-
-def _unpacking(error: Exception) -> str | None:
-    """Return what is wrong with the answer's content encoding, if that is what is wrong."""
-    for line in str(error).splitlines():
-        _, found, rest = line.partition("Can not decode content-encoding: ")
-        if found:
-            # Such as "brotli (br). Please install `Brotli`", and then what aiohttp quotes.
-            return f"the answer can't be unpacked: {rest.partition(chr(39))[0]}"
-    return None
-
-
-def _hook_error(error: BaseException) -> HookError:
-    """Return the error for what a hook of the caller raised: its class and place, not its words.
-
-    Its words may quote the request's headers.
-    """
-    kind, place = type(error).__name__, ""
-    frame = error.__traceback__
-    while frame is not None:
-        place = f" at {PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
-        frame = frame.tb_next
-    return HookError(f"a trace, middleware or session of the caller raised {kind}{place}")

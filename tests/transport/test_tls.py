@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from bc_attrvals import CertificateError, ConnectionFailedError, RetryPolicy, Store
+from bc_attrvals import (
+    AttributeValueFilter,
+    AttributeValueUpsert,
+    CertificateError,
+    ConnectionFailedError,
+    RetryPolicy,
+    Store,
+)
+from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.core.retry import ends_job, is_retryable
+from bc_attrvals.writing.sources import Items
 from tests.probes import at_rest, upserts
 from tests.raw_server import TOKEN, answer, page_body, row
 from tests.tls import CERTIFICATE, server_context, serving_tls, trusting
@@ -94,6 +104,63 @@ async def test_a_certificate_that_is_not_trusted_ends_the_job_and_leaves_its_inp
     assert ends_job(caught.value)
     assert requests <= 3
     assert read < 500
+
+
+JOBS: dict[str, Callable[[AttributeValues, Items, Path], Awaitable[object]]] = {
+    "sync": lambda values, items, _: values.sync(items),
+    "sync with prune": lambda values, items, _: values.sync(
+        items, scope=AttributeValueFilter(), prune=True
+    ),
+    "sync with a journal": lambda values, items, path: values.sync(items, journal=path),
+    "upsert with a journal": lambda values, items, path: values.upsert(items, journal=path),
+    "dry run": lambda values, items, _: values.sync(items, dry_run=True),
+    "plan_sync": lambda values, items, _: values.plan_sync(items, scope=None),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+async def test_a_job_that_reads_all_before_it_calls_reads_nothing_without_trust(
+    name: str, tmp_path: Path
+) -> None:
+    read = 0
+
+    async def items() -> AsyncIterator[AttributeValueUpsert]:
+        nonlocal read
+        for item in upserts(5_000):
+            read += 1
+            yield item
+
+    async with serving_tls(PAGE) as (port, received):
+        async with Store("hash", TOKEN, base_url=f"https://127.0.0.1:{port}") as store:
+            with pytest.raises(CertificateError, match="certificate") as caught:
+                await JOBS[name](store.attribute_values, items(), tmp_path / "journal.db")
+            assert store.statistics().requests == 0
+        assert received == []
+    assert read == 0
+    assert chain_of(caught.value) == [caught.value]
+    if name not in {"dry run", "plan_sync"}:
+        report: Any = caught.value.report
+        assert (report.calls, report.failed) == (0, 0)
+
+
+async def test_a_trusted_connection_lets_a_sync_read_its_input(trusted: None) -> None:
+    page = answer(page_body([row(1, 1)], total=1, per_page=250, page=1, total_pages=1))
+    async with serving_tls(page) as (port, received):
+        async with Store("hash", TOKEN, base_url=f"https://127.0.0.1:{port}") as store:
+            plan = await store.attribute_values.plan_sync(
+                [AttributeValueUpsert(1, 1, "v")], scope=AttributeValueFilter(), prune=True
+            )
+        assert (plan.unchanged, plan.read_calls, len(received)) == (1, 1, 1)
+
+
+async def test_what_may_pass_is_left_to_the_requests(unused_tcp_port: int) -> None:
+    retry = RetryPolicy(attempts=2, base_s=0.001, cap_s=0.001)
+    url = f"https://127.0.0.1:{unused_tcp_port}"
+    async with Store("hash", TOKEN, base_url=url, retry=retry) as store:
+        with pytest.raises(ConnectionFailedError) as caught:
+            await store.attribute_values.sync(upserts(3), scope=AttributeValueFilter(), prune=True)
+        assert store.statistics().requests == 2
+    assert not isinstance(caught.value, CertificateError)
 
 
 async def test_a_fingerprint_that_is_another_is_a_certificate_that_is_not_trusted() -> None:
