@@ -157,12 +157,12 @@ async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: 
         await refreshed(mirror, store)
 
         def change_what_was_read() -> None:
-            if store.calls == 2:
+            if store.calls == 3:
                 store.change(1, "later")
 
         store.before = change_what_was_read
-        # Of each of four parts a listing and a count.
-        assert (await mirror.refresh()).calls == 8
+        # Of each of six parts a listing by date_modified and one by date_created.
+        assert (await mirror.refresh()).calls == 12
         assert (await held(mirror))[1].value == "v0"
         store.before = None
         await refreshed(mirror, store)
