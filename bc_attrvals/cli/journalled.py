@@ -84,8 +84,10 @@ class JournalledJob(Job):
                 raise
             task.uncancel()
         except BCAttrValsError as error:
-            if isinstance(error.report, SyncReport | UpsertReport):
-                self.report = error.report
+            report = error.report
+            # Of a job that ended before its first call there is nothing to show.
+            if isinstance(report, SyncReport | UpsertReport) and report.calls:
+                self.report = report
             raise
         self._breaker.check()
 

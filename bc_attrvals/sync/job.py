@@ -31,7 +31,6 @@ from bc_attrvals.core.sync_plan import (
 from bc_attrvals.core.sync_states import Differences, Phase
 from bc_attrvals.errors import (
     BCAttrValsError,
-    CertificateError,
     InvalidInputError,
     JournalError,
     UnresolvedError,
@@ -140,9 +139,11 @@ class SyncJob:
     ) -> SyncReport:
         """Do it all, or what a journal has left to do, once `confirm` has agreed to it.
 
-        A finished journal gives way to this job; with `restart` an unfinished one does, too.
+        A finished journal gives way to this job; with `restart` an unfinished one does, too. Every
+        error of ours has a report.
         """
-        async with self._mirror_in_use(), _open(journal_path, restart=restart) as database:
+        opened = _open(journal_path, restart=restart)
+        async with self._reporting(), self._mirror_in_use(), opened as database:
             apply = Apply(
                 self._calls,
                 self._meter,
@@ -152,14 +153,10 @@ class SyncJob:
                 max_failures=self._options.max_failures,
                 known=self._known,
             )
-            try:
-                if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
-                    await self._load(database, desired)
-                else:
-                    await self._resume(database, desired)
-            except (CertificateError, JournalError) as error:
-                error.report = apply.report_from_memory()
-                raise
+            if await database.run(_phase) in {Phase.LOADING, Phase.FINISHED}:
+                await self._load(database, desired)
+            else:
+                await self._resume(database, desired)
             earlier = await database.run(_noted_calls)
             try:
                 return await self._carry_out(database, apply, confirm)
@@ -206,7 +203,7 @@ class SyncJob:
 
     async def _unresolved(self, database: DatabaseThread[WorkingSet]) -> tuple[int, int]:
         """Return how many values can't be resolved, and how many of them keep a prune back."""
-        failed, unknown = await database.run(_count_unresolved)
+        failed, unknown = await database.run(lambda working_set: working_set.names.counts())
         is_free = not self._options.prune or self._options.allow_unresolved
         return failed, 0 if is_free else unknown
 
@@ -315,7 +312,7 @@ class SyncJob:
 
     async def _resume(self, database: DatabaseThread[WorkingSet], desired: Items) -> None:
         """Refuse a journal of another job; prepare to go on with one of this job."""
-        await database.run(_check_identity, self._identity, database.name)
+        await database.run(self._identity.check, database.name)
         digest = await self._read_input(database, desired, keep=False)
         if digest != await database.run(WorkingSet.text, "digest"):
             raise journal.other_job(database.name, f"is of a job with other {self._input_words}")
@@ -359,6 +356,17 @@ class SyncJob:
         self, named: Sequence[NamedValue]
     ) -> Sequence[AttributeValueUpsert | UnresolvedError]:
         return await self._resolver.resolve(named, self._calls, self._names)
+
+    @asynccontextmanager
+    async def _reporting(self) -> AsyncIterator[None]:
+        """Give an error that came before anything was written a report, too."""
+        try:
+            yield
+        except BCAttrValsError as error:
+            if error.report is None:
+                calls, retries = self._meter.total, self._meter.total_retries
+                error.report = SyncReport(0, 0, 0, 0, 0, 0, calls, retries=retries)
+            raise
 
     @asynccontextmanager
     async def _mirror_in_use(self) -> AsyncIterator[None]:
@@ -418,14 +426,6 @@ def _phase(working_set: WorkingSet) -> Phase:
 
 def _noted_calls(working_set: WorkingSet) -> tuple[int, int]:
     return int(working_set.number("calls")), int(working_set.number("retries"))
-
-
-def _check_identity(working_set: WorkingSet, identity: Identity, name: str) -> None:
-    identity.check(working_set, name)
-
-
-def _count_unresolved(working_set: WorkingSet) -> tuple[int, int]:
-    return working_set.names.counts()
 
 
 def _take_over(working_set: WorkingSet) -> None:

@@ -104,7 +104,9 @@ class SyncMethods:
         up the desired customers, or not at all where writing everything costs less than twice as
         much as reading; those values are counted as `written`. A row that others move while it is
         read may be missed: its value is written without need, or it is pruned by the next run.
-        Rows are deleted by the ids they were read with, and only if they lie in the scope.
+        Rows are deleted by the ids they were read with, and only if they lie in the scope. That
+        takes no value: a row whose value or dates can't be read is pruned like any other, and
+        written anew if it is desired.
 
         Named values are resolved when they are read. One that can't be resolved fails, and is no
         reason to prune its row: with `prune` and customers or attributes that are not known,

@@ -132,6 +132,21 @@ async def test_a_sync_writes_what_it_can_not_read_and_prunes_by_large_ids(
         assert deletion.query["id:in"] == str(2**40 + ROWS)
 
 
+@pytest.mark.parametrize(("odd", "field"), ODD)
+async def test_an_odd_row_that_is_not_desired_is_pruned_by_its_ids(
+    odd: dict[str, Any], field: str
+) -> None:
+    """Key and id prove that it lies in the scope and is not desired; its content plays no part."""
+    async with odd_store(odd) as (store, server):
+        desired = [AttributeValueUpsert(n, 1, "v") for n in range(1, ROWS + 1) if n != PLACE + 1]
+        report = await store.attribute_values.sync(
+            desired, scope=AttributeValueFilter(attribute_id_in=[1]), prune=True
+        )
+        assert (report.deleted, report.unchanged, report.failed) == (1, ROWS - 1, 0)
+        (deletion,) = (one for one in server.requests if one.method == "DELETE")
+        assert deletion.query["id:in"] == str(2**40 + PLACE + 1)
+
+
 async def test_bytes_that_are_no_text_cost_their_own_value_only() -> None:
     latin = json.dumps([row(1, 1), row(2, 2, value="caf?")]).encode().replace(b"caf?", b"caf\xe9")
     counts = {"total": 2, "count": 2, "per_page": 250, "current_page": 1, "total_pages": 1}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -12,11 +14,13 @@ from bc_attrvals import (
     AttributeValueFilter,
     AttributeValueUpsert,
     JournalError,
+    PartialFailureError,
     RetryPolicy,
     ServerError,
     Store,
     StoreStateError,
     SyncReport,
+    UpsertReport,
 )
 from bc_attrvals.sandbox import Fault, Sandbox
 from tests.conftest import make_store
@@ -153,3 +157,41 @@ async def test_no_bit_that_tips_on_the_disk_goes_unseen(
             assert (report.failed, report.not_sent) == (0, 0)
             assert await sandbox.values() == desired
     assert 10 < refused < 55
+
+
+@pytest.mark.parametrize("how", ["upsert", "sync"])
+@pytest.mark.parametrize("trouble", ["no database", "cut", "other input", "in use", "no folder"])
+async def test_an_error_of_the_journal_carries_a_report_whenever_it_comes(
+    sandbox: Sandbox, path: Path, trouble: str, how: str
+) -> None:
+    items = upserts(30)
+
+    async def run(store: Store, items: list[AttributeValueUpsert], path: Path) -> object:
+        values = store.attribute_values
+        if how == "sync":
+            return await values.sync(items, scope=FIRST, prune=True, journal=path)
+        return await values.upsert(items, journal=path)
+
+    async with make_store(sandbox, retry=RetryPolicy(attempts=1)) as store:
+        sandbox.faults.script(["503"], "upsert")
+        with suppress(PartialFailureError):
+            await run(store, items, path)
+        sandbox.faults.clear()
+        before = len(sandbox.requests)
+        if trouble == "no database":
+            replace(path, b"not a journal" * 500)
+        elif trouble == "cut":
+            replace(path, content(path)[:6_000])
+        elif trouble == "other input":
+            items = upserts(31)
+        elif trouble == "no folder":
+            path = path.parent / "none" / "journal.db"
+        with ExitStack() as stack:
+            if trouble == "in use":
+                other = stack.enter_context(closing(sqlite3.connect(path)))
+                other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(JournalError) as caught:
+                await run(store, items, path)
+        report = caught.value.report
+        assert isinstance(report, SyncReport if how == "sync" else UpsertReport)
+        assert (report.calls, report.failed, len(sandbox.requests)) == (0, 0, before)
