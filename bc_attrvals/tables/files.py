@@ -98,11 +98,15 @@ class InputFile:
 
 
 def _version(handle: IO[bytes]) -> tuple[int, int] | None:
-    """Return what changes when a file is written to: its size and the time of the last write."""
+    """Return what changes when a file is written to: its size and the time of the last write.
+
+    None for a file in memory, and for what is no regular file: a pipe is written to all the time.
+    """
     try:
         status = os.fstat(handle.fileno())
     except OSError:
-        # A file in memory.
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_size, status.st_mtime_ns
 
@@ -169,7 +173,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == STANDARD:
         if sys.stdin is None:
             raise FileError("standard input: is closed")
-        with _spooled(sys.stdin.buffer) as handle:
+        with _spooled(sys.stdin.buffer, "standard input") as handle:
             yield handle
         return
     with Path(name).open("rb") as handle:
@@ -177,16 +181,18 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         if stat.S_ISREG(mode):
             yield handle
         elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or handle.isatty():
-            with _spooled(handle) as copy:
+            with _spooled(handle, name) as copy:
                 yield copy
         else:
             raise FileError(f"{name}: is a device, not a file")
 
 
 @contextmanager
-def _spooled(stream: IO[bytes]) -> Iterator[IO[bytes]]:
+def _spooled(stream: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as copy:
+        source = InputFile(name, stream)
         shutil.copyfileobj(stream, copy)
+        source.check_unchanged()
         copy.flush()
         yield copy
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
+import threading
 
 import pytest
 
@@ -40,6 +43,47 @@ def test_ids_alike(tmp_path) -> None:
         os.utime(path, ns=(0, 5))
         with pytest.raises(FileError, match="was changed"):
             list(entries)
+
+
+@pytest.mark.parametrize("change", ["cut", "appended"])
+def test_a_file_that_changes_while_standard_input_reads_it_is_no_input(
+    tmp_path, monkeypatch, change
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("customer_id,attribute_id,value\n" + ROWS)
+    copy = shutil.copyfileobj
+
+    def changing_copy(source, target) -> None:
+        target.write(source.read(70_000))
+        os.truncate(path, 80_000 if change == "cut" else 500_000)
+        copy(source, target)
+
+    with path.open("rb") as handle:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(handle))
+        monkeypatch.setattr("shutil.copyfileobj", changing_copy)
+        with (
+            pytest.raises(FileError, match="standard input: was changed while it was read"),
+            open_input("-"),
+        ):
+            raise AssertionError("opened")
+
+
+def test_a_pipe_that_is_written_to_while_it_is_read_is_read_to_its_end(
+    tmp_path, monkeypatch
+) -> None:
+    out, into = os.pipe()
+    with os.fdopen(out, "rb") as handle:
+        writer = threading.Thread(target=lambda: _write(into, "customer_id,attribute_id,value\n"))
+        writer.start()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(handle))
+        with open_input("-") as source:
+            assert sum(1 for _ in read_values(source, Layout())) == 20_000
+        writer.join()
+
+
+def _write(handle: int, header: str) -> None:
+    with os.fdopen(handle, "w") as file:
+        file.write(header + ROWS)
 
 
 def test_a_file_put_in_its_place_does_no_harm(tmp_path) -> None:
