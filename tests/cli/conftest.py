@@ -23,6 +23,7 @@ from bc_attrvals.cli import settings
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
+from tests.cli.tables import KINDS, PEOPLE
 
 ROOT = Path(__file__).parents[2]
 _NOT_OURS = {"PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "COLUMNS"}
@@ -131,3 +132,10 @@ def summary() -> Callable[[Result], dict[str, Any]]:
         return found
 
     return read
+
+
+@pytest.fixture
+def store(serve: Callable[..., Served]) -> Iterator[Served]:
+    """Serve a store whose customers and attributes have names."""
+    with serve(customers=PEOPLE, attributes=KINDS) as served:
+        yield served

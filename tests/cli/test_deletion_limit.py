@@ -6,8 +6,8 @@ import pytest
 
 from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.core.sync_plan import Reading, SyncPlan
+from tests.cli.tables import HEAD
 
-HEAD = "customer_id,attribute_id,value\n"
 PRUNE = ["sync", "-", "--prune", "--attribute-id", "1", "--yes"]
 
 

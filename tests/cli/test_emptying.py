@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.tables.rows import Absent
+from tests.cli.tables import WIDE
 
-WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
 DELETE = [*WIDE, "--empty", "delete", "--yes"]
 
 

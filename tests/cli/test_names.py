@@ -8,15 +8,7 @@ import json
 
 import pytest
 
-PEOPLE = {1: "jane.doe+shop@example.com", 2: "jane@example.org", 3: "ann@example.net"}
-KINDS = {"Loyalty tier": "string", "Score": "number", "Café=1": "string"}
-CRM = ["--wide", "--email-column", "E-Mail", "--attributes-by-header"]
-
-
-@pytest.fixture
-def store(serve):
-    with serve(customers=PEOPLE, attributes=KINDS) as served:
-        yield served
+from tests.cli.tables import CRM, KINDS, PEOPLE
 
 
 def rows_of(result) -> list[dict[str, str]]:
@@ -114,70 +106,6 @@ def test_addresses_are_looked_up_once_and_in_chunks(serve) -> None:
         rows = rows_of(store.run("export", "--wide", "--names", "--emails"))
         assert [row["email"] for row in rows] == list(people.values())
         assert sum(one.path.endswith("/customers") for one in store.sandbox.requests) <= 10
-
-
-@pytest.mark.parametrize("command", ["upsert", "sync"])
-def test_a_header_that_names_no_attribute_is_refused(store, tmp_path, command) -> None:
-    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
-    path.write_text(f"E-Mail;Loyality tier;Scores;Score\n{PEOPLE[1]};gold;7;7\n")
-    result = store.run(command, path, *CRM, "--failures", failed)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.count("\n") == 1
-    assert str(path) in result.stderr
-    assert (
-        "no attribute has the name 'Loyality tier' (did you mean 'Loyalty tier'?)" in result.stderr
-    )
-    assert "no attribute has the name 'Scores' (did you mean 'Score'?)" in result.stderr
-    assert store.values() == {}
-    assert not failed.exists()
-    assert [one.method for one in store.sandbox.requests] == ["GET"]
-
-
-@pytest.mark.parametrize(
-    ("args", "told"),
-    [
-        (["--wide", "--email-column", "E"], "at least one --attribute or --attributes-by-header"),
-        (["--wide", "--attributes-by-header"], "needs --customer-column or --email-column"),
-        (["--email-column", "E"], "go with --wide"),
-        (["--attributes-by-header"], "go with --wide"),
-        ([*CRM, "--customer-column", "ID"], "not both"),
-        ([*CRM, "--format", "jsonl"], "for CSV and Parquet"),
-        ([*CRM, "--empty", "delete", "--yes"], "--empty delete needs --customer-column"),
-        (["--wide", "--email-column", "E", "--attribute", "x="], "COLUMN=ID or COLUMN=NAME"),
-        (["--wide", "--email-column", "E", "--attribute", "x=0"], "must be from 1"),
-        (["--wide", "--email-column", "E", "--attribute", "x=" + "y" * 256], "256 characters"),
-        (["--wide", "--email-column", "E", "--attribute", "x=a", "--attribute", "y=a"], "twice"),
-        (["--column", "email=E", "--column", "customer_id=C"], "names both customer_id and email"),
-        (["--column", "name=N"], "FIELD one of customer_id, email, attribute_id, attribute, value"),
-    ],
-)
-def test_options_that_do_not_go_together(store, args, told) -> None:
-    result = store.run("upsert", "-", *args, input="E,x\na@b.c,1\n")
-    assert result.exit_code == 2
-    assert told in " ".join(result.stderr.split())
-    assert store.sandbox.requests.seen == 0
-
-
-@pytest.mark.parametrize(
-    ("args", "told"),
-    [
-        (["--wide", "--emails"], "at least one --attribute or --names"),
-        (["--wide", "--names"], "needs --customer-column or --emails"),
-        (["--wide", "--names", "--email-column", "E"], "--email-column goes with --emails"),
-        (["--emails", "--email-column", "E"], "go with --wide"),
-    ],
-)
-def test_options_of_an_export_that_do_not_go_together(store, args, told) -> None:
-    result = store.run("export", *args)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert told in " ".join(result.stderr.split())
-
-
-def test_an_export_of_an_unknown_attribute_is_refused(store) -> None:
-    args = ["export", "--wide", "--customer-column", "ID", "--attribute", "x=Scor"]
-    result = store.run(*args)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "no attribute has the name 'Scor' (did you mean 'Score'?)" in result.stderr
 
 
 CRM_TEXT = (

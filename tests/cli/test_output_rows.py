@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bc_attrvals.cli.failures import FailureFile
-from bc_attrvals.core.models import AttributeValueUpsert
-from bc_attrvals.tables.layout import Layout
-
-HEAD = "customer_id,attribute_id,value\n"
+from tests.cli.tables import HEAD
 
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 
@@ -108,40 +103,3 @@ def test_an_export_names_the_file_that_is_full(serve, tmp_path) -> None:
         assert (process.returncode, stderr.count(b"\n")) == (2, 1)
         assert f"Error: {tmp_path}/out.csv: File too large".encode() in stderr
         assert list(tmp_path.iterdir()) == []
-
-
-def _fill(failures: FailureFile) -> None:
-    for customer in range(1, 4):
-        failures.item(AttributeValueUpsert(customer, 1, f"v{customer}"), "refused")
-
-
-@pytest.mark.parametrize("name", ["failed.csv", "failed.jsonl", "failed.parquet"])
-def test_a_file_that_can_not_be_put_in_its_place_is_named(tmp_path, capsys, name) -> None:
-    if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
-    target = tmp_path / name
-    with ExitStack() as stack:
-        failures = FailureFile(stack, str(target), Layout(), same_options=True)
-        _fill(failures)
-        # Somebody puts a directory there while the job runs.
-        target.mkdir()
-        failures.commit()
-    assert failures.problem is not None
-    assert failures.problem.startswith(f"{target}: is a directory")
-    told = capsys.readouterr().err
-    if name.endswith("parquet"):
-        assert "1,1,v1,refused\n2,1,v2,refused\n3,1,v3,refused\n" in told
-    else:
-        kept = Path(failures.problem.rpartition(" are in ")[2])
-        assert sum("v" in line for line in kept.read_text().splitlines()) == 3 + ("csv" in name)
-        assert told == ""
-
-
-def test_rows_are_in_the_file_when_nothing_goes_wrong(tmp_path, capsys) -> None:
-    with ExitStack() as stack:
-        failures = FailureFile(stack, str(tmp_path / "f.csv"), Layout(), same_options=True)
-        _fill(failures)
-        failures.commit()
-    assert failures.problem is None
-    assert len((tmp_path / "f.csv").read_text().splitlines()) == 4
-    assert capsys.readouterr() == ("", "")

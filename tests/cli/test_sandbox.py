@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from bc_attrvals.cli.commands import sandbox as command
+from tests.cli.tables import posix
 
 
 def test_help_says_all_kinds_and_fields_of_faults(served) -> None:
@@ -76,3 +77,31 @@ def test_ctrl_c_ends_it_while_it_still_makes_its_values(serve, tmp_path, until) 
         stdout, stderr = process.communicate(timeout=60)
         assert (process.returncode, stdout) == (0, b""), stderr
         assert b"Stopped before it served." in stderr
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_sandbox_serves_until_it_is_stopped(serve, until, tmp_path, number) -> None:
+    with serve() as other:
+        process = other.start(
+            *("sandbox", "--quota", "none", "--seed-values", "30", "--latency-ms", "1"),
+            *("--database", tmp_path / "rows.sqlite", "--fault", "503=0"),
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline().decode() for _ in range(3)]
+        own = dict(line.removeprefix("export ").rstrip().split("=", 1) for line in lines)
+        args = ["--url", own["BIGCOMMERCE_API_URL"]]
+        args += ["--access-token", own["BIGCOMMERCE_ACCESS_TOKEN"]]
+        assert other.run("count", *args).stdout == "30\n"
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0, stderr
+        assert b"Stopped after 1 call" in stderr
+
+
+@posix
+def test_a_taken_port_exits_2(serve) -> None:
+    with serve() as served:
+        result = served.run("sandbox", "--port", served.sandbox.port)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1

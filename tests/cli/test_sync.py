@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import pty
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
 
-HEAD = "customer_id,attribute_id,value\n"
-WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
-
-
-def table(count: int, *, first: int = 1, value: str = "v") -> str:
-    return HEAD + "".join(f"{n},1,{value}{n}\n" for n in range(first, first + count))
+from tests.cli.tables import HEAD, WIDE, posix, table
 
 
 def test_only_what_differs_is_written_and_a_second_run_writes_nothing(served, summary) -> None:
@@ -122,30 +115,6 @@ def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
     assert served.values() == {}
 
 
-def test_a_finished_journal_gives_way_and_an_unfinished_one_of_another_input_is_refused(
-    served, tmp_path
-) -> None:
-    journal = tmp_path / "s.db"
-    args = ("sync", "-", "--journal", journal)
-    for rows in (50, 50, 51):
-        assert served.run(*args, input=table(rows)).exit_code == 0
-    assert len(served.values()) == 51
-    served.sandbox.faults.script(["401"] * 9, "upsert")
-    assert served.run(*args, input=table(80)).exit_code == 3
-    served.sandbox.faults.clear()
-    other = served.run(*args, input=table(90))
-    assert other.exit_code == 2
-    assert other.stderr.count("\n") == 1
-    assert "other desired values" in other.stderr
-    assert "--restart" in other.stderr
-    assert served.run(*args, "--restart", input=table(90)).exit_code == 0
-    assert len(served.values()) == 90
-    assert served.run("sync", "-", "--restart", input=table(3)).exit_code == 2
-    (tmp_path / "bad.db").write_bytes(b"no database" * 100)
-    bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=table(50))
-    assert (bad.exit_code, bad.stderr.count("\n")) == (2, 1)
-
-
 def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, parse) -> None:
     served.sandbox.reject_customers([3, 5])
     failed = tmp_path / "failed.csv"
@@ -179,49 +148,6 @@ def test_a_job_that_is_refused_exits_3_with_the_report(served, tmp_path, summary
     found = summary(served.run(*args, input=table(500)))
     assert (found["created"], found["resumed"]) == (500, True)
     assert len(served.values()) == 500
-
-
-@pytest.mark.usefixtures("one_try")
-def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path, summary) -> None:
-    args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
-    served.sandbox.faults.script([None] * 10 + ["503"] * 490)
-    result = served.run(*args, input=table(2000))
-    assert result.exit_code == 3
-    assert "no answer for 30 values in a row" in summary(result)["error"]
-    assert served.sandbox.requests.seen < 30
-    served.sandbox.faults.clear()
-    found = summary(served.run(*args, input=table(2000)))
-    assert (found["created"], found["failed"]) == (2000, 0)
-    assert len(served.values()) == 2000
-
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
-
-
-@posix
-def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None:
-    source = tmp_path / "in.csv"
-    source.write_text(table(800))
-    args = ["sync", source, "--journal", tmp_path / "s.db"]
-    with serve(latency_ms=30) as served:
-        process = served.start(*args)
-        until(lambda: served.sandbox.calls["upsert"] > 20)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
-        assert process.returncode == 130, stderr
-        assert b"Stopped while writing" in stdout
-        assert b"Run the same again with the same journal" in stdout
-        assert stderr.endswith(b"Interrupted.\n")
-        served.sandbox.latency_ms = 0
-        process = served.start(*args, "--json")
-        stdout, stderr = process.communicate(timeout=60)
-        assert process.returncode == 0, stderr
-        found = json.loads(stdout)
-        assert (found["created"], found["resumed"]) == (800, True)
-        assert found["resent"] <= 30
-        assert len(served.values()) == 800
-        sent = sum(one.item_count or 0 for one in served.sandbox.requests.of("upsert"))
-        assert sent <= 800 + 30
 
 
 @posix

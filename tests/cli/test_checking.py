@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from bc_attrvals.tables.spool import Spool
+from bc_attrvals.transport.session import Session
 from tests.cli.conftest import Served
-
-HEAD = "customer_id,attribute_id,value\n"
-WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
+from tests.cli.tables import HEAD, WIDE
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +331,147 @@ def test_strings_of_parquet_that_are_not_utf_8(one_store, tmp_path) -> None:
     broken = pa.array([b"good", b"b\xffd"]).view(pa.string())
     parquet.write_table(arrow_table(value=broken), path)
     refused(one_store, path, "row 2, column value: must be a string, not bytes that are not UTF-8")
+
+
+ROWS = 300
+
+
+SYNC = ["sync", "--prune", "--yes", "--max-delete", "100%"]
+
+
+COMMANDS = {
+    "upsert": ["upsert"],
+    "sync": [*SYNC, "--attribute-id", "1"],
+    "sync of customers": [*SYNC, *(f"--customer-id={one}" for one in range(1, 21))],
+    "sync of all": [*SYNC, "--whole-store"],
+    "delete": ["delete", "--yes", "--ids"],
+}
+
+
+def keys_of(command: str) -> list[tuple[int, int]]:
+    """Return the keys of the file of a command."""
+    if command == "sync of customers":
+        return [(1 + n % 20, 1 + n // 20) for n in range(ROWS)]
+    return [(n, 1) for n in range(1, ROWS + 1)]
+
+
+def write_rows(path: Path, command: str, ids: list[int]) -> None:
+    """Write the new values of all keys, or ids, in the form that the name of the file says."""
+    form = path.name.partition(".")[2]
+    columns = {"id": ids}
+    if command != "delete":
+        customers, attributes = zip(*keys_of(command), strict=True)
+        columns = {
+            "customer_id": customers,
+            "attribute_id": attributes,
+            "value": [f"v{n}" for n in range(ROWS)],
+        }
+    if form == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        # Several row groups, so that it is not read at once.
+        parquet.write_table(arrow.table(columns), path, row_group_size=50)
+        return
+    rows = [dict(zip(columns, one, strict=True)) for one in zip(*columns.values(), strict=True)]
+    if form.startswith("jsonl"):
+        lines = [json.dumps(row) for row in rows]
+    else:
+        lines = [",".join(columns), *(",".join(map(str, row.values())) for row in rows)]
+    content = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if form.endswith("gz") else content)
+
+
+@pytest.mark.parametrize("moment", ["checked", "sending"])
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        ("upsert", "csv.gz"),
+        ("upsert", "jsonl"),
+        ("sync", "csv"),
+        ("sync", "parquet"),
+        ("sync", "stdin"),
+        ("sync of customers", "csv.gz"),
+        ("sync of customers", "parquet"),
+        ("sync of all", "jsonl.gz"),
+        ("delete", "csv"),
+        ("delete", "parquet"),
+        ("delete", "stdin"),
+    ],
+)
+def test_a_file_that_is_cut_after_its_check_loses_nothing(
+    served, tmp_path, monkeypatch, command, form, moment
+) -> None:
+    """The rows that were checked are sent, whatever becomes of the file."""
+    from bc_attrvals.cli import running
+
+    path = tmp_path / ("in.csv" if form == "stdin" else f"in.{form}")
+    served.seed(*((customer, attribute, "old") for customer, attribute in keys_of(command)))
+    write_rows(path, command, [row.id for row in served.do(served.sandbox.rows())])
+    whole = path.stat().st_size
+    send = Session.send
+
+    def cut_and_send(*given: Any) -> Any:
+        os.truncate(path, whole // 4)
+        return send(*given)
+
+    def cut_and_run(*given: object) -> None:
+        if moment == "checked":
+            os.truncate(path, whole // 4)
+        else:
+            monkeypatch.setattr(Session, "send", cut_and_send)
+        running.run_job(*given)
+
+    name, *options = COMMANDS[command]
+    monkeypatch.setattr(f"bc_attrvals.cli.commands.{name}.run_job", cut_and_run)
+    if form == "stdin":
+        result = served.run(name, *options, "-", input=path.read_bytes())
+    else:
+        result = served.run(name, *options, path)
+    assert result.exit_code == 0
+    assert path.stat().st_size == whole // 4
+    new = {key: f"v{n}" for n, key in enumerate(keys_of(command))}
+    assert served.values() == ({} if command == "delete" else new)
+
+
+@pytest.mark.parametrize("change", ["cut", "appended", "written anew"])
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        ("upsert", "csv.gz"),
+        ("upsert", "jsonl"),
+        ("sync", "csv"),
+        ("sync", "parquet"),
+        ("sync of customers", "csv.gz"),
+        ("delete", "csv"),
+        ("delete", "parquet"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_checked_is_refused_and_nothing_is_sent(
+    served, tmp_path, monkeypatch, command, form, change
+) -> None:
+    path = tmp_path / f"in.{form}"
+    served.seed(*((customer, attribute, "old") for customer, attribute in keys_of(command)))
+    before = served.values()
+    write_rows(path, command, [row.id for row in served.do(served.sandbox.rows())])
+    content = path.read_bytes()
+    keep = Spool.keep
+
+    def changing(self: Any, rows: Any) -> Any:
+        for number, row in enumerate(keep(self, rows)):
+            if number == 10:
+                if change == "cut":
+                    os.truncate(path, len(content) // 2)
+                elif change == "appended":
+                    with path.open("ab") as file:
+                        file.write(content)
+                else:
+                    with path.open("r+b") as file:
+                        file.write(content)
+                    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+            yield row
+
+    monkeypatch.setattr(Spool, "keep", changing)
+    result = served.run(*COMMANDS[command], path)
+    assert result.exit_code == 2
+    assert path.name in result.stderr
+    assert served.values() == before
+    assert not list(served.sandbox.requests)

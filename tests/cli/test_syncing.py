@@ -1,4 +1,4 @@
-"""Dry runs: what would be done, change by change, and nothing that is done."""
+"""The jobs of `sync`: its plan, and the changes that `--diff` shows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-HEAD = "customer_id,attribute_id,value\n"
-TABLE = HEAD + "1,1,new\n2,1,v2\n3,1,c;d\n"
+from tests.cli.tables import CHANGED
+
 DIFF = [
     ["change", "customer_id", "attribute_id", "old", "new"],
     ["update", "1", "1", "old", "new"],
@@ -24,7 +24,7 @@ def test_a_diff_shows_each_change_with_the_old_and_the_new_value(served, tmp_pat
     before = served.values()
     diff = "-" if suffix == "-" else tmp_path / f"diff{suffix}"
     args = ["sync", "-", "--dry-run", "--diff", diff, "--prune", "--attribute-id", 1]
-    result = served.run(*args, input=TABLE)
+    result = served.run(*args, input=CHANGED)
     assert result.exit_code == 0, result.stderr
     text = result.stdout if suffix == "-" else diff.read_text()
     if suffix == ".jsonl":
@@ -44,9 +44,9 @@ def test_a_diff_shows_each_change_with_the_old_and_the_new_value(served, tmp_pat
 def test_a_diff_of_few_values_reads_the_store(served, tmp_path) -> None:
     served.seed((1, 1, "old"))
     args = ["sync", "-", "--dry-run", "--json"]
-    blind = json.loads(served.run(*args, input=TABLE).stdout)
+    blind = json.loads(served.run(*args, input=CHANGED).stdout)
     assert blind["plan"]["reading"] == "nothing"
-    found = json.loads(served.run(*args, "--diff", tmp_path / "d.csv", input=TABLE).stdout)
+    found = json.loads(served.run(*args, "--diff", tmp_path / "d.csv", input=CHANGED).stdout)
     assert (found["plan"]["create"], found["plan"]["update"]) == (2, 1)
     assert len((tmp_path / "d.csv").read_text().splitlines()) == 4
 
@@ -54,7 +54,7 @@ def test_a_diff_of_few_values_reads_the_store(served, tmp_path) -> None:
 def test_a_diff_in_parquet(served, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     served.seed((1, 1, "old"))
-    result = served.run("sync", "-", "--dry-run", "--diff", tmp_path / "d.parquet", input=TABLE)
+    result = served.run("sync", "-", "--dry-run", "--diff", tmp_path / "d.parquet", input=CHANGED)
     assert result.exit_code == 0
     rows = parquet.read_table(tmp_path / "d.parquet").to_pylist()
     assert rows[0] == dict(zip(DIFF[0], ["update", 1, 1, "old", "new"], strict=True))
@@ -71,23 +71,7 @@ def test_a_diff_in_parquet(served, tmp_path) -> None:
     ],
 )
 def test_options_that_do_not_go_together(served, args, told) -> None:
-    result = served.run("sync", "-", *args, input=TABLE)
+    result = served.run("sync", "-", *args, input=CHANGED)
     assert result.exit_code == 2
     assert told in result.stderr
-    assert served.sandbox.requests.seen == 0
-
-
-def test_a_dry_run_of_an_upsert_sends_nothing(served, tmp_path, summary) -> None:
-    table = HEAD + "".join(f"{n},1,v\n" for n in range(1, 26)) + "x,1,bad\n"
-    failed = tmp_path / "failed.csv"
-    args = ["upsert", "-", "--dry-run", "--skip-invalid", "--failures", failed]
-    result = served.run(*args, input=table)
-    assert result.exit_code == 1
-    assert result.stdout.startswith("Would store 25 values in at most 3 calls.\n1 row in ")
-    assert failed.read_text().splitlines()[1].startswith("x,1,bad,")
-    found = summary(served.run("upsert", "-", "--dry-run", "--json", input=TABLE))
-    assert (found["dry_run"], found["values"], found["planned_calls"]) == (True, 3, 1)
-    wide = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--empty", "delete"]
-    result = served.run("upsert", "-", "--dry-run", *wide, input="ID,x\n1,\n2,a\n")
-    assert "Would then look up 1 empty cell." in result.stdout
     assert served.sandbox.requests.seen == 0

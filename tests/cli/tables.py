@@ -1,0 +1,40 @@
+"""Pieces of the input files that these tests write, and of the command lines that name them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
+
+HEAD = "customer_id,attribute_id,value\n"
+CHANGED = HEAD + "1,1,new\n2,1,v2\n3,1,c;d\n"
+WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]
+X_AND_ZBAR = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "zbar=4"]
+TABLE = 'ID,x,zbar,note\r\n7,2,22.35,a\r\n8,,"say ""hi"", you",b\r\n9,"two\nlines",,c\r\n'
+
+# Of the fixture `store`, whose customers and attributes have names.
+PEOPLE = {1: "jane.doe+shop@example.com", 2: "jane@example.org", 3: "ann@example.net"}
+KINDS = {"Loyalty tier": "string", "Score": "number", "Café=1": "string"}
+CRM = ["--wide", "--email-column", "E-Mail", "--attributes-by-header"]
+
+GOOD = """
+[[jobs]]
+store_hash = "abc"
+token_env = "FLEET_CLI_TOKEN"
+source = "values.csv"
+attribute_ids = [1]
+"""
+
+
+def table(count: int, *, first: int = 1, value: str = "v") -> str:
+    return HEAD + "".join(f"{n},1,{value}{n}\n" for n in range(first, first + count))
+
+
+def write_jobs(folder: Path, text: str) -> Path:
+    (folder / "values.csv").write_text("customer_id,attribute_id,value\n1,1,a\n2,1,b\n")
+    path = folder / "jobs.toml"
+    path.write_text(text)
+    return path

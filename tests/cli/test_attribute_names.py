@@ -1,0 +1,31 @@
+"""Attributes given by name are looked up before any value is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.tables import CRM, PEOPLE
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+def test_a_header_that_names_no_attribute_is_refused(store, tmp_path, command) -> None:
+    path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
+    path.write_text(f"E-Mail;Loyality tier;Scores;Score\n{PEOPLE[1]};gold;7;7\n")
+    result = store.run(command, path, *CRM, "--failures", failed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert str(path) in result.stderr
+    assert (
+        "no attribute has the name 'Loyality tier' (did you mean 'Loyalty tier'?)" in result.stderr
+    )
+    assert "no attribute has the name 'Scores' (did you mean 'Score'?)" in result.stderr
+    assert store.values() == {}
+    assert not failed.exists()
+    assert [one.method for one in store.sandbox.requests] == ["GET"]
+
+
+def test_an_export_of_an_unknown_attribute_is_refused(store) -> None:
+    args = ["export", "--wide", "--customer-column", "ID", "--attribute", "x=Scor"]
+    result = store.run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no attribute has the name 'Scor' (did you mean 'Score'?)" in result.stderr

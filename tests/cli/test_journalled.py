@@ -1,0 +1,109 @@
+"""A journal on the command line: the same again sends what was not confirmed."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.cli.tables import HEAD, posix, table
+
+
+def test_a_journal_sends_only_what_was_not_confirmed(served, tmp_path, summary) -> None:
+    table = HEAD + "".join(f"{customer},1,v\n" for customer in range(1, 501))
+    served.sandbox.faults.script([None] * 4 + ["403"] * 10)
+    args = ["upsert", "-", "--journal", tmp_path / "u.db", "--json"]
+    result = served.run(*args, input=table)
+    found = summary(result)
+    assert result.exit_code == 3
+    assert "403" in found["error"]
+    assert 0 < found["stored"] == len(served.values())
+    assert found["stored"] + found["not_sent"] == 500
+    served.sandbox.faults.clear()
+    other = served.run(*args, input=table + "501,1,v\n")
+    assert other.exit_code == 2
+    assert "--restart" in other.stderr
+    sent = served.sandbox.calls["upsert"]
+    found = summary(served.run(*args, input=table))
+    assert (found["stored"], found["not_sent"]) == (500, 0)
+    assert len(served.values()) == 500
+    assert served.sandbox.calls["upsert"] - sent < 50
+    text = served.run(*args[:-1], "--restart", input=table + "501,1,v\n")
+    assert text.stdout.startswith("Stored 501 values;")
+    assert served.run("upsert", "-", "--restart", input=table).exit_code == 2
+
+
+def test_a_journal_keeps_refused_values_apart(served, tmp_path, summary, parse) -> None:
+    served.sandbox.reject_customers([3])
+    failed = tmp_path / "failed.csv"
+    table = HEAD + "".join(f"{customer},1,v\n" for customer in range(1, 31))
+    args = ["upsert", "-", "--journal", tmp_path / "u.db", "--failures", failed, "--json"]
+    result = served.run(*args, input=table)
+    found = summary(result)
+    assert (result.exit_code, found["stored"], found["failed"]) == (1, 29, 1)
+    assert [row[:3] for row in parse(failed.read_text())[1:]] == [["3", "1", "v"]]
+
+
+def test_a_finished_journal_gives_way_and_an_unfinished_one_of_another_input_is_refused(
+    served, tmp_path
+) -> None:
+    journal = tmp_path / "s.db"
+    args = ("sync", "-", "--journal", journal)
+    for rows in (50, 50, 51):
+        assert served.run(*args, input=table(rows)).exit_code == 0
+    assert len(served.values()) == 51
+    served.sandbox.faults.script(["401"] * 9, "upsert")
+    assert served.run(*args, input=table(80)).exit_code == 3
+    served.sandbox.faults.clear()
+    other = served.run(*args, input=table(90))
+    assert other.exit_code == 2
+    assert other.stderr.count("\n") == 1
+    assert "other desired values" in other.stderr
+    assert "--restart" in other.stderr
+    assert served.run(*args, "--restart", input=table(90)).exit_code == 0
+    assert len(served.values()) == 90
+    assert served.run("sync", "-", "--restart", input=table(3)).exit_code == 2
+    (tmp_path / "bad.db").write_bytes(b"no database" * 100)
+    bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=table(50))
+    assert (bad.exit_code, bad.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.usefixtures("one_try")
+def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path, summary) -> None:
+    args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
+    served.sandbox.faults.script([None] * 10 + ["503"] * 490)
+    result = served.run(*args, input=table(2000))
+    assert result.exit_code == 3
+    assert "no answer for 30 values in a row" in summary(result)["error"]
+    assert served.sandbox.requests.seen < 30
+    served.sandbox.faults.clear()
+    found = summary(served.run(*args, input=table(2000)))
+    assert (found["created"], found["failed"]) == (2000, 0)
+    assert len(served.values()) == 2000
+
+
+@posix
+def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(table(800))
+    args = ["sync", source, "--journal", tmp_path / "s.db"]
+    with serve(latency_ms=30) as served:
+        process = served.start(*args)
+        until(lambda: served.sandbox.calls["upsert"] > 20)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130, stderr
+        assert b"Stopped while writing" in stdout
+        assert b"Run the same again with the same journal" in stdout
+        assert stderr.endswith(b"Interrupted.\n")
+        served.sandbox.latency_ms = 0
+        process = served.start(*args, "--json")
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        found = json.loads(stdout)
+        assert (found["created"], found["resumed"]) == (800, True)
+        assert found["resent"] <= 30
+        assert len(served.values()) == 800
+        sent = sum(one.item_count or 0 for one in served.sandbox.requests.of("upsert"))
+        assert sent <= 800 + 30
