@@ -213,14 +213,15 @@ Event: TypeAlias = (
 class EventBus:
     """Delivers each event to all subscribers; one that raises harms nobody."""
 
-    __slots__ = ("_callbacks",)
+    __slots__ = ("callbacks",)
 
     def __init__(self) -> None:
-        self._callbacks: tuple[Callable[[Event], object], ...] = ()
+        #: Read only, and true while anyone listens; asked for each try of a request.
+        self.callbacks: tuple[Callable[[Event], object], ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether anyone listens, so that events nobody wants are not made."""
-        return bool(self._callbacks)
+        return bool(self.callbacks)
 
     def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Add a callback; the function returned takes it out again (twice is harmless)."""
@@ -229,10 +230,10 @@ class EventBus:
         def entry(event: Event) -> object:
             return callback(event)
 
-        self._callbacks = (*self._callbacks, entry)
+        self.callbacks = (*self.callbacks, entry)
 
         def unsubscribe() -> None:
-            self._callbacks = tuple(one for one in self._callbacks if one is not entry)
+            self.callbacks = tuple(one for one in self.callbacks if one is not entry)
 
         return unsubscribe
 
@@ -243,7 +244,7 @@ class EventBus:
         `KeyboardInterrupt` is the user's: the event loop raises it in its next turn, when what
         reports the event has come to an end.
         """
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             try:
                 callback(event)
             except KeyboardInterrupt as interrupt:

@@ -10,9 +10,11 @@ from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, Reque
 from bc_attrvals.scheduling.admission import Lease
 from bc_attrvals.scheduling.exchange import Exchange
 
-__all__ = ["TryReports"]
+__all__ = ["TryReports", "is_logged"]
 
 _logger = logging.getLogger(__name__)
+#: Whether log lines of a level are wanted.
+is_logged = _logger.isEnabledFor
 
 
 class TryReports:
@@ -28,9 +30,7 @@ class TryReports:
         self._count = 0
 
     def sent(self, exchange: Exchange, lease: Lease) -> None:
-        """Report that a try goes out."""
-        if not self._events:
-            return
+        """Report that a try goes out, where anyone listens."""
         request = exchange.request
         self._events.emit(
             RequestSent(
@@ -52,9 +52,7 @@ class TryReports:
         answer: Response | None,
         error: BaseException | None,
     ) -> None:
-        """Report that a try was answered, or ended by an error."""
-        if not self._events and not _logger.isEnabledFor(logging.DEBUG):
-            return
+        """Report that a try was answered or ended by an error, where anybody asks for it."""
         request = exchange.request
         ended = RequestAnswered(
             request.operation,

@@ -9,6 +9,7 @@ too many requests were made at once (BigCommerce guide, API rate limits).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Coroutine
 from contextvars import Context
@@ -35,7 +36,7 @@ from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Admission, Lease
 from bc_attrvals.scheduling.exchange import Exchange, Worker
 from bc_attrvals.scheduling.quota import Quota
-from bc_attrvals.scheduling.request_events import TryReports
+from bc_attrvals.scheduling.request_events import TryReports, is_logged
 
 __all__ = ["Scheduler", "Statistics"]
 
@@ -97,6 +98,7 @@ class Scheduler:
     ) -> None:
         self._transport = transport
         self._limits = limits
+        self._events = events
         self._reports = TryReports(events)
         # Jitter is no secret.
         self._random = Random() if random is None else random  # noqa: S311
@@ -320,7 +322,8 @@ class Scheduler:
         if request.body is not None:
             self._bytes_sent += len(request.body)
         try:
-            self._reports.sent(exchange, lease)
+            if self._events.callbacks:
+                self._reports.sent(exchange, lease)
             answer = await self._transport.send(request, exchange.options.timeout_s)
         except (TransportError, DecodeError) as failure:
             # Nothing left this machine, so no unit was spent.
@@ -336,7 +339,8 @@ class Scheduler:
         finally:
             exchange.end_try()
             self._settle(lease, answer, was_sent=was_sent)
-            self._reports.ended(exchange, self._loop.time() - lease.sent_at, answer, error)
+            if self._events.callbacks or is_logged(logging.DEBUG):
+                self._reports.ended(exchange, self._loop.time() - lease.sent_at, answer, error)
             # It holds this frame by its traceback.
             del error
 
