@@ -38,7 +38,9 @@ _WRITING: Final[Sequence[_Step]] = (
         ),
     ),
     (writes.several_keys, ("answer_order",)),
-    (writes.texts, ("trim_values", "characters", "empty_value")),
+    (writes.blanks, ("trim_values",)),
+    (writes.characters, ("characters",)),
+    (writes.empty_value, ("empty_value",)),
     (writes.typed_values, ("numbers", "dates", "check_value_types")),
 )
 _READING: Final[Sequence[_Step]] = (

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
+from bc_attrvals.core.models import Key
 from bc_attrvals.core.refusals import size_allowed
-from bc_attrvals.core.responses import Response, is_success
-from bc_attrvals.errors import UnconfirmedError
+from bc_attrvals.core.responses import Response, indexes_named, is_success
+from bc_attrvals.errors import APIError, UnconfirmedError
 from bc_attrvals.probe.answers import Row, error_of, read_rows, style_of
 from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.sizes import largest_taken
-from bc_attrvals.probe.target import Target, echo_of
+from bc_attrvals.probe.target import Target
 
 __all__ = [
     "batches",
+    "blanks",
+    "characters",
     "deletions",
+    "empty_value",
     "equal_write",
     "first_write",
     "refusals",
     "repeated_keys",
     "several_keys",
-    "texts",
     "typed_values",
 ]
 
@@ -42,13 +45,17 @@ _DELETE_REFUSALS: Final = frozenset({400, 413, 414, 422})
 async def first_write(target: Target, facts: Facts) -> None:
     """Write a first value, and see that it is stored.
 
-    Of a value that was there, its own is written first: one that the store takes no more, or in
-    another form, could not be put back. A refusal is raised, for nothing can be asked then.
+    Before that, each value that was there is written as it is: one that the store takes no more,
+    or in another form, could not be put back. A refusal is raised, for nothing can be asked then.
     """
-    key, before = target.main, target.before[target.main]
-    if before is not None:
-        own = await target.wire.put([target.item(key, before.value)])
-        _check_stored(own, await target.read(key, before.value), before.value)
+    for key, before in target.before.items():
+        if before is not None:
+            own = await target.wire.put([target.item(key, before.value)])
+            if 400 <= own.status < 500 and own.status != 403:
+                message = f"a value that is there could not be put back: {error_of(own)}"
+                raise UnconfirmedError(message)
+            _check_stored(own, await target.read(key, before.value), before.value)
+    key = target.main
     value = target.fresh(key)
     answer = await target.put(key, value)
     row = await target.read(key, value)
@@ -73,47 +80,56 @@ async def equal_write(target: Target, facts: Facts) -> None:
     answer = await target.wire.put([target.item(target.main, before.value)])
     if not is_success(answer.status):
         raise Unsettled(f"an equal value was refused with {answer.status}")
-    is_omitted = echo_of(answer, target.main) is None
-    how = f"the answer to an equal value had {len(read_rows(answer))} rows"
-    facts.settle("omit_unchanged", is_omitted, how)
+    echoed = len(read_rows(answer))
     after = await target.ensure()
     if before.modified is None or after.modified is None:
         raise Unsettled("answers have no date_modified")
     moved_s = (after.modified - before.modified).total_seconds()
-    how = f"date_modified moved by {moved_s:.0f} s"
-    facts.settle("touch_unchanged", moved_s != 0, how)
+    facts.settle("touch_unchanged", moved_s != 0, f"date_modified moved by {moved_s:.0f} s")
+    if echoed and moved_s:
+        raise Unsettled("an equal value is a change, for it moves date_modified")
+    how = f"the answer to an equal value had {echoed} rows"
+    facts.settle("omit_unchanged", not echoed, how)
 
 
-async def texts(target: Target, facts: Facts) -> None:
-    """Write values with blanks around them, with other characters, and an empty one."""
-    key = target.main
-    core = target.fresh(key)
-    kept = {core: True, f"  {core} ": False}
-    for sent, fact in ((f"  {core} ", "trim_values"), (_CHARACTERS, "characters")):
-        if fact == "characters" and target.kind(key) in {"number", "date"}:
-            facts.leave(fact, f"the attribute is a {target.kind(key)}")
-            continue
-        try:
-            row = await target.stored(key, sent)
-        except Unsettled as why:
-            facts.leave(fact, str(why))
-            continue
-        stored = None if row is None else row.value
-        if fact == "characters":
-            facts.settle(fact, "kept" if stored == sent else "altered", f"{sent!r} as {stored!r}")
-        elif stored in kept:
-            facts.settle(fact, kept[stored], f"{sent!r} is stored as {stored!r}")
-        else:
-            facts.leave(fact, f"{sent!r} is stored as {stored!r}")
+async def blanks(target: Target, facts: Facts) -> None:
+    """Write a value with blanks around it."""
+    core = target.fresh(target.main)
+    sent = f"  {core} "
+    stored = await _stored(target, target.main, sent)
+    how = f"{sent!r} is stored as {stored!r}"
+    kept = {core: True, sent: False}
+    if stored not in kept:
+        raise Unsettled(how)
+    facts.settle("trim_values", kept[stored], how)
+
+
+async def characters(target: Target, facts: Facts) -> None:
+    """Write a value with characters beyond ASCII, markup and a tab."""
+    kind = target.kind(target.main)
+    if kind in {"number", "date"}:
+        raise Unsettled(f"the attribute is a {kind}")
+    stored = await _stored(target, target.main, _CHARACTERS)
+    name = "kept" if stored == _CHARACTERS else "altered"
+    facts.settle("characters", name, f"{_CHARACTERS!r} is stored as {stored!r}")
+
+
+async def empty_value(target: Target, facts: Facts) -> None:
+    """Write an empty value, which may delete the row."""
     if not target.is_scratch:
         raise Unsettled("the value was there before, and an empty one may delete it")
-    answer = await target.put(key, "")
+    answer = await target.put(target.main, "")
     if not is_success(answer.status):
         facts.settle("empty_value", "refused", f"answered {answer.status}")
         return
-    row = await target.read(key)
-    name = "row_deleted" if row is None else "stored" if not row.value else "ignored"
+    row = await target.read(target.main)
+    name = "row_deleted" if row is None else "ignored" if row.value else "stored"
     facts.settle("empty_value", name, "written, then read")
+
+
+async def _stored(target: Target, key: Key, value: str) -> str:
+    row = await target.stored(key, value)
+    return "no value" if row is None else row.value
 
 
 async def typed_values(target: Target, facts: Facts) -> None:
@@ -128,8 +144,7 @@ async def typed_values(target: Target, facts: Facts) -> None:
         seen: dict[str, str] = {}
         for value in values:
             try:
-                row = await target.stored(key, value)
-                seen[value] = "no value" if row is None else row.value
+                seen[value] = await _stored(target, key, value)
             except Unsettled:
                 seen[value] = "refused"
         facts.settle(fact, seen, f"sent and stored, of an attribute of type {target.kind(key)}")
@@ -204,7 +219,7 @@ async def repeated_keys(target: Target, facts: Facts) -> None:
     first, last = target.fresh(key), target.fresh(key)
     answer = await target.wire.put([target.item(key, first), target.item(key, last)])
     if not is_success(answer.status):
-        if answer.status == 413 or size_allowed(error_of(answer), 2) is not None:
+        if _is_of_size(error_of(answer), 2):
             raise Unsettled(f"two items were refused for their number ({answer.status})")
         facts.settle("repeated_keys", "refused", f"answered {answer.status}")
         return
@@ -213,6 +228,11 @@ async def repeated_keys(target: Target, facts: Facts) -> None:
     if row is None or row.value not in won:
         raise Unsettled("the store holds neither value")
     facts.settle("repeated_keys", won[row.value], "two values of one key, then read")
+
+
+def _is_of_size(error: APIError, count: int) -> bool:
+    """Return whether a refusal of `count` items is for their number."""
+    return error.status == 413 or size_allowed(error, count) is not None
 
 
 async def batches(target: Target, facts: Facts) -> None:
@@ -227,6 +247,9 @@ async def batches(target: Target, facts: Facts) -> None:
         answer = await target.wire.put([target.item(key, target.fresh(key)) for key in chosen])
         if is_success(answer.status):
             return size
+        error = error_of(answer)
+        if not _is_of_size(error, size) and indexes_named(error.errors, size):
+            raise Unsettled(f"{size} items were refused, for one of them: {error.title}")
         statuses.append(answer.status)
         return 0
 
@@ -278,7 +301,7 @@ async def deletions(target: Target, facts: Facts) -> None:
     if not target.is_scratch:
         raise Unsettled("the value was there before, and deleting it would change its id")
     if facts.value("ignore_filters") is not False:
-        raise Unsettled("filters are ignored: a row can't be told from others")
+        raise Unsettled("filters are ignored: which row is the own one is not known")
     row = await target.ensure()
     answer = await target.wire.delete([row.id])
     is_gone = await target.read(target.main) is None

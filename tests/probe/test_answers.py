@@ -27,7 +27,7 @@ def answer(content: object, status: int = 200) -> Response:
     return Response(status, CIMultiDictProxy(CIMultiDict()), body)
 
 
-def test_a_row_tells_how_it_was_spelt() -> None:
+def test_a_row_keeps_how_it_was_spelt() -> None:
     (row,) = read_rows(answer({"data": [ROW]}))
     moment = datetime(2024, 5, 14, 9, 34, tzinfo=UTC)
     assert (row.id, row.key, row.value) == (1, (7, 2), "v")

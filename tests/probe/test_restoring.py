@@ -20,7 +20,7 @@ from bc_attrvals.core.requests import Request
 from bc_attrvals.core.responses import Response
 from bc_attrvals.probe.restoring import KeptRow, KeptState, read_state, restore, write_state
 from bc_attrvals.probe.wire import MOST_CALLS
-from bc_attrvals.sandbox import Fault
+from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.transport.session import Session
 from tests.probe.probing import ATTRIBUTES, Ground, ground
 
@@ -160,7 +160,17 @@ async def test_twelve_values_are_put_back_within_the_bound(tmp_path: Path) -> No
     assert document["calls"] <= MOST_CALLS
 
 
-async def test_a_refusal_while_restoring_is_told(tmp_path: Path) -> None:
+async def test_a_value_that_could_not_be_put_back_is_left_alone(tmp_path: Path) -> None:
+    async with ground(tmp_path, Quirks(check_value_types=True)) as store:
+        await store.sandbox.seed([(7, 2, "forty", 1_700_000_000)])
+        before = await store.sandbox.rows()
+        with pytest.raises(UnconfirmedError, match="could not be put back: 422"):
+            await store.probe((7,), ("Tier", "Age"))
+        assert await store.sandbox.rows() == before
+        assert not store.state.exists()
+
+
+async def test_a_refusal_while_restoring_is_reported(tmp_path: Path) -> None:
     async with ground(tmp_path) as store:
         wire = store.wire()
         state = KeptState(wire.place, [KeptRow(77, 1, "gold"), KeptRow(7, 1, "silver")])

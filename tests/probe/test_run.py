@@ -72,7 +72,7 @@ async def test_every_quirk_is_found_and_no_other(chosen: dict[str, Any], tmp_pat
 
 
 def _quirks() -> st.SearchStrategy[dict[str, Any]]:
-    """Return settings that a probe can tell apart, whatever they are combined with."""
+    """Return settings that a probe can distinguish, whatever they are combined with."""
     choices = {
         "order": st.sampled_from(["id", "id_desc", "shuffled"]),
         "max_limit": st.integers(1, 900),
@@ -169,6 +169,14 @@ async def test_a_value_of_another_customer_is_written_first_where_it_was_not_the
         document = await store.probe((7, 8))
         assert await store.held() == before
     assert document["facts"]["delete_status"]["value"] == 204
+
+
+async def test_a_customer_that_does_not_exist_is_not_taken_for_a_limit(tmp_path: Path) -> None:
+    async with ground(tmp_path, Quirks(batch_by="customers")) as store:
+        document = await store.probe((7, 8, 77))
+    facts = document["facts"]
+    assert facts["batch_by"]["value"] == "customers"
+    assert "refused, for one of them" in facts["max_items"]["how"]
 
 
 async def test_a_store_without_definitions_is_probed_by_ids(tmp_path: Path) -> None:
