@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol, TypeVar
 
-from bc_attrvals.core.models import MAX_ROW_ID
+from bc_attrvals.core.models import MAX_ID, MAX_ROW_ID
 from bc_attrvals.errors import (
     BCAttrValsError,
     ListingDriftError,
@@ -32,6 +32,9 @@ _MOST_GROWN_PAGES: Final = 10
 #: Inserts of other clients that fill up to 7 of 8 pages while a page is read stay below that.
 _MOST_TIMES_LONGER: Final = 8
 _MOST_PAGES_MORE: Final = 100
+#: No store has more rows: "customers can have a maximum of 50 customer attribute values"
+#: (BigCommerce reference, Customer Attribute Values), and ids of customers are `int32`.
+_MOST_ROWS: Final = 50 * MAX_ID
 
 
 class _Row(Protocol):
@@ -168,7 +171,7 @@ class PageCount:
             most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
             self._given_up = self._stale >= most
         # One answer contradicts itself, and others contradict each other: no total is of any use.
-        self._given_up |= self._is_overfull and self.has_moved
+        self._given_up |= (self._is_overfull and self.has_moved) or total > _MOST_ROWS
         if self._taken == 1:
             self._most_pages = _MOST_TIMES_LONGER * expected + _MOST_PAGES_MORE
         elif number > expected and self.rows > total and not self.has_moved:

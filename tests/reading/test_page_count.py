@@ -255,6 +255,7 @@ def fresh(page: int) -> Sequence[int]:
         pytest.param(lambda calls: 41 + 4 * calls, 8 * 11 + 100, id="that grows by each page"),
         pytest.param(lambda calls: 41 * 2**calls, 8 * 11 + 100, id="that doubles"),
         pytest.param(lambda calls: 41 + 80 * (calls // 9), 8 * 11 + 100, id="that jumps"),
+        pytest.param(lambda calls: 10**12, 1, id="that no store can have"),
         pytest.param(lambda calls: 1 if calls == 0 else 10**9, 8 + 100, id="that jumps once"),
         pytest.param(lambda calls: 41 + 40 * (calls % 2) + 4 * calls, 188, id="that jitters"),
     ],
