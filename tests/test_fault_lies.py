@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals import (
+    AttributeValue,
     AttributeValueFilter,
     BCAttrValsError,
     Limits,
     RetryPolicy,
+    Store,
     UpsertReport,
 )
 from tests.probes import Key, at_rest, upserts
@@ -26,6 +31,7 @@ from tests.raw_server import Connection, RawRequest, answer, page_body, row, row
 
 SCOPE = 7
 PER_PAGE = 20
+WANTED = AttributeValueFilter(attribute_id_in=[SCOPE])
 RETRY = RetryPolicy(attempts=2, base_s=0.0005, cap_s=0.0005)
 NOTHING = [
     answer(b"<html>all is well</html>"),
@@ -56,6 +62,8 @@ class Liar:
         self.confirmed: list[int] = []
         self.asked: set[int] = set()
         self.requests = 0
+        # Whether each page has rows of the scope that nobody has seen, under a total that grows.
+        self.is_endless = self.random.random() < share / 5
 
     def lies(self) -> bool:
         return self.random.random() < self.share
@@ -70,12 +78,21 @@ class Liar:
             if f"{field}:in" in request.query and not self.lies():
                 wanted = set(map(int, request.query[f"{field}:in"].split(",")))
                 rows = [one for one in rows if one[field] in wanted]
+        for field in ("date_created", "date_modified"):
+            if not self.lies():
+                least = request.query.get(f"{field}:min", "")
+                most = request.query.get(f"{field}:max", "9")
+                rows = [one for one in rows if least <= one[field] <= most]
         if self.lies():
             self.random.shuffle(rows)
         page = self.random.randint(1, 3) if self.lies() else request.page
         total = self.random.choice([0, 1, len(rows) // 2, 10**6]) if self.lies() else len(rows)
         pages = self.random.choice([0, 1, 10**6]) if self.lies() else -(-total // PER_PAGE)
         shown = rows[(page - 1) * PER_PAGE : page * PER_PAGE]
+        if self.is_endless:
+            first = 10**6 + self.requests * PER_PAGE
+            shown = [row(one, 1_000, SCOPE) for one in range(first, first + PER_PAGE)]
+            total = (self.requests + 2) * PER_PAGE
         if self.lies():
             shown = shown[: len(shown) // 2]
         if self.lies() and self.lies():
@@ -87,7 +104,8 @@ class Liar:
                 per_page=self.random.choice([PER_PAGE, 250]) if self.lies() else PER_PAGE,
                 page=page,
                 total_pages=pages,
-            )
+            ),
+            headers={"Date": "Tue, 14 Jan 2025 09:34:00 GMT"},
         )
 
     def DELETE(self, request: RawRequest) -> bytes:  # noqa: N802
@@ -111,6 +129,9 @@ class Liar:
             self.rows.update((one["id"], one) for one in stored)
         if self.lies() and self.lies():
             stored = [{**one, "attribute_value": "another"} for one in stored]
+        if self.lies() and self.lies():
+            # The rows of somebody else's call.
+            stored = [row(9, 999, SCOPE), *stored[1:]]
         return answer(rows_body(stored)) if lie is None else lie
 
 
@@ -132,9 +153,8 @@ def test_a_delete_by_filter_touches_nothing_outside_whatever_is_answered(
         kept = {one for one, held in service.rows.items() if held["attribute_id"] != SCOPE}
         error = None
         async with store_on(service, retry=RETRY, limits=Limits(page_size=PER_PAGE)) as (store, _):
-            wanted = AttributeValueFilter(attribute_id_in=[SCOPE])
             try:
-                report: Any = await store.attribute_values.delete_where(wanted)
+                report: Any = await store.attribute_values.delete_where(WANTED)
             except BCAttrValsError as caught:
                 error, report = caught, caught.report
             await at_rest(store)
@@ -200,3 +220,39 @@ def test_what_is_reported_stored_was_held_once_and_every_item_is_accounted_for(
         assert share or report.stored == len(items)
 
     asyncio.run(run())
+
+
+async def streamed(store: Store) -> list[AttributeValue]:
+    return [one async for one in store.attribute_values.stream(WANTED)]
+
+
+async def streamed_exactly_once(store: Store) -> list[AttributeValue]:
+    return [one async for one in store.attribute_values.stream(WANTED, exactly_once=True)]
+
+
+@pytest.mark.parametrize("read", [streamed, streamed_exactly_once])
+def test_what_is_read_lies_in_the_filter_once_or_it_is_an_error_in_bounded_calls(
+    read: Callable[[Store], Awaitable[list[AttributeValue]]],
+) -> None:
+    @settings(derandomize=True, deadline=None, max_examples=30)
+    @lying
+    def check(seed: int, share: float, inside: int, outside: int) -> None:
+        async def run() -> None:
+            service = Liar(seed, share, inside, outside)
+            limits = Limits(page_size=PER_PAGE)
+            found: list[AttributeValue] | None = None
+            async with store_on(service, retry=RETRY, limits=limits) as (store, _):
+                with suppress(BCAttrValsError):
+                    found = await read(store)
+                await at_rest(store)
+            # 20 calls for each page of the first total, and 200 more.
+            assert service.requests <= 20 * 60 // PER_PAGE + 200 + 20
+            assert found is not None or share
+            if found is not None:
+                assert len({one.id for one in found}) == len(found)
+                assert all(one.attribute_id == SCOPE for one in found)
+                assert share or len(found) == inside
+
+        asyncio.run(run())
+
+    check()
