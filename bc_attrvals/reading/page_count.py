@@ -20,7 +20,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.reading.seen_ids import SeenIds
 
-__all__ = ["PageCount", "is_refusal_of_size"]
+__all__ = ["MOST_ROWS", "PageCount", "is_refusal_of_size"]
 
 #: After this many pages in a row without a new row, further pages are not asked for. The same for
 #: pages beyond a total that stands still and that more rows than it says have come for.
@@ -34,7 +34,7 @@ _MOST_TIMES_LONGER: Final = 8
 _MOST_PAGES_MORE: Final = 100
 #: No store has more rows: "customers can have a maximum of 50 customer attribute values"
 #: (BigCommerce reference, Customer Attribute Values), and ids of customers are `int32`.
-_MOST_ROWS: Final = 50 * MAX_ID
+MOST_ROWS: Final = 50 * MAX_ID
 
 
 class _Row(Protocol):
@@ -50,7 +50,8 @@ class PageCount:
 
     A reader asks for the pages up to `last_page` in order, several at once if it likes, and gives
     each answer to `take`, in any order. It stops when `is_over`, or when no page is left, and then
-    calls `check`. `limit` is the rows asked for in a page.
+    calls `check`. `limit` is the rows asked for in a page. A total above `most_rows`, more than the
+    store can have of the query, ends it.
 
     An honest server is asked for no page beyond those its total needs. Against any other the calls
     are bounded. A page is asked for because the pages before it brought new rows, and three times
@@ -67,6 +68,7 @@ class PageCount:
         "_least_total",
         "_limit",
         "_most_pages",
+        "_most_rows",
         "_news",
         "_seen",
         "_size",
@@ -80,8 +82,9 @@ class PageCount:
         "total",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, most_rows: int = MOST_ROWS) -> None:
         self._limit = limit
+        self._most_rows = most_rows
         #: The last page to ask for, by the answers so far.
         self.last_page = 1
         #: The newest total; None before the first answer.
@@ -171,7 +174,7 @@ class PageCount:
             most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
             self._given_up = self._stale >= most
         # One answer contradicts itself, and others contradict each other: no total is of any use.
-        self._given_up |= (self._is_overfull and self.has_moved) or total > _MOST_ROWS
+        self._given_up |= (self._is_overfull and self.has_moved) or total > self._most_rows
         if self._taken == 1:
             self._most_pages = _MOST_TIMES_LONGER * expected + _MOST_PAGES_MORE
         elif number > expected and self.rows > total and not self.has_moved:

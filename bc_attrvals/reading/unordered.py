@@ -16,7 +16,7 @@ from contextlib import aclosing
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, BareRow, Row, whole_row
 from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError
-from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
+from bc_attrvals.reading.page_count import MOST_ROWS, PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 __all__ = ["Listing", "UnorderedReader", "each", "read_back", "read_filter", "row_ids"]
@@ -25,16 +25,17 @@ __all__ = ["Listing", "UnorderedReader", "each", "read_back", "read_filter", "ro
 class Listing:
     """One query of an `UnorderedReader`, and how far it is read; pages count from 1."""
 
-    __slots__ = ("count", "limit", "next_page", "query", "under_way")
+    __slots__ = ("_most_rows", "count", "limit", "next_page", "query", "under_way")
 
-    def __init__(self, query: ListingQuery, limit: int) -> None:
+    def __init__(self, query: ListingQuery, limit: int, most_rows: int = MOST_ROWS) -> None:
         self.query = query
+        self._most_rows = most_rows
         self.begin(limit)
 
     def begin(self, limit: int) -> None:
         """Start at the first page, with `limit` rows in each."""
         self.limit = limit
-        self.count = PageCount(limit)
+        self.count = PageCount(limit, self._most_rows)
         self.next_page = 1
         #: Pages asked for and not answered.
         self.under_way = 0
@@ -53,12 +54,13 @@ class Listing:
 class UnorderedReader:
     """Reads listings, at most `Limits.reads` pages at once."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, most_rows: int = MOST_ROWS) -> None:
         self._calls = calls
+        self._most_rows = most_rows
 
     def listing(self, query: ListingQuery) -> Listing:
-        """Return a listing that has not begun."""
-        return Listing(query, self._calls.sizes.page)
+        """Return a listing that has not begun, of up to the most rows the store can have of it."""
+        return Listing(query, self._calls.sizes.page, self._most_rows)
 
     async def first_page(self, listing: Listing) -> list[Row]:
         """Read the first page alone; `listing.pages_left` is then the number of the others."""
@@ -145,9 +147,10 @@ async def read_filter(
     calls: Calls,
     filter: AttributeValueFilter | None,
     sink: Callable[[Sequence[Row]], Awaitable[None]],
+    most_rows: int = MOST_ROWS,
 ) -> None:
     """Give each row of a filter once to `sink`; raises as `UnorderedReader.read`."""
-    reader = UnorderedReader(calls)
+    reader = UnorderedReader(calls, most_rows)
     async with aclosing(each(map(reader.listing, calls.queries(filter)))) as listings:
         await reader.read(listings, sink)
 
@@ -155,7 +158,7 @@ async def read_filter(
 async def read_back(
     calls: Calls, filter: AttributeValueFilter
 ) -> tuple[list[AttributeValue], BCAttrValsError | None]:
-    """Return the rows of a filter that matches few, and the error that ended the listing.
+    """Return the rows of customers and attributes, and the error that ended the listing.
 
     A row that came proves its value, though the listing may not be complete. Only key and value
     are needed: a row without a value that can be read is left out; an id or a date that can't be
@@ -166,8 +169,10 @@ async def read_back(
     async def take(rows: Sequence[Row]) -> None:
         found.extend(whole for row in rows if (whole := whole_row(row)) is not None)
 
+    # A key has one row, and seldom another that was left behind.
+    keys = len(filter.customer_id_in or ()) * len(filter.attribute_id_in or ())
     try:
-        await read_filter(calls, filter, take)
+        await read_filter(calls, filter, take, 4 * keys)
     except BCAttrValsError as error:
         return found, error
     return found, None

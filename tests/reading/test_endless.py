@@ -111,5 +111,6 @@ async def test_a_read_back_without_end_fails_the_item(grows: bool) -> None:
     report = caught.value.report
     assert (report.failed, report.stored) == (1, 0)
     assert isinstance(report.failures[0].error, ListingDriftError)
-    assert server.listed <= MOST_CALLS
+    # Twelve rows are more than one key can have.
+    assert server.listed == 1
     assert server.changed == ["PUT"]
