@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -118,7 +119,7 @@ def test_every_example_is_run() -> None:
 
 def test_the_commands_are_those_there_are() -> None:
     listed = re.findall(r"^\| `([a-z]+)` \|", section("Command line"), re.MULTILINE)
-    assert sorted(listed) == sorted(cli.commands)
+    assert sorted(listed) == cli.list_commands(click.Context(cli))
 
 
 def test_the_errors_are_those_there_are() -> None:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import click
 from click.shell_completion import get_completion_class
 
-from bc_attrvals.cli.commands.attributes import attributes
-from bc_attrvals.cli.commands.count import count
-from bc_attrvals.cli.commands.delete import delete
-from bc_attrvals.cli.commands.demo import demo
-from bc_attrvals.cli.commands.export import export
-from bc_attrvals.cli.commands.fleet import fleet
-from bc_attrvals.cli.commands.mirror import mirror
-from bc_attrvals.cli.commands.probe import probe
-from bc_attrvals.cli.commands.sandbox import sandbox
-from bc_attrvals.cli.commands.sync import sync
-from bc_attrvals.cli.commands.upsert import upsert
 from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.interrupts import Interrupted
 from bc_attrvals.cli.settings import Settings, connection_options, leave_stdout, output_options
@@ -35,6 +25,11 @@ from bc_attrvals.errors import (
 from bc_attrvals.tables.text import one_line
 
 _PROGRAM: Final = "bc-attrvals"
+#: Each is of the module of its name, imported when it is run or listed: an export needs no server.
+_COMMANDS: Final = (
+    *("attributes", "count", "delete", "demo", "export", "fleet", "mirror", "probe", "sandbox"),
+    *("sync", "upsert"),
+)
 #: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
@@ -58,6 +53,20 @@ class _Refused(click.ClickException):
 
 class Commands(SuggestingGroup):
     """The commands; each error of ours becomes one line and its exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; None for another name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"bc_attrvals.cli.commands.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
         """Run the command."""
@@ -164,19 +173,3 @@ def cli() -> None:
     Exit status: 0 all done, 1 some items failed, 2 usage or bad input, 3 refused by the service or
     unreachable, 130 interrupted (Ctrl-C), 143 stopped by SIGTERM, 141 broken pipe.
     """
-
-
-for _command in (
-    demo,
-    sandbox,
-    export,
-    count,
-    upsert,
-    sync,
-    delete,
-    attributes,
-    mirror,
-    fleet,
-    probe,
-):
-    cli.add_command(_command)

@@ -73,9 +73,13 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     assert "pip install 'bc_attrvals[cli]'" in done.stderr
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+_CONTEXT = click.Context(cli)
+_COMMANDS = {name: cli.get_command(_CONTEXT, name) for name in cli.list_commands(_CONTEXT)}
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
 def test_help_says_what_every_option_does_and_shows_examples(served, name) -> None:
-    command = cli.commands[name]
+    command = _COMMANDS[name]
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
@@ -120,7 +124,7 @@ def test_help_prints_in_any_encoding(encoding) -> None:
 
 def test_the_readme_names_options_and_variables_that_exist() -> None:
     text = (Path(app.__file__).parent / "README.md").read_text("utf-8")
-    commands = [cli, *cli.commands.values(), *cli.commands["attributes"].commands.values()]
+    commands = [cli, *_COMMANDS.values(), *_COMMANDS["attributes"].commands.values()]
     options = {name for one in commands for parameter in one.params for name in parameter.opts}
     options |= {"--help"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options

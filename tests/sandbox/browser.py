@@ -9,8 +9,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,14 @@ class Page:
         )
 
 
-@asynccontextmanager
-async def browsing(profile: Path) -> AsyncIterator[Page]:
-    """Start a browser with a profile of its own, and end it and all its processes."""
+@contextmanager
+def browser(profile: Path) -> Iterator[str]:
+    """Start a browser with a profile of its own, and end it and all its processes.
+
+    Yields the address of its DevTools.
+    """
     assert CHROMIUM is not None
-    process = subprocess.Popen(  # noqa: ASYNC220
+    process = subprocess.Popen(
         [
             CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-extensions", "--disable-background-networking",
@@ -136,30 +140,38 @@ async def browsing(profile: Path) -> AsyncIterator[Page]:
     )  # fmt: skip
     try:
         address = profile / "DevToolsActivePort"
-        async with asyncio.timeout(PATIENCE_S):
-            while not (address.exists() and address.read_text().count("\n")):
-                assert process.poll() is None, "the browser ended"
-                await asyncio.sleep(0.02)
+        patience = time.monotonic() + PATIENCE_S
+        while not (address.exists() and address.read_text().count("\n")):
+            assert process.poll() is None, "the browser ended"
+            assert time.monotonic() < patience, "the browser does not listen"
+            time.sleep(0.02)
         port, path = address.read_text().split("\n")[:2]
-        url = f"ws://127.0.0.1:{port}{path}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(url, max_msg_size=0) as socket,
-        ):
-            browser = Page(socket, "")
-            reading = asyncio.create_task(browser.read())
-            target = await browser.send("Target.createTarget", url="about:blank")
-            attached = await browser.send(
-                "Target.attachToTarget", targetId=target["targetId"], flatten=True
-            )
-            browser._session_id = attached["sessionId"]
-            for domain in ("Page", "Runtime", "Network", "Log"):
-                await browser.send(f"{domain}.enable")
-            yield browser
-            reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await reading
+        yield f"ws://127.0.0.1:{port}{path}"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@asynccontextmanager
+async def tab(address: str) -> AsyncIterator[Page]:
+    """Open a tab of a browser, and close it."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(address, max_msg_size=0) as socket,
+    ):
+        page = Page(socket, "")
+        reading = asyncio.create_task(page.read())
+        target = await page.send("Target.createTarget", url="about:blank")
+        attached = await page.send(
+            "Target.attachToTarget", targetId=target["targetId"], flatten=True
+        )
+        page._session_id = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            await page.send(f"{domain}.enable")
+        yield page
+        page._session_id = ""
+        await page.send("Target.closeTarget", targetId=target["targetId"])
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading

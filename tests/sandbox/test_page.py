@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.sandbox.api import Api, item, running
-from tests.sandbox.browser import CHROMIUM, Page, browsing
+from tests.sandbox.browser import CHROMIUM, Page, browser, tab
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
@@ -20,15 +20,21 @@ pytestmark = pytest.mark.skipif(
 HOSTILE = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
 
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
     # Not under tmp_path: a browser that was killed may leave what is hard to count.
     profile = Path(tempfile.mkdtemp(prefix="bc-attrvals-browser-"))
     try:
-        async with browsing(profile) as one:
+        with browser(profile) as one:
             yield one
     finally:
         shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture
+async def page(address: str) -> AsyncIterator[Page]:
+    async with tab(address) as one:
+        yield one
 
 
 async def watch_rows(page: Page, sandbox: Sandbox) -> None:
