@@ -28,7 +28,10 @@ def moment(second: int) -> datetime:
 
 
 class FakeStore:
-    """The service's rows. `before` runs before each answer: other clients."""
+    """The service's rows. `before` runs before each answer: other clients.
+
+    `after` runs when an answer is made, which then takes `slow_s` to arrive.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,8 @@ class FakeStore:
         self.has_dates = True
         self.date_offset_s = 0
         self.before: Callable[[], object] | None = None
+        self.after: Callable[[], object] | None = None
+        self.slow_s = 0.0
         self.lie: Callable[[str, Page], Page] | None = None
         self.asked: list[tuple[str, int, int]] = []
         # `Calls` has these.
@@ -128,6 +133,9 @@ class FakeStore:
         if self.before is not None:
             self.before()
         page = self._page(query.text, number, limit)
+        if self.after is not None:
+            self.after()
+            await asyncio.sleep(self.slow_s)
         if self.lie is not None:
             page = self.lie(query.text, page)
         query.check(page.data)

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.events import Event, MirrorFoundWrong
 from bc_attrvals.mirror.report import Fault, FaultKind
@@ -59,6 +60,18 @@ async def test_a_row_added_with_an_old_date_is_found_by_the_counts(tmp_path: Pat
         assert report.uncounted == 1
         assert report.faults == (Fault(FaultKind.MISSING, None, row),)
         assert not report.ok
+        assert await held(mirror) == store.rows
+
+
+async def test_rows_counted_too_few_in_one_part_of_a_scope_are_reported(tmp_path: Path) -> None:
+    store = FakeStore(page_size=20, room_bytes=250)
+    store.seed(400)
+    scope = AttributeValueFilter(customer_id_in=range(1, 101))
+    async with opened(store, tmp_path, scope) as mirror:
+        await mirror.refresh()
+        store.insert(1, 9, "old", START + 7)
+        report = await mirror.refresh()
+        assert (report.ok, report.uncounted) == (False, 1)
         assert await held(mirror) == store.rows
 
 

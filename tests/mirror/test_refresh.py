@@ -107,6 +107,9 @@ async def test_thousands_of_rows_of_one_second_are_not_listed_each_time(tmp_path
         assert (await refreshed(mirror, store)).calls <= 2
         store.change(5, "y")
         assert (await refreshed(mirror, store)).calls <= 3
+        change_and_insert(store, random.Random(1), 600, 0)
+        await refreshed(mirror, store)
+        assert (await refreshed(mirror, store)).calls <= 2
         delete(store, [17])
         await refreshed(mirror, store)
         delete(store, list(store.rows))
@@ -150,7 +153,7 @@ async def test_a_scope_of_many_customers_is_refreshed_in_parts(tmp_path: Path) -
 
 async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: Path) -> None:
     # Longer between the parts than modified rows are listed again.
-    store = FakeStore(room_bytes=250, latency_s=150)
+    store = FakeStore(page_size=20, room_bytes=250, latency_s=150)
     store.seed(800)
     scope = AttributeValueFilter(customer_id_in=range(1, 201))
     async with opened(store, tmp_path, scope) as mirror:
@@ -158,12 +161,14 @@ async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: 
 
         def change_what_was_read() -> None:
             if store.calls == 3:
-                store.change(1, "later")
+                store.change(3, "later")
 
+        # Shows in the first part what the time is.
+        store.change(5, "now")
         store.before = change_what_was_read
-        # Of each of six parts a listing by date_modified and one by date_created.
+        # Of each of six parts a listing and a count.
         assert (await mirror.refresh()).calls == 12
-        assert (await held(mirror))[1].value == "v0"
+        assert (await held(mirror))[3].value == "v2"
         store.before = None
         await refreshed(mirror, store)
 
@@ -194,6 +199,90 @@ async def test_a_second_that_is_not_over_is_not_counted(tmp_path: Path) -> None:
         for _ in range(12):
             assert (await mirror.refresh()).ok
         store.before = None
+        await refreshed(mirror, store)
+
+
+async def test_a_row_that_changes_again_while_the_newest_rows_are_read(tmp_path: Path) -> None:
+    store = FakeStore(order="shuffled", inclusive=False, page_size=20)
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        await asyncio.sleep(100)
+        for row_id in range(1, 101):
+            store.change(row_id, "before")
+        left = set(range(1, 101))
+
+        def change_what_was_not_shown() -> None:
+            if "date_modified:max" in store.asked[-1][0] and len(left) == 100:
+                for row_id in range(40, 60):
+                    store.change(row_id, "meanwhile")
+                left.clear()
+
+        store.before = change_what_was_not_shown
+        await mirror.refresh()
+        assert not left
+        values = {row.value for row_id, row in (await held(mirror)).items() if row_id <= 100}
+        assert values <= {"before", "meanwhile"}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 0.9])
+async def test_a_change_in_a_second_that_was_listed_is_seen_next_time(
+    after_s: float, tmp_path: Path
+) -> None:
+    store = FakeStore(inclusive=False, page_size=20, latency_s=0.15)
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        await asyncio.sleep(100 + after_s)
+        for row_id in range(1, 101):
+            store.change(row_id, "before")
+        ranges = 0
+
+        def change_after_the_range() -> None:
+            nonlocal ranges
+            query = store.asked[-1][0]
+            ranges += "date_modified:max" in query
+            if ranges and "date_modified:max" not in query and "date_modified:min" in query:
+                store.change(50, "meanwhile")
+                store.before = None
+
+        store.before = change_after_the_range
+        await mirror.refresh()
+        assert ranges
+        assert store.before is None
+        await refreshed(mirror, store)
+
+
+@pytest.mark.parametrize("how", ["everything", "ranges", "parts"])
+async def test_what_changes_after_it_was_read_is_seen_next_time(how: str, tmp_path: Path) -> None:
+    # Answers take longer to arrive than the time for which modified rows are listed again. Those
+    # before have shown what the time is.
+    store = FakeStore(order="shifting" if how == "parts" else "id", page_size=20)
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        if how != "everything":
+            await refreshed(mirror, store)
+        for row_id in range(11, 111):
+            store.change(row_id, "before")
+        changed = 0
+
+        def change() -> None:
+            nonlocal changed
+            query, asked = store.asked[-1][0], [one[0] for one in store.asked]
+            is_late = {
+                "everything": True,
+                "ranges": ":max" not in query and any("date_modified:max" in one for one in asked),
+                "parts": "date_modified" in query and "date_created" in query,
+            }[how]
+            if is_late:
+                changed += 1
+                store.slow_s = 200
+                store.change(changed % 8 + 2, f"at {changed}")
+
+        store.after = change
+        await mirror.refresh()
+        assert changed
+        store.after = None
         await refreshed(mirror, store)
 
 
