@@ -90,11 +90,7 @@ class Replica(Database):
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
         with self.transaction():
-            self.create_notes()
-            for table in _TABLES:
-                self.connection.execute(f"DROP TABLE IF EXISTS {table}")
-            for statement in _SCHEMA:
-                self.connection.execute(statement)
+            self.create_tables(_TABLES, _SCHEMA)
 
     # A refresh is one transaction: nothing of it is seen before all of it is proven.
 

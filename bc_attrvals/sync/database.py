@@ -14,7 +14,7 @@ import os
 import sqlite3
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -76,12 +76,13 @@ class Database(ABC):
                 self.connection.execute("ROLLBACK")
             raise
 
-    def create_notes(self) -> None:
-        """Create the table of notes anew, empty."""
-        self.connection.execute("DROP TABLE IF EXISTS meta")
-        self.connection.execute(
-            "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
-        )
+    def create_tables(self, tables: Iterable[str] = (), schema: Iterable[str] = ()) -> None:
+        """Create the table of notes and these tables anew, empty."""
+        for table in ("meta", *tables):
+            self.connection.execute(f"DROP TABLE IF EXISTS {table}")
+        notes = "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
+        for statement in (notes, *schema):
+            self.connection.execute(statement)
 
     def put(self, /, **values: str | float) -> None:
         """Set notes by name."""

@@ -80,11 +80,7 @@ class WorkingSet(Database):
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
         with self.transaction():
-            self.create_notes()
-            for table in _TABLES:
-                self.connection.execute(f"DROP TABLE IF EXISTS {table}")
-            for statement in _SCHEMA:
-                self.connection.execute(statement)
+            self.create_tables(_TABLES, _SCHEMA)
             self._desired.create()
             self._current.create()
             self.names.create()

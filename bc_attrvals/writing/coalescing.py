@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from types import TracebackType
 from typing import TypeAlias
 
 import attrs
@@ -174,12 +173,7 @@ class SmallUpserts:
     def __enter__(self) -> None:
         self._running += 1
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._leave()
 
     async def share(

@@ -31,7 +31,7 @@ class Ledger(Database):
 
     def create(self) -> None:
         with self.transaction():
-            self.create_notes()
+            self.create_tables()
             self.connection.execute("DROP TABLE IF EXISTS entries")
             self.connection.execute("CREATE TABLE entries (amount INTEGER)")
 
