@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -501,3 +502,15 @@ def test_without_asyncio_as_under_trio_it_says_so(
 ) -> None:
     with pytest.raises(RuntimeError, match=message):
         opening().send(None)
+
+
+async def test_a_page_and_the_statistics_are_plain_json(store: Store) -> None:
+    await store.attribute_values.upsert(upserts(2))
+    page = (await store.attribute_values.get_page()).to_dict()
+    assert json.loads(json.dumps(page)) == page
+    assert [row["attribute_value"] for row in page["data"]] == ["v1", "v2"]
+    assert page["pagination"]["total"] == 2
+    statistics = store.statistics().to_dict()
+    assert json.loads(json.dumps(statistics)) == statistics
+    assert (statistics["requests"], statistics["in_flight"]["write"]) == (2, 0)
+    assert statistics["quota"] == {"quota": None, "left": None, "resets_in_s": None}

@@ -233,6 +233,11 @@ class Page:
     data: list[AttributeValue]
     pagination: Pagination
 
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types, in the service's own names."""
+        rows = [row.to_dict() for row in self.data]
+        return {"data": rows, "pagination": attrs.asdict(self.pagination)}
+
 
 class BareRow(msgspec.Struct, frozen=True, gc=False):
     """What could be read of a row, for readers that do not need all of it.

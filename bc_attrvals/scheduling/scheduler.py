@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
+import msgspec
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers, read_retry_after_s
@@ -71,6 +72,11 @@ class Statistics:
     slot_wait_s: float
     quota_wait_s: float
     latency_s: dict[Operation, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types."""
+        fields: dict[str, object] = msgspec.to_builtins(self)
+        return fields
 
 
 class Transport(Protocol):
