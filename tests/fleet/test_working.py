@@ -9,6 +9,7 @@ from typing import Any
 from bc_attrvals import AttributeValueFilter
 from bc_attrvals.errors import (
     InvalidInputError,
+    UnknownCustomerError,
 )
 from bc_attrvals.fleet import (
     FileSource,
@@ -42,6 +43,47 @@ async def test_files_in_both_forms_are_read_on_the_worker(client: Any, tmp_path:
         )
         assert all(one.ok for one in results.values()), results
         assert await sandbox.values() == {(1, 1): "a", (2, 1): "b", (1, 2): "c", (2, 2): "d"}
+
+
+async def test_files_of_addresses_and_names_are_resolved_on_the_worker(
+    client: Any, tmp_path: Path
+) -> None:
+    long, wide = tmp_path / "long.csv", tmp_path / "wide.csv"
+    people = {number: f"person{number}@example.org" for number in range(1, 4)}
+    long.write_text(
+        "E-Mail,attribute,value\n Person1@Example.org ,Tier,gold\nnobody@example.org,Tier,x\n"
+    )
+    wide.write_text("E-Mail,Score,Born\nperson2@example.org,7,2020-01-31\nperson3@example.org,8,\n")
+    kinds = {"Tier": "string", "Score": "number", "Born": "date"}
+    options = {"quota": None, "access_token": "s3cret-token"}
+    async with Sandbox(**options, customers=people, attributes=kinds) as sandbox:
+        results = await all_of(
+            client,
+            job_of(
+                sandbox,
+                access_token=TOKENS,
+                source=FileSource(path=long, columns={"email": "E-Mail"}),
+                name="long",
+            ),
+            job_of(
+                sandbox,
+                access_token=TOKENS,
+                source=FileSource(path=wide, email_column="E-Mail", attributes_by_header=True),
+                scope=AttributeValueFilter(attribute_id_in=[2, 3]),
+                name="wide",
+            ),
+        )
+        assert results["wide"].ok, results
+        report = results["long"].report
+        assert report is not None
+        assert (report.failed, report.created + report.written) == (1, 1)
+        assert isinstance(report.failures[0].error, UnknownCustomerError)
+        assert await sandbox.values() == {
+            (1, 1): "gold",
+            (2, 2): "7",
+            (2, 3): "2020-01-31",
+            (3, 2): "8",
+        }
 
 
 async def test_a_proxy_is_looked_up_on_the_worker_and_never_shown(
