@@ -104,6 +104,10 @@ class Apply:
     async def _note_many(self) -> None:
         if len(self._ready) >= _OUTCOMES_AT_ONCE:
             await self.end()
+        elif self._ready and self._calls.events:
+            # Confirmed is done, though it is noted later: a wait for quota may come before.
+            done = self._progress.done + sum(one.ok for one in self._ready)
+            self._calls.events.emit(attrs.evolve(self._progress, done=done))
 
     async def _pending(self) -> AsyncGenerator[AttributeValueUpsert]:
         """Yield the pending upserts in the order of their keys."""

@@ -137,3 +137,18 @@ async def test_the_failures_of_a_report_are_bounded(sandbox: Sandbox, store: Sto
     sandbox.reject_customers(range(1, 41))
     report = await store.attribute_values.sync(upserts(60), max_failures=15)
     assert (report.failed, len(report.failures)) == (40, 15)
+
+
+async def test_what_is_confirmed_shows_at_once_though_it_is_noted_later(store: Store) -> None:
+    shown: list[int] = []
+    store.subscribe(
+        lambda event: (
+            shown.append(event.done)
+            if isinstance(event, SyncProgressed) and event.phase is Phase.WRITING
+            else None
+        )
+    )
+    await store.attribute_values.sync(upserts(60), scope=FIRST)
+    assert shown == sorted(shown)
+    assert (shown[0], shown[-1]) == (0, 60)
+    assert any(0 < done < 60 for done in shown)
