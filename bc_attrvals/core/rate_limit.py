@@ -1,13 +1,13 @@
 """What the rate-limit headers teach, as a state machine that is given `now`.
 
-The service counts calls in windows and says in every answer how many are left and how many
+The service counts calls in windows. Every answer says how many calls are left and how many
 milliseconds the window still runs. All apps of a store share the count, so only the newest answer
-is believed, both ways; the requests of ours that it may not have counted yet are taken off.
+counts, whether it shows more or less. Our requests that it may not include yet are subtracted.
 
 Times are local monotonic seconds. The server's clock is never compared with ours: each answer
 bounds the window's end to [sent + reset, received + reset + granularity], answers of one window
-are intersected, and the next window opens at the upper bound. So a request is never early, and
-late by no more than the quickest answer's way back.
+are intersected, and the next window opens at the upper bound. A request is never early. It is late
+by no more than the way back of the quickest answer.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from multidict import istr
 
 #: The window of the service, where an answer leaves it out (BigCommerce guide, API rate limits).
 DEFAULT_WINDOW_S: Final = 30.0
-#: The next window is opened this much after the last possible end of the one before.
+#: The margin between the last possible end of a window and the opening of the next.
 _EDGE_S: Final = 0.001
-#: Headers beyond these are not believed.
+#: Headers with larger numbers are ignored.
 _LONGEST_WINDOW_S: Final = 86_400.0
 _LARGEST_QUOTA: Final = 10**9
 _LEFT: Final = istr("X-Rate-Limit-Requests-Left")
 _RESET: Final = istr("X-Rate-Limit-Time-Reset-Ms")
 _QUOTA: Final = istr("X-Rate-Limit-Requests-Quota")
 _WINDOW: Final = istr("X-Rate-Limit-Time-Window-Ms")
-# Two ends that differ by less than this share of a window are one end and two drifting clocks.
+# Two ends that differ by less than this share of a window are the same end: clocks drift.
 _DRIFT: Final = 0.05
 # Countdowns that differ by less than this come from one tick of the server's clock.
 _TIE_S: Final = 1e-6
-# A request given up may be counted this much later: closing its connection does not recall it.
+# The server may count an abandoned request this much later: closing does not recall it.
 _ON_ITS_WAY_S: Final = 0.5
-#: While nothing is known one request finds out, and one more after each of these.
+#: Before the first answer, one more request may go after each of these.
 _PROBE_S: Final = 2.0
-#: A server that names a longer wait is not believed beyond this.
+#: A longer wait that a server asks for is cut to this.
 _LONGEST_RETRY_AFTER_S: Final = 120.0
-# The older form of the service's guide, then that of RFC 9110, section 10.2.3.
+# BigCommerce guide, API rate limits (older form); RFC 9110, section 10.2.3.
 _RETRY_AFTER: Final = (istr("X-Retry-After"), istr("Retry-After"))
 _DATE: Final = istr("Date")
 
@@ -120,13 +120,13 @@ def _wait_s(text: str, headers: Mapping[str, str], wall_s: float) -> float | Non
             return None
         since_s = _http_date_s(headers.get(_DATE, ""))
         wait_s = until_s - (wall_s if since_s is None else since_s)
-        # A date that is past by now asks for no wait.
+        # A date in the past asks for no wait.
         return wait_s if wait_s > 0 else 0.0
     return wait_s if math.isfinite(wait_s) and wait_s >= 0 else None
 
 
 def _http_date_s(text: str) -> float | None:
-    # Here, because it loads the parser of e-mail, and hardly any answer has a date to read.
+    # Imported here: it loads the parser of e-mail, and few answers have a date to read.
     from email.utils import mktime_tz, parsedate_tz
 
     try:
@@ -138,7 +138,7 @@ def _http_date_s(text: str) -> float | None:
 
 @attrs.frozen
 class QuotaSnapshot:
-    """What is known of the quota at a moment; all None while no answer has told.
+    """What is known of the quota at a moment; all None before the first answer.
 
     `left` counts what this client may still send in the window, `resets_in_s` the seconds to
     the next window.
@@ -153,9 +153,9 @@ class QuotaState:
     """How many requests may be sent now.
 
     Call `take` before each request, and exactly one of `answered`, `unanswered` or `unsent` after
-    it. Before the first answer one request goes alone, and one more every 2 s: started in a spent
-    window, a client then draws one 429 and not one for each slot. Whether a store has a quota at
-    all is known by its first answer.
+    it. Before the first answer one request goes alone, and one more every 2 s. So a client that
+    starts in a spent window gets one 429, not one for each slot. The first answer shows whether a
+    store has a quota at all.
     """
 
     __slots__ = (
@@ -194,15 +194,15 @@ class QuotaState:
         self._believed_at = -math.inf
         self._end_low = -math.inf
         self._end_high = -math.inf
-        # When the present window was opened by our clock alone; None once an answer told of it.
+        # When our clock alone opened the present window; None once an answer shows it.
         self._guessed_since: float | None = None
         # Until a countdown shows otherwise, the server's clock may tick in whole seconds.
         self._granularity_s = 1.0
         self._blocked_until = -math.inf
         self._out = 0
-        # Ours in this window, a bound that holds even where answers overtake one another.
+        # Our requests in this window: a bound that holds even where answers overtake each other.
         self._sent = 0
-        # When those died that the server may have counted and no answer has told of, in order.
+        # When requests ended unanswered that the server may have counted unseen, in order.
         self._lost: deque[float] = deque()
         # Answers without headers since the last one with them.
         self._bare = 0
@@ -225,7 +225,7 @@ class QuotaState:
             return None if self._has_answer else self._find_out(now)
         if now > self._end_high + _EDGE_S:
             self._open_window(now)
-        # Ours that are out may not be in the server's count yet: take them off (safe side).
+        # The server's count may lack our requests under way: subtract them (safe side).
         left = self._left - self._out - len(self._lost)
         unsent = self._quota - self._sent
         # A reserve of the whole quota would stop all work for good: one unit is always ours.
@@ -265,9 +265,9 @@ class QuotaState:
         high = now + headers.reset_s + self._granularity_s
         left = 0 if refused else headers.left
         surely_newer = sent_at >= self._believed_at
-        # By how much its window ends after the present one. Ends lie a window apart, so this tells
-        # windows apart even where an answer was on its way for so long that its bounds overlap with
-        # those of the window after its own.
+        # By how much its window ends after the present one. Ends lie a window apart, so this
+        # identifies windows even where an answer was under way for so long that its bounds overlap
+        # with those of the window after its own.
         later_by_s = (low + high - self._end_low - self._end_high) / 2
         if self._is_new_window(sent_at, low, headers.window_s, later_by_s):
             self._end_low, self._end_high = low, high
@@ -277,7 +277,7 @@ class QuotaState:
         elif self._guessed_since is not None or (
             not surely_newer and later_by_s < -headers.window_s / 2
         ):
-            # It was out when this window began, and so was taken for one of this window.
+            # It was under way when this window began, so it was counted in this window.
             self._sent -= 1
             return
         elif self._end_low - high > headers.window_s * _DRIFT:
@@ -298,11 +298,11 @@ class QuotaState:
         self._quota = headers.quota
         self._window_s = headers.window_s
         if self._lost:
-            # This answer was asked for after those had been counted, so its count holds them.
+            # This request was sent after those had been counted, so its answer includes them.
             self._forget_lost(sent_at)
 
     def unanswered(self, now: float) -> None:
-        """Count one request as ended without an answer: it still may have cost its unit."""
+        """Count one request as ended without an answer; it may have cost its unit."""
         self._out -= 1
         self._lose(now)
 
@@ -312,7 +312,7 @@ class QuotaState:
         self._sent -= 1
 
     def block(self, until: float) -> None:
-        """Send nothing before `until`: a 429 that told only how many seconds to wait."""
+        """Send nothing before `until`, after a 429 that gave only the seconds to wait."""
         self._blocked_until = max(self._blocked_until, until)
 
     @property
@@ -361,12 +361,12 @@ class QuotaState:
         if self._quota is None:
             return True
         if self._guessed_since is not None:
-            # Sent after the opening, or telling of a window that ends after it.
+            # Sent after the opening, or in a window that ends after it.
             return sent_at >= self._guessed_since or low >= self._guessed_since
         return later_by_s > window_s / 2 or low - self._end_high > window_s * _DRIFT
 
     def _open_window(self, now: float) -> None:
-        """Begin a window that no answer has told of yet: the quota is assumed whole."""
+        """Begin a window that no answer has shown yet, with the whole quota."""
         assert self._quota is not None
         self._forget_lost(max(self._end_low, now - self._window_s))
         self._guessed_since = now
