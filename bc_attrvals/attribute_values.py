@@ -49,9 +49,10 @@ from bc_attrvals.sync.options import JobKind, JournalPath, SyncOptions
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.coalescing import Coalescer
 from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
+from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.single_batch import put_rows
 from bc_attrvals.writing.sources import Items
-from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
+from bc_attrvals.writing.upsert_job import UpsertJob
 
 __all__ = ["AttributeValues"]
 

@@ -20,22 +20,6 @@ from yarl import URL
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.scheduling.quota import Priority
 
-__all__ = [
-    "DEFAULT_BASE_URL",
-    "STORE_HASH",
-    "TOKEN",
-    "check_absent",
-    "check_asyncio",
-    "check_pattern",
-    "check_type",
-    "checked_base_url",
-    "checked_priority",
-    "checked_timeout",
-    "checked_traces",
-    "full_user_agent",
-    "variable",
-]
-
 DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
 
 # The unreserved characters of RFC 3986: a hash of these stands in a path as it is.

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["Progress", "seconds_to_go"]
 
 _INTERVAL_S: Final = 0.1
 #: Off a terminal, so seldom that a log of a night's job stays readable.

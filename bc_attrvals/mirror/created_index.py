@@ -11,8 +11,6 @@ from collections.abc import Iterable
 
 from bc_attrvals.mirror.parts import Part
 
-__all__ = ["CreatedIndex", "Place"]
-
 #: (attribute id, second of `date_created`): where a row stands in the index.
 Place = tuple[int, int]
 

@@ -14,8 +14,6 @@ from bc_attrvals.mirror.service_clock import ServiceClock
 from bc_attrvals.reading.page_count import is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["DatedPages", "moment_of", "second_of"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

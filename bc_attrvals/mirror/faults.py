@@ -10,8 +10,6 @@ import attrs
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.mirror.report import Fault, FaultKind
 
-__all__ = ["Faults"]
-
 #: How many faults are named.
 _MOST_NAMED: Final = 100
 

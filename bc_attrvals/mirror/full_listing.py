@@ -23,8 +23,6 @@ from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 
-__all__ = ["list_anew", "verify"]
-
 #: Of so many rows that were modified last, there may be pages.
 _MANY: Final = 25
 #: Rows dropped at once.

@@ -12,8 +12,6 @@ from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.report import RefreshReport
 from bc_attrvals.sync.db_thread import DatabaseThread
 
-__all__ = ["MirrorInSync"]
-
 #: Rows read from the file at once.
 _CHUNK: Final = 4_096
 

@@ -24,8 +24,6 @@ from bc_attrvals.mirror.questions import (
     SeenRow,
 )
 
-__all__ = ["LEARNING_READS", "Inquiry", "Steps", "UnprovenError"]
-
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Ask | Drop, Sequence[Answer], T]
 

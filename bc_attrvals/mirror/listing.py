@@ -16,8 +16,6 @@ from bc_attrvals.mirror.inquiry import Inquiry, Steps, UnprovenError
 from bc_attrvals.mirror.parts import Node, Part, join, pages
 from bc_attrvals.mirror.questions import Answer, Failure, SeenRow
 
-__all__ = ["list_parts"]
-
 #: Pages asked for at once, and pages of a listing by page numbers. It bounds the rows in memory.
 _MOST_PAGES_HELD: Final = 64
 #: Ranges of a page each are preferred if they take at most one read more for so many pages.

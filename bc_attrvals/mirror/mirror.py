@@ -28,7 +28,6 @@ from bc_attrvals.sync.scope import Scope
 if TYPE_CHECKING:
     from bc_attrvals.mirror.replica import Replica
 
-__all__ = ["Mirror", "scope_of"]
 
 #: Rows read from the file at once.
 _CHUNK: Final = 1_000

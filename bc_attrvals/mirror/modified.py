@@ -27,8 +27,6 @@ from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["ModifiedRows", "TakeIn"]
-
 #: Is awaited with the rows of each answer. Returns a second that the service had reached when it
 #: answered, None if the rows do not show one.
 TakeIn = Callable[[Sequence[AttributeValue]], Awaitable[int | None]]

@@ -16,8 +16,6 @@ import attrs
 from bc_attrvals.mirror.inquiry import Inquiry, Steps
 from bc_attrvals.mirror.parts import Node, Part, expected_reads, join, pages
 
-__all__ = ["narrow"]
-
 #: Counts that look for clusters where a surplus is dense.
 _EXPLORING_COUNTS: Final = 5
 #: Further such counts for each that found a part equal.

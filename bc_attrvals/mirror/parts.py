@@ -10,8 +10,6 @@ from typing import Final
 
 import attrs
 
-__all__ = ["BEGINNING", "Node", "Part", "expected_reads", "hull", "join", "pages", "subtract"]
-
 #: The first second of a part that has no lower bound.
 BEGINNING: Final = -(2**62)
 

@@ -33,8 +33,6 @@ from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 
-__all__ = ["Proven", "Proving"]
-
 
 @attrs.frozen
 class Proven:

@@ -13,20 +13,6 @@ import attrs
 
 from bc_attrvals.mirror.parts import Part
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "Bounds",
-    "Done",
-    "Drop",
-    "Failed",
-    "Failure",
-    "MirrorCounts",
-    "Question",
-    "SeenRow",
-    "Step",
-]
-
 
 @attrs.frozen
 class Bounds:

@@ -14,8 +14,6 @@ from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.mirror.replica import COLUMNS, Replica, micro_of, row_of
 from bc_attrvals.mirror.report import Change
 
-__all__ = ["check_mirror_filter", "count_rows", "find", "next_changes", "next_rows"]
-
 _DATES: Final = (("date_created", "created"), ("date_modified", "modified"))
 #: The last microsecond of a second that a bound includes.
 _REST_OF_SECOND: Final = 999_999

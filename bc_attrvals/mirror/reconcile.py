@@ -23,8 +23,6 @@ from bc_attrvals.mirror.narrowing import narrow
 from bc_attrvals.mirror.parts import BEGINNING, Part, hull, pages
 from bc_attrvals.mirror.questions import Answer, Ask, Bounds, Done, Failed, MirrorCounts, Step
 
-__all__ = ["SPARE_READS", "Reconciliation", "most_reads"]
-
 #: Reads above those of listing anew, on a store at rest.
 SPARE_READS: Final = 14
 #: One read more than listing anew for so many pages: cuts between seconds leave pages part empty.

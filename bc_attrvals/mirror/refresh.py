@@ -41,8 +41,6 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
 
-__all__ = ["Refresh"]
-
 #: What was modified in so many seconds before the last known moment is listed again.
 _OVERLAP_S: Final = 60
 #: Unless it takes more of a page than this one part of so many.

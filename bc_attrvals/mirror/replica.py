@@ -21,18 +21,6 @@ from bc_attrvals.mirror.created_index import CreatedIndex, Place
 from bc_attrvals.mirror.parts import Part
 from bc_attrvals.sync.database import Database, DatabaseKind
 
-__all__ = [
-    "COLUMNS",
-    "MIRRORS",
-    "Held",
-    "Replica",
-    "Taken",
-    "Totals",
-    "cells_of",
-    "micro_of",
-    "row_of",
-]
-
 COLUMNS: Final = "id, customer_id, attribute_id, value, created, modified"
 _SCHEMA: Final = (
     # `born` is the number of the change that added the row.

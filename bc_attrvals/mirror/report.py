@@ -8,8 +8,6 @@ import attrs
 
 from bc_attrvals.core.models import AttributeValue
 
-__all__ = ["Change", "Fault", "FaultKind", "RefreshReport"]
-
 
 @attrs.frozen
 class Change:

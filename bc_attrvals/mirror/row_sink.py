@@ -19,8 +19,6 @@ from bc_attrvals.mirror.replica import Replica, Taken, row_of
 from bc_attrvals.mirror.service_clock import ServiceClock
 from bc_attrvals.sync.db_thread import DatabaseThread
 
-__all__ = ["RowSink"]
-
 #: SQLite's integers are signed and have 64 bits.
 _MAX_ROW_ID: Final = 2**63 - 1
 

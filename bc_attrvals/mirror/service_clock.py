@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["ServiceClock"]
-
 #: How long after its end a second is taken for over.
 _MARGIN_S: Final = 0.05
 #: How far the clocks of writers may be ahead of the `Date` header.

@@ -24,8 +24,6 @@ from bc_attrvals.errors import (
 from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["Addresses", "customers_by", "find_addresses"]
-
 #: Addresses that a Store remembers: some 15 MB.
 _MOST_REMEMBERED: Final = 100_000
 #: Statuses that a request too large is refused with.

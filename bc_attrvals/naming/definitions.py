@@ -11,8 +11,6 @@ from bc_attrvals.core.definitions import Attribute, decode_attributes
 from bc_attrvals.errors import ListingDriftError, UnknownAttributeError
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["MAX_ATTRIBUTES", "Definitions", "KnownDefinitions", "list_definitions", "nearest_names"]
-
 #: "A store can have a maximum of 50 customer attributes" (BigCommerce reference, Customer
 #: Attributes).
 MAX_ATTRIBUTES: Final = 50

@@ -22,8 +22,6 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import Items, check_item, open_input
 
-__all__ = ["NamedSource"]
-
 #: Addresses of which a job notes that they were looked up a second time.
 _MOST_ASKED_AGAIN: Final = 100_000
 

@@ -16,8 +16,6 @@ from bc_attrvals.naming.addresses import Addresses, ambiguity, look_up
 from bc_attrvals.naming.definitions import Definitions, KnownDefinitions
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["WINDOW", "JobNames", "Resolver"]
-
 #: Items that are resolved together: enough to fill the URLs of several look-ups.
 WINDOW: Final = 2_000
 

@@ -13,8 +13,6 @@ from bc_attrvals.core.models import Key
 from bc_attrvals.core.responses import Response, error_from_answer, indexes_named
 from bc_attrvals.errors import APIError, DecodeError
 
-__all__ = ["Listing", "Row", "error_of", "read_listing", "read_objects", "read_rows", "style_of"]
-
 
 class _Ids(msgspec.Struct):
     id: int

@@ -10,8 +10,6 @@ import attrs
 from bc_attrvals.core.probe_file import PROBE_FORMAT
 from bc_attrvals.errors import BCAttrValsError
 
-__all__ = ["FACTS", "Fact", "Facts", "Unsettled", "Value"]
-
 Value = str | int | bool | list[int] | dict[str, str] | dict[str, int] | None
 
 #: Every fact, and what is asked. Names that are quirks of the sandbox have the quirk's values.

@@ -14,8 +14,6 @@ from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.sizes import largest_taken
 from bc_attrvals.probe.target import Target
 
-__all__ = ["addresses", "dates", "filters", "order", "page_size", "pages", "query"]
-
 #: Nothing is modified then.
 _FUTURE: Final = "date_modified:min=2100-01-01T00:00:00Z"
 #: The guide's largest page (BigCommerce guide, Filtering), one more, and some beyond.

@@ -27,8 +27,6 @@ from bc_attrvals.errors import (
 from bc_attrvals.probe.answers import Row, error_of, read_listing
 from bc_attrvals.probe.wire import Wire
 
-__all__ = ["KeptState", "read_key", "read_state", "remove_state", "restore", "write_state"]
-
 _FORMAT: Final = "bc_attrvals probe state 1"
 #: Times that the values are read; after each but the last, those that differ are written.
 _LOOKS: Final = 4

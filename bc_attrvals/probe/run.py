@@ -17,8 +17,6 @@ from bc_attrvals.probe.restoring import KeptState, remove_state, restore, write_
 from bc_attrvals.probe.target import Target, find_attributes
 from bc_attrvals.probe.wire import Wire
 
-__all__ = ["Probe", "ProbeReport"]
-
 _Step = tuple[Callable[[Target, Facts], Awaitable[None]], tuple[str, ...]]
 
 _WRITING: Final[Sequence[_Step]] = (

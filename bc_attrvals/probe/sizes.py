@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["largest_taken"]
-
 
 async def largest_taken(
     sizes: Sequence[int], take: Callable[[int], Awaitable[int]]

@@ -24,8 +24,6 @@ from bc_attrvals.probe.facts import Unsettled
 from bc_attrvals.probe.restoring import read_key
 from bc_attrvals.probe.wire import Wire
 
-__all__ = ["MOST_KEYS", "Attribute", "Target", "find_attributes"]
-
 #: Values a probe may write; each costs calls to read and to put back.
 MOST_KEYS: Final = 12
 _MOST_PAGES: Final = 10

@@ -20,8 +20,6 @@ from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import BCAttrValsError, TransportError
 from bc_attrvals.probe.facts import Unsettled
 
-__all__ = ["MOST_CALLS", "Transport", "Wire"]
-
 #: Calls of the questions; then those of the restoring.
 _MOST_ASKING: Final = 120
 _MOST_RESTORING: Final = 60

@@ -13,20 +13,6 @@ from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.sizes import largest_taken
 from bc_attrvals.probe.target import Target
 
-__all__ = [
-    "batches",
-    "blanks",
-    "characters",
-    "deletions",
-    "empty_value",
-    "equal_write",
-    "first_write",
-    "refusals",
-    "repeated_keys",
-    "several_keys",
-    "typed_values",
-]
-
 #: Dates are whole seconds.
 _NEXT_SECOND_S: Final = 1.2
 _NUMBERS: Final = ("1.50", "007", "1e3")

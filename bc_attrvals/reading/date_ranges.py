@@ -16,8 +16,6 @@ import attrs
 from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue
 
-__all__ = ["Bounds", "CreatedRange", "around_now", "cut"]
-
 ONE_SECOND: Final = timedelta(seconds=1)
 
 

@@ -41,8 +41,6 @@ from bc_attrvals.reading.pager import note_drift
 from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["exact_rows"]
-
 T = TypeVar("T")
 
 #: Rows of a range that are held back until it has proved exact.

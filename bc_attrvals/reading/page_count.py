@@ -20,8 +20,6 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.reading.seen_ids import SeenIds
 
-__all__ = ["MOST_ROWS", "PageCount", "is_refusal_of_size"]
-
 #: After this many pages in a row without a new row, further pages are not asked for. The same for
 #: pages beyond a total that stands still and that more rows than it says have come for.
 _MOST_STALE_PAGES: Final = 3

@@ -19,8 +19,6 @@ from bc_attrvals.events import ListingDriftSeen
 from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
-__all__ = ["note_drift", "pages"]
-
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
 

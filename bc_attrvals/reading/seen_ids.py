@@ -14,8 +14,6 @@ from typing import Final, TypeAlias
 
 from bc_attrvals.core.models import MAX_ROW_ID
 
-__all__ = ["SeenIds"]
-
 #: A run is a `range` where it has no gaps, else its ids ascending.
 _Run: TypeAlias = "range | array[int]"
 

@@ -19,8 +19,6 @@ from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError
 from bc_attrvals.reading.page_count import MOST_ROWS, PageCount, is_refusal_of_size
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
-__all__ = ["Listing", "UnorderedReader", "each", "read_back", "read_filter", "row_ids"]
-
 
 class Listing:
     """One query of an `UnorderedReader`, and how far it is read; pages count from 1."""

@@ -31,11 +31,9 @@ from bc_attrvals.scheduling.local_quota import LocalQuota
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
 from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
 
-__all__ = ["Admission", "Lease"]
-
 _logger = logging.getLogger(__name__)
 
-# Asked for each request, and an enum's members take their time.
+# Read for each request; access to an enum's member is slow.
 _READ: Final = Operation.READ
 _BULK: Final = Priority.BULK
 
@@ -82,12 +80,7 @@ class Admission:
     """The one place that lets requests of a Store go. Bound to the event loop it is opened in."""
 
     def __init__(
-        self,
-        *,
-        events: EventBus,
-        retry: RetryPolicy,
-        random: Random,
-        quota: Quota | None = None,
+        self, *, events: EventBus, retry: RetryPolicy, random: Random, quota: Quota | None = None
     ) -> None:
         self._retry = retry
         self._random = random

@@ -16,8 +16,6 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Priority, WholeQuota
 
-__all__ = ["AskedQuota"]
-
 
 class AskedQuota:
     """Asks a quota for as many leases as can be used. Bound to the loop it is opened in."""

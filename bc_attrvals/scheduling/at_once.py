@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from itertools import islice
 from typing import Any, TypeVar
 
-__all__ = ["all_at_once", "at_once_in_order"]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

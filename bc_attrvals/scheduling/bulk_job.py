@@ -17,8 +17,6 @@ import attrs
 from bc_attrvals.events import JobEnded, JobKindName, JobStarted
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["BulkJob"]
-
 _logger = logging.getLogger(__name__)
 
 #: Counts of a report that stand in fields of their own, or count no items.

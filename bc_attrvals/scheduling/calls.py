@@ -28,8 +28,6 @@ from bc_attrvals.scheduling.exchange import CallOptions, Exchange, Tally, Worker
 from bc_attrvals.scheduling.quota import Flow, Priority
 from bc_attrvals.scheduling.scheduler import Scheduler
 
-__all__ = ["DEFAULT_PAGE_SIZE", "Calls", "Fetched", "LearntSizes"]
-
 T = TypeVar("T")
 
 #: The `limit` that the service takes when none is given, which no plan can refuse (BigCommerce

@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["Closing"]
-
 
 class Closing:
     """A closing in a task of its own: cancelling who waits for it does not end it."""

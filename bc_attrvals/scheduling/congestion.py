@@ -14,8 +14,6 @@ import attrs
 
 from bc_attrvals.core.retry import RetryPolicy, backoff_s
 
-__all__ = ["BulkPace", "Concurrency"]
-
 #: Back-offs that double the pause, then back-offs that hold it.
 _SHORT_PAUSES: Final = 3
 #: How much the newest request counts in the average latency (as in TCP's round-trip estimate,

@@ -17,8 +17,6 @@ from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.scheduling.quota import Flow, Priority
 
-__all__ = ["CallOptions", "Exchange", "Tally", "Worker"]
-
 
 @attrs.frozen
 class CallOptions:

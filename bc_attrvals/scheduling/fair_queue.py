@@ -17,8 +17,6 @@ import attrs
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Flow
 
-__all__ = ["FairQueue", "Waiting"]
-
 #: Of so many contested grants in a row, the last one goes to bulk.
 _BULK_SHARE: Final = 8
 

@@ -15,8 +15,6 @@ from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted
 from bc_attrvals.scheduling.quota import Priority
 
-__all__ = ["LocalQuota"]
-
 
 class _Unit(msgspec.Struct, eq=False):
     """A unit taken at `sent_at` (the event loop's clock, seconds)."""

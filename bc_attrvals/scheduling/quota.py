@@ -15,8 +15,6 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.events import Event
 
-__all__ = ["Flow", "Priority", "Quota", "WholeQuota", "whole"]
-
 
 class Priority(IntEnum):
     """Which requests go first; the lower number does."""

@@ -10,8 +10,6 @@ from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, Reque
 from bc_attrvals.scheduling.admission import Lease
 from bc_attrvals.scheduling.exchange import Exchange
 
-__all__ = ["TryReports", "is_logged"]
-
 _logger = logging.getLogger(__name__)
 #: Whether log lines of a level are wanted.
 is_logged = _logger.isEnabledFor

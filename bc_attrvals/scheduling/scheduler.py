@@ -39,8 +39,6 @@ from bc_attrvals.scheduling.exchange import Exchange, Worker
 from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.scheduling.request_events import TryReports, is_logged
 
-__all__ = ["Scheduler", "Statistics"]
-
 T = TypeVar("T")
 
 #: 429s that count for one try of `RetryPolicy.attempts`, where no headers say when to come back. A

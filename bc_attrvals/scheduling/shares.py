@@ -23,8 +23,6 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.congestion import Concurrency
 
-__all__ = ["LOOK_AGAIN_S", "Shares"]
-
 #: Seconds after which what is held back is looked at again.
 LOOK_AGAIN_S: Final = 0.02
 #: Bulk requests of two operations share for so long after the last change from one to the other.

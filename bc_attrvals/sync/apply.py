@@ -29,8 +29,9 @@ from bc_attrvals.sync.report import SyncReport, dump_error
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob
+from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import plain_source
-from bc_attrvals.writing.upsert_job import Outcomes, UpsertJob
+from bc_attrvals.writing.upsert_job import UpsertJob
 
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096

@@ -10,8 +10,6 @@ import asyncio
 
 import msgspec
 
-__all__ = ["Deadline", "Deadlines"]
-
 
 class Deadline(msgspec.Struct, eq=False):
     """When a task is cancelled, on the event loop's clock."""

@@ -8,8 +8,6 @@ from yarl import URL
 
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["check_proxy", "proxy_of_environment"]
-
 # aiohttp speaks no other protocol to a proxy.
 _SCHEMES: Final = {"http", "https"}
 

@@ -39,8 +39,6 @@ from bc_attrvals.transport.failures import (
 )
 from bc_attrvals.transport.trust import connect_once
 
-__all__ = ["Session"]
-
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
 _JSON: Final = "application/json"
 # `Deadlines` keeps the deadline of the whole attempt.

@@ -16,8 +16,6 @@ from typing import Final
 
 from bc_attrvals.core.models import AttributeValueUpsert
 
-__all__ = ["BadItemSearch", "Suspects"]
-
 #: Customers, and attributes, that are remembered; one more is forgotten.
 _MOST_REMEMBERED: Final = 10_000
 #: Refusals after which an attribute is suspected. A customer is suspected after the first.

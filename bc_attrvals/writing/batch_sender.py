@@ -37,8 +37,6 @@ from bc_attrvals.writing.confirming import (
 )
 from bc_attrvals.writing.outcomes import Outcomes
 
-__all__ = ["Batch", "BatchSender"]
-
 #: How often an item is sent whose value the service then does not hold.
 _MOST_SENDINGS: Final = 2
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 
-__all__ = ["Batcher", "KeyRegistry"]
-
 
 class KeyRegistry:
     """The keys under way in one Store, and who waits for them."""

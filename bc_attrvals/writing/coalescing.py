@@ -31,8 +31,6 @@ from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import AT_HAND, Items, check_item
 from bc_attrvals.writing.upsert_job import UpsertJob
 
-__all__ = ["Coalescer", "SmallUpserts"]
-
 #: Makes the job that stores items.
 MakeJob: TypeAlias = Callable[[Sequence[Item], Outcomes, Calls], UpsertJob]
 

@@ -13,8 +13,6 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.responses import Echo
 
-__all__ = ["Row", "are_echoes", "confirmed_by", "filter_of", "is_altered", "rows_by_key"]
-
 #: A row of an answer: whole, or what proves its value.
 Row: TypeAlias = AttributeValue | Echo
 _R = TypeVar("_R", AttributeValue, Echo, Row)

@@ -21,8 +21,6 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.sources import chunks
 
-__all__ = ["DeleteJob", "Ids", "check_ids"]
-
 #: What bulk deletes read: any iterable of ids, sync or async.
 Ids: TypeAlias = Iterable[int] | AsyncIterable[int]
 

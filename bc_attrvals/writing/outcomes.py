@@ -14,8 +14,6 @@ from bc_attrvals.core.responses import decode_echoes, decode_proofs, decode_rows
 from bc_attrvals.errors import BCAttrValsError, DecodeError
 from bc_attrvals.writing.confirming import Row
 
-__all__ = ["Outcomes"]
-
 # Looked up with each call, and an enum's members take their time.
 _STORED: Final = OutcomeStatus.STORED
 

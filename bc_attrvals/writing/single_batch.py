@@ -16,8 +16,6 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.confirming import confirmed_by, filter_of, rows_by_key
 
-__all__ = ["put_rows"]
-
 #: How often the items are sent where no answer can be read and the store does not hold them.
 _MOST_SENDINGS: Final = 2
 

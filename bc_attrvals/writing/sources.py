@@ -22,8 +22,6 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.errors import InvalidInputError
 
-__all__ = ["AT_HAND", "LOOK_AHEAD", "Items", "check_item", "check_upsert", "chunks", "open_input"]
-
 T = TypeVar("T")
 E = TypeVar("E", bound=Item)
 

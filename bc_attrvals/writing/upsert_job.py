@@ -22,8 +22,6 @@ from bc_attrvals.writing.batching import Batcher, KeyRegistry
 from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import LOOK_AHEAD, OpenSource
 
-__all__ = ["BatchLog", "Outcomes", "UpsertJob"]
-
 
 class BatchLog(Protocol):
     """Notes the batches of a job as they go: begun before they are sent, ended before the next."""
