@@ -39,3 +39,11 @@ def test_no_row_is_believed_beyond_the_date_of_the_answers() -> None:
     assert clock.least(50.5) == 1_000
     assert clock.is_near(1_060, at_s=50.0)
     assert not clock.is_near(1_062, at_s=50.0)
+
+
+def test_the_date_that_came_with_the_least_delay_is_believed() -> None:
+    clock = ServiceClock()
+    for second, at_s in ((1_000, 50.0), (1_005, 54.0), (1_006, 57.0)):
+        clock.observe_date(second, at_s=at_s)
+    assert clock.observe(1_010, at_s=59.0) == 1_010
+    assert clock.observe(1_012, at_s=60.0) == 1_011
