@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -59,19 +58,16 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-@attrs.frozen
-class _Meta:
+class _Meta(msgspec.Struct):
     pagination: Pagination
 
 
-@attrs.frozen
-class _PageEnvelope:
+class _PageEnvelope(msgspec.Struct):
     data: list[AttributeValue]
     meta: _Meta
 
 
-@attrs.frozen
-class _RowsEnvelope:
+class _RowsEnvelope(msgspec.Struct):
     data: list[AttributeValue]
 
 
@@ -172,22 +168,30 @@ def decode_proofs(body: bytes) -> list[AttributeValue]:
 
 def _in_utc(rows: list[AttributeValue]) -> list[AttributeValue]:
     # msgspec keeps an offset such as +05:00 as it stands; the promise is UTC.
-    # A date that was left out stops the look. To ask for that row by row took as long again.
-    with suppress(AttributeError):
-        for row in rows:
-            if (
-                row.date_created.tzinfo is not UTC  # type: ignore[union-attr]
-                or row.date_modified.tzinfo is not UTC  # type: ignore[union-attr]
-            ):
-                break
-        else:
-            return rows
+    if _are_in_utc(rows):
+        return rows
     return [
         attrs.evolve(
             row, date_created=_utc(row.date_created), date_modified=_utc(row.date_modified)
         )
         for row in rows
     ]
+
+
+def _are_in_utc(rows: list[AttributeValue]) -> bool:
+    """Return whether all dates are there and in UTC, as nearly always."""
+    utc = UTC
+    try:
+        for row in rows:
+            if (
+                row.date_created.tzinfo is not utc  # type: ignore[union-attr]
+                or row.date_modified.tzinfo is not utc  # type: ignore[union-attr]
+            ):
+                return False
+    except AttributeError:
+        # A date that was left out. To ask for that row by row took as long again.
+        return False
+    return True
 
 
 def _utc(moment: datetime | None) -> datetime | None:

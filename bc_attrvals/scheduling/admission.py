@@ -154,7 +154,7 @@ class Admission:
         """
         if self._closed or self._loop is None:
             raise _closed_error()
-        if self._queue.count_of(operation):
+        if self._queue.count and self._queue.count_of(operation):
             return None
         now = self._loop.time()
         is_bulk = priority is _BULK
@@ -219,11 +219,10 @@ class Admission:
         assert self._loop is not None
         now = self._loop.time()
         concurrency = self._concurrency[lease.operation]
-        concurrency.leave(now, is_bulk=lease.is_bulk)
-        if status is not None:
-            concurrency.answered(lease.sent_at, now)
+        took_s = now - lease.sent_at
+        concurrency.leave(now, is_bulk=lease.is_bulk, took_s=None if status is None else took_s)
         if not lease.is_bulk and lease.operation is _READ:
-            self._bulk_pace.answered(now, now - lease.sent_at, status)
+            self._bulk_pace.answered(now, took_s, status)
         if headers is not None and status == 429:
             self._units.refused(lease.unit, headers)
         else:

@@ -282,14 +282,14 @@ class Calls:
         exchange = self._exchange(request, worker)
         return await self._decoded(exchange, await self._scheduler.send(exchange), decode)
 
-    async def put(
+    def put(
         self,
         items: Sequence[AttributeValueUpsert],
         decode: Callable[[bytes], T],
         worker: Worker | None = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Upsert items in one PUT and return its answer, decoded."""
-        return await self.sent(self._requests.upsert(items), decode, worker)
+        return self.sent(self._requests.upsert(items), decode, worker)
 
     def delete_parts(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
         """Yield the DELETEs that `ids` need, each with the count of ids it names."""

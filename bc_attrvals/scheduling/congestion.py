@@ -61,21 +61,16 @@ class Concurrency:
         self.bulk_in_flight += is_bulk
         self.bulk_granted += is_bulk
 
-    def leave(self, now: float, *, is_bulk: bool) -> None:
-        """Give a slot back."""
+    def leave(self, now: float, *, is_bulk: bool, took_s: float | None = None) -> None:
+        """Give a slot back, and learn in how many seconds an answer came, if one did."""
         self.left_at = now
         self.in_flight -= 1
         self.bulk_in_flight -= is_bulk
-
-    def answered(self, sent_at: float, now: float) -> None:
-        """Learn how long an answer takes."""
-        average_s = self.latency_s
-        latency_s = now - sent_at
-        self.latency_s = (
-            latency_s
-            if average_s is None
-            else average_s + (latency_s - average_s) * _LATENCY_WEIGHT
-        )
+        if took_s is not None:
+            average_s = self.latency_s
+            if average_s is not None:
+                took_s = average_s + (took_s - average_s) * _LATENCY_WEIGHT
+            self.latency_s = took_s
 
     def went_well(self, sent_at: float) -> None:
         """Win concurrency back: one more at once for each round of good answers."""

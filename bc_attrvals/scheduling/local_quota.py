@@ -6,20 +6,12 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot, QuotaState, read_quota_headers
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted
 from bc_attrvals.scheduling.quota import Priority
-
-
-class _Unit(msgspec.Struct, eq=False):
-    """A unit taken at `sent_at` (the event loop's clock, seconds)."""
-
-    sent_at: float
 
 
 class LocalQuota:
@@ -62,7 +54,8 @@ class LocalQuota:
         if self._state.available(now) == 0:
             return None
         self._state.take()
-        return _Unit(now)
+        # The lease is the time at which it was taken, on the event loop's clock.
+        return now
 
     async def acquire(self, operation: Operation, priority: Priority) -> object:
         """Wait for a unit and return its lease, whatever it is for."""
@@ -107,7 +100,7 @@ class LocalQuota:
 
     def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
         """End a lease and learn from the headers of its answer; None when there was none."""
-        self._end(lease, headers, refused=False)
+        self._end(lease, headers)
 
     def refused(self, lease: object, headers: Mapping[str, str]) -> None:
         """End a lease whose request was answered 429: nothing is left of its window."""
@@ -117,25 +110,28 @@ class LocalQuota:
         """End a lease whose request was never sent: its unit is free."""
         del lease
         self._state.unsent()
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def snapshot(self) -> QuotaSnapshot:
         """Return what is known of the quota now."""
         return QuotaSnapshot() if self._loop is None else self._state.snapshot(self._loop.time())
 
-    def _end(self, lease: object, headers: Mapping[str, str] | None, *, refused: bool) -> None:
+    def _end(
+        self, lease: object, headers: Mapping[str, str] | None, *, refused: bool = False
+    ) -> None:
         assert self._loop is not None
-        assert isinstance(lease, _Unit)
+        assert isinstance(lease, float)
         now = self._loop.time()
         if headers is None:
             self._state.unanswered(now)
         else:
             quota = read_quota_headers(headers)
-            self._state.answered(lease.sent_at, now, quota, refused=refused)
-        self._wake()
+            self._state.answered(lease, now, quota, refused=refused)
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
-        if self._waiting:
-            for changed in self._waiting:
-                if not changed.done():
-                    changed.set_result(None)
+        for changed in self._waiting:
+            if not changed.done():
+                changed.set_result(None)

@@ -190,7 +190,7 @@ class Scheduler:
             # Looked at, so that asyncio does not report an error nobody waits for any more.
             task.exception()
 
-    async def send(self, exchange: Exchange) -> Response:
+    def send(self, exchange: Exchange) -> Coroutine[Any, Any, Response]:
         """Send a request as often as the policy allows, and return the first 2xx.
 
         Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
@@ -199,16 +199,39 @@ class Scheduler:
         """
         if exchange.worker is not None:
             exchange.worker.begin()
-        return await self._carry(exchange, self._answer_to(exchange))
+        return self._carry(exchange)
 
-    async def send_again(self, exchange: Exchange, error: BCAttrValsError) -> Response:
+    def send_again(
+        self, exchange: Exchange, error: BCAttrValsError
+    ) -> Coroutine[Any, Any, Response]:
         """Send a request again whose answer is not good enough: a failed try like any other."""
-        return await self._carry(exchange, self._again(exchange, error))
+        exchange.fail(error)
+        return self._carry(exchange)
 
-    async def _carry(self, exchange: Exchange, tries: Coroutine[Any, Any, Response]) -> Response:
+    async def _carry(self, exchange: Exchange) -> Response:
+        """Send a request; where it has failed before, after a pause."""
         self._active[exchange] = task = asyncio.current_task(self._loop)
+        operation = exchange.request.operation
+        priority = exchange.options.priority
+        if priority is None:
+            priority = exchange.priority
+        worker, is_refused = exchange.worker, False
         try:
-            return await tries
+            while True:
+                if exchange.error is not None and not is_refused:
+                    await self._pause_before_retry(exchange)
+                lease = self._admission.acquire_nowait(operation, priority, exchange.flow)
+                if lease is None:
+                    began_at = self._loop.time()
+                    lease = await self._admission.acquire(
+                        operation, priority, exchange.flow, front=is_refused
+                    )
+                    exchange.waited_s += lease.sent_at - began_at
+                outcome = await self._try_once(exchange, lease)
+                is_left = worker is not None and worker.is_abandoned
+                if isinstance(outcome, Response) and is_success(outcome.status) and not is_left:
+                    return outcome
+                is_refused = self._note_failure(exchange, lease, outcome)
         except BCAttrValsError as error:
             error.attempts, error.waited_s = exchange.sent, exchange.waited_s
             raise
@@ -224,43 +247,25 @@ class Scheduler:
         finally:
             del self._active[exchange]
 
-    async def _again(self, exchange: Exchange, error: BCAttrValsError) -> Response:
-        exchange.fail(error)
-        await self._pause_before_retry(exchange)
-        return await self._answer_to(exchange)
+    def _note_failure(
+        self, exchange: Exchange, lease: Lease, outcome: Response | BCAttrValsError
+    ) -> bool:
+        """Note what a try ended with; return whether it was refused and goes to the front.
 
-    async def _answer_to(self, exchange: Exchange) -> Response:
-        request = exchange.request
-        operation = request.operation
-        priority = exchange.options.priority
-        if priority is None:
-            priority = exchange.priority
-        front = False
-        while True:
-            if exchange.is_last_try and exchange.error is not None:
-                raise exchange.error
-            lease = self._admission.acquire_nowait(operation, priority, exchange.flow)
-            if lease is None:
-                began_at = self._loop.time()
-                lease = await self._admission.acquire(
-                    operation, priority, exchange.flow, front=front
-                )
-                exchange.waited_s += lease.sent_at - began_at
-            outcome = await self._try_once(exchange, lease)
-            if exchange.worker is not None and exchange.worker.is_abandoned:
-                raise asyncio.CancelledError
-            if isinstance(outcome, Response):
-                if is_success(outcome.status):
-                    return outcome
-                exchange.fail(_error_of(request, outcome))
-                if outcome.status in {429, 503}:
-                    front = self._step_back(outcome, lease, exchange)
-                    if front:
-                        continue
-            else:
-                exchange.fail(outcome)
-            front = False
-            await self._pause_before_retry(exchange)
+        Raises what ends the request where nobody waits for another try of it.
+        """
+        worker = exchange.worker
+        if worker is not None and worker.is_abandoned:
+            raise asyncio.CancelledError
+        if not isinstance(outcome, Response):
+            exchange.fail(outcome)
+            return False
+        error = _error_of(exchange.request, outcome)
+        exchange.fail(error)
+        is_refused = outcome.status in {429, 503} and self._step_back(outcome, lease, exchange)
+        if is_refused and exchange.is_last_try:
+            raise error
+        return is_refused
 
     async def _pause_before_retry(self, exchange: Exchange) -> None:
         """Wait before the next try; raise the last error when there is none."""
@@ -286,6 +291,8 @@ class Scheduler:
         if worker is not None and worker.on_pause is not None:
             worker.on_pause()
         await asyncio.sleep(delay_s)
+        if exchange.is_last_try:
+            raise error
 
     def _step_back(self, answer: Response, lease: Lease, exchange: Exchange) -> bool:
         """React to a 429 or 503; return whether the request goes back to the front.

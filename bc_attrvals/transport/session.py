@@ -256,11 +256,15 @@ class Session:
 
     async def _exchange(self, request: Request, deadline: Deadline, attempt: _Attempt) -> Response:
         response: aiohttp.ClientResponse | None = None
+        data: bytes | aiohttp.Payload | None = request.body
+        if request.body is not None and self._owned:
+            # As aiohttp makes it of bytes, but for the search by type: 1.2 % of a PUT of ten items.
+            data = aiohttp.BytesPayload(request.body, content_type=_JSON)
         try:
             response = await self._session.request(
                 request.method,
                 self._url(request),
-                data=request.body,
+                data=data,
                 headers=self._headers,
                 allow_redirects=False,
                 middlewares=self._middlewares,

@@ -102,7 +102,8 @@ class Batcher:
     def room(self) -> int:
         """How many items may be taken in at least before a batch is full; 0 when it is."""
         if not self.customers:
-            return max(0, self.size - len(self.ready))
+            room = self.size - len(self.ready)
+            return room if room > 0 else 0
         # The first item of one customer more says that those before it are complete.
         return max(0, self.customers + 1 - len({customer for customer, _ in self.ready}))
 

@@ -72,10 +72,11 @@ class Outcomes:
         A row proves its value by its id, key and value. An answer that can't be read has none: it
         confirms nothing, and need not be wrong.
         """
-        with suppress(DecodeError):
+        try:
             return self._decode(body)
-        with suppress(DecodeError):
-            return decode_proofs(body)
+        except DecodeError:
+            with suppress(DecodeError):
+                return decode_proofs(body)
         return ()
 
     def stored(self, items: Sequence[AttributeValueUpsert], rows: Sequence[Row]) -> None:

@@ -144,8 +144,8 @@ class UpsertJob:
         batcher, sizes = self._batcher, self._calls.sizes
         batcher.size, batcher.customers = sizes.batch, sizes.customers
         while self._more_to_come():
-            self._read()
-            if not batcher.ready or (batcher.room and not self._send_partial()):
+            room = self._read()
+            if not batcher.ready or (room and not self._send_partial()):
                 return None
             self._budget = LOOK_AHEAD
             if keyed := batcher.take():
@@ -165,14 +165,19 @@ class UpsertJob:
     def _send_partial(self) -> bool:
         return self._input.exhausted or self._input.pausing or self._budget <= 0
 
-    def _read(self) -> None:
-        while (most := min(self._budget, self._batcher.room)) > 0:
+    def _read(self) -> int:
+        """Read what there is room for, as far as it is at hand; return the room that is left."""
+        room = self._batcher.room
+        while room and self._budget > 0:
+            most = room if room < self._budget else self._budget
             items = self._input.pull(most)
             self._budget -= len(items)
             for superseded in self._batcher.fill(items):
                 self._outcomes.superseded(superseded)
+            room = self._batcher.room
             if len(items) < most:
-                return
+                break
+        return room
 
     async def _work(self, batch: Batch) -> None:
         """Send a batch, and those after it while there is something to begin them with."""
