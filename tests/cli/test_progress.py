@@ -162,7 +162,7 @@ def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(tmp_pat
     values = tmp_path / "values.csv"
     rows = (f"{number},1,gold\n" for number in range(1, 41))
     values.write_text("customer_id,attribute_id,value\n" + "".join(rows))
-    with Served(quota=2, window_s=2.5) as served:
+    with Served(quota=2, window_s=3) as served:
         terminal, end = pty.openpty()
         command = [sys.executable, "-m", "bc_attrvals", "upsert", str(values)]
         environment = {**served.environment, "COLUMNS": "140", "TERM": "xterm"}
@@ -176,8 +176,8 @@ def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(tmp_pat
         os.close(terminal)
     assert job.returncode == 0
     waits = [(at, words) for at, text in drawn for words in WAIT.findall(text)]
-    assert {seconds for _, seconds in waits} >= {"1", "2"}
-    gaps = [after - before for (before, _), (after, _) in pairwise(drawn[1:])]
+    assert len({seconds for _, seconds in waits}) >= 2
+    gaps = [after - before for (before, _), (after, _) in pairwise(waits)]
     assert max(gaps) < 1.0
 
 
