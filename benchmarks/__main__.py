@@ -3,7 +3,7 @@
     python -m benchmarks [--quick] [--keep]
 
 With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and of all such
-files draws `benchmarks/speed.svg` and makes the table of `benchmarks/README.md`.
+files draws `benchmarks/speed.svg` and makes the tables of `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import memory, plot, quota, scaling, stream, table, upsert, waiting
+from benchmarks import cpu, jobs, memory, plot, scaling, table
 from benchmarks.harness import environment
 
 _HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def main() -> None:
     surroundings = environment()
     print(", ".join(f"{name} {value}" for name, value in surroundings.items() if value), "\n")
     results: dict[str, object] = {"environment": surroundings}
-    for module in (stream, upsert, memory, waiting, quota, scaling):
+    for module in (jobs, cpu, memory, scaling):
         results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick)
         print(flush=True)
     print(f"took {time.perf_counter() - began_at:.0f} s")

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -33,8 +34,11 @@ PACKAGES = (
     "httpx",
     "bigc",
     "bigcommerce",
+    "aiohttp-retry",
     "aiolimiter",
 )
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @attrs.frozen
@@ -78,6 +82,38 @@ def cpu_s(run: Callable[[], object]) -> float:
     began_at = time.process_time()
     run()
     return time.process_time() - began_at
+
+
+def trusting(ca_file: str) -> dict[str, str]:
+    """Return the variables that make any client trust a certificate, if set before it is loaded."""
+    return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), ca_file)
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a process that imports the benchmarks."""
+    paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
+
+
+def in_child(module: str, *arguments: object, trust: str | None = None) -> Any:
+    """Run a module with arguments of JSON; return the JSON of its last line, print the others."""
+    variables = {} if trust is None else trusting(trust)
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(json.dumps, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=child_environment(**variables),
+    )
+    assert process.stdout is not None
+    last = ""
+    with process.stdout:
+        for line in process.stdout:
+            if last:
+                print(last, end="", flush=True)
+            last = line
+    if process.wait():
+        raise RuntimeError(f"{module} failed; see its error above")
+    return json.loads(last)
 
 
 def installed(*names: str) -> bool:

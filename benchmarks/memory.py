@@ -38,12 +38,12 @@ def _peak_mib() -> float:
 
 
 def _child(what: str, url: str, short: int, long: int) -> None:
-    from benchmarks import stream, upsert
+    from benchmarks import cpu
     from benchmarks.rivals import Target
 
     job: Callable[[int], Any] = {
-        "stream": lambda count: stream._ours(Target(url, hash_of(count), "token")),
-        "upsert": lambda count: upsert._ours(Target(url, hash_of(0), "token"), count),
+        "stream": lambda count: cpu.stream(Target(url, hash_of(count), "token")),
+        "upsert": lambda count: cpu.upsert(Target(url, hash_of(0), "token"), count),
     }[what]
     assert asyncio.run(job(short)) == short
     before = _peak_mib()

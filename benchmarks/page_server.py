@@ -6,7 +6,8 @@ Row n belongs to customer n and attribute 1 and holds `value_of(n)`. A PUT is an
 rows, as the service does, and forgotten. An answer comes after its latency to a tenth of a
 millisecond, as far as the machine lets it: what is then missing of the ideal is the client's.
 
-`PageServer` starts `python -m benchmarks.page_server`, which ends when its input does.
+`PageServer` starts `python -m benchmarks.page_server`, which ends when its input does. It serves on
+two ports, with TLS and without, and makes a certificate for that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+
+from bc_attrvals.sandbox.tls import Authority
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DATES = b'"date_created":"2024-10-24T04:32:20Z","date_modified":"2025-02-03T17:05:41Z"'
@@ -152,11 +155,14 @@ class _Connection(asyncio.Protocol):
 
 
 class PageServer:
-    """`with PageServer() as server:`; then `server.url`."""
+    """`with PageServer() as server:`; then `server.url` or `server.tls_url`.
+
+    A client of the latter trusts `server.ca_file`.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self.url = ""
+        self.url = self.tls_url = self.ca_file = ""
 
     def __enter__(self) -> Self:
         """Start the process and wait until it serves."""
@@ -169,9 +175,10 @@ class PageServer:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )
         assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
-        if not self.url:
+        served = self._process.stdout.readline().split()
+        if not served:
             raise RuntimeError("the page server did not start; see its error above")
+        self.url, self.tls_url, self.ca_file = served
         return self
 
     def __exit__(
@@ -192,14 +199,17 @@ class PageServer:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Connection, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(f"http://127.0.0.1:{port}\n")
+    authority = Authority(None, "127.0.0.1")
+    plain = await loop.create_server(_Connection, "127.0.0.1", 0)
+    tls = await loop.create_server(_Connection, "127.0.0.1", 0, ssl=authority.context)
+    port, tls_port = (one.sockets[0].getsockname()[1] for one in (plain, tls))
+    sys.stdout.write(f"http://127.0.0.1:{port} https://127.0.0.1:{tls_port} {authority.ca_file}\n")
     sys.stdout.flush()
     # Until whoever started this process closes its input, or is gone.
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()
+    authority.close()
 
 
 if __name__ == "__main__":

@@ -1,30 +1,31 @@
-"""What one would use instead of this library: aiohttp by hand, httpx, `bigc`, `bigcommerce`.
+"""What one would use instead of this library: aiohttp by hand, its helpers, httpx, two SDKs.
 
-Fair rivals: pages and bodies are the same size, connections are kept alive, orjson reads and
-writes where one has the choice, and none pays for being careful elsewhere. `put_all`, which is
-measured under a quota, does what the service's guide says about a 429; the others would raise.
-
-Listings hand each row out, untyped, as `stream` does each value; the return is how many came.
+Two kinds. The loops of CPU (`stream_…`, `put_…`) are as lean as they can be: dicts, orjson where
+one has the choice, no retries, no quota. The clients of jobs (`CLIENTS`) do what one would write
+for a real store: a semaphore, a sleep until the reset on 429 (BigCommerce guide, API rate limits),
+and a refused batch is passed over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
-from random import Random
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import attrs
+import orjson
 
 from bc_attrvals import AttributeValueUpsert
 
-#: Waited after a 429 without headers (the store is under load), on average, seconds.
+Row = dict[str, Any]
+#: Waited after a 429 without headers (the store is under load), seconds.
 _PAUSE_S = 0.25
+_PATH = "/customers/attribute-values"
 
 
 @attrs.frozen
@@ -35,122 +36,19 @@ class Target:
     store_hash: str
     access_token: str = attrs.field(repr=False)
 
+    @classmethod
+    def from_env(cls) -> Self:
+        """Return what the variables of `Store.from_env` name."""
+        names = ("BIGCOMMERCE_API_URL", "BIGCOMMERCE_STORE_HASH", "BIGCOMMERCE_ACCESS_TOKEN")
+        return cls(*(os.environ[name] for name in names))
+
     @property
     def endpoint(self) -> str:
         """The URL of the resource."""
-        return f"{self.url}/stores/{self.store_hash}/v3/customers/attribute-values"
+        return f"{self.url}/stores/{self.store_hash}/v3{_PATH}"
 
 
-def bodies(items: Sequence[AttributeValueUpsert], size: int = 10) -> list[bytes]:
-    """Return the bodies of the PUTs that store these items."""
-    rows = [
-        {"customer_id": one.customer_id, "attribute_id": one.attribute_id, "value": one.value}
-        for one in items
-    ]
-    return [json.dumps(rows[at : at + size]).encode() for at in range(0, len(rows), size)]
-
-
-async def put_all(
-    target: Target,
-    items: Sequence[AttributeValueUpsert],
-    *,
-    at_once: int,
-    rate: AbstractAsyncContextManager[object] | None = None,
-) -> None:
-    """Store the items by hand: a semaphore, a sleep until the reset on 429, and once more.
-
-    The semaphore is held during the sleep, which keeps the others from running into the same wall:
-    freeing it would draw one 429 for every call that is left. `rate` is entered before each try.
-    """
-    slots = asyncio.Semaphore(at_once)
-    random = Random(1)
-    limiter = nullcontext() if rate is None else rate
-    headers = {"X-Auth-Token": target.access_token, "Content-Type": "application/json"}
-    connector = aiohttp.TCPConnector(limit=0)
-
-    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-
-        async def put(body: bytes) -> None:
-            async with slots:
-                while True:
-                    async with limiter, session.put(target.endpoint, data=body) as response:
-                        await response.read()
-                    if response.status != 429:
-                        response.raise_for_status()
-                        return
-                    reset_ms = response.headers.get("X-Rate-Limit-Time-Reset-Ms")
-                    if reset_ms is None:
-                        await asyncio.sleep(random.uniform(0, 2 * _PAUSE_S))
-                    else:
-                        await asyncio.sleep(int(reset_ms) / 1000)
-
-        await asyncio.gather(*(put(body) for body in bodies(items)))
-
-
-def aiolimiter_rate(calls: int, window_s: float) -> AbstractAsyncContextManager[object]:
-    """Return aiolimiter's leaky bucket; ImportError says how to get it."""
-    try:
-        from aiolimiter import AsyncLimiter
-    except ModuleNotFoundError:
-        message = "this rival needs aiolimiter: pip install 'bc_attrvals[benchmarks]'"
-        raise ModuleNotFoundError(message, name="aiolimiter") from None
-    return AsyncLimiter(calls, window_s)
-
-
-def _aiohttp_session(target: Target) -> aiohttp.ClientSession:
-    headers = {
-        "X-Auth-Token": target.access_token,
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-    }
-    return aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
-
-
-async def stream_by_hand(target: Target) -> AsyncGenerator[dict[str, Any]]:
-    """Yield all rows as dicts, one page after the other: aiohttp and orjson."""
-    import orjson
-
-    async with _aiohttp_session(target) as session:
-        page = last = 1
-        while page <= last:
-            url = f"{target.endpoint}?limit=250&page={page}"
-            async with session.get(url) as response:
-                response.raise_for_status()
-                document = orjson.loads(await response.read())
-            last = document["meta"]["pagination"]["total_pages"]
-            for row in document["data"]:
-                yield row
-            page += 1
-
-
-async def stream_by_hand_ahead(target: Target, at_once: int = 10) -> AsyncGenerator[dict[str, Any]]:
-    """Yield all rows as dicts, with as many pages fetched ahead as `stream` does."""
-    import orjson
-
-    async with _aiohttp_session(target) as session:
-
-        async def fetch(page: int) -> dict[str, Any]:
-            url = f"{target.endpoint}?limit=250&page={page}"
-            async with session.get(url) as response:
-                response.raise_for_status()
-                document: dict[str, Any] = orjson.loads(await response.read())
-                return document
-
-        document = await fetch(1)
-        last, page = document["meta"]["pagination"]["total_pages"], 2
-        ahead: deque[asyncio.Task[dict[str, Any]]] = deque()
-        while True:
-            while page <= last and len(ahead) < at_once:
-                ahead.append(asyncio.create_task(fetch(page)))
-                page += 1
-            for row in document["data"]:
-                yield row
-            if not ahead:
-                return
-            document = await ahead.popleft()
-
-
-def _rows(items: Iterable[AttributeValueUpsert]) -> Iterator[dict[str, int | str]]:
+def rows_of(items: Iterable[AttributeValueUpsert]) -> Iterator[Row]:
     for one in items:
         yield {
             "customer_id": one.customer_id,
@@ -159,67 +57,16 @@ def _rows(items: Iterable[AttributeValueUpsert]) -> Iterator[dict[str, int | str
         }
 
 
-async def put_by_hand(
-    target: Target, items: Iterable[AttributeValueUpsert], at_once: int = 3
-) -> int:
-    """Store the items of a lazy input, ten a call: three workers, aiohttp and orjson.
-
-    Answers are decoded and counted, and not compared with what was sent.
-    """
-    import orjson
-
-    rows = _rows(items)
-    stored = 0
-
-    async with _aiohttp_session(target) as session:
-
-        async def work() -> None:
-            nonlocal stored
-            while batch := list(islice(rows, 10)):
-                async with session.put(target.endpoint, data=orjson.dumps(batch)) as response:
-                    response.raise_for_status()
-                    stored += len(orjson.loads(await response.read())["data"])
-
-        await asyncio.gather(*(work() for _ in range(at_once)))
-    return stored
+def _session(target: Target) -> aiohttp.ClientSession:
+    headers = {
+        "X-Auth-Token": target.access_token,
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+    }
+    return aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
 
 
-async def stream_httpx(target: Target) -> AsyncGenerator[dict[str, Any]]:
-    """Yield all rows as dicts: httpx and its own JSON."""
-    import httpx
-
-    headers = {"X-Auth-Token": target.access_token}
-    async with httpx.AsyncClient(headers=headers) as client:
-        page = last = 1
-        while page <= last:
-            response = await client.get(target.endpoint, params={"limit": 250, "page": page})
-            document = response.raise_for_status().json()
-            last = document["meta"]["pagination"]["total_pages"]
-            for row in document["data"]:
-                yield row
-            page += 1
-
-
-async def put_httpx(target: Target, items: Iterable[AttributeValueUpsert], at_once: int = 3) -> int:
-    """Store the items, ten a call and three calls at once: httpx and its own JSON."""
-    import httpx
-
-    rows = _rows(items)
-    stored = 0
-    headers = {"X-Auth-Token": target.access_token}
-    async with httpx.AsyncClient(headers=headers) as client:
-
-        async def work() -> None:
-            nonlocal stored
-            while batch := list(islice(rows, 10)):
-                response = await client.put(target.endpoint, json=batch)
-                stored += len(response.raise_for_status().json()["data"])
-
-        await asyncio.gather(*(work() for _ in range(at_once)))
-    return stored
-
-
-def _bigc_client(target: Target) -> Any:
+def _bigc(target: Target) -> Any:
     from bigc.api_client import BigCommerceV3APIClient
 
     class Loopback(BigCommerceV3APIClient):  # type: ignore[misc]
@@ -230,36 +77,285 @@ def _bigc_client(target: Target) -> Any:
     return Loopback(target.store_hash, target.access_token)
 
 
-def stream_bigc(target: Target) -> Iterator[dict[str, Any]]:
-    """Yield all rows as dicts: `bigc`, synchronous, one page after the other."""
-    rows: Iterator[dict[str, Any]] = _bigc_client(target).get_many(
-        "/customers/attribute-values", page_size=250
+def _bigcommerce(target: Target) -> Any:
+    from bigcommerce.connection import Connection
+
+    # The package stops at V2 resources; its connection takes a whole URL, V3 or not.
+    connection = Connection(target.url.partition("://")[2], None)
+    connection._session.headers["X-Auth-Token"] = target.access_token
+    return connection
+
+
+# --- jobs ----------------------------------------------------------------------------------------
+
+
+class RefusedError(Exception):
+    """A batch was refused for one of its items."""
+
+
+@attrs.frozen
+class Client:
+    """A page of 250 by its number, with the number of pages where it is told; a PUT of rows."""
+
+    page: Callable[[int], Awaitable[tuple[list[Row], int | None]]]
+    put: Callable[[list[Row]], Awaitable[object]]
+    reads: int = 1
+    writes: int = 1
+
+
+Send = Callable[[str, str, bytes | None], AbstractAsyncContextManager[aiohttp.ClientResponse]]
+
+
+def _over_aiohttp(target: Target, send: Send) -> Client:
+    async def call(method: str, query: str, body: bytes | None = None) -> Any:
+        while True:
+            async with send(method, target.endpoint + query, body) as response:
+                answer = await response.read()
+            if response.status == 429:
+                # The semaphore is held meanwhile, which keeps the others from the same wall.
+                await asyncio.sleep(_until_reset_s(response.headers))
+                continue
+            if response.status == 422:
+                raise RefusedError
+            response.raise_for_status()
+            return orjson.loads(answer)
+
+    async def page(number: int) -> tuple[list[Row], int | None]:
+        document = await call("GET", f"?limit=250&page={number}")
+        return document["data"], document["meta"]["pagination"]["total_pages"]
+
+    return Client(page, lambda rows: call("PUT", "", orjson.dumps(rows)), reads=10, writes=3)
+
+
+def _until_reset_s(headers: Mapping[str, str]) -> float:
+    reset_ms = headers.get("X-Rate-Limit-Time-Reset-Ms")
+    return _PAUSE_S if reset_ms is None else int(reset_ms) / 1000
+
+
+@asynccontextmanager
+async def _by_hand(target: Target, quota: int, window_s: float) -> AsyncGenerator[Client]:
+    async with _session(target) as session:
+        yield _over_aiohttp(
+            target, lambda method, url, body: session.request(method, url, data=body)
+        )
+
+
+@asynccontextmanager
+async def _with_helpers(target: Target, quota: int, window_s: float) -> AsyncGenerator[Client]:
+    """Tries of aiohttp-retry, at the rate of aiolimiter's leaky bucket."""
+    from aiohttp_retry import ExponentialRetry, RetryClient
+    from aiolimiter import AsyncLimiter
+
+    limiter = AsyncLimiter(quota, window_s)
+    async with _session(target) as session:
+        retry = ExponentialRetry(attempts=6, statuses={429})
+        client = RetryClient(client_session=session, retry_options=retry)
+
+        @asynccontextmanager
+        async def send(
+            method: str, url: str, body: bytes | None
+        ) -> AsyncGenerator[aiohttp.ClientResponse]:
+            async with limiter, client.request(method, url, data=body) as response:
+                yield response
+
+        yield _over_aiohttp(target, send)
+
+
+def _blocking(call: Callable[..., Any], errors: type[Exception]) -> Callable[..., Any]:
+    """Return a call that waits as `_over_aiohttp` does; nothing else runs meanwhile."""
+
+    def patient(*args: Any, **options: Any) -> Any:
+        while True:
+            try:
+                return call(*args, **options)
+            except errors as error:
+                status, response = error.status_code, error.response  # type: ignore[attr-defined]
+                if status == 422:
+                    raise RefusedError from None
+                if status != 429:
+                    raise
+                time.sleep(_until_reset_s(response.headers))
+
+    return patient
+
+
+@asynccontextmanager
+async def _with_bigc(target: Target, quota: int, window_s: float) -> AsyncGenerator[Client]:
+    from bigc.exceptions import BigCommerceException
+
+    client = _bigc(target)
+    get, put = (_blocking(one, BigCommerceException) for one in (client.get, client.put))
+
+    async def page(number: int) -> tuple[list[Row], int | None]:
+        return get(_PATH, params={"limit": 250, "page": number}), None
+
+    async def put_rows(rows: list[Row]) -> None:
+        put(_PATH, data=rows)
+
+    yield Client(page, put_rows)
+
+
+@asynccontextmanager
+async def _with_bigcommerce(target: Target, quota: int, window_s: float) -> AsyncGenerator[Client]:
+    from bigcommerce.exception import HttpException
+
+    connection = _bigcommerce(target)
+    request, put = (
+        _blocking(one, HttpException) for one in (connection.make_request, connection.put)
     )
+
+    async def page(number: int) -> tuple[list[Row], int | None]:
+        document = request("GET", target.endpoint, params={"limit": 250, "page": number})
+        return document["data"], document["meta"]["pagination"]["total_pages"]
+
+    async def put_rows(rows: list[Row]) -> None:
+        put(target.endpoint, rows)
+
+    yield Client(page, put_rows)
+
+
+#: By name: what the store is called with, and the packages that it needs.
+CLIENTS: dict[str, tuple[Callable[..., AbstractAsyncContextManager[Client]], tuple[str, ...]]] = {
+    "aiohttp by hand": (_by_hand, ()),
+    "aiohttp-retry + aiolimiter": (_with_helpers, ("aiohttp_retry", "aiolimiter")),
+    "bigc": (_with_bigc, ("bigc",)),
+    "bigcommerce": (_with_bigcommerce, ("bigcommerce",)),
+}
+
+
+async def list_all(client: Client) -> dict[tuple[int, int], str]:
+    """Return the values of the store, page by page, or several at once behind the first."""
+    stored: dict[tuple[int, int], str] = {}
+
+    def note(rows: list[Row]) -> int:
+        stored.update(
+            ((row["customer_id"], row["attribute_id"]), row["attribute_value"]) for row in rows
+        )
+        return len(rows)
+
+    slots = asyncio.Semaphore(client.reads)
+
+    async def fetch(number: int) -> int:
+        async with slots:
+            return note((await client.page(number))[0])
+
+    rows, last = await client.page(1)
+    if note(rows) == 250 and last is None:
+        number = 2
+        while await fetch(number) == 250:
+            number += 1
+    await asyncio.gather(*(fetch(number) for number in range(2, (last or 1) + 1)))
+    return stored
+
+
+async def put_all(client: Client, items: Iterable[AttributeValueUpsert]) -> None:
+    """Store the items, ten a call; a refused batch is passed over."""
+    rows = rows_of(items)
+
+    async def work() -> None:
+        while batch := list(islice(rows, 10)):
+            try:
+                await client.put(batch)
+            except RefusedError:
+                continue
+
+    await asyncio.gather(*(work() for _ in range(client.writes)))
+
+
+async def sync_all(client: Client, items: Iterable[AttributeValueUpsert]) -> None:
+    """List the store and write what differs."""
+    stored = await list_all(client)
+    await put_all(client, (item for item in items if stored.get(item.key) != item.value))
+
+
+# --- CPU: listings hand each row out, untyped, as `stream` does each value -----------------------
+
+
+async def stream_by_hand(target: Target) -> AsyncGenerator[Row]:
+    """Yield all rows as dicts, one page after the other: aiohttp and orjson."""
+    async with _session(target) as session:
+        page = last = 1
+        while page <= last:
+            async with session.get(f"{target.endpoint}?limit=250&page={page}") as response:
+                response.raise_for_status()
+                document = orjson.loads(await response.read())
+            last = document["meta"]["pagination"]["total_pages"]
+            for row in document["data"]:
+                yield row
+            page += 1
+
+
+async def put_by_hand(target: Target, items: Iterable[AttributeValueUpsert]) -> int:
+    """Store the items of a lazy input, ten a call: three workers, aiohttp and orjson.
+
+    Answers are decoded and counted, and not compared with what was sent.
+    """
+    rows = rows_of(items)
+    stored = 0
+
+    async with _session(target) as session:
+
+        async def work() -> None:
+            nonlocal stored
+            while batch := list(islice(rows, 10)):
+                async with session.put(target.endpoint, data=orjson.dumps(batch)) as response:
+                    response.raise_for_status()
+                    stored += len(orjson.loads(await response.read())["data"])
+
+        await asyncio.gather(*(work() for _ in range(3)))
+    return stored
+
+
+async def stream_httpx(target: Target) -> AsyncGenerator[Row]:
+    """Yield all rows as dicts: httpx and its own JSON."""
+    import httpx
+
+    async with httpx.AsyncClient(headers={"X-Auth-Token": target.access_token}) as client:
+        page = last = 1
+        while page <= last:
+            response = await client.get(target.endpoint, params={"limit": 250, "page": page})
+            document = response.raise_for_status().json()
+            last = document["meta"]["pagination"]["total_pages"]
+            for row in document["data"]:
+                yield row
+            page += 1
+
+
+async def put_httpx(target: Target, items: Iterable[AttributeValueUpsert]) -> int:
+    """Store the items, ten a call and three calls at once: httpx and its own JSON."""
+    import httpx
+
+    rows = rows_of(items)
+    stored = 0
+    async with httpx.AsyncClient(headers={"X-Auth-Token": target.access_token}) as client:
+
+        async def work() -> None:
+            nonlocal stored
+            while batch := list(islice(rows, 10)):
+                response = await client.put(target.endpoint, json=batch)
+                stored += len(response.raise_for_status().json()["data"])
+
+        await asyncio.gather(*(work() for _ in range(3)))
+    return stored
+
+
+def stream_bigc(target: Target) -> Iterator[Row]:
+    """Yield all rows as dicts: `bigc`, synchronous, one page after the other."""
+    rows: Iterator[Row] = _bigc(target).get_many(_PATH, page_size=250)
     return rows
 
 
 def put_bigc(target: Target, items: Iterable[AttributeValueUpsert]) -> int:
     """Store the items, ten a call, one call after the other: `bigc`."""
-    client = _bigc_client(target)
-    rows = _rows(items)
-    stored = 0
+    client, rows, stored = _bigc(target), rows_of(items), 0
     while batch := list(islice(rows, 10)):
-        stored += len(client.put("/customers/attribute-values", data=batch))
+        stored += len(client.put(_PATH, data=batch))
     return stored
 
 
-def _bigcommerce_connection(target: Target) -> Any:
-    from bigcommerce.connection import Connection
-
-    # The package stops at V2 resources; its connection takes a whole URL, V3 or not.
-    connection = Connection(target.url.removeprefix("http://"), None)
-    connection._session.headers["X-Auth-Token"] = target.access_token
-    return connection
-
-
-def stream_bigcommerce(target: Target) -> Iterator[dict[str, Any]]:
+def stream_bigcommerce(target: Target) -> Iterator[Row]:
     """Yield all rows as dicts: the official package's connection, one page after the other."""
-    connection = _bigcommerce_connection(target)
+    connection = _bigcommerce(target)
     page = last = 1
     while page <= last:
         parameters = {"limit": 250, "page": page}
@@ -271,9 +367,7 @@ def stream_bigcommerce(target: Target) -> Iterator[dict[str, Any]]:
 
 def put_bigcommerce(target: Target, items: Iterable[AttributeValueUpsert]) -> int:
     """Store the items, ten a call, one call after the other: the official package's connection."""
-    connection = _bigcommerce_connection(target)
-    rows = _rows(items)
-    stored = 0
+    connection, rows, stored = _bigcommerce(target), rows_of(items), 0
     while batch := list(islice(rows, 10)):
         stored += len(connection.put(target.endpoint, batch)["data"])
     return stored

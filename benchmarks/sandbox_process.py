@@ -26,6 +26,8 @@ class SandboxProcess:
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
         self.url = self.store_hash = self.access_token = ""
+        #: The variables that lead a client here, with the certificate to trust for `https`.
+        self.environment: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         """Start the process and wait until it serves."""
@@ -45,7 +47,7 @@ class SandboxProcess:
             await self.aclose()
             raise
         self.url, self.store_hash = served["url"], served["store_hash"]
-        self.access_token = served["access_token"]
+        self.access_token, self.environment = served["access_token"], served["environment"]
         return self
 
     async def __aexit__(
@@ -71,8 +73,12 @@ class SandboxProcess:
             await process.wait()
 
     async def reset(self) -> None:
-        """Empty the store and its counts, and begin a first window now."""
+        """Empty the store of values, and its counts, and begin a first window now."""
         await self._ask("reset")
+
+    async def begin_window(self) -> None:
+        """Begin a window now; rows and counts stay."""
+        await self._ask("begin_window")
 
     async def seed(self, rows: int, *, first: int = 1, attribute_id: int = 1) -> None:
         """Put the values of so many customers straight into the store."""
@@ -85,8 +91,7 @@ class SandboxProcess:
     async def facts(self) -> dict[str, Any]:
         """Return what the store saw.
 
-        Rows, calls per operation, answers per status, the most at once, and the windows as
-        `[index, granted, refused, spent by others]`.
+        Values, calls per operation, answers per status, the most at once.
         """
         return dict(await self._ask("facts"))
 
@@ -106,12 +111,16 @@ class SandboxProcess:
 
 
 async def _reset(sandbox: Sandbox) -> None:
-    await sandbox.reset()
+    await sandbox.reset(["rows", "log", "faults", "quota"])
 
 
 async def _seed(sandbox: Sandbox, rows: int, first: int, attribute_id: int) -> None:
     customers = range(first, first + rows)
     await sandbox.seed((customer, attribute_id, f"v{customer}") for customer in customers)
+
+
+async def _begin_window(sandbox: Sandbox) -> None:
+    await sandbox.reset(["quota"])
 
 
 async def _set_latency(sandbox: Sandbox, latency_ms: float) -> None:
@@ -120,17 +129,20 @@ async def _set_latency(sandbox: Sandbox, latency_ms: float) -> None:
 
 async def _facts(sandbox: Sandbox) -> dict[str, object]:
     return {
-        "rows": await sandbox.count(),
+        "values": list((await sandbox.values()).values()),
         "calls": {str(operation): count for operation, count in sandbox.calls.items()},
         "statuses": {str(status): count for status, count in sandbox.statuses.items()},
         "most_puts_at_once": sandbox.peak_in_flight("upsert"),
-        "windows": [
-            [one.index, one.granted, one.refused, one.spent_by_others] for one in sandbox.windows
-        ],
     }
 
 
-_COMMANDS = {"reset": _reset, "seed": _seed, "set_latency": _set_latency, "facts": _facts}
+_COMMANDS = {
+    "reset": _reset,
+    "begin_window": _begin_window,
+    "seed": _seed,
+    "set_latency": _set_latency,
+    "facts": _facts,
+}
 
 
 def _say(answer: object) -> None:
@@ -148,6 +160,7 @@ async def _serve(options: dict[str, Any]) -> None:
                 "url": sandbox.url,
                 "store_hash": sandbox.store_hash,
                 "access_token": sandbox.access_token,
+                "environment": sandbox.environment,
             }
         )
         while line := await commands.readline():

@@ -1,6 +1,7 @@
 """Do ten times the values cost ten times the time? CPU of stream, upsert and sync.
 
-The long jobs are of a million values. The sync lists what the store holds and writes every tenth.
+The long jobs are of a million values, the upsert of half a million. The sync lists what the store
+holds and writes every tenth.
 
     python -m benchmarks.scaling [--quick] [--json FILE]
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Store
-from benchmarks import stream, upsert
+from benchmarks import cpu
 from benchmarks.harness import cpu_s, run_alone
 from benchmarks.page_server import PageServer, hash_of, value_of
 from benchmarks.rivals import Target
@@ -37,25 +38,26 @@ async def _sync(url: str, count: int) -> int:
 
 def measure(*, quick: bool = False) -> dict[str, Any]:
     """Measure; see the module."""
-    most = 2_000 if quick else 1_000_000
+    whole = 2_000 if quick else 1_000_000
     result: dict[str, Any] = {}
     with PageServer() as server:
         url = server.url
         jobs: dict[str, Callable[[int], Coroutine[Any, Any, int]]] = {
-            "stream": lambda count: stream._ours(Target(url, hash_of(count), "token")),
-            "upsert": lambda count: upsert._ours(Target(url, hash_of(0), "token"), count),
+            "stream": lambda count: cpu.stream(Target(url, hash_of(count), "token")),
+            "upsert": lambda count: cpu.upsert(Target(url, hash_of(0), "token"), count),
             "sync": lambda count: _sync(url, count),
         }
         for name, job in jobs.items():
+            most = whole // 2 if name == "upsert" else whole
             _seconds(job, most // 20)
             factors: list[float] = []
             longs: list[float] = []
             # Seconds of stream are soon over; the others take a good while.
-            for _ in range(7 if name == "stream" and not quick else 1):
+            for _ in range(3 if name == "stream" and not quick else 1):
                 # Short ones on both sides of the long one, for the machine drifts.
-                shorts = [_seconds(job, most // 10) for _ in range(3)]
+                shorts = [_seconds(job, most // 10) for _ in range(2)]
                 longs.append(_seconds(job, most))
-                shorts += [_seconds(job, most // 10) for _ in range(3)]
+                shorts += [_seconds(job, most // 10) for _ in range(2)]
                 factors += [longs[-1] / short / 10 for short in shorts]
             low, middle, high = statistics.quantiles(factors, n=4)
             result[name] = {

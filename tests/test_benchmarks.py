@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import plot, table
+import pytest
+
+from benchmarks import jobs, plot, table
+from benchmarks.harness import child_environment, trusting
 from benchmarks.page_server import PageServer, hash_of
 
 _ROOT = Path(__file__).parent.parent
 
 
-def test_reading_and_writing_run_at_tiny_sizes_and_can_be_drawn(tmp_path: Path) -> None:
+def test_reading_and_writing_run_at_tiny_sizes_over_tls_and_plain() -> None:
     code = (
-        "import asyncio; from benchmarks import stream, upsert;"
-        "from benchmarks.page_server import PageServer, hash_of;"
+        "import asyncio, sys; from benchmarks import cpu;"
+        "from benchmarks.page_server import hash_of;"
         "from benchmarks.rivals import Target;"
-        "server = PageServer().__enter__();"
-        "target = Target(server.url, hash_of(700), 'token');"
-        "assert asyncio.run(stream._ours(target)) == 700;"
-        "assert asyncio.run(stream._ours_by_pages(target)) == 700;"
-        "assert asyncio.run(upsert._ours(target, 95)) == 95;"
-        "assert asyncio.run(upsert._ours_with_outcomes(target, 95)) == 95;"
-        "server.__exit__(None, None, None)"
+        "target = Target(sys.argv[1], hash_of(700), 'token');"
+        "assert asyncio.run(cpu.stream(target)) == 700;"
+        "assert asyncio.run(cpu.pages(target)) == 700;"
+        "assert asyncio.run(cpu.upsert(target, 95)) == 95;"
+        "assert asyncio.run(cpu.upsert_stream(target, 95)) == 95"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=_ROOT)
-    figures = [{"name": "bc_attrvals", "ratio": 0.5}, {"name": "a & b", "ratio": 40.0}]
-    result = {
-        "environment": {"python": "CPython 3.11.0"},
-        "stream": {"figures": figures},
-        "upsert": {"figures": figures},
-    }
-    (tmp_path / "results.json").write_text(json.dumps(result))
-    plot.draw([tmp_path / "results.json"], tmp_path / "speed.svg")
-    drawn = (tmp_path / "speed.svg").read_text()
-    assert "Python 3.11.0" in drawn
-    assert "a &amp; b" in drawn
-    assert drawn.count("<rect") == 5
+    with PageServer() as server:
+        for url in (server.url, server.tls_url):
+            environment = child_environment(**trusting(server.ca_file))
+            command = [sys.executable, "-c", code, url]
+            subprocess.run(command, check=True, cwd=_ROOT, env=environment)
+
+
+def test_the_ideal_of_a_job_is_bound_by_windows_slots_and_latency() -> None:
+    by_name = {job.name: job for job in jobs.JOBS}
+    # 16 calls, of which a window of 0.6 s has 12; then one more round of 0.1 s.
+    assert by_name["list"].phases == [(1, 1), (15, 10)]
+    assert by_name["list"].ideal_s(0.1) == pytest.approx(0.7)
+    # 12 in the first window, and 8 in three rounds of three.
+    assert by_name["upsert"].ideal_s(0.1) == pytest.approx(0.6 + 0.3)
+    assert by_name["upsert, 4 refused"].calls == 24
+    # Where the latency is the limit the windows are not.
+    assert by_name["upsert"].ideal_s(1.0) == pytest.approx(7.0)
+    refused = [item for item in by_name["upsert, 4 refused"].items() if item.attribute_id == 2]
+    assert len({(item.customer_id - 1) // 10 for item in refused}) == 4
 
 
 def test_the_readme_holds_the_figures_that_are_kept(tmp_path: Path) -> None:
-    kept = sorted(Path(plot.__file__).parent.glob("results-*.json"))
+    folder = Path(plot.__file__).parent
+    kept = sorted(folder.glob("results-*.json"))
     assert len(kept) == 2
-    readme = Path(plot.__file__).parent / "README.md"
     copy = tmp_path / "README.md"
-    copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+    copy.write_text((folder / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
     table.put_into(copy, kept)
-    assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
-    assert "| - |" not in table.make(kept)
+    assert copy.read_text(encoding="utf-8") == (folder / "README.md").read_text(encoding="utf-8")
+    assert "| - |" not in table.cpu_table(kept)
+    drawn = tmp_path / "speed.svg"
+    plot.draw(kept, drawn)
+    assert drawn.read_text(encoding="utf-8") == (folder / "speed.svg").read_text(encoding="utf-8")
 
 
 def test_the_page_servers_process_ends_with_its_owner() -> None:

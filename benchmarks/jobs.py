@@ -1,0 +1,313 @@
+"""What does a user wait and pay for? Whole jobs over TLS, under a quota, at three latencies.
+
+Each contender runs in a process of its own against a Sandbox in another one, whose first window
+begins when the job does. Seconds and calls are set against the ideal: what the quota's windows, the
+requests at once (ten reads, three writes) and the latency allow at best, with nothing sent twice.
+And what is lost: rows that were not listed, values that were good and are not stored. One upsert is
+killed halfway and run again: how many calls did it take in all?
+
+    python -m benchmarks.jobs [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+import subprocess
+import sys
+import time
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+
+from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Store
+from benchmarks import rivals
+from benchmarks.harness import child_environment, installed, run_alone
+from benchmarks.rivals import Target
+from benchmarks.sandbox_process import SandboxProcess
+
+OURS = "bc_attrvals"
+#: As many calls a second as the service's largest plans allow, in windows that are soon over.
+QUOTA, WINDOW_S = 12, 0.6
+LATENCIES_MS = (0, 30, 100)
+#: That of the job that is killed.
+_KILL_LATENCY_MS = 30
+#: The store has this attribute and no other, so an item of another one is refused.
+_ATTRIBUTE, _UNKNOWN = 1, 2
+
+
+@attrs.frozen
+class Job:
+    """What is to be done, in calls that none can spare; `refused` of the values are bad."""
+
+    name: str
+    #: Values that the store holds before.
+    stored: int
+    #: Values that are given, and those of them that are to be written.
+    given: int
+    written: int
+    refused: int = 0
+
+    @property
+    def phases(self) -> list[tuple[int, int]]:
+        """The calls and how many of them go at once: reads, then writes.
+
+        A batch with a bad item is refused once, and sent again without it.
+        """
+        reads = -(-self.stored // 250)
+        first = [(1, 1), (reads - 1, 10)] if reads else []
+        writes = -(-self.written // 10) + self.refused
+        return [*first, (writes, 3)] if writes else first
+
+    @property
+    def calls(self) -> int:
+        """All of them."""
+        return sum(calls for calls, _ in self.phases)
+
+    def ideal_s(self, latency_s: float) -> float:
+        """Return the least seconds, from the beginning of a window on."""
+        now, left, opened_at = 0.0, QUOTA, 0.0
+        for calls, at_once in self.phases:
+            free = [now] * at_once
+            for _ in range(calls):
+                at = max(heapq.heappop(free), opened_at)
+                while at >= opened_at + WINDOW_S or not left:
+                    left, opened_at = QUOTA, opened_at + WINDOW_S
+                    at = max(at, opened_at)
+                left -= 1
+                heapq.heappush(free, at + latency_s)
+            now = max(free)
+        return now
+
+    def items(self) -> list[AttributeValueUpsert]:
+        """Return what is given. The store holds another value of those that are written."""
+        every = self.given // self.refused if self.refused else 0
+        return [
+            AttributeValueUpsert(
+                number,
+                _UNKNOWN if every and number % every == 1 else _ATTRIBUTE,
+                f"new {number}" if number <= self.written else f"v{number}",
+            )
+            for number in range(1, self.given + 1)
+        ]
+
+
+JOBS = (
+    Job("list", stored=4_000, given=0, written=0),
+    Job("upsert", stored=0, given=200, written=200),
+    Job("upsert, 4 refused", stored=0, given=200, written=200, refused=4),
+    Job("sync", stored=1_500, given=1_500, written=200),
+)
+_TINY = (Job("list", 300, 0, 0), Job("sync", 300, 300, 10))
+_KILLED = JOBS[1]
+
+
+@attrs.frozen
+class Result:
+    """One contender's run, or its two runs where it was killed in between."""
+
+    contender: str
+    job: str
+    latency_ms: int
+    seconds: float
+    ideal_seconds: float
+    calls: int
+    ideal_calls: int
+    calls_429: int
+    lost: int
+
+
+# --- in a process of its own ---------------------------------------------------------------------
+
+
+async def _ours(job: Job, journal: str | None) -> int:
+    items = job.items()
+    async with Store.from_env() as store:
+        values = store.attribute_values
+        _say_ready()
+        if not items:
+            return sum([1 async for _ in values.stream()])
+        if job.stored:
+            await values.sync(items, scope=AttributeValueFilter(attribute_id_in=[_ATTRIBUTE]))
+        else:
+            await values.upsert(items, raise_on_failure=False, journal=journal)
+    return 0
+
+
+async def _rivals(contender: str, job: Job) -> int:
+    items = job.items()
+    opened, _ = rivals.CLIENTS[contender]
+    async with opened(Target.from_env(), QUOTA, WINDOW_S) as client:
+        _say_ready()
+        if not items:
+            return len(await rivals.list_all(client))
+        work = rivals.sync_all if job.stored else rivals.put_all
+        await work(client, items)
+    return 0
+
+
+def _say_ready() -> None:
+    """Wait for the word to begin: making a process takes longer than a window."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def _child(contender: str, job: dict[str, Any], journal: str | None) -> None:
+    work = Job(**job)
+    run = _ours(work, journal) if contender == OURS else _rivals(contender, work)
+    print(asyncio.run(run), flush=True)
+
+
+# --- in the process that measures ----------------------------------------------------------------
+
+
+@attrs.define
+class _Run:
+    """A child at work."""
+
+    contender: str
+    process: asyncio.subprocess.Process
+
+    @classmethod
+    async def start(
+        cls, contender: str, job: Job, sandbox: SandboxProcess, journal: str | None = None
+    ) -> _Run:
+        """Return when it is ready to begin."""
+        spec = (contender, attrs.asdict(job), journal)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "benchmarks.jobs", "child", *map(json.dumps, spec)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=child_environment(**sandbox.environment),
+        )
+        run = cls(contender, process)
+        await run._line()
+        return run
+
+    def go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+
+    async def end(self) -> int:
+        """Wait for the end of the job; return how many rows it has listed."""
+        return int(await self._line())
+
+    async def _line(self) -> bytes:
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.contender} failed; see its error above")
+        return line
+
+
+async def _measure_one(
+    contender: str, job: Job, latency_ms: int, sandbox: SandboxProcess
+) -> Result:
+    run = await _Run.start(contender, job, sandbox)
+    await sandbox.reset()
+    await sandbox.seed(job.stored)
+    await sandbox.begin_window()
+    run.go()
+    began_at = time.perf_counter()
+    listed = await run.end()
+    seconds = time.perf_counter() - began_at
+    await run.process.wait()
+    return await _result(contender, job, latency_ms, seconds, listed, sandbox)
+
+
+async def _measure_killed(contender: str, job: Job, sandbox: SandboxProcess) -> Result:
+    """Run a job, kill it halfway, and run it again."""
+    with TemporaryDirectory() as folder:
+        journal = f"{folder}/journal.db"
+        run = await _Run.start(contender, job, sandbox, journal)
+        await sandbox.reset()
+        run.go()
+        began_at = time.perf_counter()
+        while (await sandbox.facts())["calls"].get("upsert", 0) < job.calls // 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        run.process.kill()
+        await run.process.wait()
+        run = await _Run.start(contender, job, sandbox, journal)
+        run.go()
+        listed = await run.end()
+        seconds = time.perf_counter() - began_at
+        await run.process.wait()
+    return await _result(contender, job, _KILL_LATENCY_MS, seconds, listed, sandbox)
+
+
+async def _result(
+    contender: str,
+    job: Job,
+    latency_ms: int,
+    seconds: float,
+    listed: int,
+    sandbox: SandboxProcess,
+) -> Result:
+    facts = await sandbox.facts()
+    written = sum(value.startswith("new ") for value in facts["values"])
+    lost = job.written - job.refused - written if job.given else job.stored - listed
+    return Result(
+        contender=contender,
+        job=job.name,
+        latency_ms=latency_ms,
+        seconds=round(seconds, 4),
+        ideal_seconds=round(job.ideal_s(latency_ms / 1000), 4),
+        calls=sum(facts["calls"].values()),
+        ideal_calls=job.calls,
+        calls_429=facts["statuses"].get("429", 0),
+        lost=lost,
+    )
+
+
+async def _run(jobs: tuple[Job, ...], latencies_ms: tuple[int, ...]) -> dict[str, Any]:
+    contenders = [OURS, *(name for name, (_, needs) in rivals.CLIENTS.items() if installed(*needs))]
+    options = {
+        "quota": QUOTA,
+        "window_s": WINDOW_S,
+        "https": True,
+        "attributes": [["a", "string", _ATTRIBUTE]],
+    }
+    results, killed = [], []
+    print("seconds and calls to the ideal, 429s, values lost")
+    async with SandboxProcess(**options) as sandbox:
+        for latency_ms in latencies_ms:
+            await sandbox.set_latency(latency_ms)
+            for job in jobs:
+                for contender in contenders:
+                    results.append(await _measure_one(contender, job, latency_ms, sandbox))
+                    _show(results[-1])
+        await sandbox.set_latency(_KILL_LATENCY_MS)
+        print("killed halfway and run again")
+        for contender in contenders:
+            killed.append(await _measure_killed(contender, _KILLED, sandbox))
+            _show(killed[-1])
+    return {
+        "quota": QUOTA,
+        "window_s": WINDOW_S,
+        "results": [attrs.asdict(one) for one in results],
+        "killed": [attrs.asdict(one) for one in killed],
+    }
+
+
+def _show(one: Result) -> None:
+    print(
+        f"  {one.job:<18} {one.latency_ms:4} ms  {one.contender:<28}"
+        f" {one.seconds / one.ideal_seconds:6.2f} {one.calls / one.ideal_calls:6.2f}"
+        f" {one.calls_429:5} {one.lost:5}",
+        flush=True,
+    )
+
+
+def measure(*, quick: bool = False) -> dict[str, Any]:
+    """Measure; see the module."""
+    return asyncio.run(_run(_TINY, (5,)) if quick else _run(JOBS, LATENCIES_MS))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        _child(*map(json.loads, sys.argv[2:]))
+    else:
+        run_alone("jobs", measure, __doc__)
