@@ -10,7 +10,6 @@ import pytest
 from aioresponses import aioresponses
 
 from bc_attrvals import (
-    Attribute,
     AttributeType,
     AttributeTypeError,
     AttributeValueUpsert,
@@ -172,13 +171,3 @@ async def test_a_missing_scope_is_the_services_own_error() -> None:
     async with opened(faults=[fault]) as (_, store):
         with pytest.raises(PermissionDeniedError):
             await store.attributes.ensure({"New": "string"})
-
-
-def test_a_definition_is_plain_json() -> None:
-    assert Attribute(1, "Tier", "string").to_dict() == {
-        "id": 1,
-        "name": "Tier",
-        "type": "string",
-        "date_created": None,
-        "date_modified": None,
-    }
