@@ -81,7 +81,7 @@ async def test_a_mirror_is_the_stores_equal_over_http(quirks: Quirks, tmp_path: 
             values = store.attribute_values
             await values.upsert(
                 AttributeValueUpsert(rng.randrange(1, 300), rng.randrange(1, 5), "changed")
-                for _ in range(50)
+                for _ in range(40)
             )
             rows = await sandbox.rows()
             await values.delete([row.id for row in rng.sample(rows, 5)])
