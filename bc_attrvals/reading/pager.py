@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from functools import partial
+from time import thread_time
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
@@ -21,6 +22,10 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
+#: A wait of so many seconds for one page proves all connections worth their handshakes. Shorter
+#: waits that come to as much prove one more. A handshake of TLS costs as much CPU as two pages, and
+#: a server nearby answers the first request, handshake included, within this time.
+_WORTH_S: Final = 0.025
 
 
 async def pages(
@@ -52,10 +57,11 @@ def note_drift(calls: Calls, page: int, total: int, new_total: int) -> None:
 class _ReadAhead:
     """The pages of one query, fetched ahead.
 
-    A few workers fetch them, as many as can be on the wire; each goes on with the next page by
-    itself as long as few enough wait to be taken. A page is decoded when its turn comes, so that
-    its slot is not idle meanwhile, and a failure is
-    raised then, so that errors keep their place.
+    A few workers fetch them; each goes on with the next page by itself as long as few enough wait
+    to be taken. There is one worker at first, for each opens a connection. They become as many as
+    can be on the wire where pages are waited for: a store that answers at once needs no more
+    connections than a loop by hand. A page is decoded when its turn comes, so that its slot is not
+    idle meanwhile, and a failure is raised then, so that errors keep their place.
     """
 
     def __init__(self, calls: Calls, query: ListingQuery, read_ahead: int) -> None:
@@ -63,6 +69,12 @@ class _ReadAhead:
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
+        # How many of them have proved worth a connection, and the waits that prove one more.
+        self._worth = 1
+        self._waited_s = 0.0
+        # The page that is waited for, and a timer for the first look at a long wait.
+        self._awaited: asyncio.Future[Fetched] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         # Workers that have not ended. asyncio reports an end one turn later.
@@ -86,7 +98,7 @@ class _ReadAhead:
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
-                page = await self._calls.decode(await self._fetches[0])
+                page = await self._calls.decode(await self._fetched(self._fetches[0]))
             except APIError as error:
                 if number > 1 or self._limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
                     raise
@@ -97,8 +109,7 @@ class _ReadAhead:
             self._fetches.popleft()
             rows = self._take(number, page)
             # Before the page is handed out, so that fetching goes on while it is worked on.
-            while self._working < self._most_workers and self._room() > 0:
-                self._start()
+            self._start_all()
             if len(rows) == len(page.data):
                 if rows or number == 1:
                     return page
@@ -106,6 +117,34 @@ class _ReadAhead:
                 return Page(rows, page.pagination)
         self._count.check()
         return None
+
+    async def _fetched(self, fetch: asyncio.Future[Fetched]) -> Fetched:
+        """Wait for a page, and learn by that how many workers are worth their connections."""
+        if fetch.done() or self._worth == self._most_workers:
+            return await fetch
+        self._awaited = fetch
+        if self._timer is None:
+            self._timer = self._loop.call_later(_WORTH_S, self._look, fetch)
+        # Less the work of this thread meanwhile, of which more connections take nothing away.
+        began_at = self._loop.time() - thread_time()
+        try:
+            fetched = await fetch
+        finally:
+            self._awaited = None
+        self._waited_s += self._loop.time() - thread_time() - began_at
+        if self._waited_s >= _WORTH_S and self._worth < self._most_workers:
+            self._worth += 1
+            self._waited_s = 0.0
+        return fetched
+
+    def _look(self, fetch: asyncio.Future[Fetched]) -> None:
+        """See whether a page was waited for since the timer was set."""
+        self._timer = None
+        if self._awaited is fetch:
+            self._worth = self._most_workers
+            self._start_all()
+        elif self._awaited is not None:
+            self._timer = self._loop.call_later(_WORTH_S, self._look, self._awaited)
 
     def _take(self, number: int, page: Page) -> list[AttributeValue]:
         """Count a page; report a change of the total."""
@@ -116,6 +155,8 @@ class _ReadAhead:
 
     async def aclose(self) -> None:
         """Cancel what is fetched ahead, and wait until it is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
         for fetch in self._fetches:
             # Of one that failed, too: asyncio then takes its error for seen.
             fetch.cancel()
@@ -134,6 +175,11 @@ class _ReadAhead:
             self._read_ahead - len(self._fetches),
             self._count.last_page + 1 - self._next_fetch,
         )
+
+    def _start_all(self) -> None:
+        """Start workers as long as one is worth its connection and there is room."""
+        while self._working < self._worth and self._room() > 0:
+            self._start()
 
     def _start(self) -> None:
         """Have the next page fetched by one more worker."""
