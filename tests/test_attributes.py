@@ -31,6 +31,15 @@ async def opened(**options: object) -> AsyncIterator[tuple[Sandbox, Store]]:
         yield sandbox, store
 
 
+@pytest.mark.parametrize("page", [1, 2])
+async def test_definitions_come_to_their_end_in_pages_of_any_size(page: int) -> None:
+    """One that was missed would be made a second time, or be unknown."""
+    async with opened(quirks=Quirks(max_limit=page, over_limit="clamp")) as (_, store):
+        assert {one.name async for one in store.attributes.stream()} == set(TYPES)
+        assert (await store.attributes.ensure(TYPES)).keys() == TYPES.keys()
+        assert len([one async for one in store.attributes.stream()]) == len(TYPES)
+
+
 async def test_a_definition_is_found_by_exact_name_or_by_id() -> None:
     async with opened() as (_, store):
         found = await store.attributes.get("Shoe size")

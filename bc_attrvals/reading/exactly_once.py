@@ -205,9 +205,9 @@ class _ExactListing:
         first = await self._page(part, 1)
         count, rows = self._counted(first)
         if count.is_complete:
-            return _clip(part, rows), []
+            return part.clip(rows), []
         if part.is_one_second:
-            return _clip(part, await self._one_second(part, count.last_page)), []
+            return part.clip(await self._one_second(part, count.last_page)), []
         total, pages = first.pagination.total, count.last_page
         if pages > _MOST_PAGES_HELD:
             step = pages / _SAMPLE_PAGES
@@ -222,7 +222,7 @@ class _ExactListing:
             rows += _new_rows(count, number, page)
         if count.is_complete and not part.is_growing:
             if not self._has_grown(rows, highest_before):
-                return _clip(part, rows), []
+                return part.clip(rows), []
             return [], [attrs.evolve(part, cuts=part.cuts + 1)]
         if count.has_moved:
             note_drift(self._calls, numbers[-1], total, found[-1].pagination.total)
@@ -384,10 +384,3 @@ def _has_row_of(page: Page, second: datetime) -> bool:
 
 def _dates(rows: Iterable[AttributeValue]) -> list[datetime]:
     return [row.date_created for row in rows if row.date_created is not None]
-
-
-def _clip(part: CreatedRange, rows: Sequence[AttributeValue]) -> list[AttributeValue]:
-    if any(row.date_created is None for row in rows):
-        # It would belong to every range.
-        raise ListingDriftError("some rows have a date_created, and some have none")
-    return part.clip(rows)

@@ -10,6 +10,7 @@ from bc_attrvals import (
     AttributeValueFilter,
     AttributeValueUpsert,
     DecodeError,
+    ListingDriftError,
     Reading,
     Store,
     SyncPlan,
@@ -125,3 +126,13 @@ async def test_always_reading_reads_for_few_values_as_well(sandbox: Sandbox, sto
         plan: SyncPlan = await values.plan_sync(desired, scope=None, always_read=True)
         assert (plan.create, plan.update, plan.unchanged) == counts
         assert plan.read_calls == 1
+
+
+async def test_a_first_page_without_its_rows_is_no_empty_store() -> None:
+    """The listing of the scope is then over with its first page, which was read to weigh it."""
+    rows = {number: ((number, 1), "old") for number in range(1, 9)}
+    lying = LyingStore(rows, Lies(hidden=frozenset(range(8))))
+    async with store_on(lying.script) as (store, _):
+        with pytest.raises(ListingDriftError):
+            await store.attribute_values.sync(upserts(600), scope=FIRST)
+    assert not lying.written

@@ -195,3 +195,25 @@ async def test_an_error_of_the_journal_carries_a_report_whenever_it_comes(
         report = caught.value.report
         assert isinstance(report, SyncReport if how == "sync" else UpsertReport)
         assert (report.calls, report.failed, len(sandbox.requests)) == (0, 0, before)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE desired SET value = 'other' WHERE key = (SELECT max(key) FROM desired)",
+        "DELETE FROM upserts WHERE key = (SELECT max(key) FROM upserts)",
+        "UPDATE upserts SET state = 77",
+    ],
+)
+async def test_a_journal_whose_rows_were_changed_is_not_gone_on_with(
+    sandbox: Sandbox, path: Path, damage: str
+) -> None:
+    await interrupted(sandbox, path, upserts(300), after=12)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(damage)
+        other.commit()
+    before = len(sandbox.requests)
+    async with make_store(sandbox) as store:
+        with pytest.raises(JournalError, match="not as they were written"):
+            await store.attribute_values.sync(upserts(300), scope=FIRST, prune=True, journal=path)
+    assert len(sandbox.requests) == before

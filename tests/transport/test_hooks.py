@@ -15,6 +15,7 @@ import pytest
 from bc_attrvals import (
     DecodeError,
     HookError,
+    Limits,
     RetryPolicy,
     Store,
     UnconfirmedError,
@@ -165,6 +166,23 @@ async def test_a_write_whose_body_a_hook_took_is_read_back(
         report_of_deletes: Any = caught.value.report
         assert (report_of_deletes.deleted, report_of_deletes.calls) == (0, 3)
         await at_rest(store)
+
+
+async def test_a_body_that_a_hook_read_first_is_no_longer_than_any_other() -> None:
+    trace = aiohttp.TraceConfig()
+
+    async def ended(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+        await params.response.read()
+
+    trace.on_request_end.append(ended)
+    body = page_body([], total=0, per_page=250, page=1, total_pages=0) + b" " * 70_000
+    limits = Limits(max_response_bytes=65_536)
+    async with store_on(saying(answer(body)), trace_configs=[trace], limits=limits, retry=ONCE) as (
+        store,
+        _,
+    ):
+        with pytest.raises(DecodeError, match="longer than 65536 bytes"):
+            await store.attribute_values.get_page()
 
 
 async def test_a_hook_that_reads_bytes_beyond_ascii_changes_none() -> None:

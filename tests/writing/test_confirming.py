@@ -198,6 +198,62 @@ async def test_odd_rows_are_read_back_by_what_can_be_read_of_them(
         assert [one.method for one in server.requests] == ["PUT", "GET"]
 
 
+#: What a row that proves nothing differs in from the item that was sent.
+OTHERS: dict[str, dict[str, Any]] = {
+    "another customer": {"customer_id": 77},
+    "another attribute": {"attribute_id": 77},
+    "another value": {"attribute_value": "other"},
+}
+
+
+@pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
+@pytest.mark.parametrize("fields", OTHERS.values(), ids=OTHERS)
+async def test_echoes_of_something_else_prove_nothing(fields: dict[str, Any], how: str) -> None:
+    """As many rows as items, all alike but for one field; nothing was applied."""
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "PUT":
+            rows = [
+                {**row(5, item["customer_id"], 1, item["value"]), **fields}
+                for item in request.items
+            ]
+            await connection.say(answer(rows_body(rows)))
+        else:
+            await connection.say(
+                answer(page_body([], total=0, per_page=250, page=1, total_pages=0))
+            )
+
+    items = [AttributeValueUpsert(customer, 1, "same") for customer in (1, 2, 3)]
+    async with store_on(script, retry=QUICK) as (store, _):
+        values = store.attribute_values
+        if how == "upsert":
+            report = await values.upsert(items, raise_on_failure=False)
+            assert (report.stored, report.failed) == (0, 3)
+        elif how == "sync":
+            synced = await values.sync(items)
+            assert (synced.written + synced.created, synced.failed) == (0, 3)
+        else:
+            outcomes = [one async for one in values.upsert_stream(items)]
+            assert [str(one.status) for one in outcomes] == ["failed"] * 3
+
+
+@pytest.mark.parametrize("fields", OTHERS.values(), ids=OTHERS)
+async def test_rows_of_something_else_that_are_read_back_prove_nothing(
+    fields: dict[str, Any],
+) -> None:
+    service = Odd(ODD["204"], applied=True)
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        for one in service.held.values():
+            one.update(fields)
+        await service(request, connection)
+
+    async with store_on(script, retry=QUICK) as (store, server):
+        report = await store.attribute_values.upsert(upserts(1), raise_on_failure=False)
+        assert (report.stored, report.failed) == (0, 1)
+        assert len(server.requests) <= 4
+
+
 async def test_rows_of_a_listing_that_is_not_complete_prove_their_values_all_the_same() -> None:
     service = Odd(ODD["204"], applied=True)
 
