@@ -30,7 +30,7 @@ class BulkJob:
     `.report` of the error that ends the job is used.
     """
 
-    __slots__ = ("_began_at", "_kind", "calls", "rows", "sums")
+    __slots__ = ("_began_at", "_kind", "_loop", "calls", "rows", "sums")
 
     def __init__(self, calls: Calls, kind: JobKindName) -> None:
         self._kind = kind
@@ -39,7 +39,9 @@ class BulkJob:
         self.rows = 0
 
     def __enter__(self) -> Self:
-        self._began_at = asyncio.get_running_loop().time()
+        # Kept, because a generator that was let go of ends without a running loop.
+        self._loop = asyncio.get_running_loop()
+        self._began_at = self._loop.time()
         if self.calls.events:
             self.calls.events.emit(JobStarted(self.calls.job, self._kind))
         _logger.info("%s %d started", self._kind, self.calls.job)
@@ -58,7 +60,7 @@ class BulkJob:
         ended = JobEnded(
             calls.job,
             self._kind,
-            seconds=asyncio.get_running_loop().time() - self._began_at,
+            seconds=self._loop.time() - self._began_at,
             calls=getattr(report, "calls", calls.calls),
             retries=getattr(report, "retries", calls.retries),
             counts=_counts(report) or ((("rows", self.rows),) if self.rows else ()),
