@@ -29,7 +29,7 @@ attribute_ids = [1]
 """
 
 
-def table(count: int, *, first: int = 1, value: str = "v") -> str:
+def csv_of(count: int, *, first: int = 1, value: str = "v") -> str:
     return HEAD + "".join(f"{n},1,{value}{n}\n" for n in range(first, first + count))
 
 

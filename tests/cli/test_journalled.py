@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.cli.tables import HEAD, posix, table
+from tests.cli.tables import HEAD, csv_of, posix
 
 
 def test_a_journal_sends_only_what_was_not_confirmed(served, tmp_path, summary) -> None:
@@ -51,21 +51,21 @@ def test_a_finished_journal_gives_way_and_an_unfinished_one_of_another_input_is_
     journal = tmp_path / "s.db"
     args = ("sync", "-", "--journal", journal)
     for rows in (50, 50, 51):
-        assert served.run(*args, input=table(rows)).exit_code == 0
+        assert served.run(*args, input=csv_of(rows)).exit_code == 0
     assert len(served.values()) == 51
     served.sandbox.faults.script(["401"] * 9, "upsert")
-    assert served.run(*args, input=table(80)).exit_code == 3
+    assert served.run(*args, input=csv_of(80)).exit_code == 3
     served.sandbox.faults.clear()
-    other = served.run(*args, input=table(90))
+    other = served.run(*args, input=csv_of(90))
     assert other.exit_code == 2
     assert other.stderr.count("\n") == 1
     assert "other desired values" in other.stderr
     assert "--restart" in other.stderr
-    assert served.run(*args, "--restart", input=table(90)).exit_code == 0
+    assert served.run(*args, "--restart", input=csv_of(90)).exit_code == 0
     assert len(served.values()) == 90
-    assert served.run("sync", "-", "--restart", input=table(3)).exit_code == 2
+    assert served.run("sync", "-", "--restart", input=csv_of(3)).exit_code == 2
     (tmp_path / "bad.db").write_bytes(b"no database" * 100)
-    bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=table(50))
+    bad = served.run("sync", "-", "--journal", tmp_path / "bad.db", input=csv_of(50))
     assert (bad.exit_code, bad.stderr.count("\n")) == (2, 1)
 
 
@@ -73,12 +73,12 @@ def test_a_finished_journal_gives_way_and_an_unfinished_one_of_another_input_is_
 def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path, summary) -> None:
     args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
     served.sandbox.faults.script([None] * 10 + ["503"] * 490)
-    result = served.run(*args, input=table(2000))
+    result = served.run(*args, input=csv_of(2000))
     assert result.exit_code == 3
     assert "no answer for 30 values in a row" in summary(result)["error"]
     assert served.sandbox.requests.seen < 30
     served.sandbox.faults.clear()
-    found = summary(served.run(*args, input=table(2000)))
+    found = summary(served.run(*args, input=csv_of(2000)))
     assert (found["created"], found["failed"]) == (2000, 0)
     assert len(served.values()) == 2000
 
@@ -86,7 +86,7 @@ def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path
 @posix
 def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None:
     source = tmp_path / "in.csv"
-    source.write_text(table(800))
+    source.write_text(csv_of(800))
     args = ["sync", source, "--journal", tmp_path / "s.db"]
     with serve(latency_ms=30) as served:
         process = served.start(*args)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +18,6 @@ from bc_attrvals import QuotaSnapshot, Store
 from bc_attrvals.cli import progress as progress_module
 from bc_attrvals.cli.progress import Progress, seconds_to_go
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import duration, table
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.events import (
     Event,
@@ -29,7 +26,7 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
-from tests.cli.conftest import Served
+from tests.cli.tables import csv_of, posix
 
 UNKNOWN = QuotaSnapshot()
 
@@ -155,28 +152,26 @@ def test_a_spent_quota_that_nobody_waits_for_is_no_wait(
     assert second == "Storing 10 of 10, 0/s, waiting for quota, next calls in 6 s, 0 s to go"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal")
-def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(tmp_path: Path) -> None:
-    import pty
-
+@posix
+def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(serve, tmp_path) -> None:
     values = tmp_path / "values.csv"
-    rows = (f"{number},1,gold\n" for number in range(1, 41))
-    values.write_text("customer_id,attribute_id,value\n" + "".join(rows))
-    with Served(quota=2, window_s=3) as served:
+    values.write_text(csv_of(51))
+    with serve(quota=3, window_s=4) as served:
         terminal, end = pty.openpty()
-        command = [sys.executable, "-m", "bc_attrvals", "upsert", str(values)]
-        environment = {**served.environment, "COLUMNS": "140", "TERM": "xterm"}
-        with subprocess.Popen(command, env=environment, stdin=end, stdout=end, stderr=end) as job:
-            os.close(end)
-            drawn: list[tuple[float, str]] = []
-            # The terminal ends with the process.
-            with suppress(OSError):
-                while text := os.read(terminal, 65_536).decode(errors="replace"):
-                    drawn.append((time.monotonic(), text))
+        variables = {"COLUMNS": "140", "TERM": "xterm", "NO_COLOR": "1"}
+        job = served.start("upsert", values, stderr=end, variables=variables)
+        os.close(end)
+        drawn: list[tuple[float, str]] = []
+        # The terminal ends with the process.
+        with suppress(OSError):
+            while text := os.read(terminal, 65_536).decode(errors="replace"):
+                drawn.append((time.monotonic(), text))
         os.close(terminal)
+        job.communicate(timeout=30)
     assert job.returncode == 0
-    waits = [(at, words) for at, text in drawn for words in WAIT.findall(text)]
-    assert len({seconds for _, seconds in waits}) >= 2
+    waits = [(at, int(words)) for at, text in drawn for words in WAIT.findall(text)]
+    # A window lasts four seconds, and one of them is waited for.
+    assert {3, 2, 1} <= {seconds for _, seconds in waits} <= {4, 3, 2, 1}
     gaps = [after - before for (before, _), (after, _) in pairwise(waits)]
     assert max(gaps) < 1.0
 
@@ -217,13 +212,26 @@ class _Idle:
 _IDLE: Store = _Idle()  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (11.2, "12 s"), (59.1, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
-)
-def test_durations_are_rounded_up(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
-def test_a_table_is_aligned() -> None:
-    assert table([("a", "1,000"), ("long name", "7")]) == "  a          1,000\n  long name      7"
+@posix
+@pytest.mark.parametrize("colour", [True, False])
+def test_progress_is_shown_on_a_terminal_and_heeds_no_color(serve, tmp_path, colour) -> None:
+    values = tmp_path / "in.csv"
+    values.write_text(csv_of(100))
+    with serve(quota=1000, latency_ms=50) as served:
+        ours, theirs = pty.openpty()
+        variables = {"TERM": "xterm", "COLUMNS": "120"} | ({} if colour else {"NO_COLOR": "1"})
+        process = served.start("upsert", values, stderr=theirs, variables=variables)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:
+                break
+        stdout, _ = process.communicate(timeout=30)
+        os.close(ours)
+        assert process.returncode == 0
+        assert b"Storing" in shown
+        assert b"calls left" in shown
+        assert (b"\x1b[3" in shown or b"\x1b[1;3" in shown) == colour
+        assert stdout.startswith(b"Stored 100 values")

@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import pytest
 
-from tests.cli.tables import HEAD, WIDE, posix, table
+from tests.cli.tables import HEAD, WIDE, csv_of, posix
 
 
 def test_only_what_differs_is_written_and_a_second_run_writes_nothing(served, summary) -> None:
     served.seed(*((n, 1, f"v{n}") for n in range(1, 401)), (7, 2, "kept"))
-    text = table(400).replace("v7\n", "new\n") + "900,1,v900\n"
+    text = csv_of(400).replace("v7\n", "new\n") + "900,1,v900\n"
     found = summary(served.run("sync", "-", "--json", input=text))
     assert (found["created"], found["updated"], found["unchanged"]) == (1, 1, 399)
     assert (found["deleted"], found["failed"], found["not_sent"]) == (0, 0, 0)
@@ -32,7 +32,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) 
     served.seed((1, 1, "old"), (2, 1, "v2"), (5, 1, "gone"))
     args = ["sync", "-", "--dry-run", "--prune", "--attribute-id", "1"]
     args += ["--journal", tmp_path / "s.db"]
-    told = served.run(*args, input=table(3))
+    told = served.run(*args, input=csv_of(3))
     assert told.exit_code == 0
     assert [line.split()[:2] for line in told.stdout.splitlines()[1:5]] == [
         ["create", "1"],
@@ -40,7 +40,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) 
         ["unchanged", "1"],
         ["delete", "1"],
     ]
-    found = summary(served.run(*args, "--json", input=table(3)))
+    found = summary(served.run(*args, "--json", input=csv_of(3)))
     assert found["dry_run"] is True
     assert (found["created"], found["plan"]["delete"]) == (None, 1)
     assert served.values() == {(1, 1): "old", (2, 1): "v2", (5, 1): "gone"}
@@ -48,11 +48,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) 
 
 
 def test_the_plan_is_shown_before_the_first_write(served) -> None:
-    told = served.run("sync", "-", input=table(30))
+    told = served.run("sync", "-", input=csv_of(30))
     assert "create" in told.stderr
     assert "3 calls" in told.stderr
     assert told.stdout.startswith("Synced 30 values, 30 changed")
-    quiet = served.run("sync", "-", "--quiet", input=table(30, value="w"))
+    quiet = served.run("sync", "-", "--quiet", input=csv_of(30, value="w"))
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
@@ -79,7 +79,7 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
     ],
 )
 def test_what_can_not_be_meant_is_refused_before_anything_is_sent(served, args, told) -> None:
-    result = served.run("sync", "-", *args, input=table(3))
+    result = served.run("sync", "-", *args, input=csv_of(3))
     assert result.exit_code == 2
     assert told in result.stderr
     assert served.sandbox.requests.seen == 0
@@ -99,7 +99,7 @@ def test_empty_cells_are_deleted_where_asked(served, summary) -> None:
     assert served.values() == {(1, 1): "a", (2, 2): "z", (3, 2): "kept"}
     for refused in (["--prune"], ["--yes", "--prune"], []):
         assert served.run(*args, *refused, input=text).exit_code == 2
-    long = served.run("sync", "-", "--empty", "delete", "--yes", input=table(1))
+    long = served.run("sync", "-", "--empty", "delete", "--yes", input=csv_of(1))
     assert long.exit_code == 2
 
 
@@ -118,7 +118,7 @@ def test_an_empty_table_deletes_nothing_unless_that_is_said(served) -> None:
 def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, parse) -> None:
     served.sandbox.reject_customers([3, 5])
     failed = tmp_path / "failed.csv"
-    text = table(40) + "x,1,bad\n"
+    text = csv_of(40) + "x,1,bad\n"
     result = served.run("sync", "-", "--failures", failed, "--skip-invalid", "--json", input=text)
     assert result.exit_code == 1
     found = summary(result)
@@ -139,13 +139,13 @@ def test_what_the_service_refuses_is_in_the_failures(served, tmp_path, summary, 
 def test_a_job_that_is_refused_exits_3_with_the_report(served, tmp_path, summary) -> None:
     served.sandbox.faults.script([None] * 4 + ["403"] * 10)
     args = ["sync", "-", "--journal", tmp_path / "s.db", "--json"]
-    result = served.run(*args, input=table(500))
+    result = served.run(*args, input=csv_of(500))
     assert result.exit_code == 3
     found = summary(result)
     assert "403" in found["error"]
     assert 0 < found["created"] < found["not_sent"]
     served.sandbox.faults.clear()
-    found = summary(served.run(*args, input=table(500)))
+    found = summary(served.run(*args, input=csv_of(500)))
     assert (found["created"], found["resumed"]) == (500, True)
     assert len(served.values()) == 500
 
@@ -154,7 +154,7 @@ def test_a_job_that_is_refused_exits_3_with_the_report(served, tmp_path, summary
 @pytest.mark.parametrize(("answer", "status", "left"), [("n", 2, 3), ("y", 0, 2), (None, 130, 3)])
 def test_pruning_asks_on_a_terminal(serve, tmp_path, answer, status, left) -> None:
     source = tmp_path / "in.csv"
-    source.write_text(table(2))
+    source.write_text(csv_of(2))
     with serve() as served:
         served.seed((1, 1, "v1"), (3, 1, "b"), (4, 1, "c"))
         ours, theirs = pty.openpty()
@@ -182,7 +182,7 @@ def test_pruning_asks_on_a_terminal(serve, tmp_path, answer, status, left) -> No
 @posix
 def test_the_plan_is_the_same_table_on_a_terminal(serve, tmp_path) -> None:
     source = tmp_path / "in.csv"
-    source.write_text(table(20))
+    source.write_text(csv_of(20))
     with serve() as served:
         served.seed((1, 1, "old"), (2, 1, "v2"))
         ours, theirs = pty.openpty()
