@@ -170,8 +170,8 @@ def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(serve, 
         job.communicate(timeout=30)
     assert job.returncode == 0
     waits = [(at, int(words)) for at, text in drawn for words in WAIT.findall(text)]
-    # A window lasts four seconds, and one of them is waited for.
-    assert {3, 2, 1} <= {seconds for _, seconds in waits} <= {4, 3, 2, 1}
+    # The window lasts four seconds, of which a slow start may take two.
+    assert {2, 1} <= {seconds for _, seconds in waits} <= {4, 3, 2, 1}
     gaps = [after - before for (before, _), (after, _) in pairwise(waits)]
     assert max(gaps) < 1.0
 
