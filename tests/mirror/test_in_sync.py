@@ -112,7 +112,7 @@ async def test_a_mirror_must_hold_the_scope_of_the_sync(
 async def test_a_mirror_and_a_journal_together_resume(
     sandbox: Sandbox, store: Store, tmp_path: Path
 ) -> None:
-    await seed(sandbox, 300)
+    await seed(sandbox, 240)
     desired = [
         AttributeValueUpsert(one.customer_id, one.attribute_id, f"{one.value} differs")
         for one in await values_of(sandbox)
@@ -138,7 +138,7 @@ async def test_a_mirror_and_a_journal_together_resume(
         report = await sync(desired, scope=EVERYTHING, mirror=mirror, journal=journal)
         assert report.ok
         assert report.resumed
-        assert report.updated == 300
+        assert report.updated == 240
         await mirror.refresh()
         assert await held(mirror) == await stored(sandbox)
         assert set((await sandbox.values()).values()) == {one.value for one in desired}
