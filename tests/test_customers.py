@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aioresponses import aioresponses
 
-from bc_attrvals import InvalidInputError, ListingDriftError, Store, UnknownCustomerError
+from bc_attrvals import (
+    InvalidInputError,
+    ListingDriftError,
+    NamedValue,
+    Store,
+    UnknownCustomerError,
+)
 from bc_attrvals.sandbox import Quirks, Sandbox
 from tests.conftest import make_store
+from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
 
 PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
 
@@ -114,3 +122,21 @@ async def test_an_address_that_several_have_in_different_case_is_ambiguous(
         # The exact spelling is nobody else's.
         found = await store.customers.ids_by_email([" Ann@example.org"])
         assert found == {" Ann@example.org": 1}
+
+
+async def test_a_value_for_an_ambiguous_address_fails_and_names_the_customers() -> None:
+    people = [{"id": 1, "email": "Ann@example.org"}, {"id": 2, "email": "aNN@example.org"}]
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        rows: list[dict[str, Any]] = people
+        if "/customers/attributes" in request.target:
+            rows = [{"id": 1, "name": "Size", "type": "string"}]
+        await connection.say(answer(rows_body(rows)))
+
+    async with store_on(script) as (store, server):
+        items = [NamedValue("ann@example.org", "Size", "v")]
+        report = await store.attribute_values.upsert(items, raise_on_failure=False)
+        assert {one.method for one in server.requests} == {"GET"}
+    (failure,) = report.failures
+    assert isinstance(failure.error, UnknownCustomerError)
+    assert "several customers" in str(failure.error)
