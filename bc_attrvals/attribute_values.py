@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from contextvars import Context
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bc_attrvals.core.arguments import check_range, listed
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
@@ -37,22 +37,23 @@ from bc_attrvals.errors import (
     InvalidInputError,
     ListingDriftError,
 )
-from bc_attrvals.naming.named_source import NamedSource
-from bc_attrvals.naming.resolver import Resolver
-from bc_attrvals.reading.exactly_once import exact_rows
 from bc_attrvals.reading.pager import pages
-from bc_attrvals.reading.unordered import row_ids
 from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
-from bc_attrvals.sync.options import JobKind, JournalPath, SyncOptions
-from bc_attrvals.writing.batching import KeyRegistry
-from bc_attrvals.writing.coalescing import Coalescer
-from bc_attrvals.writing.delete_job import DeleteJob, Ids, check_ids
-from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.single_batch import put_rows
-from bc_attrvals.writing.sources import Items
-from bc_attrvals.writing.upsert_job import UpsertJob
+
+# What one kind of job needs is imported by its first one: importing the package loads no more than
+# a listing needs.
+if TYPE_CHECKING:
+    from bc_attrvals.naming.named_source import NamedSource
+    from bc_attrvals.naming.resolver import Resolver
+    from bc_attrvals.sync.options import JournalPath
+    from bc_attrvals.writing.batching import KeyRegistry
+    from bc_attrvals.writing.coalescing import Coalescer
+    from bc_attrvals.writing.delete_job import DeleteJob, Ids
+    from bc_attrvals.writing.outcomes import Outcomes
+    from bc_attrvals.writing.sources import Items
+    from bc_attrvals.writing.upsert_job import UpsertJob
 
 __all__ = ["AttributeValues"]
 
@@ -185,6 +186,8 @@ class AttributeValues(SyncMethods):
         new row a higher id than all rows before. Raises `ListingDriftError` where it can't be had.
         """
         if exactly_once:
+            from bc_attrvals.reading.exactly_once import exact_rows
+
             self._ensure_open()
             check_filter(filter)
             with BulkJob(self._calls, "list") as job:
@@ -219,6 +222,8 @@ class AttributeValues(SyncMethods):
             if not isinstance(item, AttributeValueUpsert):
                 message = f"expected AttributeValueUpsert, got {type(item).__name__}"
                 raise InvalidInputError(message, field="items", place=f"items[{index}]")
+        from bc_attrvals.writing.single_batch import put_rows
+
         return await self._calls.shielded(partial(put_rows, self._calls, items))
 
     async def delete_batch(self, ids: Iterable[int]) -> None:
@@ -228,6 +233,8 @@ class AttributeValues(SyncMethods):
         into a URL of 2,000 bytes, and `UnconfirmedError` for a 2xx that does not confirm the
         deletion; see `delete`. On cancellation see `put_batch`.
         """
+        from bc_attrvals.writing.delete_job import check_ids
+
         self._ensure_open()
         ids = listed("ids", ids)
         check_ids(ids)
@@ -287,6 +294,9 @@ class AttributeValues(SyncMethods):
         its end before anything is sent. See `sync` for when a journal is refused, for `restart`
         and for `JournalError`.
         """
+        from bc_attrvals.sync.options import JobKind, SyncOptions
+        from bc_attrvals.writing.outcomes import Outcomes
+
         self._ensure_open()
         with BulkJob(self._calls, "upsert") as bulk:
             if journal is not None:
@@ -315,6 +325,8 @@ class AttributeValues(SyncMethods):
         input. What ends the job (see `upsert`) is raised after the outcomes of all items read.
         Leaving the loop is a cancellation: outcomes not yet taken are lost to the caller.
         """
+        from bc_attrvals.writing.outcomes import Outcomes
+
         self._ensure_open()
         with BulkJob(self._calls, "upsert") as bulk:
             ready: deque[UpsertOutcome] = deque()
@@ -345,6 +357,8 @@ class AttributeValues(SyncMethods):
         takes a DELETE without ids in silence, and for an entry that is no id from 1 to 2**63 - 1.
         An error raised by `ids` itself is raised after all read before it was sent.
         """
+        from bc_attrvals.writing.delete_job import DeleteJob
+
         self._ensure_open()
         with BulkJob(self._calls, "delete") as bulk:
             job = DeleteJob(bulk.calls)
@@ -368,6 +382,8 @@ class AttributeValues(SyncMethods):
         rows keep coming after several passes. Then, and on any error of a call, `.report` says what
         was deleted.
         """
+        from bc_attrvals.writing.delete_job import DeleteJob
+
         self._ensure_open()
         check_filter(filter)
         if (filter is None or filter.is_empty) and not everything:
@@ -386,6 +402,8 @@ class AttributeValues(SyncMethods):
     async def _delete_all(
         self, wanted: AttributeValueFilter | None, job: DeleteJob, calls: Calls
     ) -> None:
+        from bc_attrvals.reading.unordered import row_ids
+
         if wanted is not None and wanted.name is not None:
             # A row shows the id of its attribute, by which alone it can be checked.
             wanted = wanted.named(await self._resolver.attribute_ids(wanted.name, calls))
@@ -399,6 +417,9 @@ class AttributeValues(SyncMethods):
             raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
 
     def _upsert_job(self, items: Items, outcomes: Outcomes, calls: Calls) -> UpsertJob:
+        from bc_attrvals.naming.named_source import NamedSource
+        from bc_attrvals.writing.upsert_job import UpsertJob
+
         def begin(on_change: Callable[[], None], context: Context) -> NamedSource:
             return NamedSource(items, self._resolver, calls, outcomes, on_change, context)
 

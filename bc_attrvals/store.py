@@ -12,15 +12,12 @@ import aiohttp
 import attrs
 
 from bc_attrvals.attribute_values import AttributeValues
-from bc_attrvals.attributes import Attributes
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import RequestBuilder, Resource
 from bc_attrvals.core.retry import RetryPolicy
-from bc_attrvals.customers import Customers
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
-from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.closing import Closing
 from bc_attrvals.scheduling.exchange import CallOptions
@@ -44,10 +41,14 @@ from bc_attrvals.store_arguments import (
 from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
 from bc_attrvals.writing.batching import KeyRegistry
-from bc_attrvals.writing.coalescing import Coalescer
 
+# Imported where they are needed, so that importing the package loads what a listing needs.
 if TYPE_CHECKING:
+    from bc_attrvals.attributes import Attributes
+    from bc_attrvals.customers import Customers
     from bc_attrvals.mirror.mirror import Mirror
+    from bc_attrvals.naming.resolver import Resolver
+    from bc_attrvals.writing.coalescing import Coalescer
 
 __all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
 
@@ -153,6 +154,8 @@ class StoreView:
 
         Raises `StoreStateError` unless the Store is open.
         """
+        from bc_attrvals.attributes import Attributes
+
         runtime, calls, ensure_open = self._state.bound(self._options)
         return Attributes(
             calls,
@@ -167,6 +170,8 @@ class StoreView:
 
         Raises `StoreStateError` unless the Store is open.
         """
+        from bc_attrvals.customers import Customers
+
         runtime, calls, ensure_open = self._state.bound(self._options)
         requests = runtime.requests[Resource.CUSTOMERS]
         return Customers(calls, requests, ensure_open=ensure_open)
@@ -189,7 +194,6 @@ class StoreView:
         what is no path, and `MirrorError` on entering: for a file that is damaged, held by another
         process, of another format, or bound to another store or scope.
         """
-        # Here, so that importing the package does not load SQLite.
         from bc_attrvals.mirror.mirror import Mirror
 
         if verify_every is not None:
@@ -376,6 +380,9 @@ class Store(StoreView):
         return self
 
     async def _open(self) -> _Runtime:
+        from bc_attrvals.naming.resolver import Resolver
+        from bc_attrvals.writing.coalescing import Coalescer
+
         proxy = self._proxy_url
         if proxy is None and self._trust_env:
             proxy = proxy_of_environment(self._base_url)

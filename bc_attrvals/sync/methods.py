@@ -6,25 +6,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.errors import StoreStateError
-from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.known_state import SyncMirror
-from bc_attrvals.sync.options import (
-    Confirm,
-    JournalPath,
-    Normalise,
-    ShowChanges,
-    SyncOptions,
-)
-from bc_attrvals.sync.report import SyncReport
-from bc_attrvals.writing.batching import KeyRegistry
-from bc_attrvals.writing.sources import Items
 
+# Imported by the first sync: importing the package loads no more than a listing needs.
 if TYPE_CHECKING:
+    from bc_attrvals.core.sync_plan import SyncPlan
+    from bc_attrvals.naming.resolver import Resolver
     from bc_attrvals.sync.job import SyncJob
+    from bc_attrvals.sync.known_state import SyncMirror
+    from bc_attrvals.sync.options import (
+        Confirm,
+        JournalPath,
+        Normalise,
+        ShowChanges,
+        SyncOptions,
+    )
+    from bc_attrvals.sync.report import SyncReport
+    from bc_attrvals.writing.batching import KeyRegistry
+    from bc_attrvals.writing.sources import Items
 
 
 #: Failures that a report holds by default.
@@ -62,6 +63,8 @@ class SyncMethods:
         attribute, then deletes. With `always_read` the store is read even where writing everything
         costs less, so the changes show what is stored. The errors are those of `sync` up to there.
         """
+        from bc_attrvals.sync.options import SyncOptions
+
         options = SyncOptions(
             scope=scope,
             prune=prune,
@@ -146,6 +149,8 @@ class SyncMethods:
 
         Cancelled, it returns at once; calls on the wire may be applied.
         """
+        from bc_attrvals.sync.options import SyncOptions
+
         options = SyncOptions(
             scope=scope,
             prune=prune,
