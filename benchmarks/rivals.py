@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import aiohttp
 import attrs
-import orjson
 
 from bc_attrvals import AttributeValueUpsert
 
@@ -107,6 +106,8 @@ Send = Callable[[str, str, bytes | None], AbstractAsyncContextManager[aiohttp.Cl
 
 
 def _over_aiohttp(target: Target, send: Send) -> Client:
+    import orjson  # of the extra, which the figures of this library alone do without
+
     async def call(method: str, query: str, body: bytes | None = None) -> Any:
         while True:
             async with send(method, target.endpoint + query, body) as response:
@@ -273,6 +274,8 @@ async def sync_all(client: Client, items: Iterable[AttributeValueUpsert]) -> Non
 
 async def stream_by_hand(target: Target) -> AsyncGenerator[Row]:
     """Yield all rows as dicts, one page after the other: aiohttp and orjson."""
+    import orjson
+
     async with _session(target) as session:
         page = last = 1
         while page <= last:
@@ -290,6 +293,8 @@ async def put_by_hand(target: Target, items: Iterable[AttributeValueUpsert]) -> 
 
     Answers are decoded and counted, and not compared with what was sent.
     """
+    import orjson
+
     rows = rows_of(items)
     stored = 0
 
