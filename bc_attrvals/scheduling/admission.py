@@ -310,8 +310,8 @@ class Admission:
         if unit is None:
             return None
         self._concurrency[operation].enter(is_bulk=is_bulk)
-        if is_bulk and not self._units.must_be_asked:
-            self._shares.granted(operation, now)
+        if is_bulk and operation is not self._shares.last and not self._units.must_be_asked:
+            self._shares.changed(operation, now)
         self._queue.served(flow)
         return Lease(operation, now, is_bulk, unit)
 

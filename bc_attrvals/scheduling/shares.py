@@ -47,19 +47,19 @@ class Shares:
     """Decides how many units an operation's bulk requests must leave to those of others."""
 
     def __init__(self) -> None:
-        self._last: Operation | None = None
-        #: Nothing is shared from this time on, unless `granted` moves it.
+        #: The operation of the last bulk request that was granted.
+        self.last: Operation | None = None
+        #: Nothing is shared from this time on, unless `changed` moves it.
         self.until = -math.inf
         self._window_ends_at = -math.inf
         # What each operation had been granted when the sharing of this window began.
         self._had_before: dict[Operation, int] = {}
 
-    def granted(self, operation: Operation, now: float) -> None:
-        """Note a grant to a bulk request."""
-        if operation is not self._last:
-            if self._last is not None:
-                self.until = now + _SHARED_S
-            self._last = operation
+    def changed(self, operation: Operation, now: float) -> None:
+        """Note a grant to a bulk request of another operation than the last one's."""
+        if self.last is not None:
+            self.until = now + _SHARED_S
+        self.last = operation
 
     def left_for(
         self,
