@@ -14,7 +14,7 @@ import attrs
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.requests import RequestBuilder, Resource
+from bc_attrvals.core.requests import DEFAULT_BASE_URL, RequestBuilder, Resource
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
@@ -24,7 +24,6 @@ from bc_attrvals.scheduling.exchange import CallOptions
 from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
 from bc_attrvals.store_arguments import (
-    DEFAULT_BASE_URL,
     STORE_HASH,
     TOKEN,
     check_absent,

@@ -17,10 +17,9 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.scheduling.quota import Priority
-
-DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
 
 # The unreserved characters of RFC 3986: a hash of these stands in a path as it is.
 STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)

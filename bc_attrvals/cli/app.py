@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import click
@@ -25,11 +24,24 @@ from bc_attrvals.errors import (
 from bc_attrvals.tables.text import one_line
 
 _PROGRAM: Final = "bc-attrvals"
-#: Each is of the module of its name, imported when it is run or listed: an export needs no server.
-_COMMANDS: Final = (
-    *("attributes", "count", "delete", "demo", "export", "fleet", "mirror", "probe", "sandbox"),
-    *("sync", "upsert"),
-)
+#: Each is of the module of its name, imported when it is run: an export needs no server. The texts
+#: are the first sentences of their own help, so that the list of commands imports none.
+_COMMANDS: Final = {
+    "attributes": "List, make, rename and delete the definitions of attributes.",
+    "count": "Print how many values match; all of them without filters.",
+    "delete": "Delete the values that match, or those of the ids in a file.",
+    "demo": "Store, read back, update and delete values in an emulated store, and compare each of "
+    "them.",
+    "export": "Write the values that match, exactly as they are stored.",
+    "fleet": "Sync the stores that JOBS.toml describes, each with the values of its file.",
+    "mirror": "Make FILE, a copy of the store's values, equal to the store.",
+    "probe": "Settle facts of the service that are not documented, on a test store of yours.",
+    "sandbox": "Serve an emulated store until Ctrl-C, and print how to reach it.",
+    "sync": "Make the store hold the values of FILE (- is standard input), writing only what "
+    "differs.",
+    "upsert": "Store the values of FILE (- is standard input); create them or replace what is "
+    "there.",
+}
 #: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
@@ -58,6 +70,18 @@ class Commands(SuggestingGroup):
         """Return the names of the commands."""
         del ctx
         return list(_COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands as click does, without importing them."""
+        del ctx
+        limit = formatter.width - 6 - max(map(len, _COMMANDS))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, click.Command(name, help=text).get_short_help_str(limit))
+                    for name, text in _COMMANDS.items()
+                ]
+            )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; None for another name."""
@@ -119,6 +143,8 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     del param
     if not value or ctx.resilient_parsing:
         return
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         number = version("bc_attrvals")
     except PackageNotFoundError:

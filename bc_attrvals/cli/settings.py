@@ -11,20 +11,22 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
 import msgspec
 
 from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.scheduling.quota import Quota
-from bc_attrvals.store import DEFAULT_BASE_URL, Store
-from bc_attrvals.store_arguments import checked_base_url, full_user_agent
 from bc_attrvals.tables.text import one_line
-from bc_attrvals.transport.proxies import proxy_of_environment
-from bc_attrvals.transport.session import Session
+
+# The client is loaded by what talks to a store: help does not wait for it.
+if TYPE_CHECKING:
+    from bc_attrvals.scheduling.quota import Quota
+    from bc_attrvals.store import Store
+    from bc_attrvals.transport.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +55,8 @@ class Settings:
 
         Raises `click.UsageError` for a missing option, `InvalidInputError` for a bad one.
         """
+        from bc_attrvals.store import Store
+
         store_hash, access_token, base_url = self._named_store()
         store = Store(
             store_hash,
@@ -73,6 +77,10 @@ class Settings:
         For what looks at every answer, whatever its status. Opened in the running loop, to be
         closed by the caller. Raises as `store`.
         """
+        from bc_attrvals.store_arguments import checked_base_url, full_user_agent
+        from bc_attrvals.transport.proxies import proxy_of_environment
+        from bc_attrvals.transport.session import Session
+
         store_hash, access_token, base_url = self._named_store()
         # It checks them all.
         self.store()

@@ -22,6 +22,8 @@ from bc_attrvals.core.filters import (
 )
 from bc_attrvals.core.models import AttributeValueUpsert
 
+DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
+
 #: The whole URL of a DELETE stays below this; the most ids a call may name is not documented.
 MAX_DELETE_URL_BYTES: Final = 2_000
 

@@ -97,6 +97,18 @@ def test_help_says_what_every_option_does_and_shows_examples(served, name) -> No
             assert option in options
 
 
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_the_list_of_commands_says_what_their_own_help_says(name) -> None:
+    listed = click.Command(name, help=app._COMMANDS[name])
+    assert listed.get_short_help_str(200) == _COMMANDS[name].get_short_help_str(200)
+
+
+def test_help_loads_no_client() -> None:
+    code = "import sys; from bc_attrvals.cli.app import cli; cli(['--help'], 'x', \
+standalone_mode=False); assert not {'aiohttp', 'bc_attrvals.sandbox'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 _HELP = """
 import sys
 from bc_attrvals.cli import main
