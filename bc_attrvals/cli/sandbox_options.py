@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
 
@@ -26,6 +27,8 @@ PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
 _MOST_SEEDED: Final = 10_000_000
 _LONGEST_WINDOW_S: Final = 86_400.0
 _PROBED: Final = "bc_attrvals.quirks_from"
+_FILES: Final = "bc_attrvals.sandbox_files"
+_IN_MEMORY: Final = ":memory:"
 
 
 class _Finite(click.FloatRange):
@@ -75,10 +78,17 @@ def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) ->
     return faults
 
 
+def _read_files(ctx: click.Context) -> dict[str, str]:
+    """Return the files that options have read, by option: no parameter holds their names."""
+    files: dict[str, str] = ctx.meta.setdefault(_FILES, {})
+    return files
+
+
 def _read_probe(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
     """Keep the quirks of a probe for `_quirks`."""
     if file is None:
         return
+    _read_files(ctx)["--quirks-from"] = file
     try:
         ctx.meta[_PROBED] = Quirks.from_probe(file)
     except OSError as error:
@@ -125,6 +135,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, file: str | None) -
     """Take the file's keys as defaults of the options."""
     if file is None:
         return
+    _read_files(ctx)["--config"] = file
     try:
         content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -264,9 +275,18 @@ _OPTIONS: Final = (
     ),
     click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one."),
     click.option(
-        "--database", default=":memory:", metavar="FILE", help="Keeps the values for the next time."
+        "--database", default=_IN_MEMORY, metavar="FILE", help="Keeps the values for the next time."
     ),
 )
+
+
+def check_files(ctx: click.Context, database: str, ca_file: str | None) -> None:
+    """Raise `click.UsageError` where a file that is written is also another file of the command."""
+    check_paths(
+        _read_files(ctx).items(),
+        [("--ca-file", ca_file)],
+        [("--database", None if database == _IN_MEMORY else database)],
+    )
 
 
 def store_options(function: F) -> F:

@@ -226,3 +226,17 @@ def test_https_without_trustme_names_the_extra(served, monkeypatch) -> None:
     result = served.run("sandbox", "--https")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "pip install 'bc_attrvals[sandbox]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("--ca-file", "--database"), ("--config", "--ca-file"), ("--quirks-from", "--ca-file")],
+)
+def test_a_file_of_another_option_is_not_written(served, made, tmp_path, first, second) -> None:
+    content = {"--quirks-from": '{"format": "bc_attrvals probe 1", "facts": {}}'}.get(first, "")
+    (tmp_path / "one").write_text(content)
+    (tmp_path / "other").hardlink_to(tmp_path / "one")
+    result = served.run("sandbox", "--https", first, tmp_path / "one", second, tmp_path / "other")
+    assert (result.exit_code, made) == (2, [])
+    assert f"{first} and {second} are the same file" in result.stderr
+    assert (tmp_path / "one").read_text() == content

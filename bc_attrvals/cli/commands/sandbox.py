@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.sample import sample_values
-from bc_attrvals.cli.sandbox_options import PLANS, store_options
+from bc_attrvals.cli.sandbox_options import PLANS, check_files, store_options
 from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.cli.text import examples
 from bc_attrvals.sandbox import FaultKind, Sandbox
@@ -74,6 +74,7 @@ def sandbox(
     Exit status: 0 when stopped by Ctrl-C or SIGTERM, 2 for usage, or a port or file that is not
     available.
     """
+    check_files(click.get_current_context(), database, options["ca_file"])
     options["quota"] = _quota_of(plan, options["quota"])
     if options["window_s"] is None:
         options["window_s"] = 30.0
