@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -157,9 +158,7 @@ class Probe:
                 report("Asking about deletions")
                 await self._ask(target, *_DELETING)
             finally:
-                await restore(self._wire, state)
-                remove_state(state_file)
-                report("Everything is as before")
+                await _to_the_end(self._put_back(state, state_file, report))
         else:
             report("The store does not pick the rows that it is asked for; nothing is written")
             if not self._facts.value("drop_query"):
@@ -173,6 +172,13 @@ class Probe:
             self._wire.calls,
             round(self._clock() - began_s, 3),
         )
+
+    async def _put_back(
+        self, state: KeptState, state_file: Path, report: Callable[[str], None]
+    ) -> None:
+        await restore(self._wire, state)
+        remove_state(state_file)
+        report("Everything is as before")
 
     async def _ask(self, target: Target, *steps: _Step) -> None:
         for function, names in steps:
@@ -217,6 +223,20 @@ class Probe:
         facts.close(
             [name for name in FACTS if name not in facts], "nothing was written or seen of it", 0
         )
+
+
+async def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
+    """Wait for work that a cancellation does not end; a second cancellation does."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+        task.result()
+        raise
 
 
 def _of(part: int, whole: int) -> str:

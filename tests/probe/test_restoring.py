@@ -97,6 +97,23 @@ async def test_a_cancelled_probe_restores_at_once(at: int, tmp_path: Path) -> No
         assert not store.state.exists()
 
 
+@pytest.mark.parametrize("before_end", [0, 1, 2])
+async def test_a_probe_that_is_cancelled_while_it_restores_goes_on_restoring(
+    before_end: int, tmp_path: Path
+) -> None:
+    async with ground(tmp_path) as store:
+        before = await seeded(store)
+        await store.probe((7, 8))
+        assert await store.held() == before
+        count = len(store.sandbox.requests)
+        transport = Cancelling(store.session, count - before_end)
+        transport.probe = asyncio.ensure_future(store.probe((7, 8), transport=transport))
+        with pytest.raises(asyncio.CancelledError):
+            await transport.probe
+        assert await store.held() == before
+        assert not store.state.exists()
+
+
 @pytest.mark.parametrize("kind", ["503=0.1", "drop_after=0.05", "cut_body=0.05", "502=0.1"])
 async def test_a_store_in_trouble_is_restored_whatever_comes_of_the_probe(
     kind: str, tmp_path: Path
