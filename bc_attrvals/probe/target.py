@@ -47,7 +47,8 @@ async def find_attributes(
     """Return the attributes of ids and names, and whether their listing has pagination.
 
     Without a right to read definitions, or where there are none, an id stands for itself. Raises
-    `UnknownAttributeError` for a name or an id that is not there, or a name that two have.
+    `UnknownAttributeError` for a name or an id that is not there, or a name that two have, and
+    `PermissionDeniedError` for a name without that right.
     """
     found: dict[int, Attribute] = {}
     has_pagination: bool | None = None
@@ -65,7 +66,10 @@ async def find_attributes(
             found.update((one.id, one) for one in rows)
             if len(found) == known or len(found) == listing.number("total"):
                 break
-    except (PermissionDeniedError, KeyError):
+    except PermissionDeniedError:
+        if any(isinstance(one, str) for one in given):
+            raise
+    except KeyError:
         pass
     return [_named(found, one) for one in given], has_pagination
 

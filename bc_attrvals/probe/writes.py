@@ -18,8 +18,9 @@ _NEXT_SECOND_S: Final = 1.2
 _NUMBERS: Final = ("1.50", "007", "1e3")
 _DATES: Final = ("2024-05-14", "2024-05-14T09:34:00Z")
 _CHARACTERS: Final = "é e\u0301 \U0001f600 <b>&amp;</b> \u00a0\t."
-#: BigCommerce reference, Upsert Customer Attribute Values: 10, and one more; then some beyond.
-_ROWS: Final = (10, 11, 20, 50)
+#: BigCommerce reference, Upsert Customer Attribute Values: 10, and one more; then some beyond, up
+#: to more than a customer holds (50) and than a page does (250).
+_ROWS: Final = (10, 11, 20, 51, 251)
 _IDS: Final = (10, 50, 100, 250)
 _LONGEST: Final = 255
 #: What the sandbox can refuse with.

@@ -203,7 +203,7 @@ class Quirks:
             facts = content.facts.items()
             settled = {name: fact.value for name, fact in facts if fact.settled}
             return cls().changed({name: settled[name] for name in QUIRK_NAMES if name in settled})
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(file)}: {error}") from None
 
     @staticmethod

@@ -43,6 +43,12 @@ def test_a_limit_that_was_not_reached_is_the_largest_that_was_accepted(tmp_path:
         ("[]", "facts.json"),
         ('{"format": "another", "facts": {}}', r"facts.json.*format"),
         (f'{{"format": "{FORMAT}", "facts": {{"order": 3}}}}', r"facts.json.*facts"),
+        pytest.param(
+            f'{{"format": "{FORMAT}", "facts": {{"order": {{"settled": true, "value": '
+            f"{'[' * 100_000}",
+            "facts.json.*recursion",
+            id="nested",
+        ),
     ],
 )
 def test_another_file_is_refused_with_its_name(content: str, message: str, tmp_path: Path) -> None:

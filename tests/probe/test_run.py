@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals import BCAttrValsError, InvalidInputError, Limits, UnknownAttributeError
+from bc_attrvals import (
+    BCAttrValsError,
+    InvalidInputError,
+    Limits,
+    PermissionDeniedError,
+    UnknownAttributeError,
+)
 from bc_attrvals.probe import wire
 from bc_attrvals.probe.facts import FACTS
 from bc_attrvals.probe.wire import MOST_CALLS
@@ -36,6 +42,7 @@ STORES: list[dict[str, Any]] = [
     {"max_items": 4, "batch_limit_status": 422, "answer_order": "reversed"},
     {"max_items": 2, "batch_by": "customers"},
     {"max_items": 1, "batch_limit_status": 422},
+    {"max_items": 50},
     {"refusal_status": 500, "error_style": "empty"},
     {
         "refusal_status": 409,
@@ -198,6 +205,16 @@ async def test_an_unknown_attribute_is_refused_before_anything_is_written(
             await store.probe(attributes=(name,))
         assert store.sandbox.calls["upsert"] == 0
         assert not store.state.exists()
+
+
+async def test_a_name_without_the_right_to_read_definitions_is_no_unknown_one(
+    tmp_path: Path,
+) -> None:
+    async with ground(tmp_path, faults=[Fault("403", operation="list_attributes")]) as store:
+        with pytest.raises(PermissionDeniedError):
+            await store.probe(attributes=("Tier",))
+        document = await store.probe(attributes=(1,))
+    assert "may not read attributes" in document["facts"]["attributes_pagination"]["how"]
 
 
 async def test_too_many_values_are_refused(tmp_path: Path) -> None:
