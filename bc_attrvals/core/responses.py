@@ -225,7 +225,7 @@ def error_from_answer(
     title, errors = _read_error_body(body)
     if 300 <= status < 400:
         title = title or "redirect, which is not followed: the access token must not travel"
-    title = title or "(no readable error body)"
+    title = title or ("(no title)" if errors else "(no readable error body)")
     cls = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
     if status == 503 and title.lower().startswith(_SUSPENDED):
         cls = StoreSuspendedError
@@ -254,6 +254,8 @@ def _reason(document: object) -> str:
     """Return the words of a refusal: the service's, a list of them, or those of a proxy."""
     while not isinstance(document, str):
         if isinstance(document, list):
+            if all(isinstance(text, str) for text in document):
+                return "; ".join(document)
             # As version 2 of the service's API answers.
             document = document[0] if document else None
         elif isinstance(document, dict):
