@@ -22,10 +22,12 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: A wait of so many seconds for one page proves all connections worth their handshakes. Shorter
-#: waits that come to as much prove one more. A handshake of TLS costs as much CPU as two pages, and
-#: a server nearby answers the first request, handshake included, within this time.
+#: A page that takes so many seconds proves all connections worth their handshakes. Shorter waits
+#: that come to as much prove one more. A handshake of TLS costs as much CPU as two pages, and a
+#: server nearby answers the first request, handshake included, within this time.
 _WORTH_S: Final = 0.025
+#: A timer that fires later than this was held up by work on the loop, so pages may have come.
+_LATE_S: Final = 0.005
 
 
 async def pages(
@@ -59,7 +61,7 @@ class _ReadAhead:
 
     A few workers fetch them; each goes on with the next page by itself as long as few enough wait
     to be taken. There is one worker at first, for each opens a connection. They become as many as
-    can be on the wire where pages are waited for: a store that answers at once needs no more
+    can be on the wire where pages take their time: a store that answers at once needs no more
     connections than a loop by hand. A page is decoded when its turn comes, so that its slot is not
     idle meanwhile, and a failure is raised then, so that errors keep their place.
     """
@@ -72,8 +74,7 @@ class _ReadAhead:
         # How many of them have proved worth a connection, and the waits that prove one more.
         self._worth = 1
         self._waited_s = 0.0
-        # The page that is waited for, and a timer for the first look at a long wait.
-        self._awaited: asyncio.Future[Fetched] | None = None
+        # A look at a page that is on the wire, to see whether it takes long.
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
@@ -122,29 +123,32 @@ class _ReadAhead:
         """Wait for a page, and learn by that how many workers are worth their connections."""
         if fetch.done() or self._worth == self._most_workers:
             return await fetch
-        self._awaited = fetch
-        if self._timer is None:
-            self._timer = self._loop.call_later(_WORTH_S, self._look, fetch)
         # Less the work of this thread meanwhile, of which more connections take nothing away.
         began_at = self._loop.time() - thread_time()
-        try:
-            fetched = await fetch
-        finally:
-            self._awaited = None
+        fetched = await fetch
         self._waited_s += self._loop.time() - thread_time() - began_at
         if self._waited_s >= _WORTH_S and self._worth < self._most_workers:
             self._worth += 1
             self._waited_s = 0.0
         return fetched
 
-    def _look(self, fetch: asyncio.Future[Fetched]) -> None:
-        """See whether a page was waited for since the timer was set."""
+    def _watch(self, fetch: asyncio.Future[Fetched]) -> None:
+        """Look at a page in a while, unless another is looked at or all workers are started."""
+        if self._timer is None and self._worth < self._most_workers:
+            due_at = self._loop.time() + _WORTH_S
+            self._timer = self._loop.call_at(due_at, self._look, fetch, due_at)
+
+    def _look(self, fetch: asyncio.Future[Fetched], due_at: float) -> None:
+        """Start all workers if a page that was on the wire at the last look still is."""
         self._timer = None
-        if self._awaited is fetch:
+        if not fetch.done() and self._loop.time() - due_at < _LATE_S:
             self._worth = self._most_workers
             self._start_all()
-        elif self._awaited is not None:
-            self._timer = self._loop.call_later(_WORTH_S, self._look, self._awaited)
+            return
+        for one in self._fetches:
+            if not one.done():
+                self._watch(one)
+                return
 
     def _take(self, number: int, page: Page) -> list[AttributeValue]:
         """Count a page; report a change of the total."""
@@ -197,6 +201,7 @@ class _ReadAhead:
         self._next_fetch += 1
         fetch = self._loop.create_future()
         self._fetches.append(fetch)
+        self._watch(fetch)
         return number, fetch
 
     async def _work(self, number: int, fetch: asyncio.Future[Fetched]) -> None:
