@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from functools import partial
-from time import thread_time
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
@@ -22,10 +21,12 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: A page that takes so many seconds proves all connections worth their handshakes. Shorter waits
-#: that come to as much prove one more. A handshake of TLS costs as much CPU as two pages, and a
-#: server nearby answers the first request, handshake included, within this time.
-_WORTH_S: Final = 0.025
+#: A page that takes so many seconds, its connection not counted, proves all connections worth their
+#: handshakes. A handshake of TLS costs as much CPU as two pages.
+_WORTH_S: Final = 0.004
+#: So does one that is still on the wire after so many. A server nearby answers the first request,
+#: handshake included, within this time.
+_LOOK_S: Final = 0.025
 #: A timer that fires later than this was held up by work on the loop, so pages may have come.
 _LATE_S: Final = 0.005
 
@@ -71,9 +72,8 @@ class _ReadAhead:
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
-        # How many of them have proved worth a connection, and the waits that prove one more.
+        # How many of them have proved worth a connection.
         self._worth = 1
-        self._waited_s = 0.0
         # A look at a page that is on the wire, to see whether it takes long.
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ class _ReadAhead:
                 self._start()
             number = self._next_fetch - len(self._fetches)
             try:
-                page = await self._calls.decode(await self._fetched(self._fetches[0]))
+                page = await self._calls.decode(await self._fetches[0])
             except APIError as error:
                 if number > 1 or self._limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
                     raise
@@ -119,36 +119,26 @@ class _ReadAhead:
         self._count.check()
         return None
 
-    async def _fetched(self, fetch: asyncio.Future[Fetched]) -> Fetched:
-        """Wait for a page, and learn by that how many workers are worth their connections."""
-        if fetch.done() or self._worth == self._most_workers:
-            return await fetch
-        # Less the work of this thread meanwhile, of which more connections take nothing away.
-        began_at = self._loop.time() - thread_time()
-        fetched = await fetch
-        self._waited_s += self._loop.time() - thread_time() - began_at
-        if self._waited_s >= _WORTH_S and self._worth < self._most_workers:
-            self._worth += 1
-            self._waited_s = 0.0
-        return fetched
-
     def _watch(self, fetch: asyncio.Future[Fetched]) -> None:
         """Look at a page in a while, unless another is looked at or all workers are started."""
         if self._timer is None and self._worth < self._most_workers:
-            due_at = self._loop.time() + _WORTH_S
+            due_at = self._loop.time() + _LOOK_S
             self._timer = self._loop.call_at(due_at, self._look, fetch, due_at)
 
     def _look(self, fetch: asyncio.Future[Fetched], due_at: float) -> None:
         """Start all workers if a page that was on the wire at the last look still is."""
         self._timer = None
         if not fetch.done() and self._loop.time() - due_at < _LATE_S:
-            self._worth = self._most_workers
-            self._start_all()
+            self._open_all()
             return
         for one in self._fetches:
             if not one.done():
                 self._watch(one)
                 return
+
+    def _open_all(self) -> None:
+        self._worth = self._most_workers
+        self._start_all()
 
     def _take(self, number: int, page: Page) -> list[AttributeValue]:
         """Count a page; report a change of the total."""
@@ -208,12 +198,15 @@ class _ReadAhead:
         """Fetch a page, and those after it while there is room."""
         try:
             while True:
+                began_at = self._loop.time()
                 fetched = await self._calls.fetch(self._query, number, self._limit)
                 if fetch.done():
                     # Whoever waited for it was cancelled.
                     return
                 fetch.set_result(fetched)
                 del fetched
+                if number > 1 and self._loop.time() - began_at >= _WORTH_S:
+                    self._open_all()
                 if self._room() <= 0:
                     return
                 number, fetch = self._claim()

@@ -19,7 +19,6 @@ from typing import Any, Self
 import pytest
 from click.testing import CliRunner, Result
 
-from bc_attrvals.cli import settings
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
@@ -102,7 +101,7 @@ def serve() -> Callable[..., Served]:
 
 @pytest.fixture
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "Store", partial(Store, retry=RetryPolicy(attempts=1)))
+    monkeypatch.setattr("bc_attrvals.store.Store", partial(Store, retry=RetryPolicy(attempts=1)))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from bc_attrvals.cli import settings
 from bc_attrvals.cli.app import cli
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.store import Store
@@ -36,7 +35,7 @@ def test_a_bad_variable_is_explained(served, name, value, told) -> None:
 def test_a_proxy_is_used_and_never_shown(serve, served, monkeypatch) -> None:
     secret = "http://user:s3cret@127.0.0.1:1"  # nothing listens there
     args = ["--url", "https://api.bigcommerce.example", "--quiet", "count"]
-    monkeypatch.setattr(settings, "Store", partial(Store, retry=RetryPolicy(attempts=1)))
+    monkeypatch.setattr("bc_attrvals.store.Store", partial(Store, retry=RetryPolicy(attempts=1)))
     given = served.run("--proxy", secret, *args)
     monkeypatch.setenv("HTTPS_PROXY", secret)
     from_environment = served.run(*args)

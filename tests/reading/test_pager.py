@@ -388,7 +388,7 @@ async def test_rows_added_in_front_push_none_of_the_others_out(read_ahead: int, 
     async with listing(pager) as store:
         found = await ids_of(store, read_ahead)
     assert set(first) <= set(found)
-    assert sorted(pager.asked) == list(range(1, len(pager.asked) + 1))
+    assert pager.asked == list(range(1, len(pager.asked) + 1))
 
 
 @AHEAD
@@ -604,7 +604,7 @@ async def test_no_more_pages_are_fetched_ahead_than_asked_for() -> None:
 
 async def test_pages_are_fetched_at_once_and_come_in_order(sandbox: Sandbox) -> None:
     await sandbox.seed((customer, 1, "v") for customer in range(1, 2001))
-    sandbox.latency_ms = 30
+    sandbox.latency_ms = 5
     async with make_store(sandbox, limits=Limits(page_size=50, reads=6)) as store:
         found = [value.customer_id for value in await all_rows(store)]
         assert found == list(range(1, 2001))
