@@ -7,7 +7,7 @@ not yet noted, so a killed job leaves that many unknown and no more.
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -26,22 +26,27 @@ from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.report import SyncReport, dump_error
+from bc_attrvals.sync.unnoted import MOST_UNNOTED, UnnotedOutcomes
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob
-from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import plain_source
+from bc_attrvals.writing.sources import source_of_lists
 from bc_attrvals.writing.upsert_job import UpsertJob
 
 #: Upserts taken from the working set at once.
 _CHUNK: Final = 4_096
-#: Over a temporary working set, outcomes noted at once, and calls of deletes.
-_OUTCOMES_AT_ONCE: Final = 500
+#: Over a temporary working set, calls of deletes noted at once.
 _DELETE_CALLS_AT_ONCE: Final = 60
 
 
 class Apply:
-    """The changes that are left of the plan in one working set; `calls` are the sync's own."""
+    """The changes that are left of the plan in one working set; `calls` are the sync's own.
+
+    Over a journal, batches and outcomes are committed together: a batch is noted as in flight in
+    the same transaction as the outcomes of the worker's last one, and whatever else is to be noted
+    by then shares it (group commit). A job that is killed at any point has sent no value that is
+    not noted as in flight, and no more than `Limits.writes` batches are.
+    """
 
     def __init__(
         self,
@@ -66,8 +71,11 @@ class Apply:
         #: Ids that the service confirmed, and that an error kept from being noted.
         self.deleted_unnoted = 0
         self._unsettled: BCAttrValsError | None = None
-        # Outcomes that are not noted yet.
-        self._ready: deque[UpsertOutcome] = deque()
+        self._outcomes = UnnotedOutcomes(keep_rows=known is not None)
+        # Keys of batches that are about to be sent.
+        self._begun: list[int] = []
+        self._committing = asyncio.Lock()
+        self._not_committed: BaseException | None = None
 
     async def write(self) -> None:
         """Send all upserts; raise what ended the job early, after noting what came before.
@@ -75,67 +83,76 @@ class Apply:
         Cancelled, it returns at once. What is on the wire may be applied, and is in flight in the
         journal.
         """
-        self._begin(Phase.WRITING, await self._database.run(WorkingSet.tally))
-        self._ready.clear()
+        self._start_phase(Phase.WRITING, await self._database.run(WorkingSet.tally))
         # The last batch apart, none is sent half full because the disk is slow.
         job = UpsertJob(
-            plain_source(self._pending()),
+            source_of_lists(self._pending()),
             self._calls,
             registry=self._registry,
-            outcomes=Outcomes(0, self._ready, most_untaken=_OUTCOMES_AT_ONCE),
+            outcomes=self._outcomes,
             log=self if self._database.is_file else None,
         )
-        await job.run(self._note_many)
-        while self._ready or self._meter.has_news:
-            await self.end()
+        await job.run(self._after_step)
+        await self.end()
         if job.error is not None:
             raise job.error
         if self._unsettled is not None:
             raise StoreStateError("the Store was closed during the sync") from self._unsettled
 
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Note in the journal that items are in flight."""
-        await self._database.run(WorkingSet.mark_upserts, _keys(items), State.IN_FLIGHT)
+        """Note in the journal that items are in flight, and all outcomes there are."""
+        self._begun += _keys(items)
+        await self.end()
 
     async def end(self) -> None:
-        """Note all outcomes there are."""
-        if self._ready or self._meter.has_news:
-            await self._note()
+        """Note all there is to note; whoever comes meanwhile shares the next transaction."""
+        async with self._committing:
+            if self._not_committed is not None:
+                # What was taken to be noted then may be somebody else's batch.
+                raise self._not_committed
+            if self._begun or self._outcomes.untaken or self._meter.has_news:
+                try:
+                    await self._commit()
+                except BaseException as error:
+                    self._not_committed = error
+                    raise
 
-    async def _note_many(self) -> None:
-        if len(self._ready) >= _OUTCOMES_AT_ONCE:
+    async def _after_step(self) -> None:
+        if self._database.is_file:
+            return
+        if self._outcomes.untaken >= MOST_UNNOTED:
             await self.end()
-        elif self._ready and self._calls.events:
+        elif self._calls.events and (confirmed := self._outcomes.confirmed):
             # Confirmed is done, though it is noted later: a wait for quota may come before.
-            done = self._progress.done + sum(one.ok for one in self._ready)
+            done = self._progress.done + confirmed
             self._calls.events.emit(attrs.evolve(self._progress, done=done))
 
-    async def _pending(self) -> AsyncGenerator[AttributeValueUpsert]:
+    async def _pending(self) -> AsyncGenerator[list[AttributeValueUpsert]]:
         """Yield the pending upserts in the order of their keys."""
         after = 0
         while rows := await self._database.run(WorkingSet.pending_upserts, after, _CHUNK):
             after = rows[-1][0]
-            for _, item in rows:
-                yield item
+            yield [item for _, item in rows]
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
         await self._look_up_doubtful()
-        self._begin(Phase.DELETING, await self._database.run(WorkingSet.tally))
+        self._start_phase(Phase.DELETING, await self._database.run(WorkingSet.tally))
         limits = self._calls.limits
         calls_at_once = limits.deletes if self._database.is_file else _DELETE_CALLS_AT_ONCE
+        most = calls_at_once * limits.delete_size
         job = DeleteJob(self._calls)
+        ids: list[int] = []
         noted = 0
-        while ids := await self._database.run(_begin_deletes, calls_at_once * limits.delete_size):
+        while ids := await self._database.run(_next_deletes, ids, most, *self._meter.take()):
             try:
                 await job.run(ids)
             except BCAttrValsError:
                 # It is unknown which of them are deleted: all stay in flight.
                 self.deleted_unnoted = job.report().deleted - noted
-                await self._database.run(_end_deletes, [], *self._meter.take())
+                await self._database.run(_note_calls, *self._meter.take())
                 raise
             noted = job.report().deleted
-            await self._database.run(_end_deletes, ids, *self._meter.take())
             if self._known is not None:
                 await self._known.note([], ids)
             self._advance(len(ids))
@@ -181,25 +198,31 @@ class Apply:
         ids = [one for one, _ in doubtful]
         await self._database.run(_settle_deletes, ids, found)
 
-    async def _note(self) -> None:
-        outcomes = list(self._ready)
-        self._ready.clear()
-        done = [one for one in outcomes if one.ok]
-        failed = [one for one in outcomes if one.status is OutcomeStatus.FAILED]
+    async def _commit(self) -> None:
+        begun, self._begun = self._begun, []
+        written, rows, others = self._outcomes.take()
+        altered = [one for one in others if one.status is OutcomeStatus.ALTERED]
+        failed = [one for one in others if one.status is OutcomeStatus.FAILED]
         settled = [one for one in failed if self._is_settled(one)]
         if len(settled) < len(failed):
             self._unsettled = next(one.error for one in failed if not self._is_settled(one))
-        not_sent = _keys(_sent(one) for one in outcomes if one.status is OutcomeStatus.NOT_SENT)
+        not_sent = [_sent(one) for one in others if one.status is OutcomeStatus.NOT_SENT]
+        marks = [(State.DONE, key) for key in _keys(written)]
+        marks += ((State.PENDING, key) for key in _keys(not_sent))
+        marks += ((State.IN_FLIGHT, key) for key in begun)
         await self._database.run(
-            _note_outcomes, done, settled, not_sent, *self._meter.take(), self._max_failures
+            _note_outcomes, marks, altered, settled, *self._meter.take(), self._max_failures
         )
         if self._known is not None:
-            await self._known.note([one.stored for one in done if one.stored is not None], [])
-        self._written += len(done)
-        self._advance(len(done), settled)
+            rows += (one.stored for one in altered if one.stored is not None)
+            await self._known.note(rows, [])
+        done = len(written) + len(altered)
+        if done or settled:
+            self._written += done
+            self._advance(done, settled)
 
-    def _begin(self, phase: Phase, tally: Tally) -> None:
-        """Begin to count: what earlier runs of a journal did is done."""
+    def _start_phase(self, phase: Phase, tally: Tally) -> None:
+        """Start to count: what earlier runs of a journal did is done."""
         deleting = phase is Phase.DELETING
         written = tally.created + tally.updated + tally.written + tally.altered
         done = tally.deleted if deleting else written
@@ -260,23 +283,22 @@ def _settle_deletes(working_set: WorkingSet, ids: list[int], found: set[int]) ->
 
 def _note_outcomes(
     working_set: WorkingSet,
-    done: list[UpsertOutcome],
+    marks: list[tuple[State, int]],
+    altered: list[UpsertOutcome],
     failed: list[UpsertOutcome],
-    not_sent: list[int],
     calls: int,
     retries: int,
     most_failures: int,
 ) -> None:
     with working_set.transaction():
-        working_set.mark_upserts(_keys(_sent(one) for one in done), State.DONE)
-        working_set.mark_upserts(_altered(working_set, done), State.ALTERED)
-        working_set.mark_upserts(not_sent, State.PENDING)
+        if altered:
+            marks += _marks_of_altered(working_set, altered)
         if failed:
-            keys = _keys(_sent(one) for one in failed)
-            working_set.mark_upserts(keys, State.FAILED)
-            unanswered = _keys(_sent(one) for one in failed if _is_unanswered(one))
-            working_set.mark_upserts(unanswered, State.UNANSWERED)
+            keys = _keys(map(_sent, failed))
+            states = (State.UNANSWERED if _is_unanswered(one) else State.FAILED for one in failed)
+            marks += zip(states, keys, strict=True)
             working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
+        working_set.mark_upserts(marks)
         working_set.add(calls=calls, retries=retries)
 
 
@@ -286,29 +308,27 @@ def _sent(outcome: UpsertOutcome) -> AttributeValueUpsert:
     return outcome.item
 
 
-def _altered(working_set: WorkingSet, done: Iterable[UpsertOutcome]) -> list[int]:
-    """Return the keys of which the store holds another form than the expected one."""
-    held = {
-        to_key(*_sent(one).key): one.stored.value
-        for one in done
-        if one.stored is not None and one.stored.value != _sent(one).value
-    }
+def _marks_of_altered(
+    working_set: WorkingSet, altered: Iterable[UpsertOutcome]
+) -> Iterator[tuple[State, int]]:
+    """Yield the marks of values of which the store holds another form: the expected one is done."""
+    held = {to_key(*_sent(one).key): one.stored.value for one in altered if one.stored is not None}
     kept = working_set.kept_values(list(held))
-    return [key for key, value in held.items() if kept.get(key) != value]
+    for key, value in held.items():
+        yield State.DONE if kept.get(key) == value else State.ALTERED, key
 
 
 def _dumped(failed: Iterable[UpsertOutcome]) -> Iterator[str]:
     return (dump_error(one.error) for one in failed if one.error is not None)
 
 
-def _begin_deletes(working_set: WorkingSet, most: int) -> list[int]:
+def _next_deletes(
+    working_set: WorkingSet, done: list[int], most: int, calls: int, retries: int
+) -> list[int]:
+    """Note ids as deleted, and the next ones as in flight; return those."""
     with working_set.transaction():
+        working_set.mark_deletes(done, State.DONE)
+        working_set.add(calls=calls, retries=retries)
         ids = working_set.pending_deletes(most)
         working_set.mark_deletes(ids, State.IN_FLIGHT)
     return ids
-
-
-def _end_deletes(working_set: WorkingSet, ids: list[int], calls: int, retries: int) -> None:
-    with working_set.transaction():
-        working_set.mark_deletes(ids, State.DONE)
-        working_set.add(calls=calls, retries=retries)

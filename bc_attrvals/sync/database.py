@@ -3,8 +3,10 @@
 `Database` is a connection with notes and transactions; journals (`journal.py`) and mirrors are
 subclasses with tables of their own. Everything here blocks; `db_thread.py` runs it in a thread.
 
-What is committed to a file outlives the process (SQLite's write-ahead log with
-synchronous=NORMAL). A power cut may lose the last commits, and never reorders them.
+A file has a write-ahead log and synchronous=NORMAL: "transactions are durable across application
+crashes", and one "might roll back following a power loss", never out of order (SQLite, PRAGMA
+synchronous). A journal bears that: values whose commit is lost are sent again, and deletes, which
+go by row ids, as well. A sync to the disk for each PUT buys nothing.
 """
 
 from __future__ import annotations

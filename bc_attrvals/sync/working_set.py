@@ -336,12 +336,10 @@ class WorkingSet(Database):
         )
         return [one for (one,) in rows]
 
-    def mark_upserts(self, keys: Iterable[int], state: State) -> None:
-        """Note how far upserts have come."""
+    def mark_upserts(self, marks: Iterable[tuple[State, int]]) -> None:
+        """Note how far upserts have come, by (state, key)."""
         with self.transaction():
-            self.connection.executemany(
-                "UPDATE upserts SET state = ? WHERE key = ?", [(state, key) for key in keys]
-            )
+            self.connection.executemany("UPDATE upserts SET state = ? WHERE key = ?", marks)
 
     def mark_deletes(self, ids: Iterable[int], state: State) -> None:
         """Note how far deletes have come."""

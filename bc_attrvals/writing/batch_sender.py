@@ -54,6 +54,8 @@ class Batch:
     tried: set[Key] = attrs.field(factory=set)
     # How often the unconfirmed were sent.
     sendings: dict[Key, int] = attrs.field(factory=dict)
+    # False while the log notes it: what is noted with it must not be cut off.
+    is_noted: bool = True
 
     def begin(self, keyed: dict[Key, AttributeValueUpsert]) -> None:
         """Go on with the next items."""

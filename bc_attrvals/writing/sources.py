@@ -90,14 +90,12 @@ def check_item(item: object, index: int) -> Item:
     return item
 
 
-def plain_source(
-    items: Iterable[AttributeValueUpsert] | AsyncIterable[AttributeValueUpsert],
-) -> OpenSource:
-    """Return how to read an input of upserts alone; a pause of it sends no unfilled batch."""
+def source_of_lists(lists: AsyncIterable[Sequence[AttributeValueUpsert]]) -> OpenSource:
+    """Return how to read lists of upserts; a pause of the input sends no unfilled batch."""
 
     def begin(on_change: Callable[[], None], context: Context) -> Source[AttributeValueUpsert]:
         del context
-        return open_input(items, on_change, check_upsert, linger=False)
+        return _AsyncInput(lists, lambda entries, _: entries, on_change, linger=False, nested=True)
 
     return begin
 
@@ -260,20 +258,25 @@ class _SyncInput(Generic[T]):
 
 
 class _AsyncInput(Generic[T]):
-    """Entries of an asynchronous iterable, read by a task of its own into a short buffer."""
+    """Entries of an asynchronous iterable, read by a task of its own into a short buffer.
+
+    What a `nested` one yields are lists of entries.
+    """
 
     def __init__(
         self,
         items: AsyncIterable[object],
-        check: _Check[T],
+        check: _Check[Any],
         on_change: Callable[[], None],
         *,
         linger: bool,
+        nested: bool = False,
     ) -> None:
         self._items = items
         self._check = check
         self._on_change = on_change
         self._buffer: deque[T] = deque()
+        self._put: Callable[[Any], None] = self._buffer.extend if nested else self._buffer.append
         self._space = asyncio.Event()
         self._finished = False
         self._stopped = False
@@ -333,7 +336,7 @@ class _AsyncInput(Generic[T]):
         try:
             async with aclosing(_checked(self._items, self._check)) as entries:
                 async for entry in entries:
-                    self._buffer.append(entry)
+                    self._put(entry)
                     self._stop_lingering()
                     self._on_change()
                     while len(self._buffer) >= LOOK_AHEAD and not self._stopped:

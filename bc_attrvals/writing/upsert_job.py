@@ -24,13 +24,13 @@ from bc_attrvals.writing.sources import LOOK_AHEAD, OpenSource
 
 
 class BatchLog(Protocol):
-    """Notes the batches of a job as they go: begun before they are sent, ended before the next."""
+    """Notes the batches of a job as they go; several workers call it at once."""
 
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Note a batch of which nothing is sent yet."""
+        """Note all outcomes there are, and a batch of which nothing is sent yet, together."""
 
     async def end(self) -> None:
-        """Note all outcomes there are; never called twice at once."""
+        """Note all outcomes there are."""
 
 
 class UpsertJob:
@@ -39,8 +39,8 @@ class UpsertJob:
     A few workers send its batches. Each begins the next batch by itself while the outcomes are
     taken and the input has items at hand; `step` starts those that have come to a stop.
 
-    With a `log`, each batch is noted before it is sent, and its outcomes before its worker begins
-    the next: no more than `Limits.writes` batches are begun and not noted. An error of the log ends
+    With a `log`, each batch is noted before it is sent, together with the outcomes of its worker's
+    last one: no more than `Limits.writes` batches are begun and not noted. An error of the log ends
     the job.
     """
 
@@ -57,7 +57,6 @@ class UpsertJob:
         self._registry = registry
         self._outcomes = outcomes
         self._log = log
-        self._noting = asyncio.Lock()
         self._sender = BatchSender(calls, outcomes, self._stop)
         self._batcher = Batcher(registry, calls.sizes.batch, self._wake)
         self._running: set[Batch] = set()
@@ -184,26 +183,26 @@ class UpsertJob:
         log = self._log
         while True:
             if log is not None:
+                batch.is_noted = False
                 await log.begin(batch.open.items())
+                batch.is_noted = True
             await self._sender.send(batch)
             awaited = self._close(batch)
-            if log is not None:
-                # One after the other: whoever comes second waits until its outcomes, which the
-                # first may have taken, are noted.
-                async with self._noting:
-                    await log.end()
             untaken = self._outcomes.untaken
-            if untaken:
+            if untaken and log is None:
                 self._wake()
             # Whoever waited for a key has its turn before this job takes it again.
-            if awaited or untaken > self._outcomes.most_untaken:
-                return
-            if len(self._running) > self._most_running and self._room() < 0:
-                return
-            keyed = self._context.run(self._next)
+            stops = awaited or untaken > self._outcomes.most_untaken or self._is_surplus()
+            keyed = None if stops else self._context.run(self._next)
             if keyed is None:
+                if log is not None:
+                    batch.is_noted = False
+                    await log.end()
                 return
             batch.begin(keyed)
+
+    def _is_surplus(self) -> bool:
+        return len(self._running) > self._most_running and self._room() < 0
 
     def _close(self, batch: Batch) -> bool:
         """Settle what is left of a batch; return whether anybody waited for its keys."""
@@ -236,6 +235,6 @@ class UpsertJob:
         self._input.stop()
         self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
         for other in self._running:
-            # One that is settled is just being noted.
-            if other is not batch and other.keyed:
+            # Noted, it sees by itself that the job has ended.
+            if other is not batch and other.is_noted:
                 other.worker.finish()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,14 +16,16 @@ from bc_attrvals import (
     AttributeValueFilter,
     AuthenticationError,
     JournalError,
+    RetryPolicy,
     Store,
     SyncReport,
 )
+from bc_attrvals.core.sync_states import State
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
 from bc_attrvals.sync import job
 from bc_attrvals.sync.working_set import WorkingSet
 from tests.probes import until, upserts
-from tests.raw_server import Connection, RawRequest, store_on
+from tests.raw_server import Connection, RawRequest, answer, store_on
 from tests.sync.lying_store import Lies, LyingStore
 
 FIRST = AttributeValueFilter(attribute_id_in=[1])
@@ -116,3 +121,67 @@ async def test_a_row_without_a_readable_value_does_not_stop_the_look_up_of_delet
         report = await sync(store)
     assert (report.deleted, report.resent, report.ok) == (300, 150, True)
     assert lying.rows == {}
+
+
+def copied(path: Path, number: int) -> Path:
+    """Return a copy of a journal as a kill would leave it now."""
+    copy = path.with_name(f"at-{number}.db")
+    for suffix in ("", "-wal"):
+        if (file := Path(f"{path}{suffix}")).exists():
+            shutil.copyfile(file, f"{copy}{suffix}")
+    return copy
+
+
+def states_of(path: Path) -> dict[State, set[int]]:
+    """Return the customers of the plan by state; the file may be read only once."""
+    states: dict[State, set[int]] = {state: set() for state in State}
+    with closing(sqlite3.connect(path)) as connection:
+        for key, state in connection.execute("SELECT key >> 31, state FROM upserts"):
+            states[State(state)].add(key)
+    return states
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_killed_at_any_call_the_journal_knows_what_was_sent_and_confirmed(
+    tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    path = tmp_path / "scores.db"
+    honest = LyingStore({})
+    sent: set[int] = set()
+    copies: list[Path] = []
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "PUT":
+            customers = {item["customer_id"] for item in request.items}
+            sent.update(customers)
+            states = states_of(copied(path, -1))
+            in_flight = states[State.IN_FLIGHT]
+            assert customers <= in_flight
+            assert len(in_flight) <= 30
+            assert states[State.DONE] <= {customer for customer, _ in honest.written}
+            assert sent <= in_flight | states[State.DONE]
+            copies.append(copied(path, len(copies)))
+            # Answers come in any order, some at once.
+            for _ in range(random.randrange(40)):
+                await asyncio.sleep(0)
+        if request.method == "PUT" and random.random() < 0.2:
+            await connection.say(answer(b"", 503))
+        else:
+            await honest.script(request, connection)
+
+    async def sync(store: Store, journal: Path) -> SyncReport:
+        return await store.attribute_values.sync(
+            upserts(117), scope=FIRST, prune=True, journal=journal
+        )
+
+    retry = RetryPolicy(base_s=0.001, cap_s=0.002)
+    async with store_on(script, retry=retry) as (store, server):
+        await sync(store, path)
+        assert len(copies) > 12
+        server.script = honest.script
+        killed = random.choice(copies)
+        in_flight = states_of(copied(killed, 1_000))[State.IN_FLIGHT]
+        report = await sync(store, killed)
+    assert (report.created, report.failed, report.not_sent) == (117, 0, 0)
+    assert report.resent == len(in_flight)

@@ -34,6 +34,7 @@ from bc_attrvals import (
     UnconfirmedError,
     UnprocessableError,
 )
+from bc_attrvals.core.sync_states import State
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
 from bc_attrvals.sync import database
 from bc_attrvals.sync.report import dump_error, load_error
@@ -561,7 +562,9 @@ class TestFaults:
         with closing(sqlite3.connect(path)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
             done = (
-                connection.execute("SELECT key >> 31 FROM upserts WHERE state = 2").fetchall()
+                connection.execute(
+                    "SELECT key >> 31 FROM upserts WHERE state = ?", (State.DONE,)
+                ).fetchall()
                 if ("upserts",) in tables
                 else []
             )

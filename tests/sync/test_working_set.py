@@ -85,7 +85,7 @@ def test_every_state_is_counted_where_it_belongs(working_set: WorkingSet) -> Non
     working_set.end_loading(seal=False)
     working_set.plan_all(seal=False)
     for key, state in zip(keys, State, strict=True):
-        working_set.mark_upserts([key], state)
+        working_set.mark_upserts([(state, key)])
     tally = working_set.tally()
     assert (tally.written, tally.altered, tally.failed, tally.unanswered, tally.open) == (
         1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from bc_attrvals import AttributeValueUpsert, AuthenticationError, Limits, RetryPolicy, Store
 from bc_attrvals.core.outcomes import UpsertOutcome
 from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import plain_source
+from bc_attrvals.writing.sources import source_of_lists
 from bc_attrvals.writing.upsert_job import UpsertJob
 from tests.probes import at_rest, until, upserts
 from tests.raw_server import Connection, RawRequest, answer, row, rows_body, store_on
@@ -26,53 +26,50 @@ class Log:
     def __init__(self, ready: deque[UpsertOutcome]) -> None:
         self.ready = ready
         self.begun: set[tuple[int, int]] = set()
-        self.open = 0
         self.most_open = 0
         self.noted: list[UpsertOutcome] = []
         self.cut_off = 0
-        self.is_noting = False
         self.is_stuck = False
         self.go = asyncio.Event()
         self.error: Exception | None = None
 
+    @property
+    def open(self) -> int:
+        """How many items are begun, and their outcomes not noted."""
+        return len(self.begun) - len(self.noted)
+
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        await asyncio.sleep(0.001)
+        await self.end()
         self.begun |= {item.key for item in items}
+        self.most_open = max(self.most_open, self.open)
 
     async def end(self) -> None:
-        assert not self.is_noting
-        self.is_noting = True
-        try:
-            await self._end()
-        finally:
-            self.is_noting = False
-
-    async def _end(self) -> None:
         outcomes = list(self.ready)
         self.ready.clear()
         try:
             await asyncio.sleep(0.001)
-            if self.is_stuck:
+            if self.is_stuck and outcomes:
                 await self.go.wait()
         except asyncio.CancelledError:
             self.cut_off += 1
             raise
-        if self.error is not None:
+        if self.error is not None and outcomes:
             raise self.error
         self.noted += outcomes
-        self.open -= 1
 
 
-def job_on(store: Store, items: Any) -> tuple[UpsertJob, Log]:
+async def in_lists(items: list[AttributeValueUpsert], size: int) -> AsyncIterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def job_on(store: Store, lists: AsyncIterator[Any]) -> tuple[UpsertJob, Log]:
     values = store.attribute_values
     ready: deque[UpsertOutcome] = deque()
     log = Log(ready)
-    source = plain_source(items)
     outcomes = Outcomes(0, ready)
     job = UpsertJob(
-        source,
+        source_of_lists(lists),
         values._calls.for_job(),
         registry=values._registry,
         outcomes=outcomes,
@@ -102,10 +99,10 @@ async def test_no_more_batches_are_begun_and_not_noted_than_there_are_writes(
 
     retry = RetryPolicy(base_s=0.005, cap_s=0.01)
     async with store_on(script, retry=retry, limits=Limits(writes=writes)) as (store, server):
-        job, log = job_on(store, iter(upserts(200)))
+        job, log = job_on(store, in_lists(upserts(200), 200))
         await job.run()
         assert job.error is None
-        assert log.most_open == writes
+        assert log.most_open == 10 * writes
         assert log.open == 0
         assert len(log.noted) == 200
         await at_rest(store)
@@ -122,10 +119,10 @@ async def test_a_batch_that_is_being_noted_is_not_cut_off_by_the_end_of_the_job(
             await connection.say(answer(b"", 401))
 
     async with store_on(script) as (store, server):
-        job, log = job_on(store, iter(upserts(30)))
+        job, log = job_on(store, in_lists(upserts(30), 7))
         log.is_stuck = True
         running = asyncio.create_task(job.run())
-        await until(lambda: len(server.requests) == 3 and log.open == 3)
+        await until(lambda: len(server.requests) == 3 and log.open == 30)
         await until(lambda: not log.ready and log.begun and store.statistics().requests == 3)
         refuse.set()
         await until(lambda: job.error is not None)
@@ -143,7 +140,7 @@ async def test_an_error_of_the_log_ends_the_job() -> None:
         await connection.say(echo(request))
 
     async with store_on(script) as (store, server):
-        job, log = job_on(store, iter(upserts(1000)))
+        job, log = job_on(store, in_lists(upserts(1_000), 300))
         log.error = OSError("disk full")
         await job.run()
         assert job.error is log.error
@@ -160,7 +157,7 @@ async def test_batches_are_whole_however_slow_the_input_is() -> None:
         for item in upserts(25):
             if item.customer_id % 7 == 0:
                 await asyncio.sleep(0.07)
-            yield item
+            yield [item]
 
     sizes: list[int] = []
     async with store_on(script) as (store, _):
