@@ -10,7 +10,6 @@ from bc_attrvals.naming.definitions import nearest_names
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.rows import parse_id
-from bc_attrvals.tables.text import one_line
 
 _MOST_SHOWN = 5
 #: What goes before a name of digits.
@@ -60,5 +59,5 @@ async def attribute_ids(
     if problems:
         more = f", and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
         reasons = ", ".join(problems[:_MOST_SHOWN]) + more
-        raise FileError(one_line(f"{where}: {reasons}; no value was sent"))
+        raise FileError(f"{where}: {reasons}; no value was sent")
     return ids

@@ -7,7 +7,6 @@ sent. Keys and ids are kept in a temporary database on disk, so memory stays bou
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Final, Self, cast
@@ -22,6 +21,7 @@ from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import StoreView
 from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry
+from bc_attrvals.tables.spool import scratch_database
 
 _CHUNK_KEYS: Final = 5_000
 #: Customers of one look-up; the library splits it into listings whose URLs fit.
@@ -32,8 +32,6 @@ _IDS_A_LISTING: Final = 450
 _ROWS_A_PAGE: Final = 250
 
 _TABLES: Final = (
-    "PRAGMA journal_mode = OFF",
-    "PRAGMA synchronous = OFF",
     "CREATE TABLE cells (customer INTEGER, attribute INTEGER, PRIMARY KEY (customer, attribute))",
     "CREATE TABLE rows (id INTEGER PRIMARY KEY)",
 )
@@ -50,10 +48,7 @@ class EmptyCells:
         self.count = 0
         self.found: int | None = None
         self.deleted = 0
-        # SQLite removes this private file when it is closed.
-        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for statement in _TABLES:
-            self._connection.execute(statement)
+        self._connection = scratch_database(*_TABLES)
 
     def __enter__(self) -> Self:
         return self

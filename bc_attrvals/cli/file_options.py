@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import attrs
 import click
 
 from bc_attrvals.cli.attribute_names import id_or_name
+from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import (
     ALL_FIELDS,
     CSV,
@@ -82,6 +85,33 @@ class FileOptions:
         if self.attributes_by_header and layout.format == JSON_LINES:
             raise click.UsageError("--attributes-by-header is for CSV and Parquet")
         return layout
+
+    @contextmanager
+    def hinted(self) -> Iterator[None]:
+        """Add to a `FileError` for missing columns the options that name those that are meant."""
+        try:
+            yield
+        except FileError as error:
+            words = [
+                word for column, name in error.meant.items() for word in self._naming(column, name)
+            ]
+            if not words:
+                raise
+            raise FileError(f"{error}; say {shlex.join(words)}") from None
+
+    def _naming(self, column: str, name: str) -> Iterator[str]:
+        """Yield the words of the options that name a column, with another name for it."""
+        if not self.wide:
+            given = {own.strip(): field for field, own in _columns(self.column).items()}
+            yield from ("--column", f"{given.get(column, column)}={name}")
+            return
+        for option, key in (("customer", self.customer_column), ("email", self.email_column)):
+            if key is not None and key.strip() == column:
+                yield from (f"--{option}-column", name)
+        for pair in self.attribute:
+            own, _, attribute = pair.rpartition("=")
+            if own.strip() == column:
+                yield from ("--attribute", f"{name}={attribute}")
 
     @property
     def _keys(self) -> tuple[str | None, str | None]:

@@ -106,7 +106,8 @@ class ValueFile:
             source = stack.enter_context(open_input(self.file))
             cells = stack.enter_context(EmptyCells()) if self.deletes_empty else None
             by_header = shape.attributes_by_header
-            shape = resolved_layout(source, shape)
+            with self.options.hinted():
+                shape = resolved_layout(source, shape)
             checked = check_values(
                 source,
                 shape,

@@ -125,15 +125,7 @@ def checked_layout(arrow: ModuleType, schema: Untyped, name: str, layout: Layout
 
     Raises `FileError` for columns that are missing, doubled or of a type that fits no cell.
     """
-    try:
-        fitted = layout.resolved([one.strip() for one in schema.names])
-        _check_types(arrow, schema, fitted)
-    except ValueError as error:
-        raise FileError(one_line(f"{name}: {error}")) from None
-    return fitted
-
-
-def _check_types(arrow: ModuleType, schema: Untyped, layout: Layout) -> None:
+    layout = layout.resolved([one.strip() for one in schema.names], name)
     types = arrow.types
     text = ("string", "large_string", "string_view", "null")
     numbers = ("integer", "floating", "decimal")
@@ -156,8 +148,9 @@ def _check_types(arrow: ModuleType, schema: Untyped, layout: Layout) -> None:
         plain = type_.value_type if types.is_dictionary(type_) else type_
         checks = (getattr(types, f"is_{one}", None) for one in wanted[kind])
         if not any(check is not None and check(plain) for check in checks):
-            message = f"column {column}: is of type {type_}; {kind}"
-            raise ValueError(message)
+            message = f"{name}: column {column}: is of type {type_}; {kind}"
+            raise FileError(message)
+    return layout
 
 
 def _place(schema: Untyped, column: str) -> int:

@@ -53,10 +53,7 @@ def csv_table(source: InputFile, layout: Layout) -> Table:
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise lines.error(f"not CSV: {_explained(str(error))}", line) from None
-    try:
-        fitted = layout.resolved(names)
-    except ValueError as error:
-        raise lines.error(str(error), line) from None
+    fitted = layout.resolved(names, f"{source.name}: {lines.place(line)}")
     return Table(fitted, _rows(reader, lines, names, fitted.needed))
 
 

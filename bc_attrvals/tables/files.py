@@ -8,18 +8,22 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, Self, TypeAlias, cast
 
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.text import one_line
+
+if sys.platform != "win32":
+    import fcntl
 
 STANDARD: Final = "-"
 
@@ -28,17 +32,25 @@ _unfinished: set[str] = set()
 
 
 class FileError(InvalidInputError):
-    """A file that can't be used as asked. The message is one line that names the file."""
+    """A file that can't be used as asked. The message is one line that names the file.
+
+    `meant` names, for columns that are missing, those of the file that may be meant.
+    """
+
+    def __init__(self, message: str, *, meant: Mapping[str, str] | None = None) -> None:
+        super().__init__(one_line(message))
+        self.meant = meant or {}
 
 
 def _os_error(name: str, error: OSError | ValueError) -> FileError:
     reason = error.strerror if isinstance(error, OSError) else None
-    return FileError(one_line(f"{name}: {reason or error}"))
+    return FileError(f"{name}: {reason or error}")
 
 
 #: `collections.abc.Buffer` came with Python 3.12.
 Bytes: TypeAlias = Any
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_DAMAGE: Final = (gzip.BadGzipFile, EOFError, zlib.error)
 #: Compressed at once, so much is held in memory.
 _GZIP_MEMBER_BYTES: Final = 1 << 20
 #: First bytes of files that people take for a table.
@@ -70,23 +82,19 @@ class InputFile:
 
         Raises `FileError` for an unknown encoding, and for what is no text by its first bytes.
         """
-        self._handle.seek(0)
-        head = self._handle.read(16)
+        head = self.binary().read(16)
         for begin, problem in _OTHER_KINDS:
             if head.startswith(begin):
                 raise FileError(f"{self.name}: {problem}")
-        self._handle.seek(0)
         try:
-            layer = cast(IO[bytes], _Undivided(self._handle))
             # utf-8-sig takes UTF-8 with a byte order mark and without.
-            return io.TextIOWrapper(layer, encoding=encoding, newline="")
+            return io.TextIOWrapper(cast(IO[bytes], self.binary()), encoding, newline="")
         except LookupError:
             raise FileError(f"{self.name}: unknown text encoding {encoding!r}") from None
 
-    def binary(self) -> IO[bytes]:
+    def binary(self) -> io.BufferedIOBase:
         """Begin a reading of bytes."""
-        self._handle.seek(0)
-        return self._handle
+        return _View(self.name, self._handle)
 
     def check_unchanged(self) -> None:
         """Raise `FileError` if the file was written to since it was opened.
@@ -111,43 +119,39 @@ def _version(handle: IO[bytes]) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-class _Undivided(io.BufferedIOBase):
-    """The readable side of a file that a text layer may close without closing the file."""
+class _View(io.BufferedIOBase):
+    """One reading of an input. Closing it leaves the input open; damage raises `FileError`."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._file = handle
+    def __init__(self, name: str, handle: IO[bytes]) -> None:
+        self._shown = name
+        self._handle = handle
+        self.seek(0)
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._file.read(-1 if size is None else size)
+    def seekable(self) -> bool:
+        return True
 
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._file.read(size)
+    def tell(self) -> int:
+        return self._handle.tell()
 
-
-class _Gunzip(gzip.GzipFile):
-    """A compressed input. Damage raises `FileError`."""
-
-    def __init__(self, name: str, handle: IO[bytes]) -> None:
-        super().__init__(fileobj=handle, mode="rb")
-        self._shown = name
-
-    def read(self, size: int | None = -1) -> bytes:
-        with self._named():
-            return super().read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._named():
-            return super().seek(offset, whence)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         try:
-            yield
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise FileError(one_line(f"{self._shown}: is damaged (gzip): {error}")) from None
+            return self._handle.seek(offset, whence)
+        except _DAMAGE as error:
+            raise self._damaged(error) from None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return self._handle.read(-1 if size is None else size)
+        except _DAMAGE as error:
+            raise self._damaged(error) from None
+
+    read1 = read
+
+    def _damaged(self, error: Exception) -> FileError:
+        return FileError(f"{self._shown}: is damaged (gzip): {error}")
 
 
 @contextmanager
@@ -165,7 +169,9 @@ def open_input(name: str) -> Iterator[InputFile]:
             raise _os_error(shown, error) from None
         is_gzip = handle.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         handle.seek(0)
-        yield InputFile(shown, cast(IO[bytes], _Gunzip(shown, handle)) if is_gzip else handle)
+        if is_gzip:
+            handle = cast(IO[bytes], gzip.GzipFile(fileobj=handle))
+        yield InputFile(shown, handle)
 
 
 @contextmanager
@@ -211,8 +217,9 @@ class OutputFile:
     """A file that appears, readable by its owner only, when it is `commit`ted.
 
     It is written beside its place and renamed into it: never through a link that stands there.
-    `-` is standard output, written as it comes. Written through `text` or `binary`, one of them
-    alone. A name that ends in `.gz` makes it compressed.
+    What a killed process left there of the same file is removed. `-` is standard output, written
+    as it comes. Written through `text` or `binary`, one of them alone. A name that ends in `.gz`
+    makes it compressed.
     """
 
     def __init__(self, name: str, encoding: str = "utf-8") -> None:
@@ -222,7 +229,7 @@ class OutputFile:
         self._temporary: str | None = None
         binary = _buffered_stdout() if self.is_standard else self._begin(Path(name))
         if name.lower().endswith(".gz"):
-            binary = cast(IO[bytes], _Gzip(binary))
+            binary = io.BufferedWriter(_Gzip(binary), _GZIP_MEMBER_BYTES)
         self.binary = binary
         self.text = io.TextIOWrapper(
             binary, encoding=encoding, errors="backslashreplace", newline=""
@@ -237,10 +244,7 @@ class OutputFile:
     def _begin(self, path: Path) -> IO[bytes]:
         _check_target(path)
         try:
-            # Exclusively created with mode 600.
-            descriptor, self._temporary = tempfile.mkstemp(
-                prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent
-            )
+            descriptor, self._temporary = _temporary_beside(path)
         except OSError as error:
             raise _os_error(self.name, error) from None
         _unfinished.add(self._temporary)
@@ -313,12 +317,11 @@ class OutputFile:
         self.close()
 
 
-class _Gzip(io.BufferedIOBase):
-    """Compresses what is written. Each flush ends a gzip member: a file cut there is whole."""
+class _Gzip(io.RawIOBase):
+    """Compresses each block as a gzip member of its own: a file cut after one is whole."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._pending = bytearray()
         self._written = 0
 
     def writable(self) -> bool:
@@ -331,31 +334,54 @@ class _Gzip(io.BufferedIOBase):
         return self._written
 
     def write(self, data: Bytes, /) -> int:
-        block = bytes(data)
-        self._pending += block
-        self._written += len(block)
-        if len(self._pending) >= _GZIP_MEMBER_BYTES:
-            self._end_member()
-        return len(block)
-
-    def flush(self) -> None:
-        if not self.closed:
-            self._end_member()
-            self._file.flush()
-
-    def _end_member(self) -> None:
-        if self._pending:
-            self._file.write(gzip.compress(self._pending, mtime=0))
-            self._pending.clear()
+        self._file.write(gzip.compress(data, mtime=0))
+        self._file.flush()
+        self._written += len(data)
+        return len(data)
 
     def close(self) -> None:
         try:
-            if not self._written:
+            if not self.closed and not self._written:
                 # No bytes at all are no gzip file.
-                self._file.write(gzip.compress(b"", mtime=0))
+                self.write(b"")
             super().close()
         finally:
             self._file.close()
+
+
+def _temporary_beside(path: Path) -> tuple[int, str]:
+    """Return a new file beside a path, locked while it is open, with mode 600.
+
+    Such files that no process holds the lock of were left by a kill, and are removed.
+    """
+    prefix, suffix = f".{path.name[:100]}.", ".tmp"
+    if sys.platform == "win32":
+        return tempfile.mkstemp(suffix, prefix, path.parent)
+    ours = re.compile(rf"{re.escape(prefix)}[a-z0-9_]{{8}}{re.escape(suffix)}")
+    with suppress(OSError):
+        for one in path.parent.iterdir():
+            if ours.fullmatch(one.name):
+                _remove_unlocked(one)
+    while True:
+        descriptor, name = tempfile.mkstemp(suffix, prefix, path.parent)
+        with suppress(OSError):
+            # Some file systems have no locks. Nothing is removed there.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, name
+        # Another process took it for left over before it was locked.
+        os.close(descriptor)
+
+
+def _remove_unlocked(path: Path) -> None:
+    with suppress(OSError):
+        # A pipe is not waited for, and a link not followed.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _buffered_stdout() -> IO[bytes]:

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from bc_attrvals.tables.files import STANDARD, FileError
-from bc_attrvals.tables.text import cut, one_line
+from bc_attrvals.tables.text import cut
 
 #: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")
@@ -95,11 +95,17 @@ class Layout:
     @property
     def fields(self) -> tuple[str, ...]:
         """The field of each cell of a row, in long form: `customer_id` or `email`, and so on."""
-        chosen = []
-        for choices in _CHOICES:
-            named = [field for field in choices if field in self.columns]
-            chosen.append((named or choices)[0])
-        return tuple(chosen)
+        return self._chosen(())
+
+    def _chosen(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the field of each cell: one that `columns` has, else one of `names`."""
+        return tuple(
+            next(
+                (one for known in (self.columns, names) for one in choices if one in known),
+                choices[0],
+            )
+            for choices in _CHOICES
+        )
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -136,17 +142,14 @@ class Layout:
             return attrs.evolve(
                 self, attributes={**others, **self.attributes}, attributes_by_header=False
             )
-        columns = {}
-        for choices in _CHOICES:
-            named = [field for field in choices if field in self.columns]
-            found = named or [field for field in choices if field in names] or choices
-            columns[found[0]] = self.columns.get(found[0], found[0])
+        columns = {field: self.columns.get(field, field) for field in self._chosen(names)}
         return attrs.evolve(self, columns=columns)
 
-    def resolved(self, names: Sequence[str]) -> Layout:
+    def resolved(self, names: Sequence[str], place: str) -> Layout:
         """Return the layout fitted to a file with columns of these names.
 
-        Raises ValueError, with suggestions, for columns that are missing or doubled.
+        Raises `FileError`, with suggestions, for columns that are missing or doubled. Its message
+        begins with `place`, the file or the line of its header.
         """
         fitted = self.fitted(names)
         needed = dict.fromkeys(fitted.needed)
@@ -154,35 +157,28 @@ class Layout:
         if missing:
             # A column that became an attribute by its header may be the one that is meant.
             asked = self.needed if self.wide else fitted.needed
-            hint = _suggestion(fitted, missing, [name for name in names if name not in asked])
+            meant = _near(missing, [name for name in names if name not in asked])
+            near = ", ".join(f"{name!r} for {column}" for column, name in meant.items())
+            hint = f"; did you mean {near}?" if near else ""
             found = cut(", ".join(names), 200)
-            message = f"column missing: {', '.join(missing)}{hint}; the file has: {found}"
-            raise ValueError(message)
+            message = f"{place}: column missing: {', '.join(missing)}{hint}; the file has: {found}"
+            raise FileError(message, meant=meant)
         doubled = [column for column in needed if names.count(column) > 1]
         if doubled:
-            message = f"column doubled: {', '.join(doubled)}"
-            raise ValueError(message)
+            raise FileError(f"{place}: column doubled: {', '.join(doubled)}")
         if len(fitted.needed) == 1 and self.attributes_by_header:
-            message = "no columns of attributes"
-            raise ValueError(message)
+            raise FileError(f"{place}: no columns of attributes")
         return fitted
 
 
-def _suggestion(layout: Layout, missing: Sequence[str], others: Sequence[str]) -> str:
-    """Return which other columns may be meant, to follow the names of the missing ones."""
+def _near(missing: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """Return which other columns may be meant, by the missing ones."""
     plain = {_plain(name): name for name in reversed(others)}
     near = {}
     for column in missing:
         for found in difflib.get_close_matches(_plain(column), plain, n=1, cutoff=0.7):
             near[column] = plain.pop(found)
-    if not near:
-        return ""
-    hint = ", ".join(f"{name!r} for {column}" for column, name in near.items())
-    if layout.wide:
-        return f"; did you mean {hint}?"
-    fields = {layout.columns[field]: field for field in layout.fields}
-    columns = ", ".join(f"{fields[column]}={name}" for column, name in near.items())
-    return f"; did you mean {hint} (column {columns})?"
+    return near
 
 
 def _plain(name: str) -> str:
@@ -209,4 +205,4 @@ def file_format(name: str, given: str | None, default: str = CSV) -> str:
     if not suffix or str(path).startswith(("/dev/", "/proc/")):
         return default
     unknown = f"unknown extension {path.suffix!r}; name the format: csv, jsonl or parquet"
-    raise FileError(one_line(f"{name}: {_OTHER_KINDS.get(suffix, unknown)}"))
+    raise FileError(f"{name}: {_OTHER_KINDS.get(suffix, unknown)}")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from bc_attrvals.tables.files import FileError, InputFile
-from bc_attrvals.tables.text import one_line
 
 #: The longest line of a table.
 _LONGEST_LINE_CHARACTERS: Final = 1_000_000
@@ -49,12 +48,15 @@ class Lines:
 
     def error(self, message: str, line: int | None = None) -> FileError:
         """Return the error that the file is bad at a line, the last one by default."""
-        number = self.number if line is None else line
-        return FileError(one_line(f"{self._source.name}: line {number:,}: {message}"))
+        return self.file_error(f"{self.place(line)}: {message}")
+
+    def place(self, line: int | None = None) -> str:
+        """Return the words for a line, the last one by default."""
+        return f"line {self.number if line is None else line:,}"
 
     def file_error(self, message: str) -> FileError:
         """Return the error that the file is bad as a whole."""
-        return FileError(one_line(f"{self._source.name}: {message}"))
+        return FileError(f"{self._source.name}: {message}")
 
     def _encoding_error(self, error: UnicodeError) -> FileError:
         name = "utf-8" if self._encoding == "utf-8-sig" else self._encoding

@@ -40,7 +40,7 @@ def parquet_table(source: InputFile, layout: Layout) -> Table:
     errors = (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
     try:
         file = parquet.ParquetFile(
-            Unclosed(source.binary()),
+            source.binary(),
             buffer_size=_BUFFER_BYTES,
             pre_buffer=False,
             page_checksum_verification=True,
@@ -85,7 +85,7 @@ def _damaged(source: InputFile, error: Exception) -> FileError:
     if isinstance(error, FileError):
         return error
     reason = one_line(str(error) or type(error).__name__, 200)
-    return FileError(one_line(f"{source.name}: is damaged, or no usable Parquet file: {reason}"))
+    return FileError(f"{source.name}: is damaged, or no usable Parquet file: {reason}")
 
 
 class ParquetRows:
@@ -104,7 +104,7 @@ class ParquetRows:
     ) -> None:
         self._arrow, parquet = pyarrow(file.name)
         self._schema = arrow_schema(self._arrow, columns, ids=ids, moments=moments)
-        self._sink = Unclosed(file.binary)
+        self._sink = _Sink(file.binary)
         self._writer: Any = parquet.ParquetWriter(self._sink, self._schema)
         self._rows: list[Sequence[object]] = []
         file.attach(self)
@@ -139,54 +139,32 @@ class ParquetRows:
         self._writer.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
 
 
-class Unclosed(io.RawIOBase):
-    """A binary file as pyarrow sees it, which closes what it is done with; ours stays open.
+class _Sink(io.RawIOBase):
+    """An output as pyarrow sees it, which closes what it is done with; ours stays open.
 
-    After `drop` nothing is written any more: a writer that is thrown away still writes its footer.
+    After `drop` nothing is written: a writer that is thrown away still writes its footer.
     """
 
     def __init__(self, handle: IO[bytes]) -> None:
-        super().__init__()
         self._handle = handle
         self._dropped = False
 
     def drop(self) -> None:
-        """Let further writes go nowhere."""
         self._dropped = True
 
-    def readable(self) -> bool:
-        """Whether this side can be read."""
-        return self._handle.readable()
-
     def writable(self) -> bool:
-        """Whether this side can be written."""
-        return self._handle.writable()
-
-    def seekable(self) -> bool:
-        """Whether places can be gone to: where it is read."""
-        return self._handle.readable()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place; return it."""
-        return self._handle.seek(offset, whence)
+        return True
 
     def tell(self) -> int:
-        """Return the place."""
         return self._handle.tell()
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Read so many bytes, all by default."""
-        return self._handle.read(size)
-
     def write(self, data: Bytes, /) -> int:
-        """Write all of a buffer; return its size."""
         block = bytes(data)
         if not self._dropped:
             self._handle.write(block)
         return len(block)
 
     def flush(self) -> None:
-        """Hand on what is buffered."""
         # Called when this object is thrown away, too, which may be later than the file is closed.
         if not (self._dropped or self._handle.closed):
             self._handle.flush()

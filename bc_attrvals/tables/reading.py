@@ -14,7 +14,7 @@ from bc_attrvals.core.models import check_id
 from bc_attrvals.tables.csv_format import csv_table
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.json_lines import json_table
-from bc_attrvals.tables.layout import CSV, ENCODING, PARQUET, Layout
+from bc_attrvals.tables.layout import CSV, ENCODING, JSON_LINES, PARQUET, Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.parquet import MAGIC, parquet_table
 from bc_attrvals.tables.rows import BadRow, Cell, Entry, Table, entries, parse_id
@@ -54,11 +54,8 @@ def _read(source: InputFile, layout: Layout, *, absent: bool) -> Iterator[Cell]:
 
 
 def _table(source: InputFile, layout: Layout) -> Table:
-    if layout.format == CSV:
-        return csv_table(source, layout)
-    if layout.format == PARQUET:
-        return parquet_table(source, layout)
-    return json_table(source, layout)
+    readers = {CSV: csv_table, JSON_LINES: json_table, PARQUET: parquet_table}
+    return readers[layout.format](source, layout)
 
 
 def read_ids(source: InputFile) -> Iterator[int | BadRow]:

@@ -1,4 +1,4 @@
-"""Keeps the rows of an input on disk, from their check to their sending.
+"""Keeps rows on disk: those of an input from their check to their sending, and tables of cells.
 
 A file is read once. All rows are checked before the first is sent, so what was checked is kept:
 a file that is cut or replaced in between changes nothing.
@@ -6,6 +6,7 @@ a file that is cut or replaced in between changes nothing.
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,17 @@ _READERS: Final[Mapping[int, Callable[[memoryview], Kept]]] = {
     ord("b"): msgspec.json.Decoder(BadRow).decode,
     ord("i"): msgspec.json.Decoder(int).decode,
 }
+
+
+def scratch_database(*statements: str) -> sqlite3.Connection:
+    """Return a private database on disk, without a name, after these statements.
+
+    It is gone once it is closed. It blocks, and may be used in one thread at a time.
+    """
+    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    for one in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *statements):
+        connection.execute(one)
+    return connection
 
 
 @contextmanager

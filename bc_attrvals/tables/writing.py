@@ -5,7 +5,6 @@ The last step of `export`, and of `--failures`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -18,6 +17,7 @@ from bc_attrvals.tables.json_lines import JSONRows
 from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET
 from bc_attrvals.tables.parquet import ParquetRows
 from bc_attrvals.tables.rows import Written
+from bc_attrvals.tables.spool import scratch_database
 
 MOMENTS: Final = ("date_created", "date_modified")
 #: Columns of the long form that hold integers.
@@ -104,11 +104,7 @@ class WideTable:
 
     def __init__(self, attributes: Iterable[int]) -> None:
         self._slots = {number: place for place, number in enumerate(attributes)}
-        # An empty name is a private file of SQLite's own, removed when it is closed.
-        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute(
+        self._connection = scratch_database(
             "CREATE TABLE cells (customer INTEGER, slot INTEGER, value TEXT,"
             " PRIMARY KEY (customer, slot)) WITHOUT ROWID"
         )

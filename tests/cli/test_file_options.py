@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.cli.tables import CRM
@@ -45,3 +47,44 @@ def test_options_of_an_export_that_do_not_go_together(store, args, told) -> None
     result = store.run("export", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["upsert", "demo"])
+@pytest.mark.parametrize(
+    ("header", "form", "wrong", "words"),
+    [
+        (
+            "Ann's ID,attribute_id,value",
+            [],
+            ["--column", "customer_id=Anns ID"],
+            """--column 'customer_id=Ann'"'"'s ID'""",
+        ),
+        (
+            "Customer ID,atribute_id,value",
+            [],
+            [],
+            "--column 'customer_id=Customer ID' --column attribute_id=atribute_id",
+        ),
+        (
+            "Customer,My Tier",
+            ["--wide"],
+            ["--customer-column", "customer", "--attribute", "My-Tier =7"],
+            "--customer-column Customer --attribute 'My Tier=7'",
+        ),
+    ],
+)
+def test_a_missing_column_is_answered_with_options_to_paste(
+    store, tmp_path, command, header, form, wrong, words
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(header + "\n")
+    run = ["demo", "--input", path] if command == "demo" else ["upsert", path, "--dry-run"]
+    refused = store.run(*run, *form, *wrong)
+    assert refused.exit_code == 2
+    assert refused.stderr.rstrip().endswith(f"; say {words}")
+    assert "column missing" not in store.run(*run, *form, *shlex.split(words)).stderr
+
+
+def test_a_missing_column_of_addresses_is_answered_likewise(store) -> None:
+    result = store.run("upsert", "-", *CRM, input="E-mail;Score\n")
+    assert result.stderr.rstrip().endswith("; say --email-column E-mail")

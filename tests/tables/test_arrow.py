@@ -137,7 +137,10 @@ def test_a_bad_row_is_named(columns, words) -> None:
             Frame(Kundennummer=[1], attribute_id=[1], value=["a"]),
             "missing: customer_id; the file has",
         ),
-        (Frame(customerid=[1], attribute_id=[1], value=["a"]), "customer_id=customerid"),
+        (
+            Frame(customerid=[1], attribute_id=[1], value=["a"]),
+            "did you mean 'customerid' for customer_id?",
+        ),
         (Frame(customer_id=[b"1"], attribute_id=[1], value=["a"]), "is of type binary"),
         (Frame(email=[1], attribute_id=[1], value=["a"]), "names and addresses are strings"),
         (Frame(customer_id=[1], attribute_id=[1], value=[["a"]]), "values are strings"),

@@ -1,15 +1,18 @@
-"""An input that is written to while it is read is refused."""
+"""Inputs that change while they are read are refused; outputs leave nothing behind."""
 
 from __future__ import annotations
 
 import io
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from bc_attrvals.tables.files import FileError, open_input
+from bc_attrvals.tables.files import FileError, OutputFile, open_input
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.reading import read_ids, read_values
 
@@ -95,3 +98,29 @@ def test_a_file_put_in_its_place_does_no_harm(tmp_path) -> None:
         next(entries)
         other.replace(path)
         assert sum(1 for _ in entries) == 19_999
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_what_a_killed_process_left_of_an_output_is_removed_by_the_next(tmp_path) -> None:
+    path = tmp_path / "failed.csv"
+    code = (
+        "import os, sys, signal; from bc_attrvals.tables.files import OutputFile\n"
+        "OutputFile(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, path], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / name for name in (".other.csv.abcdefgh.tmp", ".failed.csv.abc.tmp", "x")]
+    for one in others:
+        one.touch()
+    os.mkfifo(tmp_path / ".failed.csv.aaaaaaaa.tmp")
+    with OutputFile(str(path)) as living:
+        assert not left.exists()
+        (own,) = set(tmp_path.glob(".failed.csv.????????.tmp"))
+        with OutputFile(str(path)) as second:
+            second.commit()
+        assert own.exists()
+        living.text.write("a")
+        living.commit()
+    assert path.read_text() == "a"
+    assert set(tmp_path.iterdir()) == {path, *others}

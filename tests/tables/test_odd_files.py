@@ -84,9 +84,9 @@ def test_what_is_no_whole_number_is_no_id(cell) -> None:
     ("header", "layout", "words"),
     [
         ("Customer_ID,atribute_id,value", Layout(),
-         "(column customer_id=Customer_ID, attribute_id=atribute_id)?"),
+         "'atribute_id' for attribute_id?"),
         ("Customer_ID,attribute_id,value", Layout(), "did you mean 'Customer_ID' for customer_id"),
-        ("customer_id,attribute_id,Valeu", Layout(), "(column value=Valeu)?"),
+        ("customer_id,attribute_id,Valeu", Layout(), "'Valeu' for value?"),
         ("E-mail,attribute_id,value", Layout(columns={"email": "E-Mail"}), "'E-mail' for E-Mail"),
         ("ID,Tier", Layout(customer_column="Id", attributes={"Tier": 1}), "'ID' for Id?"),
         ("ID,Teir", Layout(customer_column="ID", attributes={"Tier": 1}), "'Teir' for Tier?"),

@@ -36,7 +36,7 @@ def test_other_types_and_large_numbers_are_no_ids(cell) -> None:
         parse_id(cell)
 
 
-LONG = Layout().resolved(["customer_id", "attribute_id", "value"])
+LONG = Layout().resolved(["customer_id", "attribute_id", "value"], "in.csv")
 WIDE = Layout(customer_column="ID", attributes={"x": 1, "y": 2})
 
 

@@ -80,7 +80,8 @@ def demo(
             raise click.UsageError(_BY_ID)
         with ExitStack() as stack:
             source = stack.enter_context(open_input(file))
-            checked = check(read_values(source, shape), source.name, settings, stack)
+            with options.hinted():
+                checked = check(read_values(source, shape), source.name, settings, stack)
             items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
         if len(items) != checked.good:
             raise click.UsageError(_BY_ID)

@@ -26,7 +26,7 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, PARQUET, Layout
 from bc_attrvals.tables.rows import Written
-from bc_attrvals.tables.text import counted, one_line
+from bc_attrvals.tables.text import counted
 from bc_attrvals.tables.writing import (
     IDS,
     MOMENTS,
@@ -339,7 +339,7 @@ def _by_name(names: Mapping[int, str]) -> dict[str, int]:
             message = (
                 f"--names: the attributes {by_name[name]} and {number} are both named {name!r}"
             )
-            raise FileError(one_line(f"{message}; say --attribute"))
+            raise FileError(f"{message}; say --attribute")
     return by_name
 
 
