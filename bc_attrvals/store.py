@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex
 
 import aiohttp
-import attrs
+import msgspec
+from msgspec.structs import replace
 
 from bc_attrvals.attribute_values import AttributeValues
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -52,8 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
 
 
-@attrs.define(eq=False)
-class _Runtime:
+class _Runtime(msgspec.Struct, eq=False):
     """What the Store and all its views share while it is open in one event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -68,8 +68,7 @@ class _Runtime:
     coalescer: Coalescer
 
 
-@attrs.define(eq=False)
-class _State:
+class _State(msgspec.Struct, eq=False):
     """What is left of a Store between its openings, and its runtime while it is open."""
 
     name: str
@@ -77,7 +76,7 @@ class _State:
     runtime: _Runtime | None = None
     is_opening: bool = False
     was_closed: bool = False
-    closing: Closing = attrs.field(factory=Closing)
+    closing: Closing = msgspec.field(default_factory=Closing)
 
     def __repr__(self) -> str:
         if self.runtime is not None:
@@ -224,12 +223,12 @@ class StoreView:
         """
         options = self._options
         if priority is not None:
-            options = attrs.evolve(options, priority=checked_priority(priority))
+            options = replace(options, priority=checked_priority(priority))
         if timeout is not None:
-            options = attrs.evolve(options, timeout_s=checked_timeout(timeout))
+            options = replace(options, timeout_s=checked_timeout(timeout))
         if retry is not None:
             check_type("retry", retry, RetryPolicy)
-            options = attrs.evolve(options, retry=retry)
+            options = replace(options, retry=retry)
         return StoreView(self._state, options)
 
     def statistics(self) -> Statistics:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from urllib.parse import quote
 
 import attrs
+import msgspec
 
 from bc_attrvals.core.models import Row, check_id
 from bc_attrvals.errors import FilterIgnoredError, InvalidInputError
@@ -250,8 +251,7 @@ def format_moment(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-@attrs.frozen
-class ListingQuery:
+class ListingQuery(msgspec.Struct, frozen=True):
     """The query string of one listing, and the part of a filter that it asks for."""
 
     text: str

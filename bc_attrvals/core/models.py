@@ -267,8 +267,7 @@ def whole_row(row: Row) -> AttributeValue | None:
     )
 
 
-@attrs.frozen
-class BarePage:
+class BarePage(msgspec.Struct, frozen=True):
     """A page for readers that do not need all of each row."""
 
     data: list[Row]

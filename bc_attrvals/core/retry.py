@@ -88,8 +88,9 @@ class RetryPolicy:
         return self.attempts if again else 1
 
 
-@attrs.frozen
 class _PartPolicy(RetryPolicy):
+    __slots__ = ()
+
     def _attempts_at(self, error: BCAttrValsError) -> int:
         attempts = super()._attempts_at(error)
         return min(attempts, _PART_ATTEMPTS) if isinstance(error, APIError) else attempts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Final, TypeAlias
 
-import attrs
+import msgspec
 
 from bc_attrvals.core.models import MAX_ID
 
@@ -54,8 +54,7 @@ class State(IntEnum):
     UNANSWERED = 0b0110_0110
 
 
-@attrs.frozen
-class DesiredFacts:
+class DesiredFacts(msgspec.Struct, frozen=True):
     """What the choice of a reading needs to know of the desired values.
 
     `attribute_ids` is None when there are more than a customer may hold. `last_customers` are
@@ -68,8 +67,7 @@ class DesiredFacts:
     last_customers: tuple[int, ...]
 
 
-@attrs.frozen
-class Differences:
+class Differences(msgspec.Struct, frozen=True):
     """Counts of the rows of a plan."""
 
     create: int = 0
@@ -84,8 +82,7 @@ class Differences:
         return self.create + self.update + self.write
 
 
-@attrs.frozen
-class Tally:
+class Tally(msgspec.Struct, frozen=True):
     """How many rows of the plan are done, failed and open.
 
     `altered` values are in none of the counts before. `open_deletes` counts the deletes of the

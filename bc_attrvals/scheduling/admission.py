@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from random import Random
 from typing import Final, Protocol
 
-import attrs
 import msgspec
 
 from bc_attrvals.core.limits import Limits
@@ -69,8 +68,7 @@ class _Units(Protocol):
     def snapshot(self) -> QuotaSnapshot: ...
 
 
-@attrs.define(eq=False, kw_only=True)
-class _Waiter(Waiting):
+class _Waiter(Waiting, eq=False, kw_only=True):
     future: asyncio.Future[Lease]
     queued_at: float
     blocked_before_s: float

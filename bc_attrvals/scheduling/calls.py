@@ -165,7 +165,7 @@ class Calls:
         return self._same(self._requests, self._with(self.retry.for_parts()))
 
     def _with(self, retry: RetryPolicy) -> CallOptions:
-        return attrs.evolve(self._options, retry=retry)
+        return msgspec.structs.replace(self._options, retry=retry)
 
     def _same(self, requests: RequestBuilder, options: CallOptions) -> Calls:
         return Calls(

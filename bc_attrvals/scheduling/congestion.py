@@ -10,7 +10,7 @@ import math
 from random import Random
 from typing import Final
 
-import attrs
+import msgspec
 
 from bc_attrvals.core.retry import RetryPolicy, backoff_s
 
@@ -27,13 +27,12 @@ _FORGET_QUICKEST: Final = 1.01
 _GIVE_WAY_S: Final = 1.0
 
 
-@attrs.define(eq=False)
-class Concurrency:
+class Concurrency(msgspec.Struct, eq=False):
     """The slots of one operation, as many as the store bears at present."""
 
     most: int
     # A float, because it is won back in fractions.
-    bearable: float = attrs.field(init=False)
+    bearable: float = 0.0
     in_flight: int = 0
     bulk_in_flight: int = 0
     # Bulk requests that were ever granted.
@@ -48,7 +47,7 @@ class Concurrency:
     # Whether it bears less than at first, or was refused last.
     is_weak: bool = False
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.bearable = float(self.most)
 
     def room(self, now: float) -> int:

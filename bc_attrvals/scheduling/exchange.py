@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import msgspec
 
 from bc_attrvals.core.requests import Request
@@ -18,12 +17,11 @@ from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.scheduling.quota import Flow, Priority
 
 
-@attrs.frozen
-class CallOptions:
+class CallOptions(msgspec.Struct, frozen=True):
     """The options of a view of a Store; a priority of None leaves the choice to the operation."""
 
     timeout_s: float = 30.0
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    retry: RetryPolicy = msgspec.field(default_factory=RetryPolicy)
     priority: Priority | None = None
 
 

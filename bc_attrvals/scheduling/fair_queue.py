@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import attrs
+import msgspec
 
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Flow
@@ -21,8 +21,7 @@ from bc_attrvals.scheduling.quota import Flow
 _BULK_SHARE: Final = 8
 
 
-@attrs.define(eq=False)
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """One request that waits, of an operation and a flow."""
 
     operation: Operation
@@ -34,15 +33,14 @@ class Waiting:
     is_gone: bool = False
 
 
-@attrs.define(eq=False)
-class _Line:
+class _Line(msgspec.Struct, eq=False):
     """The requests of one operation that wait."""
 
-    refused: deque[Waiting] = attrs.field(factory=deque)
-    interactive: deque[Waiting] = attrs.field(factory=deque)
-    bulk: dict[Flow, deque[Waiting]] = attrs.field(factory=dict)
+    refused: deque[Waiting] = msgspec.field(default_factory=deque)
+    interactive: deque[Waiting] = msgspec.field(default_factory=deque)
+    bulk: dict[Flow, deque[Waiting]] = msgspec.field(default_factory=dict)
     # Flows that wait, the one served longest ago first; turns differ, so flows never compare.
-    turns: list[tuple[int, int, Flow]] = attrs.field(factory=list)
+    turns: list[tuple[int, int, Flow]] = msgspec.field(default_factory=list)
     # Those that wait, and those of them that are bulk.
     count: int = 0
     bulk_count: int = 0

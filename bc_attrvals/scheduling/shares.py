@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-import attrs
+import msgspec
 
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.core.requests import Operation
@@ -33,8 +33,7 @@ _BETWEEN_S: Final = 0.01
 _MARGIN: Final = 1.25
 
 
-@attrs.frozen
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """An operation that wants units: the flows it is for, what it had, and what it can use."""
 
     operation: Operation

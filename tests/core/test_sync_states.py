@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
-import attrs
 import pytest
+from msgspec.structs import astuple
 
 from bc_attrvals.core.models import MAX_ID
 from bc_attrvals.core.sync_states import Differences, Kind, Phase, State, Tally, from_key, to_key
@@ -58,4 +58,4 @@ def test_what_is_created_updated_and_written_is_upserted() -> None:
 
 
 def test_counts_begin_at_nothing() -> None:
-    assert set(attrs.astuple(Differences()) + attrs.astuple(Tally())) == {0}
+    assert set(astuple(Differences()) + astuple(Tally())) == {0}
