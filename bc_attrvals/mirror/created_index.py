@@ -9,17 +9,14 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 
-from bc_attrvals.mirror.parts import Part
+from bc_attrvals.mirror.ranges import Range
 
 #: (attribute id, second of `date_created`): where a row stands in the index.
 Place = tuple[int, int]
 
 
 class CreatedIndex:
-    """Sorted seconds for each attribute. It is the `Replica` of `questions.py`.
-
-    It is made of the places of all rows in ascending order.
-    """
+    """Sorted seconds for each attribute, made of the places of all rows in ascending order."""
 
     def __init__(self, places: Iterable[Place]) -> None:
         self._seconds: dict[int, array[int]] = {}
@@ -40,25 +37,25 @@ class CreatedIndex:
             seconds = self._seconds[attribute_id]
             del seconds[bisect_left(seconds, second)]
 
-    def attribute_ids(self) -> list[int]:
-        """Return the attributes that have rows."""
-        return [one for one, seconds in self._seconds.items() if seconds]
+    def attribute_ids(self) -> tuple[int, ...]:
+        """Return the attributes that have rows, in ascending order."""
+        return tuple(sorted(one for one, seconds in self._seconds.items() if seconds))
 
-    def count(self, part: Part) -> int:
-        """Return how many rows a part has."""
-        return self._count(part.attribute_ids, part.first, part.last)
+    def count(self, range_: Range) -> int:
+        """Return how many rows a range has."""
+        return self._count(range_.attribute_ids, range_.first, range_.last)
 
-    def created_at(self, part: Part, index: int) -> int:
-        """Return the second of the row at a place by ascending `date_created`, from 0."""
-        found = [one for one in map(self._seconds.get, part.attribute_ids) if one]
+    def created_at(self, range_: Range, index: int) -> int:
+        """Return the second of the row that is `index`th (from 0) by ascending `date_created`."""
+        found = [one for one in map(self._seconds.get, range_.attribute_ids) if one]
         if len(found) == 1:
-            return found[0][bisect_left(found[0], part.first) + index]
-        first = max(part.first, min(seconds[0] for seconds in found))
-        last = min(part.last, max(seconds[-1] for seconds in found))
+            return found[0][bisect_left(found[0], range_.first) + index]
+        first = max(range_.first, min(seconds[0] for seconds in found))
+        last = min(range_.last, max(seconds[-1] for seconds in found))
         seconds = range(first, last + 1)
 
         def up_to(second: int) -> int:
-            return self._count(part.attribute_ids, part.first, second)
+            return self._count(range_.attribute_ids, range_.first, second)
 
         return seconds[bisect_right(seconds, index, key=up_to)]
 

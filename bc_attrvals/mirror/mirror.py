@@ -1,21 +1,21 @@
 """The mirror: a file with a copy of a store's values, refreshed in few calls, read without any.
 
-The public face of this folder. `Store.mirror` opens it. What needs SQLite is imported by the
-methods, so that importing the package does not load it.
+The public face of this folder. `Store.mirror` opens it. What needs SQLite is imported where it is
+needed, so that importing the package does not load it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import attrs
 import msgspec
 
-from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.models import AttributeValue, check_id
 from bc_attrvals.errors import InvalidInputError, MirrorError, StoreStateError
 from bc_attrvals.mirror.report import Change, RefreshReport
@@ -27,10 +27,16 @@ from bc_attrvals.sync.scope import Scope
 
 if TYPE_CHECKING:
     from bc_attrvals.mirror.replica import Replica
+    from bc_attrvals.sync.db_thread import DatabaseThread
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-#: Rows read from the file at once.
+#: Rows read from the file at once, for a user and for a sync.
 _CHUNK: Final = 1_000
+_SYNC_CHUNK: Final = 4_096
+#: Before all rows by (customer, attribute, id).
+_FIRST: Final = (0, 0, 0)
 
 
 class Mirror:
@@ -73,7 +79,7 @@ class Mirror:
         """Open the file, and create it for its owner alone if it is missing."""
         try:
             await self._database.open()
-            await self._database.run(_bind, self._database.name, self._place, self._scope)
+            await self._database.run(self._bind)
         except BaseException:
             await self._database.aclose()
             raise
@@ -113,28 +119,21 @@ class Mirror:
     async def _refresh(self, calls: Calls, *, verify: bool) -> RefreshReport:
         from bc_attrvals.mirror.refresh import Refresh
 
-        every_s = self._verify_every_s
         async with self._busy:
-            refresh = Refresh(calls, self._database, self._scope, verify_every_s=every_s)
-            return await refresh.run(verify=verify)
+            refresh = Refresh(calls, self._database, self._scope)
+            return await refresh.run(verify=verify, verify_every_s=self._verify_every_s)
 
     async def changes_taken(self) -> int:
         """Return the number that `note_changes_taken` noted last, 0 at first."""
-        self._check_open()
-        async with self._busy:
-            return await self._database.run(_changes_taken)
+        return int(await self._run(lambda replica: replica.number("changes_taken")))
 
     async def note_changes_taken(self, sequence: int) -> None:
         """Note in the file how far a reader of its changes is, for readers that can't."""
-        self._check_open()
-        async with self._busy:
-            await self._database.run(_note_changes_taken, sequence)
+        await self._run(lambda replica: replica.put(changes_taken=sequence))
 
     @asynccontextmanager
     async def use(self, calls: Calls, scope: Scope, place: str) -> AsyncIterator[KnownState]:
         """Let a sync use the mirror: see `SyncMirror`."""
-        from bc_attrvals.mirror.in_sync import MirrorInSync
-
         self._check_open()
         if place != self._place:
             message = f"the mirror is of another store: {self._place!r}, not {place!r}"
@@ -147,26 +146,18 @@ class Mirror:
             return await self._refresh(calls, verify=False)
 
         async with self._sole:
-            yield MirrorInSync(self._database, scope.narrowed(None), refresh)
+            yield _MirrorInSync(self._database, scope.narrowed(None), refresh)
 
     async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
         """Return the value a customer has for an attribute, or None. It makes no call."""
-        from bc_attrvals.mirror.reading import find
-
-        self._check_open()
         check_id(customer_id, "customer_id")
         check_id(attribute_id, "attribute_id")
-        async with self._busy:
-            return await self._database.run(find, customer_id, attribute_id)
+        return await self._run(lambda replica: replica.find(customer_id, attribute_id))
 
     async def count(self, filter: AttributeValueFilter | None = None) -> int:
         """Return how many rows match. It makes no call; see `rows` for the filter."""
-        from bc_attrvals.mirror.reading import check_mirror_filter, count_rows
-
-        self._check_open()
-        check_mirror_filter(filter)
-        async with self._busy:
-            return await self._database.run(count_rows, filter)
+        _check_filter(filter)
+        return await self._run(lambda replica: replica.count(filter))
 
     async def rows(
         self, filter: AttributeValueFilter | None = None
@@ -176,20 +167,14 @@ class Mirror:
         Bounds of dates include their own second. A refresh between two rows shows in those that
         follow. Raises `InvalidInputError` for a filter by `name`, which a mirror does not hold.
         """
-        from bc_attrvals.mirror.reading import check_mirror_filter, next_rows
+        from bc_attrvals.mirror.replica import Replica
 
-        self._check_open()
-        check_mirror_filter(filter)
-        after = (0, 0, 0)
-        while True:
-            self._check_open()
-            async with self._busy:
-                rows = await self._database.run(next_rows, filter, after, _CHUNK)
+        _check_filter(filter)
+        after = _FIRST
+        while rows := await self._run(Replica.next_rows, filter, after, _CHUNK):
             for row in rows:
                 yield row
-            if len(rows) < _CHUNK:
-                return
-            after = (rows[-1].customer_id, rows[-1].attribute_id, rows[-1].id)
+            after = _place(rows[-1])
 
     async def changes(self, after: int = 0) -> AsyncGenerator[Change]:
         """Yield the changes with sequence numbers above `after`, in order. It makes no call.
@@ -198,25 +183,80 @@ class Mirror:
         yields every row, and the number of the last change taken is where to go on next time.
         Raises `InvalidInputError` for a number below 0.
         """
-        from bc_attrvals.mirror.reading import next_changes
+        from bc_attrvals.mirror.replica import Replica
 
-        self._check_open()
         if isinstance(after, bool) or not isinstance(after, int) or after < 0:
             message = f"after must be an int of at least 0, not {after!r}"
             raise InvalidInputError(message, field="after")
-        while True:
-            self._check_open()
-            async with self._busy:
-                changes = await self._database.run(next_changes, after, _CHUNK)
+        while changes := await self._run(Replica.next_changes, after, _CHUNK):
             for change in changes:
                 yield change
-            if len(changes) < _CHUNK:
-                return
             after = changes[-1].sequence
+
+    async def _run(
+        self, job: Callable[Concatenate[Replica, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a job on the last proven state."""
+        self._check_open()
+        async with self._busy:
+            return await self._database.run(job, *args, **kwargs)
 
     def _check_open(self) -> None:
         if not self._is_open:
             raise StoreStateError("the mirror must be entered first (async with)")
+
+    def _bind(self, replica: Replica) -> None:
+        """Bind a new file to the place and the scope; raise if it is bound to others."""
+        name, bound = self._database.name, replica.text("place")
+        scope = self._scope.digest()
+        if not bound:
+            ids = msgspec.json.encode(attrs.asdict(self._scope, recurse=False)).decode()
+            replica.put(place=self._place, scope=scope, scope_ids=ids)
+        elif bound != self._place:
+            raise MirrorError(f"{name} is of another store: {bound!r}, not {self._place!r}")
+        elif replica.text("scope") != scope:
+            raise MirrorError(f"{name} is of another scope; use a file of its own for each scope")
+
+
+class _MirrorInSync:
+    """A mirror in use by one sync, as `KnownState`.
+
+    It holds what the store held before, and then what the sync wrote.
+    """
+
+    def __init__(
+        self,
+        database: DatabaseThread[Replica],
+        filter: AttributeValueFilter,
+        refresh: Callable[[], Awaitable[RefreshReport]],
+    ) -> None:
+        self._database = database
+        self._filter = filter
+        self._refresh = refresh
+
+    async def refresh(self) -> int:
+        """Make the mirror equal to the store; return how many calls listing it anew takes."""
+        return (await self._refresh()).anew_calls
+
+    async def row_lists(self) -> AsyncGenerator[Sequence[AttributeValue]]:
+        """Yield the rows of the sync's scope in lists, in the order of their keys."""
+        from bc_attrvals.mirror.replica import Replica
+
+        after, run = _FIRST, self._database.run
+        while rows := await run(Replica.next_rows, self._filter, after, _SYNC_CHUNK):
+            yield rows
+            after = _place(rows[-1])
+
+    async def note(self, stored: Sequence[AttributeValue], deleted: Sequence[int]) -> None:
+        """Note rows that the service stored, as it echoed them, and ids that it deleted.
+
+        An echo without dates is left to the next refresh.
+        """
+        dated = [row for row in stored if row.date_created and row.date_modified]
+        if dated:
+            await self._database.run(lambda replica: replica.take(dated))
+        if deleted:
+            await self._database.run(lambda replica: replica.drop_ids(deleted))
 
 
 def scope_of(path: JournalPath) -> AttributeValueFilter | None:
@@ -234,21 +274,12 @@ def scope_of(path: JournalPath) -> AttributeValueFilter | None:
         return AttributeValueFilter(ids["customer_ids"], ids["attribute_ids"])
 
 
-def _bind(replica: Replica, name: str, place: str, scope: Scope) -> None:
-    """Bind a new mirror to a place and a scope; raise if it is bound to others."""
-    bound = replica.text("place")
-    if not bound:
-        ids = msgspec.json.encode(attrs.asdict(scope, recurse=False)).decode()
-        replica.put(place=place, scope=scope.digest(), scope_ids=ids)
-    elif bound != place:
-        raise MirrorError(f"{name} is of another store: {bound!r}, not {place!r}")
-    elif replica.text("scope") != scope.digest():
-        raise MirrorError(f"{name} is of another scope; use a file of its own for each scope")
+def _check_filter(filter: object) -> None:
+    check_filter(filter)
+    if isinstance(filter, AttributeValueFilter) and filter.name is not None:
+        message = "a mirror holds no names of attributes; filter by attribute_id_in"
+        raise InvalidInputError(message, field="name")
 
 
-def _changes_taken(replica: Replica) -> int:
-    return int(replica.number("changes_taken"))
-
-
-def _note_changes_taken(replica: Replica, sequence: int) -> None:
-    replica.put(changes_taken=sequence)
+def _place(row: AttributeValue) -> tuple[int, int, int]:
+    return row.customer_id, row.attribute_id, row.id

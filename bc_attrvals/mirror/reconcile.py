@@ -6,128 +6,200 @@ refresh sends the questions; an index counts the mirror's rows, and the replica 
 The mirror holds every row of the store up to a second of the past, and rows that are gone. A past
 range of `date_created` only loses rows. So:
 
-- A count equal to the mirror's proves the mirror's part equal at that moment.
-- A complete listing shows which rows of its part are gone. Nothing else drops a row.
+- A count equal to the mirror's proves the mirror's range equal at that moment.
+- A complete listing shows which rows of its range are gone. Nothing else drops a row.
 - A count that follows by subtraction guides the search and proves nothing. All that was passed over
   for it is counted again in the next round, and searched again if it still differs.
+
+A range is halved at its median second. The cost is bounded: a count is asked only while listing all
+that is left stays within the limit of the round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
-from bc_attrvals.mirror.inquiry import LEARNING_READS, Inquiry, Steps, UnprovenError
-from bc_attrvals.mirror.listing import list_parts
-from bc_attrvals.mirror.narrowing import narrow
-from bc_attrvals.mirror.parts import BEGINNING, Part, hull, pages
-from bc_attrvals.mirror.questions import Answer, Ask, Bounds, Done, Failed, MirrorCounts, Step
+import attrs
 
-#: Reads above those of listing anew, on a store at rest.
-SPARE_READS: Final = 14
-#: One read more than listing anew for so many pages: cuts between seconds leave pages part empty.
-_PAGES_PER_SPARE_READ: Final = 32
+from bc_attrvals.mirror.range_counts import SPARE_READS, Done, Search, Steps
+from bc_attrvals.mirror.range_listing import list_ranges
+from bc_attrvals.mirror.ranges import Range, RangeCount, expected_reads, hull, join, pages
+
 #: Rounds before all that is unproven is listed.
 _MOST_ROUNDS: Final = 4
-#: Reads in multiples of `most_reads`. Only answers that contradict each other reach it.
-_MOST_READS_FACTOR: Final = 6
+#: Counts that look for clusters where a surplus is dense.
+_EXPLORING_COUNTS: Final = 5
+#: Further such counts for each that found a range equal.
+_COUNTS_PER_FIND: Final = 2
+#: Even with one row gone, halving costs as many reads as listing below so many pages.
+_LEAST_PAGES_TO_EXPLORE: Final = 4
+#: Groups of attributes that are counted at once.
+_ATTRIBUTE_GROUPS: Final = 8
+#: At the end of a round, one count of what was passed over.
+_RESERVED_READS: Final = 1
 
 
-def most_reads(stored: int, page_size: int, *, bounds_known: bool = True) -> int:
-    """Return the reads that a reconciliation takes at most while no other client deletes.
+def reconcile(search: Search) -> Steps[None]:
+    """Yield what to do until each range is proven equal, and `Done` then.
 
-    Those of listing the `stored` rows anew, a thirty-second more, and `SPARE_READS`;
-    `LEARNING_READS` more if the bounds are not known.
+    Raises `ListingDriftError` if that can't be proven, and `FilterIgnoredError`. What was dropped
+    before is right.
     """
-    anew = pages(stored, page_size)
-    learning = 0 if bounds_known else LEARNING_READS
-    return anew + anew // _PAGES_PER_SPARE_READ + SPARE_READS + learning
-
-
-class Reconciliation:
-    """One search for the rows that are gone.
-
-    `until` is the last second to search, in UNIX seconds. No row can be created any more at or
-    before second `until + 1`, and the mirror holds every row of the store up to there. `bounds`
-    are those that an earlier reconciliation of the same store has proven.
-    """
-
-    def __init__(
-        self, mirror: MirrorCounts, *, until: int, page_size: int, bounds: Bounds | None = None
-    ) -> None:
-        attribute_ids = tuple(sorted(mirror.attribute_ids()))
-        rows = mirror.count(Part(attribute_ids, BEGINNING, until))
-        self._inquiry = Inquiry(
-            mirror,
-            until=until,
-            page_size=page_size,
-            bounds=bounds or Bounds(),
-            most_asked=_MOST_READS_FACTOR * most_reads(rows, page_size, bounds_known=False),
-        )
-        self._steps: Steps[Done] = _reconcile(self._inquiry)
-        self._has_begun = False
-        self._expected = 0
-        self._end: Done | Failed | None = None
-
-    @property
-    def asked(self) -> int:
-        """Questions answered so far."""
-        return self._inquiry.asked
-
-    @property
-    def bounds(self) -> Bounds:
-        """What is known of the bounds by now."""
-        return self._inquiry.bounds
-
-    def advance(self, answers: Sequence[Answer] = ()) -> Step:
-        """Return the next step, given the answers of the last one if that was an `Ask`.
-
-        `Done` and `Failed` end the reconciliation, and are returned by each further call. Raises
-        ValueError unless there are as many answers as there were questions, and RuntimeError after
-        an error of the mirror.
-        """
-        if self._end is not None:
-            return self._end
-        if len(answers) != self._expected:
-            raise ValueError(f"{self._expected} answers were expected, not {len(answers)}")
-        try:
-            step = self._steps.send(answers) if self._has_begun else next(self._steps)
-        except StopIteration as stop:
-            if stop.value is None:
-                raise RuntimeError("the reconciliation was ended by an error") from None
-            done: Done = stop.value
-            self._end = done
-            return done
-        except UnprovenError as error:
-            self._end = Failed(error.reason)
-            return self._end
-        self._has_begun = True
-        self._expected = len(step.questions) if isinstance(step, Ask) else 0
-        return step
-
-
-def _reconcile(inquiry: Inquiry) -> Steps[Done]:
     for number in range(_MOST_ROUNDS):
-        inquiry.unproven = [part for part in inquiry.unproven if inquiry.mirror.count(part)]
-        if not inquiry.unproven:
-            return Done(inquiry.deficit)
+        search.unproven = [one for one in search.unproven if search.mirror.count(one)]
+        if not search.unproven:
+            break
         # The second round counts what the first passed over, and mostly finds it equal.
-        inquiry.is_moving = number > 0
-        yield from _round(inquiry, inquiry.widened(hull(inquiry.unproven)))
-    yield from list_parts(inquiry, [inquiry.node(part) for part in inquiry.unproven])
-    return Done(inquiry.deficit)
+        search.is_moving = number > 0
+        yield from _round(search, search.widened(hull(search.unproven)))
+    else:
+        yield from list_ranges(search, [search.counted(one) for one in search.unproven])
+    yield Done(search.deficit)
 
 
-def _round(inquiry: Inquiry, whole: Part) -> Steps[None]:
-    """Count a part, and search it if the count differs."""
-    before = inquiry.spent
-    root = inquiry.node(whole)
-    nodes = [root]
-    can_narrow = root.rows > inquiry.page_size and (yield from inquiry.can_count([whole]))
-    if can_narrow:
-        yield from inquiry.count(nodes)
+def _round(search: Search, whole: Range) -> Steps[None]:
+    """Count a range, and search it if the count differs."""
+    before = search.spent
+    root = search.counted(whole)
+    counts = [root]
+    if root.held > search.page_size and (yield from search.can_count([whole])):
+        yield from search.count(counts)
         if not root.surplus:
             return
-        inquiry.limit = before + pages(root.stored, inquiry.page_size) + SPARE_READS
-        nodes = yield from narrow(inquiry, root)
-    yield from list_parts(inquiry, nodes)
+        search.limit = before + pages(root.stored, search.page_size) + SPARE_READS
+        counts = yield from _narrow(search, root)
+    yield from list_ranges(search, counts)
+
+
+def _narrow(search: Search, root: RangeCount) -> Steps[list[RangeCount]]:
+    """Return the ranges of a root to list: all that have a surplus, as far as counts show."""
+    counts = yield from _by_attribute(search, root)
+    exploring = _EXPLORING_COUNTS
+    while True:
+        chosen, explored = _choose(search, counts, exploring)
+        if not chosen:
+            return counts
+        halves = [(one, pair) for one in chosen if (pair := _halves(search, one))]
+        if not halves:
+            continue
+        if not (yield from search.can_count([half.range for _, pair in halves for half in pair])):
+            return counts
+        exploring -= len(explored)
+        yield from search.count([left for _, (left, _) in halves])
+        for one, (left, right) in halves:
+            right.stored = _possible(right, one.stored - left.stored)
+            children = _with_surplus(search, (left, right))
+            counts = [other for other in counts if other is not one] + children
+            if len(children) < 2 and any(one is other for other in explored):
+                exploring += _COUNTS_PER_FIND
+
+
+def _choose(
+    search: Search, counts: Sequence[RangeCount], exploring: int
+) -> tuple[list[RangeCount], list[RangeCount]]:
+    """Return the ranges to halve next, and those of them whose surplus is dense."""
+    most = _affordable_counts(search, counts)
+    # A few at once at first, so that the search goes deep before it goes wide: small ranges are
+    # soonest found equal, and each makes more counts affordable.
+    most = min(most, max(1, most // 4))
+    chosen: list[RangeCount] = []
+    explored: list[RangeCount] = []
+    for one in sorted(counts, key=lambda count: count.stored):
+        if len(chosen) >= most:
+            break
+        listing = pages(one.stored, search.page_size)
+        if not one.is_divisible:
+            continue
+        if expected_reads(one, search.page_size) < listing:
+            chosen.append(one)
+        elif listing >= _LEAST_PAGES_TO_EXPLORE and len(explored) < exploring:
+            explored.append(one)
+            chosen.append(one)
+    return chosen, explored
+
+
+def _affordable_counts(search: Search, counts: Iterable[RangeCount]) -> int:
+    """Return how many counts may be asked such that listing all ranges then keeps the limit.
+
+    A count costs two reads at most: itself, and a page that is part empty because of the cut.
+    """
+    listing = sum(pages(one.stored, search.page_size) for one in join(counts))
+    return (search.limit - _RESERVED_READS - search.spent - listing) // 2
+
+
+def _halves(search: Search, count: RangeCount) -> tuple[RangeCount, RangeCount] | None:
+    """Return a range cut at its median second, or None and mark it if all rows share a second."""
+    whole, mirror = count.range, search.mirror
+    if count.held > 1:
+        middle = mirror.created_at(whole, count.held // 2)
+        before = mirror.count(attrs.evolve(whole, last=middle - 1)) if middle > whole.first else 0
+        after = count.held - before - mirror.count(attrs.evolve(whole, first=middle, last=middle))
+        if before and before >= after:
+            return _pair(count, middle - 1, before)
+        if after:
+            return _pair(count, middle, count.held - after)
+    count.is_divisible = False
+    return None
+
+
+def _pair(count: RangeCount, last: int, held: int) -> tuple[RangeCount, RangeCount]:
+    left = RangeCount(attrs.evolve(count.range, last=last), held, count.stored)
+    return left, RangeCount(attrs.evolve(count.range, first=last + 1), count.held - held, 0)
+
+
+def _by_attribute(search: Search, root: RangeCount) -> Steps[list[RangeCount]]:
+    """Return the root by groups of attributes if its surplus is then cheaper to find."""
+    counts: list[RangeCount] = []
+    waiting = [root]
+    while waiting:
+        one = waiting.pop()
+        groups = _attribute_groups(one.range)
+        children: list[RangeCount] | None = None
+        listing = pages(one.stored, search.page_size)
+        if (
+            1 < len(groups) < listing
+            and len(groups) <= _affordable_counts(search, [*waiting, *counts, one])
+            and expected_reads(one, search.page_size) >= listing
+        ):
+            children = yield from _count_groups(search, one, groups)
+        if children is None:
+            counts.append(one)
+        else:
+            waiting += children
+    return counts
+
+
+def _attribute_groups(whole: Range) -> list[Range]:
+    ids = whole.attribute_ids
+    count = min(len(ids), _ATTRIBUTE_GROUPS)
+    cuts = [len(ids) * index // count for index in range(count + 1)]
+    return [attrs.evolve(whole, attribute_ids=ids[start:end]) for start, end in pairwise(cuts)]
+
+
+def _count_groups(
+    search: Search, whole: RangeCount, groups: Sequence[Range]
+) -> Steps[list[RangeCount] | None]:
+    """Return the groups with a surplus, or None if they are no cheaper to search than the whole."""
+    if not (yield from search.can_count(groups)):
+        return None
+    counts = [search.counted(one) for one in groups]
+    *counted, last = counts
+    for one in counted:
+        one.stored = whole.stored
+    yield from search.count(counted)
+    last.stored = _possible(last, whole.stored - sum(one.stored for one in counted))
+    children = _with_surplus(search, counts)
+    expected = sum(expected_reads(one, search.page_size) for one in children)
+    return children if expected < expected_reads(whole, search.page_size) else None
+
+
+def _possible(count: RangeCount, stored: int) -> int:
+    """Return a count that follows by subtraction, within what it can be if rows went meanwhile."""
+    return max(0, min(count.held, stored))
+
+
+def _with_surplus(search: Search, counts: Iterable[RangeCount]) -> list[RangeCount]:
+    # A surplus of a range that is proven is of rows that went since.
+    return [one for one in counts if one.surplus and search.is_unproven(one.range)]

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import attrs
@@ -27,16 +28,15 @@ import attrs
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.events import MirrorFoundWrong
 from bc_attrvals.mirror.created_index import CreatedIndex
-from bc_attrvals.mirror.dated_pages import DatedPages, moment_of
-from bc_attrvals.mirror.full_listing import list_anew, verify
-from bc_attrvals.mirror.modified import ModifiedRows
-from bc_attrvals.mirror.parts import Part, pages
-from bc_attrvals.mirror.proving import Proving
-from bc_attrvals.mirror.questions import Bounds
+from bc_attrvals.mirror.full_listing import take_all, verify_all
+from bc_attrvals.mirror.ingest import Ingest
+from bc_attrvals.mirror.modified_since import take_modified
+from bc_attrvals.mirror.range_counts import Answer, Done, Drop, Question, Search, SeenRow
+from bc_attrvals.mirror.ranges import END, Range, pages
+from bc_attrvals.mirror.reconcile import reconcile
 from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.report import FaultKind, RefreshReport
-from bc_attrvals.mirror.row_sink import RowSink
-from bc_attrvals.mirror.service_clock import ServiceClock
+from bc_attrvals.mirror.service_clock import moment_of, second_of
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
@@ -54,61 +54,43 @@ _logger = logging.getLogger(__name__)
 class Refresh:
     """One refresh. Create it, then call `run` once."""
 
-    def __init__(
-        self,
-        calls: Calls,
-        database: DatabaseThread[Replica],
-        scope: Scope,
-        *,
-        verify_every_s: float | None,
-    ) -> None:
+    def __init__(self, calls: Calls, database: DatabaseThread[Replica], scope: Scope) -> None:
         self._calls = calls
         self._made_before = (calls.calls, calls.retries)
         self._database = database
         self._filter = scope.narrowed(None)
-        self._verify_every_s = verify_every_s
-        self._loop = asyncio.get_running_loop()
-        self._clock = ServiceClock()
-        self._pages = DatedPages(calls, self._clock)
-        self._sink = RowSink(database, self._clock, calls.events)
+        self._ingest = Ingest(calls, database)
         self._deficit = 0
 
-    async def run(self, *, verify: bool) -> RefreshReport:
+    async def run(self, *, verify: bool, verify_every_s: float | None) -> RefreshReport:
         """Refresh. If it raises or is cancelled, the mirror stays as it was."""
-        started_at_s = self._loop.time()
+        loop = asyncio.get_running_loop()
+        started_at_s = loop.time()
         await self._database.run(Replica.begin)
         try:
-            known = await self._database.run(_known)
+            known = await self._database.run(lambda replica: replica.known)
             if known is None:
                 verify = True
-                known = await list_anew(
-                    self._calls,
-                    self._filter,
-                    dated_pages=self._pages,
-                    clock=self._clock,
-                    sink=self._sink,
-                )
+                known = await take_all(self._ingest, self._filter)
             else:
-                verify = verify or await self._is_verification_due()
+                verify = verify or await self._is_verification_due(verify_every_s)
                 known = await self._update(known)
                 if verify:
-                    await self._verify(known)
+                    self._ingest.index = None
+                    await verify_all(self._ingest, self._filter, known=known)
             verified_at = int(time.time()) if verify else None
-            totals = await self._database.run(Replica.commit, known, verified_at)
+            counts = await self._database.run(Replica.commit, known, verified_at)
         except BaseException:
             await self._database.run(Replica.rollback)
             raise
-        faults = self._sink.faults
+        faults = self._ingest.faults
         report = RefreshReport(
-            rows=totals.rows,
-            added=totals.added,
-            changed=totals.changed,
-            removed=totals.removed,
+            **counts,
             calls=self._calls.calls - self._made_before[0],
             retries=self._calls.retries - self._made_before[1],
-            seconds=self._loop.time() - started_at_s,
-            listed=self._sink.count,
-            anew_calls=pages(totals.rows, self._calls.sizes.page),
+            seconds=loop.time() - started_at_s,
+            listed=self._ingest.count,
+            anew_calls=pages(counts["rows"], self._calls.sizes.page),
             verified=verify,
             stale=faults.counts[FaultKind.STALE],
             missing=faults.counts[FaultKind.MISSING],
@@ -119,25 +101,26 @@ class Refresh:
         self._warn(report)
         return report
 
+    async def _is_verification_due(self, every_s: float | None) -> bool:
+        if every_s is None:
+            return False
+        # Our clock is compared with itself; if it was set back, the time is unknown.
+        passed_s = time.time() - await self._database.run(Replica.number, "verified_at")
+        return not 0 <= passed_s < every_s
+
     async def _update(self, known: int) -> int:
         """Bring the mirror up to date, and return the next known second."""
+        ingest = self._ingest
         since = await self._since(known)
-        self._clock.observe(known, self._loop.time())
-        self._sink.settled = since
+        ingest.clock.observe(known, asyncio.get_running_loop().time())
+        ingest.settled = since
         reached: list[int] = []
-        for part, customers in self._parts():
-            self._sink.index = None
-            self._sink.shown, self._sink.shown_from = set(), since
-            listing = ModifiedRows(
-                self._calls,
-                part,
-                dated_pages=self._pages,
-                clock=self._clock,
-                take=self._sink.take,
-            )
-            reached.append(await listing.read(since))
-            self._sink.shown_from = None
-            await self._prove(part, customers, since, reached[-1])
+        for part in self._parts():
+            ingest.index = None
+            ingest.shown, ingest.shown_from = set(), since
+            reached.append(await take_modified(ingest, part, since))
+            ingest.shown_from = None
+            await self._drop_gone(part, since, reached[-1])
         return min(reached, default=known)
 
     async def _since(self, known: int) -> int:
@@ -151,96 +134,80 @@ class Refresh:
         earliest = seconds[-1] + 2 if len(seconds) > most else known - _OVERLAP_S
         return min(known - 1, earliest)
 
-    async def _prove(
-        self,
-        filter: AttributeValueFilter,
-        customers: Sequence[int] | None,
-        since: int,
-        reached: int,
-    ) -> None:
-        """Drop the rows of a part of the scope that are gone."""
-        of_customers = customers is not None
-        if customers is not None:
-            await self._database.run(Replica.set_customers, customers)
-        index = await self._database.run(Replica.created_index, of_customers=of_customers)
-        self._sink.index = index
-        until = _choose_until(index, since, reached)
-        await self._drop_new_rows(index, until, since, of_customers=of_customers)
-        bounds = await self._database.run(_bounds)
-        proving = Proving(
-            self._calls,
-            filter,
-            dated_pages=self._pages,
-            database=self._database,
-            sink=self._sink,
-            of_customers=of_customers,
-        )
-        proven = await proving.prove(index, until, bounds)
-        self._deficit = max(self._deficit, proven.deficit)
-        if proven.bounds != bounds:
-            await self._database.run(_note_bounds, proven.bounds)
-
-    async def _drop_new_rows(
-        self, index: CreatedIndex, until: int, since: int, *, of_customers: bool
-    ) -> None:
-        """Drop the rows created after a second that the listing should have shown and did not."""
-        ids = await self._database.run(
-            Replica.recent,
-            index.attribute_ids(),
-            created_after=until,
-            modified_from=since,
-            of_customers=of_customers,
-        )
-        gone = [one for one in ids if one not in self._sink.shown]
-        if gone:
-            self._sink.apply(await self._database.run(Replica.drop_ids, gone))
-
-    async def _verify(self, known: int) -> None:
-        self._sink.index = None
-        await verify(self._calls, self._filter, self._database, self._sink, known=known)
-
-    async def _is_verification_due(self) -> bool:
-        if self._verify_every_s is None:
-            return False
-        # Our clock is compared with itself; if it was set back, the time is unknown.
-        passed_s = time.time() - await self._database.run(Replica.number, "verified_at")
-        return not 0 <= passed_s < self._verify_every_s
-
-    def _parts(self) -> Iterator[tuple[AttributeValueFilter, Sequence[int] | None]]:
-        """Yield the scope as filters that one URL takes with two dates, and their customers."""
+    def _parts(self) -> Iterator[AttributeValueFilter]:
+        """Yield the scope as filters that one URL takes with two dates."""
         customers = self._filter.customer_id_in
         if customers is None:
-            yield self._filter, None
+            yield self._filter
             return
         waiting = [customers] if customers else []
+        moment = moment_of(0)
         while waiting:
             some = waiting.pop()
-            dated = attrs.evolve(
-                self._filter,
-                customer_id_in=some,
-                date_modified_min=moment_of(0),
-                date_modified_max=moment_of(0),
-            )
+            part = attrs.evolve(self._filter, customer_id_in=some)
+            dated = attrs.evolve(part, date_modified_min=moment, date_modified_max=moment)
             if len(self._calls.queries(dated)) > 1 and len(some) > 1:
                 waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
             else:
-                yield attrs.evolve(self._filter, customer_id_in=some), some
+                yield part
+
+    async def _drop_gone(self, part: AttributeValueFilter, since: int, reached: int) -> None:
+        """Drop the rows of a part of the scope that are gone.
+
+        Raises `ListingDriftError` if the rest can't be proven equal, and `FilterIgnoredError`.
+        """
+        ingest, run = self._ingest, self._database.run
+        ingest.index = index = await run(Replica.created_index, part.customer_id_in)
+        until = _choose_until(index, since, reached)
+        new = Range(index.attribute_ids(), until + 1, END)
+        ingest.follow(await run(Replica.drop_range, new, ingest.shown, modified_from=since))
+        bounds = await run(lambda replica: replica.bounds)
+        search = Search(index, until=until, page_size=self._calls.sizes.page, bounds=bounds)
+        steps = reconcile(search)
+        step = next(steps)
+        while not isinstance(step, Done):
+            if isinstance(step, Drop):
+                ingest.follow(await run(Replica.drop_range, step.range, step.keep))
+                step = next(steps)
+            else:
+                step = steps.send(await self._answers(part, step.questions))
+        self._deficit = max(self._deficit, step.deficit)
+        await run(Replica.note_bounds, search.bounds)
+
+    async def _answers(
+        self, part: AttributeValueFilter, questions: Sequence[Question]
+    ) -> Sequence[Answer]:
+        asked = []
+        for one in questions:
+            dated = attrs.evolve(
+                part,
+                attribute_id_in=one.attribute_ids or part.attribute_id_in,
+                date_created_min=None if one.minimum is None else moment_of(one.minimum),
+                date_created_max=moment_of(one.maximum),
+            )
+            (query,) = self._calls.queries(dated)
+            asked.append((query, one.page, one.limit))
+        answers = []
+        async with aclosing(self._ingest.pages(asked)) as found:
+            async for page in found:
+                rows = [
+                    SeenRow(row.id, row.attribute_id, second_of(row.date_created))
+                    for row in page.data
+                ]
+                answers.append(Answer(page.pagination.total, rows))
+        return answers
 
     def _warn(self, report: RefreshReport) -> None:
         if report.ok:
             return
+        wrong = (report.stale, report.missing, report.surplus, report.uncounted)
         _logger.warning(
             "the mirror was wrong, and is repaired: %d rows had changed without a new "
             "date_modified, %d were missing, %d were not in the store, %d were counted too few",
-            report.stale,
-            report.missing,
-            report.surplus,
-            report.uncounted,
+            *wrong,
         )
         if self._calls.events:
-            self._calls.events.emit(
-                MirrorFoundWrong(report.stale, report.missing, report.surplus, report.uncounted)
-            )
+            self._calls.events.emit(MirrorFoundWrong(*wrong))
 
 
 def _choose_until(index: CreatedIndex, since: int, reached: int) -> int:
@@ -252,25 +219,8 @@ def _choose_until(index: CreatedIndex, since: int, reached: int) -> int:
     second or not.
     """
     earliest = since - 1
-    attribute_ids = tuple(sorted(index.attribute_ids()))
+    attribute_ids = index.attribute_ids()
     for until in range(earliest, min(reached - 2, earliest + _QUIET_S) + 1):
-        if not index.count(Part(attribute_ids, until + 1, until + 1)):
+        if not index.count(Range(attribute_ids, until + 1, until + 1)):
             return until
     return earliest
-
-
-# Jobs of the database's thread.
-
-
-def _known(replica: Replica) -> int | None:
-    return int(replica.number("known")) if replica.text("known") else None
-
-
-def _bounds(replica: Replica) -> Bounds:
-    read = {"": None, "0": False, "1": True}
-    return Bounds(read[replica.text("min_inclusive")], read[replica.text("max_inclusive")])
-
-
-def _note_bounds(replica: Replica, bounds: Bounds) -> None:
-    known = {name: value for name, value in attrs.asdict(bounds).items() if value is not None}
-    replica.put(**{name: int(value) for name, value in known.items()})

@@ -1,51 +1,45 @@
 """The mirror's file: the rows, the changes, and how far they are proven.
 
-Everything here blocks and runs in the database's thread. A row's primary key is the number of its
-last change, so the table itself is the list of changes, in order; a row that is gone leaves a
-tombstone. Moments are integers: microseconds since 1970, in UTC.
+Everything here blocks and runs in the database's thread. See `replica_schema.py` for the tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Final
 
 import attrs
-import msgspec
 
+from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.errors import MirrorError
 from bc_attrvals.mirror.created_index import CreatedIndex, Place
-from bc_attrvals.mirror.parts import Part
+from bc_attrvals.mirror.range_counts import Bounds
+from bc_attrvals.mirror.ranges import Range
+from bc_attrvals.mirror.replica_schema import (
+    COLUMNS,
+    IN_ATTRIBUTES,
+    MICRO,
+    SCHEMA,
+    TABLES,
+    Cells,
+    HeldRow,
+    cells_of,
+    json_of,
+    micro_of,
+    row_of,
+    where,
+)
+from bc_attrvals.mirror.report import Change
 from bc_attrvals.sync.database import Database, DatabaseKind
 
-COLUMNS: Final = "id, customer_id, attribute_id, value, created, modified"
-_SCHEMA: Final = (
-    # `born` is the number of the change that added the row.
-    """CREATE TABLE rows (
-        sequence INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE,
-        customer_id INTEGER NOT NULL, attribute_id INTEGER NOT NULL, value,
-        created INTEGER NOT NULL, modified INTEGER NOT NULL, born INTEGER NOT NULL)""",
-    "CREATE INDEX rows_by_key ON rows (customer_id, attribute_id)",
-    "CREATE INDEX rows_by_created ON rows (attribute_id, created)",
-    """CREATE TABLE gone (
-        sequence INTEGER PRIMARY KEY, id INTEGER NOT NULL,
-        customer_id INTEGER NOT NULL, attribute_id INTEGER NOT NULL, value,
-        created INTEGER NOT NULL, modified INTEGER NOT NULL)""",
-)
-_TABLES: Final = ("rows", "gone")
-_MICRO: Final = 1_000_000
 #: Beyond all dates of the service, and an integer of SQLite as microseconds.
 _MOST_SECONDS: Final = 10**12
-_IN_PART: Final = " AND customer_id IN (SELECT id FROM temp.customers)"
-
-Cells = tuple[int, int, int, str | bytes, int, int]
-#: A stored row: its sequence, `born`, and its cells.
-Held = tuple[int, int, Cells]
-
-_encode: Final = msgspec.json.Encoder().encode
+_HELD: Final = f"SELECT sequence, born, {COLUMNS} FROM rows"  # noqa: S608 - constants
+_ROWS: Final = f"SELECT {COLUMNS} FROM rows"  # noqa: S608 - constants
+_READ: Final = {"": None, "0": False, "1": True}
 
 
 @attrs.define
@@ -59,41 +53,31 @@ class Taken:
     unmoved: list[tuple[Cells | None, AttributeValue]] = attrs.field(factory=list)
 
 
-@attrs.frozen
-class Totals:
-    """The rows of a mirror, and how many of them a refresh added, changed and removed."""
-
-    rows: int
-    added: int
-    changed: int
-    removed: int
-
-
 class Replica(Database):
     """The tables of one mirror, over a connection in autocommit mode."""
 
     #: The last change before the refresh that is under way.
     _before: int | None = None
+    #: The condition that a row is of the customers that are reconciled.
+    _customers = ""
 
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
         with self.transaction():
-            self.create_tables(_TABLES, _SCHEMA)
+            self.create_tables(TABLES, SCHEMA)
 
     # A refresh is one transaction: nothing of it is seen before all of it is proven.
 
     def begin(self) -> None:
         """Begin a refresh."""
         for table in ("customers", "shown"):
-            self.connection.execute(
-                f"CREATE TABLE IF NOT EXISTS temp.{table} (id INTEGER PRIMARY KEY)"
-            )
-            self.connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - constants
+            self.connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
+            self.connection.execute(f"CREATE TABLE temp.{table} (id INTEGER PRIMARY KEY)")
         self.connection.execute("BEGIN IMMEDIATE")
         self._before = self.last_sequence
 
-    def commit(self, known: int | None, verified_at: int | None) -> Totals:
-        """End a refresh: everything it found is visible at once. Return what it came to.
+    def commit(self, known: int | None, verified_at: int | None) -> dict[str, int]:
+        """End a refresh: everything it found is visible at once. Return the counts of rows.
 
         `known` is a second of the service: later changes come at or after it. `verified_at` is
         our UNIX time of a listing of everything. None leaves the note as it was.
@@ -107,15 +91,15 @@ class Replica(Database):
         added = self.one(
             "SELECT count(*) FROM rows WHERE sequence > ? AND born > ?", before, before
         )
-        totals = Totals(
-            rows=self.count(),
-            added=added,
-            changed=self.one("SELECT count(*) FROM rows WHERE sequence > ?", before) - added,
-            removed=self.one("SELECT count(*) FROM gone WHERE sequence > ?", before),
-        )
+        counts = {
+            "rows": self.count(),
+            "added": added,
+            "changed": self.one("SELECT count(*) FROM rows WHERE sequence > ?", before) - added,
+            "removed": self.one("SELECT count(*) FROM gone WHERE sequence > ?", before),
+        }
         self.connection.execute("COMMIT")
         self._before = None
-        return totals
+        return counts
 
     def rollback(self) -> None:
         """Give up a refresh: the mirror is as it was before."""
@@ -128,9 +112,20 @@ class Replica(Database):
         """The number of the last change, 0 if there was none."""
         return int(self.number("sequence"))
 
-    def count(self) -> int:
-        """Return how many rows there are."""
-        return self.one("SELECT count(*) FROM rows")
+    @property
+    def known(self) -> int | None:
+        """The second that the last refresh came to; None before the first."""
+        return int(self.number("known")) if self.text("known") else None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What earlier refreshes learnt of the service's date bounds."""
+        return Bounds(_READ[self.text("min_inclusive")], _READ[self.text("max_inclusive")])
+
+    def note_bounds(self, bounds: Bounds) -> None:
+        """Note what is known of the service's date bounds."""
+        learnt = attrs.asdict(bounds).items()
+        self.put(**{name: int(value) for name, value in learnt if value is not None})
 
     # Rows in, rows out.
 
@@ -143,85 +138,74 @@ class Replica(Database):
         before = self._before or 0
         taken = Taken()
         # Of one row twice, the later version.
-        latest = {row.id: row for row in sorted(rows, key=_modified)}
-        cells = {row_id: cells_of(row) for row_id, row in latest.items()}
+        latest = {row.id: row for row in sorted(rows, key=lambda row: micro_of(row.date_modified))}
+        new: list[tuple[int | None, Cells]] = []
         with self.transaction():
-            held = self.held(cells)
-            new: list[tuple[int | None, Cells]] = []
-            for row in cells.values():
-                if row[0] not in held:
-                    new.append((None, row))
-                    taken.unmoved.append((None, latest[row[0]]))
-                else:
-                    number, born, old = held[row[0]]
-                    is_late = old[5] > row[5] and number > before and not is_newest
-                    if old == row or is_late:
+            held = self.held(latest)
+            for row in latest.values():
+                cells, born, old = cells_of(row), None, None
+                if row.id in held:
+                    number, born, old = held[row.id]
+                    is_late = old[5] > cells[5] and number > before and not is_newest
+                    if old == cells or is_late:
                         continue
-                    new.append((born, row))
                     taken.removed.append(_place(old))
-                    if old[5] == row[5]:
-                        taken.unmoved.append((old, latest[row[0]]))
-                taken.added.append(_place(row))
-            replaced = [held[row[0]][0] for born, row in new if born is not None]
-            self._delete(replaced)
-            self._insert(new)
+                if old is None or old[5] == cells[5]:
+                    taken.unmoved.append((old, row))
+                taken.added.append(_place(cells))
+                new.append((born, cells))
+            numbers = self._numbers(len(new))
+            # An earlier version of a row has the same id.
+            self.connection.executemany(
+                f"REPLACE INTO rows (sequence, born, {COLUMNS}) "  # noqa: S608 - constants
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (number, number if born is None else born, *cells)
+                    for number, (born, cells) in zip(numbers, new, strict=True)
+                ],
+            )
         return taken
 
-    def held(self, ids: Iterable[int]) -> dict[int, Held]:
+    def held(self, ids: Iterable[int]) -> dict[int, HeldRow]:
         """Return the rows that are there, by id."""
-        found = self.connection.execute(
-            f"SELECT sequence, born, {COLUMNS} FROM rows "  # noqa: S608 - constants
-            "WHERE id IN (SELECT value FROM json_each(?))",
-            (_encode(list(ids)).decode(),),
-        )
-        return {row[2]: (row[0], row[1], row[2:]) for row in found}
+        condition = "id IN (SELECT value FROM json_each(?))"
+        return {one.cells[0]: one for one in self._held(condition, json_of(list(ids)))}
 
-    def drop_rows(self, held: Collection[Held]) -> Taken:
+    def drop_rows(self, held: Collection[HeldRow]) -> Taken:
         """Drop rows. Those that were there before the refresh leave a tombstone."""
+        before = self._before
+        known = [one.cells for one in held if before is None or one.born <= before]
         with self.transaction():
-            self._delete(one[0] for one in held)
-            before = self._before
-            known = [one[2] for one in held if before is None or one[1] <= before]
+            self.connection.executemany(
+                "DELETE FROM rows WHERE sequence = ?", [(one.sequence,) for one in held]
+            )
             numbers = self._numbers(len(known))
             self.connection.executemany(
-                f"INSERT INTO gone (sequence, {COLUMNS}) "  # noqa: S608 - constants
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO gone (sequence, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 [(number, *cells) for number, cells in zip(numbers, known, strict=True)],
             )
-        return Taken(removed=[_place(one[2]) for one in held])
+        return Taken(removed=[_place(one.cells) for one in held])
 
-    def drop_part(self, part: Part, keep: frozenset[int], *, of_customers: bool) -> Taken:
-        """Drop the rows of a part that are not in `keep`."""
-        first = max(part.first, -_MOST_SECONDS) * _MICRO
-        last = min(part.last, _MOST_SECONDS) * _MICRO + _MICRO - 1
-        found = self.connection.execute(
-            f"SELECT sequence, born, {COLUMNS} FROM rows "  # noqa: S608 - constants
-            "WHERE attribute_id IN (SELECT value FROM json_each(?)) AND created BETWEEN ? AND ?"
-            f"{_IN_PART if of_customers else ''}",
-            (_encode(part.attribute_ids).decode(), first, last),
+    def drop_range(
+        self, range_: Range, keep: AbstractSet[int], *, modified_from: int = -_MOST_SECONDS
+    ) -> Taken:
+        """Drop a range's rows of the customers set and not in `keep`, modified from a second on."""
+        found = self._held(
+            f"{IN_ATTRIBUTES} AND created >= ? AND created < ? AND modified >= ?{self._customers}",
+            json_of(range_.attribute_ids),
+            max(range_.first, -_MOST_SECONDS) * MICRO,
+            (min(range_.last, _MOST_SECONDS) + 1) * MICRO,
+            modified_from * MICRO,
         )
-        gone = [(row[0], row[1], row[2:]) for row in found if row[2] not in keep]
-        return self.drop_rows(gone)
+        return self.drop_rows([one for one in found if one.cells[0] not in keep])
 
     def drop_ids(self, ids: Iterable[int]) -> Taken:
         """Drop rows by their ids."""
         return self.drop_rows(self.held(ids).values())
 
-    def _delete(self, sequences: Iterable[int]) -> None:
-        self.connection.executemany(
-            "DELETE FROM rows WHERE sequence = ?", [(one,) for one in sequences]
-        )
-
-    def _insert(self, rows: Sequence[tuple[int | None, Cells]]) -> None:
-        numbers = self._numbers(len(rows))
-        self.connection.executemany(
-            f"INSERT INTO rows (sequence, born, {COLUMNS}) "  # noqa: S608 - constants
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (number, number if born is None else born, *cells)
-                for number, (born, cells) in zip(numbers, rows, strict=True)
-            ],
-        )
+    def _held(self, condition: str, *bound: str | int) -> list[HeldRow]:
+        found = self.connection.execute(f"{_HELD} WHERE {condition}", bound)
+        return [HeldRow(row[0], row[1], row[2:]) for row in found]
 
     def _numbers(self, count: int) -> range:
         """Return new numbers of changes. None is ever given twice."""
@@ -230,49 +214,29 @@ class Replica(Database):
             self.put(sequence=last + count)
         return range(last + 1, last + count + 1)
 
-    # What a reconciliation needs.
+    # What a reconciliation needs, of the customers set.
 
-    def set_customers(self, customer_ids: Iterable[int]) -> None:
-        """Set the customers of the part of the scope that is reconciled."""
-        self.connection.execute("DELETE FROM temp.customers")
-        self.connection.executemany(
-            "INSERT INTO temp.customers VALUES (?)", [(one,) for one in customer_ids]
-        )
-
-    def created_index(self, *, of_customers: bool) -> CreatedIndex:
-        """Return where all rows stand."""
-        with closing(
-            self.connection.execute(
-                "SELECT attribute_id, created FROM rows WHERE 1"  # noqa: S608 - constants
-                f"{_IN_PART if of_customers else ''} ORDER BY attribute_id, created"
+    def created_index(self, customer_ids: Iterable[int] | None) -> CreatedIndex:
+        """Set the customers that are reconciled, None for all; return where their rows stand."""
+        self._customers = ""
+        if customer_ids is not None:
+            self._customers = " AND customer_id IN (SELECT id FROM temp.customers)"
+            self.connection.execute("DELETE FROM temp.customers")
+            self.connection.executemany(
+                "INSERT INTO temp.customers VALUES (?)", [(one,) for one in customer_ids]
             )
-        ) as found:
-            return CreatedIndex((row[0], row[1] // _MICRO) for row in found)
-
-    def recent(
-        self,
-        attribute_ids: Sequence[int],
-        *,
-        created_after: int,
-        modified_from: int,
-        of_customers: bool,
-    ) -> list[int]:
-        """Return the ids of rows of some attributes, created and modified after two seconds."""
-        condition = "attribute_id IN (SELECT value FROM json_each(?)) AND created >= ?"
-        found = self.connection.execute(
-            f"SELECT id FROM rows WHERE {condition} AND modified >= ?"  # noqa: S608 - constants
-            f"{_IN_PART if of_customers else ''}",
-            (_encode(attribute_ids).decode(), (created_after + 1) * _MICRO, modified_from * _MICRO),
-        )
-        return [one for (one,) in found]
+        query = f"SELECT attribute_id, created FROM rows WHERE 1{self._customers}"  # noqa: S608
+        found = self.connection.execute(f"{query} ORDER BY attribute_id, created")
+        with closing(found):
+            return CreatedIndex((row[0], row[1] // MICRO) for row in found)
 
     def modified_from(self, second: int, most: int) -> list[int]:
         """Return the seconds of `date_modified` from one on, the latest first, so many at most."""
         found = self.connection.execute(
             "SELECT modified FROM rows WHERE modified >= ? ORDER BY modified DESC LIMIT ?",
-            (second * _MICRO, most),
+            (second * MICRO, most),
         )
-        return [modified // _MICRO for (modified,) in found]
+        return [modified // MICRO for (modified,) in found]
 
     # What `verify` needs.
 
@@ -282,14 +246,53 @@ class Replica(Database):
             "INSERT OR IGNORE INTO temp.shown VALUES (?)", [(row.id,) for row in rows]
         )
 
-    def not_shown(self, most: int) -> list[Held]:
+    def not_shown(self, most: int) -> list[HeldRow]:
         """Return rows that the listing of everything did not show, so many at most."""
+        return self._held("id NOT IN (SELECT id FROM temp.shown) LIMIT ?", most)
+
+    # What users read.
+
+    def count(self, filter: AttributeValueFilter | None = None) -> int:
+        """Return how many rows match a filter."""
+        conditions, bound = where(filter)
+        return self.one(f"SELECT count(*) FROM rows WHERE 1{conditions}", *bound)  # noqa: S608
+
+    def next_rows(
+        self, filter: AttributeValueFilter | None, after: tuple[int, int, int], most: int
+    ) -> list[AttributeValue]:
+        """Return up to `most` rows of a filter above a (customer, attribute, id), in that order."""
+        conditions, bound = where(filter)
         found = self.connection.execute(
-            f"SELECT sequence, born, {COLUMNS} FROM rows "  # noqa: S608 - constants
-            "WHERE id NOT IN (SELECT id FROM temp.shown) LIMIT ?",
-            (most,),
+            f"{_ROWS} WHERE (customer_id, attribute_id, id) > (?, ?, ?){conditions} "
+            "ORDER BY customer_id, attribute_id, id LIMIT ?",
+            (*after, *bound, most),
         )
-        return [(row[0], row[1], row[2:]) for row in found]
+        return [row_of(cells) for cells in found]
+
+    def find(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
+        """Return a customer's value for an attribute; of several the one with the highest id."""
+        found = self.connection.execute(
+            f"{_ROWS} WHERE customer_id = ? AND attribute_id = ? ORDER BY id DESC LIMIT 1",
+            (customer_id, attribute_id),
+        )
+        return next(map(row_of, found), None)
+
+    def next_changes(self, after: int, most: int) -> list[Change]:
+        """Return up to `most` changes with sequence numbers above `after`, in order."""
+        found = self.connection.execute(
+            f"""SELECT * FROM (SELECT sequence, 'put', {COLUMNS} FROM rows WHERE sequence > ?
+                ORDER BY sequence LIMIT ?)
+            UNION ALL
+            SELECT * FROM (SELECT sequence, 'delete', {COLUMNS} FROM gone WHERE sequence > ?
+                ORDER BY sequence LIMIT ?)
+            ORDER BY sequence LIMIT ?""",  # noqa: S608 - constants
+            (after, most, after, most, most),
+        )
+        return [Change(sequence, kind, row_of(tuple(cells))) for sequence, kind, *cells in found]
+
+
+def _place(cells: Cells) -> Place:
+    return cells[2], cells[4] // MICRO
 
 
 #: "BCMI".
@@ -301,55 +304,3 @@ MIRRORS: Final = DatabaseKind(
     error=MirrorError,
     other_version="delete the file; the next refresh lists everything",
 )
-
-
-def micro_of(moment: datetime) -> int:
-    """Return a moment in microseconds."""
-    return int(moment.replace(microsecond=0).timestamp()) * _MICRO + moment.microsecond
-
-
-def row_of(cells: Cells) -> AttributeValue:
-    """Return the row again."""
-    row_id, customer_id, attribute_id, value, created, modified = cells
-    text = value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
-    moments = (_moment(created), _moment(modified))
-    return AttributeValue(row_id, customer_id, attribute_id, text, *moments)
-
-
-def _moment(micro: int) -> datetime:
-    return datetime.fromtimestamp(micro // _MICRO, UTC).replace(microsecond=micro % _MICRO)
-
-
-def cells_of(row: AttributeValue) -> Cells:
-    """Return a row that has both dates as it is stored."""
-    created, modified = row.date_created, row.date_modified
-    assert created is not None
-    assert modified is not None
-    return (
-        row.id,
-        row.customer_id,
-        row.attribute_id,
-        _storable(row.value),
-        micro_of(created),
-        micro_of(modified),
-    )
-
-
-def _storable(value: str) -> str | bytes:
-    """Return a value as SQLite can hold it; half a surrogate pair is no text there."""
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
-    return value
-
-
-def _modified(row: AttributeValue) -> datetime:
-    assert row.date_modified is not None
-    return row.date_modified
-
-
-def _place(cells: Cells) -> Place:
-    return cells[2], cells[4] // _MICRO

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
 from bc_attrvals.core.models import AttributeValue
+
+#: How many faults are named.
+_MOST_NAMED: Final = 100
 
 
 @attrs.frozen
@@ -52,6 +57,24 @@ class Fault:
             "held": None if held is None else held.to_dict(),
             "stored": None if stored is None else stored.to_dict(),
         }
+
+
+@attrs.define
+class Faults:
+    """The faults of one refresh, counted, and the first of them named."""
+
+    counts: Counter[FaultKind] = attrs.field(factory=Counter)
+    named: list[Fault] = attrs.field(factory=list)
+
+    def add(self, held: AttributeValue | None, stored: AttributeValue | None) -> None:
+        """Count a row that the mirror held, or that the store holds, or both."""
+        if held is None:
+            kind = FaultKind.MISSING
+        else:
+            kind = FaultKind.SURPLUS if stored is None else FaultKind.STALE
+        self.counts[kind] += 1
+        if len(self.named) < _MOST_NAMED:
+            self.named.append(Fault(kind, held, stored))
 
 
 @attrs.frozen

@@ -1,15 +1,18 @@
 """What is known of the service's clock: a lower bound, learnt from its rows and `Date` headers.
 
-Pure. No clock of ours is compared with the service's, only durations: a row of second `s` that was
-seen at the loop's time `t` says that `t + d` is at least `s + d` there. A row may be dated in the
-future by a faulty writer, so no row is believed beyond the `Date` of the answers. Without such a
-header all rows are believed.
+Pure; seconds are those of UNIX time. No clock of ours is compared with the service's, only
+durations: a row of second `s` that was seen at the loop's time `t` says that `t + d` is at least
+`s + d` there. A row may be dated in the future by a faulty writer, so no row is believed beyond the
+`Date` of the answers. Without such a header all rows are believed.
 """
 
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: How long after its end a second is taken for over.
 _MARGIN_S: Final = 0.05
@@ -55,3 +58,14 @@ class ServiceClock:
     def _date(self, at_s: float) -> int:
         assert self._date_lead_s is not None
         return math.floor(self._date_lead_s + at_s + _EPSILON_S)
+
+
+def moment_of(second: int) -> datetime:
+    """Return a UNIX second as a moment."""
+    return _EPOCH + timedelta(seconds=second)
+
+
+def second_of(moment: datetime | None) -> int:
+    """Return the UNIX second of a moment that is there."""
+    assert moment is not None
+    return (moment - _EPOCH) // timedelta(seconds=1)

@@ -344,7 +344,7 @@ class _ExactListing:
         if not self._is_pinned:
             query = (bounds or self._bounds).query(query, part)
         fetched = await self._calls.fetch(query, number, self._calls.sizes.page)
-        now = _date_of(fetched.answer.headers.get("Date"))
+        now = date_of(fetched.answer.headers.get("Date"))
         if now is not None:
             self._now = now if self._now is None else max(self._now, now)
         page = await self._calls.decode(fetched)
@@ -352,7 +352,7 @@ class _ExactListing:
         return page
 
 
-def _date_of(header: str | None) -> datetime | None:
+def date_of(header: str | None) -> datetime | None:
     """Return the moment of a `Date` header; None without one that can be read."""
     try:
         moment = None if header is None else parsedate_to_datetime(header)

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from bc_attrvals.mirror.questions import Done, SeenRow
-from bc_attrvals.mirror.reconcile import most_reads
+from bc_attrvals.mirror.range_counts import Done, SeenRow, most_reads
 
-from .model import PAGE_SIZE, ModelStore, Refreshed, Table, refresh
+from .reconcile_model import PAGE_SIZE, ModelStore, Refreshed, Table, refresh
 
 START = 1_700_000_000
 BOTH = [(True, True), (True, False), (False, True), (False, False)]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals.mirror.created_index import CreatedIndex
-from bc_attrvals.mirror.parts import BEGINNING, Part
+from bc_attrvals.mirror.ranges import BEGINNING, Range
 
 quick = settings(deadline=None, derandomize=True)
 
@@ -31,7 +31,7 @@ def test_it_counts_and_finds_as_a_sorted_list_does(
     gone.shuffle(left)  # type: ignore[attr-defined]
     index.remove(left[: len(left) // 3])
     left = left[len(left) // 3 :]
-    part = Part(tuple(sorted(ids)), first, last)
+    part = Range(tuple(sorted(ids)), first, last)
     within = sorted(second for one, second in left if one in ids and first <= second <= last)
     assert index.count(part) == len(within)
     assert [index.created_at(part, place) for place in range(len(within))] == within

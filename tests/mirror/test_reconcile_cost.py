@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_attrvals.mirror.inquiry import LEARNING_READS
-from bc_attrvals.mirror.parts import pages
-from bc_attrvals.mirror.questions import Answer, Ask, Bounds, Done, Drop, Question, SeenRow
-from bc_attrvals.mirror.reconcile import SPARE_READS, Reconciliation, most_reads
+from bc_attrvals.mirror.range_counts import Done, SeenRow, most_reads
 
-from .model import PAGE_SIZE, Table, refresh
+from .reconcile_model import Table, refresh
 from .reconciling import (
     BOTH,
     START,
@@ -154,81 +151,5 @@ def test_no_distribution_of_rows_costs_more_than_listing_anew(seed: int) -> None
     assert refreshed.reads <= most_reads(len(store.table.rows), page_size, bounds_known=False)
 
 
-def test_known_bounds_need_no_learning() -> None:
-    rows = customers(5_000)
-    store, mirror = store_without(rows, [2_000], min_inclusive=False), Table(rows)
-    learnt = refresh(store, mirror)
-    assert learnt.bounds == Bounds(min_inclusive=False, max_inclusive=True)
-    store.table.remove(3_000)
-    known = refresh(store, mirror, bounds=learnt.bounds)
-    assert mirror.rows == store.table.rows
-    assert known.reads < learnt.reads
-
-
-def test_bounds_are_not_learnt_from_an_answer_that_leaves_rows_out() -> None:
-    rows = customers(2_000)
-    store, mirror = store_without(rows, [3, 500]), Table(rows)
-    cut: list[Question] = []
-
-    def leave_out_the_oldest(question: Question, answer: Answer) -> Answer:
-        if question.limit == 1 or cut:
-            return answer
-        cut.append(question)
-        oldest = min(row.created for row in answer.rows)
-        return Answer(answer.total, [row for row in answer.rows if row.created > oldest])
-
-    store.lie = leave_out_the_oldest
-    refreshed = refresh(store, mirror)
-    assert cut
-    assert refreshed.bounds.min_inclusive is not False
-    assert mirror.rows == store.table.rows
-
-
-def test_bounds_are_not_learnt_from_seconds_whose_rows_are_gone() -> None:
-    # Where seconds have the fewest rows, the meaning is looked for first.
-    rows = [row for row in customers(2_000) if row.id % 4 == 1 or not 985 <= row.id <= 1_012]
-    for second in (START + 251, START + 252):
-        refreshed = reconciled(rows, {row.id for row in rows if row.created == second})
-        assert refreshed.dropped == 1
-        assert refreshed.bounds == Bounds(min_inclusive=True, max_inclusive=True)
-
-
-def test_a_store_of_one_page_is_listed() -> None:
-    assert reconciled(customers(PAGE_SIZE), [3, 5]).reads == 1
-
-
 def test_an_empty_mirror_asks_nothing() -> None:
     assert reconciled([], []).reads == 0
-
-
-def test_all_rows_of_one_second_are_listed_in_pages() -> None:
-    rows = customers(2_000, per_second=2_000)
-    refreshed = reconciled(rows, range(1, 1_000))
-    assert refreshed.dropped == 999
-    # One count of all, three of attributes, and the pages.
-    assert refreshed.reads == 1 + 3 + pages(1_001, PAGE_SIZE)
-
-
-def test_a_service_of_smaller_pages_is_believed() -> None:
-    rows = customers(2_000)
-    assert reconciled(rows, range(100, 400), largest_page=100).dropped == 300
-
-
-def test_the_rows_asked_for_at_once_are_bounded() -> None:
-    rows = customers(12_000)
-    for gone in (at_random(1_200, rows, 1), of_attribute(2, rows), range(4_000, 12_000)):
-        store, mirror = store_without(rows, gone), Table(rows)
-        reconciliation = Reconciliation(mirror, until=store.now - 2, page_size=PAGE_SIZE)
-        step = reconciliation.advance()
-        while isinstance(step, (Ask, Drop)):
-            if isinstance(step, Drop):
-                step = reconciliation.advance()
-                continue
-            assert sum(one.limit for one in step.questions) <= 64 * PAGE_SIZE
-            step = reconciliation.advance([store.answer(one) for one in step.questions])
-        assert step == Done()
-
-
-def test_the_most_reads_are_those_of_listing_anew_and_a_stated_few() -> None:
-    assert most_reads(30_000, 250) == 120 + 3 + SPARE_READS
-    assert most_reads(0, 250, bounds_known=False) == 1 + SPARE_READS + LEARNING_READS

@@ -7,21 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from bc_attrvals.mirror.questions import Answer, Ask, Done, Failed, Failure, Question
-from bc_attrvals.mirror.reconcile import Reconciliation, most_reads
+from bc_attrvals.mirror.range_counts import Answer, Done, Question, most_reads
 
-from .model import PAGE_SIZE, ModelStore, Table, refresh
+from .reconcile_model import Table, refresh
 from .reconciling import at_random, customers, store_without
-
-
-def date_filters_ignored(question: Question, answer: Answer, store: ModelStore) -> Answer:
-    whole = Question(question.attribute_ids, None, 2**40, question.page, question.limit)
-    lie, store.lie = store.lie, None
-    honest, store.before = store.before, None
-    try:
-        return store.answer(whole)
-    finally:
-        store.lie, store.before = lie, honest
 
 
 def lies(seed: int) -> dict[str, Callable[[Question, Answer], Answer]]:
@@ -71,47 +60,3 @@ def test_no_lie_about_totals_drops_a_row_or_asks_without_end(
     assert refreshed.reads <= 6 * most_reads(2_000, page_size, bounds_known=False)
     if isinstance(refreshed.end, Done) and lie in {"counts none", "counts anything"}:
         assert mirror.rows == store.table.rows
-
-
-def test_a_count_that_is_too_high_once_is_asked_for_again() -> None:
-    rows = customers(2_000)
-    store, mirror = store_without(rows, [1_900]), Table(rows)
-    counts: list[int] = []
-
-    def too_high_once(question: Question, answer: Answer) -> Answer:
-        counts.append(answer.total)
-        return Answer(answer.total + 7 * (len(counts) == 1), answer.rows)
-
-    store.lie = too_high_once
-    assert refresh(store, mirror).end == Done(deficit=0)
-    assert counts[0] == counts[1]
-    assert mirror.rows == store.table.rows
-
-
-@pytest.mark.parametrize("gone", [0, 1])
-def test_a_service_that_ignores_dates_fails_by_name(gone: int) -> None:
-    rows = customers(2_000)
-    store, mirror = store_without(rows, range(gone)), Table(rows)
-    new = store.insert(1)
-    mirror.add(new)
-
-    def ignoring(question: Question, answer: Answer) -> Answer:
-        return date_filters_ignored(question, answer, store)
-
-    store.lie = ignoring
-    before = store.reads
-    reconciliation = Reconciliation(mirror, until=store.now - 2, page_size=PAGE_SIZE)
-    step = reconciliation.advance()
-    while isinstance(step, Ask):
-        step = reconciliation.advance([store.answer(one) for one in step.questions])
-    assert step == Failed(Failure.OUTSIDE_OF_FILTER)
-    assert store.reads - before < 20
-    assert mirror.rows.keys() >= store.table.rows.keys()
-
-
-def test_rows_that_the_mirror_lacks_are_seen_and_counted() -> None:
-    rows = customers(2_000)
-    store, mirror = store_without(rows, []), Table(rows[:1_000] + rows[1_010:])
-    refreshed = refresh(store, mirror)
-    assert refreshed.end == Done(deficit=10)
-    assert mirror.rows == store.table.rows

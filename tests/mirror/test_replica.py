@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals.core.models import AttributeValue
-from bc_attrvals.mirror.parts import BEGINNING, Part
-from bc_attrvals.mirror.reading import next_changes, next_rows
+from bc_attrvals.mirror.ranges import BEGINNING, Range
 from bc_attrvals.mirror.replica import MIRRORS, Replica, Taken
 from bc_attrvals.sync.database import open_temporary
 
@@ -31,7 +30,7 @@ def replica() -> Iterator[Replica]:
 
 
 def rows_of(replica: Replica) -> list[AttributeValue]:
-    return next_rows(replica, None, (0, 0, 0), 1_000)
+    return replica.next_rows(None, (0, 0, 0), 1_000)
 
 
 def test_an_older_version_of_a_row_changes_nothing(replica: Replica) -> None:
@@ -59,10 +58,10 @@ def test_a_row_that_differs_under_the_same_date_is_told_apart(replica: Replica) 
 
 def test_a_part_is_dropped_but_for_the_rows_kept(replica: Replica) -> None:
     replica.take([row(number, created=number) for number in range(1, 9)])
-    dropped = replica.drop_part(Part((1, 2), 3, 6), frozenset({5}), of_customers=False)
+    dropped = replica.drop_range(Range((1, 2), 3, 6), frozenset({5}))
     assert dropped.removed == [(1, 3), (1, 4), (1, 6)]
     assert [one.id for one in rows_of(replica)] == [1, 2, 5, 7, 8]
-    replica.drop_part(Part((1,), BEGINNING, 2), frozenset(), of_customers=False)
+    replica.drop_range(Range((1,), BEGINNING, 2), frozenset())
     assert [one.id for one in rows_of(replica)] == [5, 7, 8]
 
 
@@ -80,10 +79,10 @@ def test_a_refresh_that_is_given_up_leaves_nothing(replica: Replica) -> None:
     replica.begin()
     replica.take([row(3), row(1, "changed", modified=4)])
     replica.drop_ids([2, 3])
-    totals = replica.commit(7, None)
-    assert (totals.rows, totals.added, totals.changed, totals.removed) == (1, 0, 1, 1)
+    counts = replica.commit(7, None)
+    assert counts == {"rows": 1, "added": 0, "changed": 1, "removed": 1}
     # A row that came and went within one refresh is no change.
-    assert [(one.kind, one.row.id) for one in next_changes(replica, last, 9)] == [
+    assert [(one.kind, one.row.id) for one in replica.next_changes(last, 9)] == [
         ("put", 1),
         ("delete", 2),
     ]
@@ -109,7 +108,7 @@ def test_a_follower_of_the_changes_has_the_same_rows(
             replica.drop_ids([row_id])
         if index % every:
             continue
-        while changes := next_changes(replica, last, 2):
+        while changes := replica.next_changes(last, 2):
             for change in changes:
                 assert change.sequence > last
                 last = change.sequence

@@ -8,25 +8,26 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from bc_attrvals.mirror.parts import Part
-from bc_attrvals.mirror.questions import (
+from bc_attrvals.errors import ListingDriftError
+from bc_attrvals.mirror.range_counts import (
     Answer,
     Ask,
     Bounds,
     Done,
     Drop,
-    Failed,
     Question,
+    Search,
     SeenRow,
 )
-from bc_attrvals.mirror.reconcile import Reconciliation
+from bc_attrvals.mirror.ranges import Range
+from bc_attrvals.mirror.reconcile import reconcile
 
 #: A fifth of the service's, so that stores of a fifth of the rows have as many pages.
 PAGE_SIZE = 50
 
 
 class Table:
-    """Rows by attribute, each in order of `date_created`. It is the replica, and the store's."""
+    """Rows by attribute, each in order of `date_created`: the mirror's index, and the store's."""
 
     def __init__(self, rows: Iterable[SeenRow] = ()) -> None:
         self.rows: dict[int, SeenRow] = {}
@@ -66,11 +67,11 @@ class Table:
                 return [self.rows[created[start][1]]]
         return []
 
-    def attribute_ids(self) -> list[int]:
-        return [one for one, created in self._created.items() if created]
+    def attribute_ids(self) -> tuple[int, ...]:
+        return tuple(sorted(one for one, created in self._created.items() if created))
 
-    def count(self, part: Part) -> int:
-        return self.count_within(part.attribute_ids, part.first, part.last)
+    def count(self, range_: Range) -> int:
+        return self.count_within(range_.attribute_ids, range_.first, range_.last)
 
     def count_within(self, attribute_ids: Iterable[int], first: int, last: int) -> int:
         columns = [self._created.get(one, []) for one in attribute_ids]
@@ -79,16 +80,16 @@ class Table:
             for one in columns
         )
 
-    def created_at(self, part: Part, index: int) -> int:
-        assert 0 <= index < self.count(part)
-        columns = [self._created.get(one, []) for one in part.attribute_ids]
+    def created_at(self, range_: Range, index: int) -> int:
+        assert 0 <= index < self.count(range_)
+        columns = [self._created.get(one, []) for one in range_.attribute_ids]
         seconds = range(
-            max(part.first, min(one[0][0] for one in columns if one)),
-            min(part.last, max(one[-1][0] for one in columns if one)) + 1,
+            max(range_.first, min(one[0][0] for one in columns if one)),
+            min(range_.last, max(one[-1][0] for one in columns if one)) + 1,
         )
 
         def up_to(second: int) -> int:
-            return self.count_within(part.attribute_ids, part.first, second)
+            return self.count_within(range_.attribute_ids, range_.first, second)
 
         return seconds[bisect_right(seconds, index, key=up_to)]
 
@@ -152,7 +153,7 @@ class ModelStore:
 
 @attrs.frozen
 class Refreshed:
-    end: Done | Failed
+    end: Done | ListingDriftError
     reads: int
     dropped: int
     bounds: Bounds
@@ -170,25 +171,31 @@ def refresh(
     before = store.reads
     until = store.now - 2
     held = len(mirror.rows)
-    reconciliation = Reconciliation(mirror, until=until, page_size=page_size, bounds=bounds)
-    step = reconciliation.advance()
-    while not isinstance(step, (Done, Failed)):
-        if isinstance(step, Drop):
-            ids = step.part.attribute_ids
-            for row in mirror.within(ids, step.part.first, step.part.last):
-                if row.id not in step.keep:
-                    mirror.remove(row.id)
-            step = reconciliation.advance()
-            continue
-        assert isinstance(step, Ask)
-        order = list(range(len(step.questions)))
-        if shuffle is not None:
-            shuffle.shuffle(order)
-        answers = {index: store.answer(step.questions[index]) for index in order}
-        for answer in answers.values():
-            for row in answer.rows:
-                mirror.add(row)
-        step = reconciliation.advance([answers[index] for index in range(len(order))])
-    assert reconciliation.advance() is step
-    assert reconciliation.asked == store.reads - before
-    return Refreshed(step, reconciliation.asked, held - len(mirror.rows), reconciliation.bounds)
+    search = Search(mirror, until=until, page_size=page_size, bounds=bounds)  # type: ignore[arg-type]
+    steps = reconcile(search)
+    end: Done | ListingDriftError | None = None
+    try:
+        step = next(steps)
+        while not isinstance(step, Done):
+            if isinstance(step, Drop):
+                ids = step.range.attribute_ids
+                for row in mirror.within(ids, step.range.first, step.range.last):
+                    if row.id not in step.keep:
+                        mirror.remove(row.id)
+                step = next(steps)
+                continue
+            assert isinstance(step, Ask)
+            order = list(range(len(step.questions)))
+            if shuffle is not None:
+                shuffle.shuffle(order)
+            answers = {index: store.answer(step.questions[index]) for index in order}
+            for answer in answers.values():
+                for row in answer.rows:
+                    mirror.add(row)
+            step = steps.send([answers[index] for index in range(len(order))])
+        end = step
+    except ListingDriftError as error:
+        end = error
+    assert next(steps, None) is None
+    assert search.asked == store.reads - before
+    return Refreshed(end, search.asked, held - len(mirror.rows), search.bounds)

@@ -7,19 +7,19 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals.mirror.parts import Node, Part, expected_reads, hull, join, pages, subtract
+from bc_attrvals.mirror.ranges import Range, RangeCount, expected_reads, hull, join, pages, subtract
 
 quick = settings(deadline=None, derandomize=True)
 
 PARTS = st.builds(
-    lambda ids, first, length: Part(tuple(sorted(ids)), first, first + length),
+    lambda ids, first, length: Range(tuple(sorted(ids)), first, first + length),
     st.sets(st.integers(1, 4), min_size=1),
     st.integers(0, 9),
     st.integers(0, 9),
 )
 
 
-def cells(part: Part) -> set[tuple[int, int]]:
+def cells(part: Range) -> set[tuple[int, int]]:
     return {
         (one, second) for one in part.attribute_ids for second in range(part.first, part.last + 1)
     }
@@ -27,7 +27,7 @@ def cells(part: Part) -> set[tuple[int, int]]:
 
 @quick
 @given(part=PARTS, other=PARTS)
-def test_what_is_outside_of_another_part_is_cut_without_overlap(part: Part, other: Part) -> None:
+def test_what_is_outside_of_another_part_is_cut_without_overlap(part: Range, other: Range) -> None:
     outside = subtract(part, other)
     assert set().union(*map(cells, outside)) == cells(part) - cells(other)
     assert sum(len(cells(one)) for one in outside) == len(cells(part) - cells(other))
@@ -36,24 +36,24 @@ def test_what_is_outside_of_another_part_is_cut_without_overlap(part: Part, othe
 
 @quick
 @given(parts=st.lists(PARTS, min_size=1, max_size=4))
-def test_a_hull_holds_all_parts(parts: list[Part]) -> None:
+def test_a_hull_holds_all_parts(parts: list[Range]) -> None:
     whole = hull(parts)
     assert all(cells(part) <= cells(whole) for part in parts)
 
 
 def test_neighbours_of_the_same_attributes_are_joined() -> None:
-    nodes = [
-        Node(Part((1,), 5, 9), 20, 18),
-        Node(Part((1,), 0, 4), 10, 9),
-        Node(Part((2,), 10, 12), 1, 0),
-        Node(Part((1,), 11, 12), 3, 2),
+    counts = [
+        RangeCount(Range((1,), 5, 9), 20, 18),
+        RangeCount(Range((1,), 0, 4), 10, 9),
+        RangeCount(Range((2,), 10, 12), 1, 0),
+        RangeCount(Range((1,), 11, 12), 3, 2),
     ]
-    assert join(nodes) == [
-        Node(Part((1,), 0, 9), 30, 27),
-        Node(Part((1,), 11, 12), 3, 2),
-        Node(Part((2,), 10, 12), 1, 0),
+    assert join(counts) == [
+        RangeCount(Range((1,), 0, 9), 30, 27),
+        RangeCount(Range((1,), 11, 12), 3, 2),
+        RangeCount(Range((2,), 10, 12), 1, 0),
     ]
-    assert nodes[1].rows == 10
+    assert counts[1].held == 10
 
 
 def halving_cost(gone: list[int], first: int, last: int, size: int) -> int:
@@ -71,13 +71,13 @@ def test_expected_reads_are_those_of_halving_where_few_rows_are_gone() -> None:
     rows = 250 * 1_024
     for surplus in (1, 5, 20):
         costs = [halving_cost(rng.sample(range(rows), surplus), 0, rows, 250) for _ in range(300)]
-        node = Node(Part((1,), 0, 1), rows + surplus, rows)
-        assert abs(expected_reads(node, 250) / (sum(costs) / len(costs)) - 1) < 0.02
+        count = RangeCount(Range((1,), 0, 1), rows + surplus, rows)
+        assert abs(expected_reads(count, 250) / (sum(costs) / len(costs)) - 1) < 0.02
 
 
 @quick
 @given(stored=st.integers(0, 10**6), surplus=st.integers(0, 10**6))
 def test_expected_reads_are_never_above_listing(stored: int, surplus: int) -> None:
-    node = Node(Part((1,), 0, 1), stored + surplus, stored)
-    assert 0 <= expected_reads(node, 250) <= pages(stored, 250)
-    assert (expected_reads(node, 250) == 0) == (surplus == 0)
+    count = RangeCount(Range((1,), 0, 1), stored + surplus, stored)
+    assert 0 <= expected_reads(count, 250) <= pages(stored, 250)
+    assert (expected_reads(count, 250) == 0) == (surplus == 0)

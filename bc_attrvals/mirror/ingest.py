@@ -1,0 +1,136 @@
+"""Fetches pages for a refresh, checks their rows, and takes them into the replica.
+
+Between the listings of a refresh and the replica. The service's clock and the index of the mirror
+follow what answers show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from bc_attrvals.core.filters import ListingQuery
+from bc_attrvals.core.models import AttributeValue, Page
+from bc_attrvals.errors import APIError, DecodeError, MirrorError
+from bc_attrvals.events import MirrorProgressed
+from bc_attrvals.mirror.created_index import CreatedIndex
+from bc_attrvals.mirror.ranges import pages
+from bc_attrvals.mirror.replica import Replica, Taken
+from bc_attrvals.mirror.replica_schema import row_of
+from bc_attrvals.mirror.report import Faults
+from bc_attrvals.mirror.service_clock import ServiceClock, second_of
+from bc_attrvals.reading.exactly_once import date_of
+from bc_attrvals.reading.page_count import is_refusal_of_size
+from bc_attrvals.scheduling.at_once import at_once_in_order
+from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.sync.db_thread import DatabaseThread
+
+#: SQLite's integers are signed and have 64 bits.
+_MAX_ROW_ID: Final = 2**63 - 1
+
+
+class Ingest:
+    """The pages of one refresh, and their rows on the way into the replica."""
+
+    def __init__(self, calls: Calls, database: DatabaseThread[Replica]) -> None:
+        self.calls = calls
+        self.database = database
+        self.clock = ServiceClock()
+        self._loop = asyncio.get_running_loop()
+        #: Rows that answers showed.
+        self.count = 0
+        #: Where the mirror's rows stand, while that is needed.
+        self.index: CreatedIndex | None = None
+        #: The ids shown of the rows created from `shown_from` on.
+        self.shown: set[int] = set()
+        self.shown_from: int | None = None
+        #: Of rows modified before this second the mirror had every one, as it is.
+        self.settled: int | None = None
+        self.faults = Faults()
+
+    async def first_page(self, query: ListingQuery) -> tuple[Page, int | None]:
+        """Take in the first page, of fewer rows if the service refuses so many. See `take`."""
+        sizes = self.calls.sizes
+        try:
+            page = await self._fetch((query, 1, sizes.page))
+        except APIError as error:
+            if sizes.page <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+                raise
+            sizes.lower_page()
+            page = await self._fetch((query, 1, sizes.page))
+        return page, await self.take(page.data)
+
+    async def last_page(self, query: ListingQuery, first: Page) -> Page:
+        """Take in the last page of a query. By id, the newest rows stand there."""
+        number = pages(first.pagination.total, max(1, len(first.data)))
+        page = await self._fetch((query, number, self.calls.sizes.page))
+        await self.take(page.data)
+        return page
+
+    async def pages(self, asked: Iterable[tuple[ListingQuery, int, int]]) -> AsyncGenerator[Page]:
+        """Yield pages (query, number from 1, limit) in order, after taking them in."""
+        reads = self.calls.limits.reads
+        async with aclosing(at_once_in_order(self._fetch, asked, reads)) as found:
+            async for page in found:
+                await self.take(page.data)
+                yield page
+
+    async def _fetch(self, asked: tuple[ListingQuery, int, int]) -> Page:
+        fetched = await self.calls.fetch(*asked)
+        date = date_of(fetched.answer.headers.get("Date"))
+        if date is not None:
+            self.clock.observe_date(second_of(date), self._loop.time())
+        return await self.calls.decode(fetched)
+
+    async def take(self, rows: Sequence[AttributeValue]) -> int | None:
+        """Take in rows; return a second that the service had reached when it showed them.
+
+        Raises for one that can't be mirrored.
+        """
+        reached = self.check(rows)
+        taken = await self.database.run(Replica.take, rows)
+        self.follow(taken)
+        if self.settled is not None:
+            for held, row in taken.unmoved:
+                if second_of(row.date_modified) < self.settled:
+                    self.faults.add(None if held is None else row_of(held), row)
+        return reached
+
+    def check(self, rows: Sequence[AttributeValue]) -> int | None:
+        """Check rows, and note what they show. See `take`."""
+        for row in rows:
+            if row.date_created is None or row.date_modified is None:
+                raise MirrorError(
+                    "the service leaves out date_created or date_modified, which a mirror needs"
+                )
+            if not 0 < row.id <= _MAX_ROW_ID:
+                raise DecodeError("a row's id is out of range", place=f"row {row.id}")
+        self.count += len(rows)
+        reached: int | None = None
+        if rows:
+            newest = max(second_of(row.date_modified) for row in rows)
+            reached = self.clock.observe(newest, self._loop.time())
+        if self.shown_from is not None:
+            first = self.shown_from
+            self.shown.update(row.id for row in rows if second_of(row.date_created) >= first)
+        if self.calls.events:
+            self.calls.events.emit(MirrorProgressed(self.count))
+        return reached
+
+    def follow(self, taken: Taken) -> None:
+        """Make the index follow a change of the replica."""
+        if self.index is not None:
+            self.index.remove(taken.removed)
+            self.index.add(taken.added)
+
+    def near_seconds(self, rows: Iterable[AttributeValue]) -> list[int]:
+        """Return the seconds that rows were modified in, but for those far in the future."""
+        now_s = self._loop.time()
+        seconds = (second_of(row.date_modified) for row in rows)
+        return [one for one in seconds if self.clock.is_near(one, now_s)]
+
+    async def until_over(self, second: int) -> None:
+        """Wait until a second of the service is over."""
+        await asyncio.sleep(max(0.0, self.clock.until_over_s(second, self._loop.time())))
