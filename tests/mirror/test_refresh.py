@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
-from bc_attrvals.errors import DecodeError, FilterIgnoredError, MirrorError
-from bc_attrvals.mirror.mirror import Mirror
-from bc_attrvals.mirror.report import RefreshReport
 
 from .fake_store import FakeStore, moment
-from .opening import held, opened
+from .opening import change_and_insert, delete, held, opened, refreshed
 
 pytestmark = pytest.mark.looptime(noop_cycles=2)
 
@@ -23,34 +19,6 @@ STORES = {
     "id order, bounds inclusive": {},
     "shuffled, bounds exclusive": {"order": "shuffled", "inclusive": False},
 }
-
-
-async def refreshed(mirror: Mirror, store: FakeStore) -> RefreshReport:
-    """Refresh, and check the mirror and the report."""
-    before = await held(mirror)
-    report = await mirror.refresh()
-    after = await held(mirror)
-    assert after == store.rows
-    assert report.rows == len(after)
-    assert report.added == len(after.keys() - before.keys())
-    assert report.removed == len(before.keys() - after.keys())
-    common = after.keys() & before.keys()
-    assert report.changed == sum(before[one] != after[one] for one in common)
-    assert report.calls == store.calls
-    assert report.ok
-    return report
-
-
-def change_and_insert(store: FakeStore, rng: random.Random, changed: int, added: int) -> None:
-    for one in rng.sample(sorted(store.rows), changed):
-        store.change(one, f"changed {one}")
-    for index in range(added):
-        store.insert(500_000 + index, 1, "new")
-
-
-def delete(store: FakeStore, row_ids: Iterable[int]) -> None:
-    for one in row_ids:
-        store.delete(one)
 
 
 @pytest.mark.parametrize("options", STORES.values(), ids=STORES.keys())
@@ -150,15 +118,6 @@ async def test_a_scope_of_many_customers_is_refreshed_in_parts(tmp_path: Path) -
         assert (report.added, report.removed) == (1, 4)
 
 
-async def test_pages_of_another_order_each_time_are_read_exactly_once(tmp_path: Path) -> None:
-    store = FakeStore(order="shifting")
-    store.seed(2_000)
-    async with opened(store, tmp_path) as mirror:
-        await refreshed(mirror, store)
-        change_and_insert(store, random.Random(1), 600, 10)
-        await refreshed(mirror, store)
-
-
 @pytest.mark.parametrize("options", STORES.values(), ids=STORES.keys())
 async def test_a_row_dated_tomorrow_hides_no_change(
     options: dict[str, object], tmp_path: Path
@@ -201,61 +160,3 @@ async def test_the_date_of_the_answers_may_be_off_or_missing(
             change_and_insert(store, random.Random(number), 60, 10)
             delete(store, random.Random(number).sample(sorted(store.rows), 5))
             await refreshed(mirror, store)
-
-
-# A service that can't be mirrored.
-
-
-def without_dates(page_rows: list[AttributeValue]) -> list[AttributeValue]:
-    return [
-        AttributeValue(row.id, row.customer_id, row.attribute_id, row.value) for row in page_rows
-    ]
-
-
-def far_id(page_rows: list[AttributeValue]) -> list[AttributeValue]:
-    return [
-        AttributeValue(2**63, row.customer_id, row.attribute_id, row.value, moment(1), moment(1))
-        for row in page_rows
-    ]
-
-
-@pytest.mark.parametrize(("lie", "error"), [(without_dates, MirrorError), (far_id, DecodeError)])
-async def test_rows_that_can_not_be_mirrored_are_refused(
-    lie: Callable[[list[AttributeValue]], list[AttributeValue]],
-    error: type[Exception],
-    tmp_path: Path,
-) -> None:
-    store = FakeStore()
-    store.seed(10)
-    store.lie = lambda query, page: type(page)(lie(page.data), page.pagination)
-    async with opened(store, tmp_path) as mirror:
-        with pytest.raises(error):
-            await mirror.refresh()
-        assert await held(mirror) == {}
-        store.lie = None
-        await refreshed(mirror, store)
-
-
-async def test_rows_outside_of_the_scope_are_an_error_of_the_service(tmp_path: Path) -> None:
-    store = FakeStore()
-    store.seed(100)
-    async with opened(store, tmp_path, AttributeValueFilter(attribute_id_in=[1])) as mirror:
-        await mirror.refresh()
-        outside = store.rows[2]
-        store.lie = lambda query, page: type(page)([*page.data, outside], page.pagination)
-        with pytest.raises(FilterIgnoredError):
-            await mirror.refresh()
-
-
-async def test_a_filter_by_date_modified_that_is_ignored_is_seen(tmp_path: Path) -> None:
-    store = FakeStore()
-    store.seed(1_000)
-    async with opened(store, tmp_path) as mirror:
-        await mirror.refresh()
-        store.change(3, "later")
-        old = store.rows[900]
-        store.lie = lambda query, page: (
-            type(page)([old], page.pagination) if "date_modified" in query else page
-        )
-        with pytest.raises(FilterIgnoredError):
-            await mirror.refresh()

@@ -13,8 +13,7 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.errors import ListingDriftError
 
 from .fake_store import FakeStore
-from .opening import held, opened
-from .test_refresh import refreshed
+from .opening import held, opened, refreshed
 
 pytestmark = pytest.mark.looptime(noop_cycles=2)
 
@@ -67,57 +66,6 @@ async def test_a_second_that_is_not_over_is_not_counted(tmp_path: Path) -> None:
         for _ in range(12):
             assert (await mirror.refresh()).ok
         store.before = None
-        await refreshed(mirror, store)
-
-
-async def test_a_row_that_changes_again_while_the_newest_rows_are_read(tmp_path: Path) -> None:
-    store = FakeStore(order="shuffled", inclusive=False, page_size=20)
-    store.seed(300)
-    async with opened(store, tmp_path) as mirror:
-        await refreshed(mirror, store)
-        await asyncio.sleep(100)
-        for row_id in range(1, 101):
-            store.change(row_id, "before")
-        left = set(range(1, 101))
-
-        def change_what_was_not_shown() -> None:
-            if "date_modified:max" in store.asked[-1][0] and len(left) == 100:
-                for row_id in range(40, 60):
-                    store.change(row_id, "meanwhile")
-                left.clear()
-
-        store.before = change_what_was_not_shown
-        await mirror.refresh()
-        assert not left
-        values = {row.value for row_id, row in (await held(mirror)).items() if row_id <= 100}
-        assert values <= {"before", "meanwhile"}
-
-
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 0.9])
-async def test_a_change_in_a_second_that_was_listed_is_seen_next_time(
-    after_s: float, tmp_path: Path
-) -> None:
-    store = FakeStore(inclusive=False, page_size=20, latency_s=0.15)
-    store.seed(300)
-    async with opened(store, tmp_path) as mirror:
-        await refreshed(mirror, store)
-        await asyncio.sleep(100 + after_s)
-        for row_id in range(1, 101):
-            store.change(row_id, "before")
-        ranges = 0
-
-        def change_after_the_range() -> None:
-            nonlocal ranges
-            query = store.asked[-1][0]
-            ranges += "date_modified:max" in query
-            if ranges and "date_modified:max" not in query and "date_modified:min" in query:
-                store.change(50, "meanwhile")
-                store.before = None
-
-        store.before = change_after_the_range
-        await mirror.refresh()
-        assert ranges
-        assert store.before is None
         await refreshed(mirror, store)
 
 
