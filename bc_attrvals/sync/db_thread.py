@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 from bc_attrvals.sync.database import (
     DatabaseKind,
@@ -24,6 +25,8 @@ from bc_attrvals.sync.database import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+#: What to do, and where its result goes; None ends the thread.
+_Job: TypeAlias = tuple[Callable[[], Any], asyncio.Future[Any]] | None
 
 
 class DatabaseThread(Generic[DatabaseT]):
@@ -45,9 +48,11 @@ class DatabaseThread(Generic[DatabaseT]):
         self._restart = restart
         #: What error messages call it.
         self.name = kind.name(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"bc-attrvals-{kind.noun}")
+        # A `ThreadPoolExecutor` takes twice the CPU for each job, and a sync has one for each PUT.
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._is_closed = False
         self._database: DatabaseT | None = None
-        self._job: asyncio.Future[Any] | None = None
+        self._last: asyncio.Future[Any] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -76,22 +81,28 @@ class DatabaseThread(Generic[DatabaseT]):
 
         A cancelled caller returns at once, and the database is closed all the same.
         """
-        if self._database is not None and self._job is not None and self._job.cancelled():
+        if self._database is not None and self._last is not None and self._last.cancelled():
             # The thread may be at work on it still.
             self._database.connection.interrupt()
-        closing = asyncio.ensure_future(
-            asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        )
-        self._thread.shutdown(wait=False)
-        await asyncio.shield(closing)
+        closed = self._call(self._close)
+        self._is_closed = True
+        self._jobs.put(None)
+        await asyncio.shield(closed)
 
-    async def _call(self, job: Callable[[], T]) -> T:
-        def work() -> T:
-            with self._kind.errors(self.name):
-                return job()
+    def _call(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        if self._is_closed:
+            raise RuntimeError(f"{self.name} is closed")
+        if self._last is None:
+            # A daemon: what is committed survives the end of the process, which waits for no query.
+            name = f"bc-attrvals-{self._kind.noun}"
+            Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
+        self._last = done = asyncio.get_running_loop().create_future()
+        self._jobs.put((partial(self._named_errors, job), done))
+        return done
 
-        self._job = done = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        return await done
+    def _named_errors(self, job: Callable[[], T]) -> T:
+        with self._kind.errors(self.name):
+            return job()
 
     def _open(self) -> None:
         if self._path is None:
@@ -105,3 +116,29 @@ class DatabaseThread(Generic[DatabaseT]):
                 # Ends an interruption, which would keep the log from being checkpointed.
                 self._database.connection.execute("SELECT 1")
             self._database.connection.close()
+
+
+def _work(jobs: SimpleQueue[_Job]) -> None:
+    while _do(jobs.get()):
+        pass
+
+
+def _do(job: _Job) -> bool:
+    """Do a job, and keep nothing of it; return whether to go on."""
+    if job is None:
+        return False
+    work, done = job
+    if not done.cancelled():
+        try:
+            settle = partial(done.set_result, work())
+        except BaseException as error:  # noqa: BLE001 - raised where the job is awaited
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):
+            # Its loop may be closed.
+            done.get_loop().call_soon_threadsafe(_settle, done, settle)
+    return True
+
+
+def _settle(done: asyncio.Future[Any], settle: Callable[[], None]) -> None:
+    if not done.cancelled():
+        settle()

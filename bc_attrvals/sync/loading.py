@@ -31,6 +31,10 @@ Resolve: TypeAlias = Callable[
 ]
 
 
+#: One value as it was read: a named one with its names.
+Read: TypeAlias = DesiredRow | tuple[int | str, int | str, str]
+
+
 @attrs.frozen
 class _Named:
     index: int
@@ -42,7 +46,7 @@ class Loaded:
     """A part of the input, in its order."""
 
     #: What was read, before any name was resolved: a journal is bound to it.
-    read: list[DesiredRow | tuple[int | str, int | str, str]]
+    read: Sequence[Read]
     rows: list[DesiredRow]
     names: list[GivenName]
     unresolved: list[Unresolved]
@@ -69,16 +73,20 @@ class Loader:
                 yield await self._resolved(entries, resolve=resolve)
 
     async def _resolved(self, entries: Sequence[DesiredRow | _Named], *, resolve: bool) -> Loaded:
+        rows = [entry for entry in entries if not isinstance(entry, _Named)]
+        if len(rows) == len(entries):
+            return Loaded(rows, rows, [], [])
         named = [entry.item for entry in entries if isinstance(entry, _Named)]
         found = iter(await self.resolve(named) if resolve and named else ())
-        loaded = Loaded([], [], [], [])
+        read: list[Read] = []
+        loaded = Loaded(read, [], [], [])
         for entry in entries:
             if not isinstance(entry, _Named):
-                loaded.read.append(entry)
+                read.append(entry)
                 loaded.rows.append(entry)
                 continue
             item = entry.item
-            loaded.read.append((*item.key, item.text))
+            read.append((*item.key, item.text))
             if not resolve:
                 continue
             upsert = next(found)
@@ -92,7 +100,8 @@ class Loader:
         return loaded
 
     def _checked(self, item: object, index: int) -> DesiredRow | _Named:
-        if isinstance(item, AttributeValueUpsert):
+        # Runs once for each value of the input.
+        if type(item) is AttributeValueUpsert:
             return self._row(item, index)
         if isinstance(item, NamedValue):
             return _Named(index, item)
@@ -100,16 +109,17 @@ class Loader:
         raise InvalidInputError(message, field=self.field, place=f"{self.field}[{index}]")
 
     def _row(self, item: AttributeValueUpsert, index: int) -> DesiredRow:
-        place = f"{self.field}[{index}]"
-        if not self.scope.holds(item.customer_id, item.attribute_id):
-            message = (
-                f"customer {item.customer_id}, attribute {item.attribute_id} is outside of the "
-                "scope"
+        customer_id, attribute_id, value = item.customer_id, item.attribute_id, item.value
+        if not self.scope.matches(customer_id, attribute_id):
+            raise InvalidInputError(
+                f"customer {customer_id}, attribute {attribute_id} is outside of the scope",
+                field=self.field,
+                place=f"{self.field}[{index}]",
             )
-            raise InvalidInputError(message, field=self.field, place=place)
-        key, value = to_key(item.customer_id, item.attribute_id), item.value
-        kept = None if self.normalise is None else _kept(value, self.normalise, place)
-        return key, value, kept
+        kept = None
+        if self.normalise is not None:
+            kept = _kept(value, self.normalise, f"{self.field}[{index}]")
+        return to_key(customer_id, attribute_id), value, kept
 
 
 def _kept(value: str, normalise: Normalise, place: str) -> str | None:

@@ -13,7 +13,6 @@ import attrs
 import msgspec
 
 from bc_attrvals.core.filters import AttributeValueFilter
-from bc_attrvals.core.models import MAX_ID
 from bc_attrvals.errors import InvalidInputError
 
 _IDS: Final = frozenset({"customer_id_in", "attribute_id_in"})
@@ -47,16 +46,8 @@ class Scope:
             None if attributes is None else frozenset(attributes),
         )
 
-    def holds(self, customer_id: int, attribute_id: int) -> bool:
-        """Return whether a value of this customer and attribute lies inside, with ids in range."""
-        return (
-            0 < customer_id <= MAX_ID
-            and 0 < attribute_id <= MAX_ID
-            and self.matches(customer_id, attribute_id)
-        )
-
     def matches(self, customer_id: int, attribute_id: int) -> bool:
-        """Return whether the filter of the scope matches a row, whatever its ids are."""
+        """Return whether a value or a row of this customer and attribute lies inside."""
         return (self.customer_ids is None or customer_id in self.customer_ids) and (
             self.attribute_ids is None or attribute_id in self.attribute_ids
         )

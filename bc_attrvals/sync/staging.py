@@ -8,7 +8,7 @@ sorted into place once all are there (SQLite sorts in files, so memory stays bou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from operator import lt
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Staging:
             f"INSERT INTO {table} ({self._columns}) VALUES ({self._places})",  # noqa: S608
             rows,
         )
-        self._last_key = self._key_of(rows[-1])
+        self._last_key = rows[-1][: self._key_columns]
 
     def merge(self) -> None:
         """Sort staged rows into the table."""
@@ -81,9 +81,6 @@ class Staging:
         )
         self._connection.execute(f"DELETE FROM {self._table}_staged")  # noqa: S608
 
-    def _key_of(self, row: _Row) -> _Row:
-        return row[: self._key_columns]
-
     def _is_ascending(self, rows: Sequence[_Row]) -> bool:
-        keys = [self._last_key, *map(self._key_of, rows)]
-        return all(one < two for one, two in pairwise(keys))
+        keys = [self._last_key, *(row[: self._key_columns] for row in rows)]
+        return all(map(lt, keys, keys[1:]))
