@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
 import click
 from click.shell_completion import get_completion_class
 
+from bc_attrvals.cli.console import Failure, Refused, SomeFailed, leave_stdout
 from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.interrupts import Interrupted
-from bc_attrvals.cli.settings import Settings, connection_options, leave_stdout, output_options
-from bc_attrvals.cli.text import examples
+from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.settings import Settings, connection_options, output_options
 from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import (
     BCAttrValsError,
@@ -45,22 +47,14 @@ _COMMANDS: Final = {
 #: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
+#: How the errors of ours end.
+_ENDS: Final = (
+    ((InvalidInputError, JournalError, MirrorError, UnresolvedError), Failure),
+    (PartialFailureError, SomeFailed),
+    (BCAttrValsError, Refused),
+)
 #: 128 and SIGPIPE: the status of a program whose output is closed.
 _BROKEN_PIPE: Final = 141
-
-
-class _SomeFailed(click.ClickException):
-    exit_code = 1
-
-
-class _BadInput(click.ClickException):
-    exit_code = 2
-
-
-class _Refused(click.ClickException):
-    """Refused by the service, or unreachable."""
-
-    exit_code = 3
 
 
 class Commands(SuggestingGroup):
@@ -104,12 +98,9 @@ class Commands(SuggestingGroup):
                     leave_stdout()
                     ctx.exit(_BROKEN_PIPE)
                 raise _failure(error) from None
-            except Interrupted as stopped:
+            except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
                 click.echo("Interrupted.", err=True)
-                ctx.exit(stopped.exit_status)
-            except (KeyboardInterrupt, click.Abort):
-                click.echo("Interrupted.", err=True)
-                ctx.exit(_INTERRUPTED)
+                ctx.exit(getattr(stopped, "exit_status", _INTERRUPTED))
         except click.ClickException as error:
             settings = ctx.find_object(Settings)
             if settings is not None and settings.json and not settings.printed:
@@ -124,19 +115,15 @@ class Commands(SuggestingGroup):
             raise
 
 
-def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> click.ClickException:
+def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> Failure:
     """Return one line for stderr, with the exit status."""
     message = one_line(str(error) or type(error).__name__)
-    if isinstance(error, InvalidInputError | JournalError | MirrorError | UnresolvedError):
-        return _BadInput(message)
-    if isinstance(error, PartialFailureError):
-        return _SomeFailed(message)
-    if isinstance(error, BCAttrValsError):
-        return _Refused(message)
     if isinstance(error, sqlite3.Error):
-        return _BadInput(f"database: {message}")
-    name = f"{one_line(error.filename)}: " if isinstance(error.filename, str) else ""
-    return _BadInput(name + (error.strerror or message))
+        return Failure(f"database: {message}")
+    if isinstance(error, OSError):
+        name = f"{one_line(error.filename)}: " if isinstance(error.filename, str) else ""
+        return Failure(name + (error.strerror or message))
+    return next(end for kinds, end in _ENDS if isinstance(error, kinds))(message)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -175,7 +162,7 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
         "bc-attrvals sync values.csv --journal values.db",
     ),
 )
-@connection_options(environment=True)
+@partial(connection_options, environment=True)
 @output_options
 @click.option(
     "--version",

@@ -9,11 +9,8 @@ from typing import Final, Generic, TypeVar
 import attrs
 import click
 
-from bc_attrvals.cli.emptying import EmptyCells
+from bc_attrvals.cli.console import Failure
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.tables.files import InputFile
-from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_cells, read_values
 from bc_attrvals.tables.rows import BadRow, Entry
 from bc_attrvals.tables.spool import Spool
 from bc_attrvals.tables.text import counted
@@ -21,12 +18,6 @@ from bc_attrvals.tables.text import counted
 T = TypeVar("T", Entry, int | BadRow)
 
 _MOST_SHOWN: Final = 20
-
-
-class BadInput(click.ClickException):
-    """Rows of the input can't be sent. The first of them were printed one by one."""
-
-    exit_code = 2
 
 
 @attrs.frozen
@@ -50,7 +41,7 @@ def check(
 
     `stack` closes what keeps them.
 
-    Raises `BadInput` if there are any, unless they shall be skipped.
+    Raises `Failure` if there are any, unless they shall be skipped.
     """
     good = bad = shown = 0
     previous = ""
@@ -78,27 +69,9 @@ def check(
             click.echo(text, err=True)
     if bad and not skip_invalid:
         if only is not None:
-            raise BadInput(f"{only}; nothing was sent")
+            raise Failure(f"{only}; nothing was sent")
         more = f", the first {_MOST_SHOWN} are shown" if shown > _MOST_SHOWN else ""
-        message = f"{name}: {counted(bad, 'bad value')}{more}; nothing was sent"
-        raise BadInput(message)
+        raise Failure(f"{name}: {counted(bad, 'bad value')}{more}; nothing was sent")
     if only is not None and not silent:
         click.echo(only, err=True)
     return Checked(spool, good, bad)
-
-
-def check_values(
-    source: InputFile,
-    shape: Layout,
-    settings: Settings,
-    stack: ExitStack,
-    *,
-    skip_invalid: bool = False,
-    empty_cells: EmptyCells | None = None,
-) -> Checked[Entry]:
-    """Read the values of a file to its end, as `check` does; `empty_cells` gets the empty ones."""
-    if empty_cells is None:
-        entries = read_values(source, shape)
-    else:
-        entries = empty_cells.watch(read_cells(source, shape))
-    return check(entries, source.name, settings, stack, skip_invalid=skip_invalid)

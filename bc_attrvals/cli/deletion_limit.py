@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import attrs
 import click
 
+from bc_attrvals.cli.options import parsed
 from bc_attrvals.core.sync_plan import SyncPlan
 from bc_attrvals.tables.text import counted
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Without `--max-delete`: this share, once it is more than this many values.
 _DEFAULT_PERCENT: Final = 50
 _DEFAULT_COUNT: Final = 100
 _GIVEN: Final = re.compile(r"([0-9]{1,12})(%?)", re.ASCII)
-
-
-class TooManyDeletions(click.ClickException):
-    """The plan deletes more than is allowed. Nothing was written; exit status 2."""
-
-    exit_code = 2
 
 
 @attrs.frozen
@@ -48,28 +40,19 @@ class DeletionLimit:
             return f"{deletions}, more than --max-delete {limit}"
         return f"{deletions}, more than half; if that is meant, say --max-delete {plan.delete}"
 
-    def check(self, plan: SyncPlan) -> None:
-        """Raise `TooManyDeletions` for a plan that is refused."""
-        problem = self.problem(plan)
-        if problem is not None:
-            raise TooManyDeletions(f"{problem}; nothing was written")
 
-
-def _parsed(_: click.Context, __: click.Parameter, given: str | None) -> DeletionLimit:
-    if given is None:
-        return DeletionLimit()
+def _limit(given: str) -> DeletionLimit:
     match = _GIVEN.fullmatch(given)
     if match is None or (match[2] and int(match[1]) > 100):
-        raise click.BadParameter("must be a number of values, or 0% to 100%")
+        raise ValueError("must be a number of values, or 0% to 100%")
     return DeletionLimit(int(match[1]), bool(match[2]), is_given=True)
 
 
-def max_delete_option(function: F) -> F:
-    """Add `--max-delete`; the command gets it as `max_delete`, a `DeletionLimit`."""
-    return click.option(
-        "--max-delete",
-        metavar="N|N%",
-        callback=_parsed,
-        help="With --prune: refuse to delete more values than this. [default: half of those in"
-        " the scope, once that is more than 100]",
-    )(function)
+#: The option gives a `DeletionLimit`, or None.
+max_delete_option = click.option(
+    "--max-delete",
+    metavar="N|N%",
+    callback=parsed(_limit),
+    help="With --prune: refuse to delete more values than this. [default: half of those in the"
+    " scope, once that is more than 100]",
+)

@@ -9,7 +9,7 @@ from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET, Layout
-from bc_attrvals.tables.rows import BadRow, Written
+from bc_attrvals.tables.rows import BadRow, Written, marked
 from bc_attrvals.tables.text import counted, one_line
 
 _REASON: Final = "reason"
@@ -52,10 +52,12 @@ class FailureFile(RowFile):
     def item(self, item: AttributeValueUpsert | NamedValue, reason: str) -> None:
         """Write a value that was not stored."""
         if isinstance(item, NamedValue):
-            cells: tuple[Written, Written, Written] = (item.customer, item.attribute, item.text)
+            customer, attribute, value = item.customer, item.attribute, item.text
         else:
-            cells = (item.customer_id, item.attribute_id, item.value)
-        self._put(cells, one_line(reason, 500))
+            customer, attribute, value = item.customer_id, item.attribute_id, item.value
+        if isinstance(customer, int) and not self._ids[0]:
+            customer = marked(customer)
+        self._put((customer, attribute, value), one_line(reason, 500))
 
     def bad_row(self, row: BadRow) -> None:
         """Write what is known of a row that was skipped."""

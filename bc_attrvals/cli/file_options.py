@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import attrs
 import click
 
 from bc_attrvals.cli.attribute_names import id_or_name
+from bc_attrvals.cli.console import refuse
+from bc_attrvals.cli.options import F, bundled, parsed
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import (
     ALL_FIELDS,
@@ -23,11 +24,13 @@ from bc_attrvals.tables.layout import (
     file_format,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 #: What empty cells of the wide form mean.
 SKIP: Final = "skip"
 DELETE: Final = "delete"
+_WIDE_NEEDS: Final = (
+    "--wide needs --customer-column or --email-column, "
+    "and at least one --attribute or --attributes-by-header"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,39 +54,47 @@ class FileOptions:
         extension is no known format.
         """
         form = file_format(file, self.format)
-        if self.delimiter is not None and form != CSV:
-            raise click.UsageError("--delimiter is for CSV")
-        layout = Layout(format=form, encoding=self.encoding, delimiter=self.delimiter)
-        if not self.wide:
-            if any((*self._keys, self.attribute, self.attributes_by_header)):
-                message = "--customer-column, --email-column and --attribute go with --wide"
-                raise click.UsageError(message)
-            return attrs.evolve(layout, columns=_columns(self.column))
-        if self.column:
-            raise click.UsageError("--column is for the long form; with --wide say --attribute")
-        return attrs.evolve(
-            layout,
+        refuse((self.delimiter is not None and form != CSV, "--delimiter is for CSV"))
+        any_wide = any((*self._keys, self.attribute, self.attributes_by_header))
+        refuse(
+            (
+                not self.wide and any_wide,
+                "--customer-column, --email-column and --attribute go with --wide",
+            ),
+            (
+                self.wide and self.column,
+                "--column is for the long form; with --wide say --attribute",
+            ),
+        )
+        attributes = _attributes(self.attribute)
+        for key in self._keys if form != CSV else ():
+            refuse((key in attributes, f"column {key!r} can't be both customer and value"))
+        return Layout(
+            format=form,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            columns=_columns(self.column),
             customer_column=self.customer_column,
             email_column=self.email_column,
-            attributes=self._attributes(form),
+            attributes=attributes,
             attributes_by_header=self.attributes_by_header,
         )
 
     def input_layout(self, file: str) -> Layout:
         """Return the layout of an input file, as `layout` does; it has one column of customers."""
         layout = self.layout(file)
-        if not self.wide:
-            return layout
-        if all(self._keys):
-            raise click.UsageError("give --customer-column or --email-column, not both")
-        if not any(self._keys) or not (self.attribute or self.attributes_by_header):
-            message = (
-                "--wide needs --customer-column or --email-column, "
-                "and at least one --attribute or --attributes-by-header"
-            )
-            raise click.UsageError(message)
-        if self.attributes_by_header and layout.format == JSON_LINES:
-            raise click.UsageError("--attributes-by-header is for CSV and Parquet")
+        some_attributes = self.attribute or self.attributes_by_header
+        refuse(
+            (all(self._keys), "give --customer-column or --email-column, not both"),
+            (
+                self.wide and not (any(self._keys) and some_attributes),
+                _WIDE_NEEDS,
+            ),
+            (
+                self.attributes_by_header and layout.format == JSON_LINES,
+                "--attributes-by-header is for CSV and Parquet",
+            ),
+        )
         return layout
 
     @contextmanager
@@ -117,30 +128,22 @@ class FileOptions:
     def _keys(self) -> tuple[str | None, str | None]:
         return self.customer_column, self.email_column
 
-    def _attributes(self, form: str) -> dict[str, int | str]:
-        attributes = _attributes(self.attribute)
-        for key in self._keys:
-            if form != CSV and key in attributes:
-                message = f"column {key!r} can't be both customer and value"
-                raise click.UsageError(message)
-        return attributes
-
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
     columns: dict[str, str] = {}
     for pair in pairs:
         field, equals, name = pair.partition("=")
-        if not equals or not name or field not in ALL_FIELDS:
-            message = (
-                f"--column takes FIELD=NAME, FIELD one of {', '.join(ALL_FIELDS)}; not {pair!r}"
-            )
-            raise click.UsageError(message)
-        if field in columns:
-            raise click.UsageError(f"--column names {field} twice")
+        refuse(
+            (
+                not equals or not name or field not in ALL_FIELDS,
+                f"--column takes FIELD=NAME, FIELD one of {', '.join(ALL_FIELDS)}; not {pair!r}",
+            ),
+            (field in columns, f"--column names {field} twice"),
+        )
         columns[field] = name
     for both in (("customer_id", "email"), ("attribute_id", "attribute")):
-        if columns.keys() >= set(both):
-            raise click.UsageError(f"--column names both {' and '.join(both)}; one is enough")
+        words = f"--column names both {' and '.join(both)}; one is enough"
+        refuse((columns.keys() >= set(both), words))
     return columns
 
 
@@ -150,17 +153,23 @@ def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
         # A column's name may hold the sign.
         column, _, text = pair.rpartition("=")
         text = text.strip()
-        if not column or not text:
-            message = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
-            raise click.UsageError(message)
+        words = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
+        refuse((not column or not text, words))
         try:
             attribute = id_or_name(text)
         except ValueError as error:
             raise click.UsageError(f"--attribute {pair!r}: {error}") from None
-        if column in attributes or attribute in attributes.values():
-            raise click.UsageError(f"--attribute {pair!r}: column or attribute is named twice")
+        twice = column in attributes or attribute in attributes.values()
+        refuse((twice, f"--attribute {pair!r}: column or attribute is named twice"))
         attributes[column] = attribute
     return attributes
+
+
+def _delimiter(given: str) -> str:
+    delimiter = {"tab": "\t", r"\t": "\t"}.get(given.lower(), given)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError("must be one character, and no quote or line break")
+    return delimiter
 
 
 _FORMAT: Final = click.option(
@@ -201,20 +210,11 @@ _INPUT: Final = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        callback=lambda _, __, given: _delimiter(given),
+        callback=parsed(_delimiter),
         help="CSV: what separates the cells, or `tab`; by default comma, semicolon, tab or bar, as"
         " the header shows.",
     ),
 )
-
-
-def _delimiter(given: str | None) -> str | None:
-    if given is None:
-        return None
-    delimiter = {"tab": "\t", r"\t": "\t"}.get(given.lower(), given)
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise click.BadParameter("must be one character, and no quote or line break")
-    return delimiter
 
 
 def input_options(function: F) -> F:
@@ -225,30 +225,3 @@ def input_options(function: F) -> F:
 def output_file_options(function: F) -> F:
     """Add the options that describe an output file; the command gets them as `options`."""
     return bundled(function, FileOptions, "options", (_FORMAT, *_WIDE))
-
-
-def bundled(function: F, kind: type[Any], name: str, options: Sequence[Callable[[Any], Any]]) -> F:
-    """Add options; the command gets them as one argument, an attrs object of that kind."""
-    fields = {field.name for field in attrs.fields(kind)}
-
-    @functools.wraps(function)
-    def command(*args: object, **given: Any) -> object:  # noqa: ANN401 - click's own
-        chosen = kind(**{field: given.pop(field) for field in fields & set(given)})
-        return function(*args, **{name: chosen}, **given)
-
-    wrapped: Any = command
-    for option in reversed(options):
-        wrapped = option(wrapped)
-    found: F = wrapped
-    return found
-
-
-def empty_option(function: F) -> F:
-    """Add `--empty`."""
-    return click.option(
-        "--empty",
-        type=click.Choice([SKIP, DELETE]),
-        default=SKIP,
-        show_default=True,
-        help="Wide form: leave empty cells alone, or delete what is stored for them.",
-    )(function)

@@ -42,6 +42,8 @@ class Stopper:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self.signal_number: int | None = None
+        #: What the exit of a second signal prints, too.
+        self.last_words: Callable[[], str] = str
 
     @property
     def stopped(self) -> bool:
@@ -78,7 +80,7 @@ class Stopper:
 
     def _handle(self, number: int) -> None:
         if self.signal_number is not None:
-            _exit(number)
+            self._exit(number)
         self.signal_number = number
         self._stop.set()
         if self._grace_s is None or self._task is None:
@@ -88,13 +90,13 @@ class Stopper:
         else:
             self._task.cancel()
 
-
-def _exit(number: int) -> None:
-    discard_unfinished()
-    with suppress(OSError, ValueError):
-        sys.stderr.write((_SHOW_CURSOR if sys.stderr.isatty() else "") + "Interrupted.\n")
-        sys.stderr.flush()
-    os._exit(128 + number)
+    def _exit(self, number: int) -> None:
+        discard_unfinished()
+        with suppress(OSError, ValueError):
+            cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
+            sys.stderr.write(f"{cursor}Interrupted.{self.last_words()}\n")
+            sys.stderr.flush()
+        os._exit(128 + number)
 
 
 def run(main: Callable[[Stopper], Coroutine[Any, Any, T]], *, grace_s: float | None = 0.0) -> T:

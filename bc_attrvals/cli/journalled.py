@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import anyio.to_thread
 
 from bc_attrvals.cli.breaker import CircuitBreaker
-from bc_attrvals.cli.running import Job, Work
-from bc_attrvals.cli.value_file import ValueFile, Values
-from bc_attrvals.core.named_value import Item
+from bc_attrvals.cli.running import Work
+from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
 from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.events import Event, SyncProgressed
-from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 
 _WORDS: Final = {
@@ -31,29 +28,18 @@ _WORDS: Final = {
 }
 
 
-class JournalledJob(Job):
+class JournalledJob(ValuesJob):
     """A job over `values`; a subclass makes its one call of the library in `carry_out`."""
 
-    what = _WORDS[Phase.LOADING]
-
     def __init__(self, values: Values, source: ValueFile) -> None:
-        self.total = values.good
-        self.files = values.files
-        self.values = values
-        if values.is_named:
-            self.what = "Loading and looking up"
+        super().__init__(values)
+        self.what = _WORDS[Phase.LOADING] if values.shape.by_id else "Loading and looking up"
         self.source = source
-        #: The attributes of the wide form.
-        self.attributes: Sequence[int] = ()
         self.report: SyncReport | UpsertReport | None = None
         self.was_cut_off = False
         self._breaker = CircuitBreaker()
         #: The latest event of each phase, in their order.
         self._reached: dict[Phase, SyncProgressed] = {}
-
-    async def prepare(self, store: Store) -> None:
-        """Check the names of attributes."""
-        self.attributes = await self.values.attribute_ids(store)
 
     async def carry_out(self, work: Work) -> None:
         """Call the library and set `report`."""
@@ -90,12 +76,6 @@ class JournalledJob(Job):
                 self.report = report
             raise
         self._breaker.check()
-
-    async def items(self) -> AsyncGenerator[Item]:
-        """Yield the values of the file."""
-        while (chunk := await self.values.next_chunk()) is not None:
-            for value in chunk:
-                yield value
 
     def _hear(self, event: SyncProgressed, work: Work) -> None:
         before = self._reached.get(event.phase)

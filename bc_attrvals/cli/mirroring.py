@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import anyio.to_thread
@@ -16,6 +16,7 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.text import one_line
 
 F = TypeVar("F", bound=Callable[..., None])
+T = TypeVar("T")
 
 
 def mirror_option(text: str) -> Callable[[F], F]:
@@ -30,6 +31,19 @@ def existing_scope(path: str) -> AttributeValueFilter:
         message = f"there is no mirror {one_line(path)}; make it with bc-attrvals mirror"
         raise MirrorError(message)
     return scope
+
+
+async def chunked(rows: AsyncGenerator[T], size: int) -> AsyncGenerator[list[T]]:
+    """Yield what comes in lists of so many, the last one of fewer."""
+    chunk: list[T] = []
+    async with aclosing(rows):
+        async for row in rows:
+            chunk.append(row)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from bc_attrvals.cli.settings import leave_stdout
+from bc_attrvals.cli.console import leave_stdout
 from bc_attrvals.tables.files import FileError, OutputFile
 from bc_attrvals.tables.layout import ENCODING, PARQUET, Layout, file_format
 from bc_attrvals.tables.rows import Written

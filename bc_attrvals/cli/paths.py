@@ -12,6 +12,7 @@ from typing import IO, Final, TypeAlias
 
 import click
 
+from bc_attrvals.cli.console import refuse
 from bc_attrvals.tables.files import STANDARD
 from bc_attrvals.tables.text import one_line
 
@@ -25,13 +26,18 @@ def check_paths(
     inputs: Iterable[tuple[str, str | None]],
     outputs: Iterable[tuple[str, str | None]],
     databases: Iterable[tuple[str, str | None]] = (),
+    *,
+    json: bool = False,
 ) -> None:
     """Raise `click.UsageError` where an output or a database is also another path of the command.
 
     Each path comes with the words that name it to the user; None is a path that was not given.
     `databases` are SQLite files, with the files that SQLite keeps beside them. `-` is standard
-    input among the inputs and standard output among the outputs.
+    input among the inputs and standard output among the outputs. With `json` the latter is taken.
     """
+    outputs = list(outputs)
+    for words, path in outputs if json else ():
+        refuse((path == STANDARD, f"--json and {words} can't share stdout; give {words} FILE"))
     taken: dict[_Identity, str] = {}
     for words, path in inputs:
         for identity in () if path is None else _identities(path, sys.stdin):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 import attrs
 import click
 
+from bc_attrvals.cli.console import duration
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import duration
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
 from bc_attrvals.core.requests import Resource
 from bc_attrvals.events import (
@@ -74,9 +74,10 @@ def seconds_to_go(
         return by_rate_s
     # The next window opens first; the calls beyond it wait for whole windows.
     windows = max(0.0, beyond / quota.quota - 1)
-    by_quota_s = (quota.resets_in_s or 0.0) + windows * DEFAULT_WINDOW_S
+    window_s = quota.window_s or DEFAULT_WINDOW_S
+    by_quota_s = (quota.resets_in_s or 0.0) + windows * window_s
     # The rate of a burst says nothing about the waits to come. A rate over several windows does.
-    return by_quota_s if elapsed_s < DEFAULT_WINDOW_S else max(by_rate_s, by_quota_s)
+    return by_quota_s if elapsed_s < window_s else max(by_rate_s, by_quota_s)
 
 
 @attrs.define

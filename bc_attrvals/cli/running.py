@@ -14,12 +14,11 @@ from typing import ClassVar, NoReturn, TypeVar
 import attrs
 import click
 
-from bc_attrvals.cli.asking import confirm
+from bc_attrvals.cli.console import confirm, rate, table
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.cli.text import rate, table
 from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD

@@ -11,16 +11,15 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 import msgspec
 
+from bc_attrvals.cli.options import F, parsed, with_options
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Calls in 30 s by plan (BigCommerce guide, API rate limits); Enterprise is by contract.
 PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
@@ -31,29 +30,19 @@ _FILES: Final = "bc_attrvals.sandbox_files"
 _IN_MEMORY: Final = ":memory:"
 
 
-class _Finite(click.FloatRange):
-    """A range of numbers; click's own lets NaN pass."""
-
-    name = "number"
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401 - click's own
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401 - click's own
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{number:g} is not a finite number", param, ctx)
-        return number
+def _finite(number: float) -> float:
+    # click's range lets NaN pass.
+    if not math.isfinite(number):
+        raise ValueError(f"{number:g} is not a finite number")
+    return number
 
 
-def _whole_or_none(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
-    if text is None or text.lower() == "none":
+def _whole_or_none(text: str) -> int | None:
+    if text.lower() == "none":
         return None
     if text.isascii() and text.isdigit() and 0 < len(text) < 10:
         return int(text)
-    raise click.BadParameter(f"{text!r} is neither a number nor none", ctx=ctx, param=param)
+    raise ValueError(f"{text!r} is neither a number nor none")
 
 
 def quota_option(default: str | None) -> Callable[[F], F]:
@@ -62,91 +51,71 @@ def quota_option(default: str | None) -> Callable[[F], F]:
         "--quota",
         default=default,
         show_default=True,
-        callback=_whole_or_none,
+        callback=parsed(_whole_or_none),
         metavar="N|none",
         help="Calls allowed in a window.",
     )
 
 
-def _faults(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> list[Fault]:
+def _faults(given: Sequence[str]) -> list[Fault]:
     faults = []
     for text in given:
         try:
             faults.append(Fault.parse(text))
         except ValueError as error:
-            raise click.BadParameter(f"{text!r}: {error}", ctx=ctx, param=param) from None
+            raise ValueError(f"{text!r}: {error}") from None
     return faults
 
 
-def _read_files(ctx: click.Context) -> dict[str, str]:
+def _read_files() -> dict[str, str]:
     """Return the files that options have read, by option: no parameter holds their names."""
-    files: dict[str, str] = ctx.meta.setdefault(_FILES, {})
+    files: dict[str, str] = click.get_current_context().meta.setdefault(_FILES, {})
     return files
 
 
-def _read_probe(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
+def _read_probe(file: str) -> None:
     """Keep the quirks of a probe for `_quirks`."""
-    if file is None:
-        return
-    _read_files(ctx)["--quirks-from"] = file
-    try:
-        ctx.meta[_PROBED] = Quirks.from_probe(file)
-    except OSError as error:
-        message = f"{file}: {error.strerror or error}"
-        raise click.BadParameter(message, ctx=ctx, param=param) from None
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx=ctx, param=param) from None
+    _read_files()["--quirks-from"] = file
+    click.get_current_context().meta[_PROBED] = Quirks.from_probe(file)
 
 
-def _quirks(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> Quirks:
-    try:
-        return Quirks.parse(tuple(given), ctx.meta.get(_PROBED))
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx=ctx, param=param) from None
+def _quirks(given: Sequence[str]) -> Quirks:
+    return Quirks.parse(tuple(given), click.get_current_context().meta.get(_PROBED))
 
 
-def _customers(
-    ctx: click.Context, param: click.Parameter, given: Sequence[str]
-) -> dict[int, str] | None:
+def _customers(given: Sequence[str]) -> dict[int, str] | None:
     found: dict[int, str] = {}
     for text in given:
         number, _, email = text.partition("=")
         if not (number.isascii() and number.isdigit() and len(number) <= 10 and email):
-            message = f"{text!r} is not ID=ADDRESS, such as 7=ann@example.org"
-            raise click.BadParameter(message, ctx=ctx, param=param)
+            raise ValueError(f"{text!r} is not ID=ADDRESS, such as 7=ann@example.org")
         found[int(number)] = email
     return found or None
 
 
-def _attributes(
-    ctx: click.Context, param: click.Parameter, given: Sequence[str]
-) -> dict[str, str] | None:
+def _attributes(given: Sequence[str]) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for text in given:
-        name, _, kind = text.rpartition("=")
+        name, _, found[name] = text.rpartition("=")
         if not name:
-            message = f"{text!r} is not NAME=TYPE, such as Tier=string"
-            raise click.BadParameter(message, ctx=ctx, param=param)
-        found[name] = kind
+            raise ValueError(f"{text!r} is not NAME=TYPE, such as Tier=string")
     return found or None
 
 
-def _read_config(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
+def _read_config(file: str) -> None:
     """Take the file's keys as defaults of the options."""
-    if file is None:
-        return
-    _read_files(ctx)["--config"] = file
+    ctx = click.get_current_context()
+    _read_files()["--config"] = file
     try:
         content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{file}: {error}", ctx=ctx, param=param) from None
-    known = [one.name for one in ctx.command.params if one.name != param.name]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    known = [one.name for one in ctx.command.params if one.name not in {None, "config"}]
     for key in content:
         if key not in known:
             close = difflib.get_close_matches(key, [name for name in known if name], n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
-            message = f"{file}: {key!r} is no option{meant}"
-            raise click.BadParameter(message, ctx=ctx, param=param)
+            raise ValueError(f"{file}: {key!r} is no option{meant}")
     ctx.default_map = {
         **(ctx.default_map or {}),
         **{key: _as_given(value) for key, value in content.items()},
@@ -169,7 +138,7 @@ _OPTIONS: Final = (
         type=click.Path(dir_okay=False),
         is_eager=True,
         expose_value=False,
-        callback=_read_config,
+        callback=parsed(_read_config),
         metavar="FILE",
         help="TOML with these options, such as latency_ms = 80, and tables customers, attributes "
         "and quirks.",
@@ -182,12 +151,16 @@ _OPTIONS: Final = (
     quota_option(None),
     click.option(
         "--window-s",
-        type=_Finite(0, _LONGEST_WINDOW_S, min_open=True),
+        type=click.FloatRange(0, _LONGEST_WINDOW_S, min_open=True),
+        callback=parsed(_finite),
+        metavar="NUMBER",
         help="How long a window of the quota lasts. [default: 30]",
     ),
     click.option(
         "--latency-ms",
-        type=_Finite(0, MAX_DELAY_S * 1000),
+        type=click.FloatRange(0, MAX_DELAY_S * 1000),
+        callback=parsed(_finite),
+        metavar="NUMBER",
         default=0.0,
         help="Before each call is applied.",
     ),
@@ -196,7 +169,7 @@ _OPTIONS: Final = (
         "max_concurrent_puts",
         default="3",
         show_default=True,
-        callback=_whole_or_none,
+        callback=parsed(_whole_or_none),
         metavar="N|none",
         help="PUTs accepted at once; more are answered 429.",
     ),
@@ -204,7 +177,7 @@ _OPTIONS: Final = (
         "--fault",
         "faults",
         multiple=True,
-        callback=_faults,
+        callback=parsed(_faults),
         metavar="SPEC",
         help="Calls that go wrong, such as 503=5%; see below. Repeatable.",
     ),
@@ -212,7 +185,7 @@ _OPTIONS: Final = (
         "--quirk",
         "quirks",
         multiple=True,
-        callback=_quirks,
+        callback=parsed(_quirks),
         metavar="NAME=VALUE",
         help="Behaviour that lasts, such as order=shuffled; GET /sandbox/quirks explains them. "
         "Repeatable.",
@@ -222,7 +195,7 @@ _OPTIONS: Final = (
         type=click.Path(dir_okay=False),
         is_eager=True,
         expose_value=False,
-        callback=_read_probe,
+        callback=parsed(_read_probe),
         metavar="FILE",
         help="Behave as the store that bc-attrvals probe wrote FILE of.",
     ),
@@ -230,7 +203,7 @@ _OPTIONS: Final = (
         "--customer",
         "customers",
         multiple=True,
-        callback=_customers,
+        callback=parsed(_customers),
         metavar="ID=ADDRESS",
         help="Define a customer; values then name only defined ones. Repeatable.",
     ),
@@ -238,7 +211,7 @@ _OPTIONS: Final = (
         "--attribute",
         "attributes",
         multiple=True,
-        callback=_attributes,
+        callback=parsed(_attributes),
         metavar="NAME=TYPE",
         help="Define an attribute of type string, number or date; likewise. Repeatable.",
     ),
@@ -280,10 +253,10 @@ _OPTIONS: Final = (
 )
 
 
-def check_files(ctx: click.Context, database: str, ca_file: str | None) -> None:
+def check_files(database: str, ca_file: str | None) -> None:
     """Raise `click.UsageError` where a file that is written is also another file of the command."""
     check_paths(
-        _read_files(ctx).items(),
+        _read_files().items(),
         [("--ca-file", ca_file)],
         [("--database", None if database == _IN_MEMORY else database)],
     )
@@ -291,6 +264,4 @@ def check_files(ctx: click.Context, database: str, ca_file: str | None) -> None:
 
 def store_options(function: F) -> F:
     """Add all options of an emulated store."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+    return with_options(function, _OPTIONS)

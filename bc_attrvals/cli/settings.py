@@ -7,16 +7,16 @@ environment comes last.
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 import msgspec
 
+from bc_attrvals.cli.console import leave_stdout, refuse, warn
+from bc_attrvals.cli.options import F, with_options
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from bc_attrvals.scheduling.quota import Quota
     from bc_attrvals.store import Store
     from bc_attrvals.transport.session import Session
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _USER_AGENT = "bc-attrvals-cli"
 _LIMITS = Limits()
@@ -58,6 +56,11 @@ class Settings:
         from bc_attrvals.store import Store
 
         store_hash, access_token, base_url = self._named_store()
+        quota: Quota | None = None
+        if self.shared_quota:
+            from bc_attrvals.shared_quota import RedisQuota
+
+            quota = RedisQuota(self.shared_quota)
         store = Store(
             store_hash,
             access_token,
@@ -66,16 +69,16 @@ class Settings:
             trust_env=self._trusts_environment(base_url),
             user_agent=_USER_AGENT,
             limits=limits,
-            quota=self._quota(),
+            quota=quota,
         )
         store.subscribe(_warn_of_quota)
         return store
 
-    def session(self) -> tuple[Session, str, str]:
-        """Return a session without scheduler on that store, its hash and the base URL.
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[tuple[Session, str, str]]:
+        """Open a session without scheduler on that store; yield it, its hash and the base URL.
 
-        For what looks at every answer, whatever its status. Opened in the running loop, to be
-        closed by the caller. Raises as `store`.
+        For what looks at every answer, whatever its status. Raises as `store`.
         """
         from bc_attrvals.store_arguments import checked_base_url, full_user_agent
         from bc_attrvals.transport.proxies import proxy_of_environment
@@ -95,27 +98,22 @@ class Settings:
             max_response_bytes=_LIMITS.max_response_bytes,
             proxy=proxy,
         )
-        return session, store_hash, base_url
+        try:
+            yield session, store_hash, base_url
+        finally:
+            await session.aclose()
 
     def _named_store(self) -> tuple[str, str, str]:
-        if not self.store_hash:
-            message = "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"
-            raise click.UsageError(message)
-        if not self.access_token:
-            message = "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"
-            raise click.UsageError(message)
-        return self.store_hash, self.access_token, self.url or DEFAULT_BASE_URL
+        store_hash, token = self.store_hash or "", self.access_token or ""
+        refuse(
+            (not store_hash, "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"),
+            (not token, "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"),
+        )
+        return store_hash, token, self.url or DEFAULT_BASE_URL
 
     def _trusts_environment(self, base_url: str) -> bool:
         # Plain HTTP is loopback, which no proxy reaches.
         return not self.proxy and not base_url.lower().startswith("http:")
-
-    def _quota(self) -> Quota | None:
-        if not self.shared_quota:
-            return None
-        from bc_attrvals.shared_quota import RedisQuota
-
-        return RedisQuota(self.shared_quota)
 
     def summarize(self, text: str, summary: dict[str, object], *, err: bool = False) -> int:
         """Print the closing summary: text, or with `--json` the object, once, on stdout.
@@ -128,8 +126,12 @@ class Settings:
         if (self.quiet and not self.json) or self.printed:
             return status
         self.printed = self.json
-        try:
+
+        def show(*, err: bool) -> None:
             click.echo(msgspec.json.encode(summary).decode() if self.json else text, err=err)
+
+        try:
+            show(err=err)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -137,7 +139,7 @@ class Settings:
             status = status or 1
             problem = f"standard output: {error.strerror or error}"
             summary |= {"exit_status": status, "error": summary.get("error") or problem}
-            click.echo(msgspec.json.encode(summary).decode() if self.json else text, err=True)
+            show(err=True)
             click.echo(f"Error: {problem}", err=True)
         return status
 
@@ -145,19 +147,6 @@ class Settings:
         """Say something in passing, on stderr."""
         if not self.quiet:
             click.echo(one_line(text), err=True)
-
-
-def leave_stdout() -> None:
-    """Send what is still buffered nowhere, so that the exit of the process raises nothing."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def warn(text: str) -> None:
-    """Print a warning on stderr, with `--quiet` too."""
-    click.echo(one_line(f"Warning: {text}"), err=True)
 
 
 def _warn_of_quota(event: Event) -> None:
@@ -200,59 +189,50 @@ def _log_to_stderr(ctx: click.Context) -> None:
     ctx.find_root().call_on_close(undo)
 
 
-_SHARED_QUOTA_OPTION = (
-    "shared-quota",
-    "BIGCOMMERCE_SHARED_QUOTA",
-    "redis://... to share the quota with other processes; better set the variable.",
+#: Name, variable of the environment, and help.
+_CONNECTION = (
+    (
+        "shared-quota",
+        "BIGCOMMERCE_SHARED_QUOTA",
+        "redis://... to share the quota with other processes; better set the variable.",
+    ),
+    ("proxy", None, "http://[user:password@]host[:port] [default: HTTPS_PROXY, NO_PROXY]"),
+    ("url", "BIGCOMMERCE_API_URL", f"Base URL [default: {DEFAULT_BASE_URL}]"),
+    ("store-hash", "BIGCOMMERCE_STORE_HASH", "The store, as in its API path."),
+    ("access-token", "BIGCOMMERCE_ACCESS_TOKEN", "Better set the variable: ps shows this."),
+)
+_OUTPUT = (
+    ("json", "Print one JSON object as summary on stdout."),
+    ("verbose", "Log every request on stderr (no token, no values)."),
+    ("quiet", "No progress, no summary; errors are still printed."),
 )
 
 
-def _option(name: str, variable: str | None, text: str, *, environment: bool) -> Callable[[F], F]:
-    return click.option(
-        f"--{name}",
-        envvar=variable if environment else None,
-        show_envvar=environment and variable is not None,
-        show_default=False,
-        expose_value=False,
-        callback=_remember,
-        metavar="TEXT",
-        help=text,
-    )
-
-
-def shared_quota_option(function: F) -> F:
-    """Add `--shared-quota` alone, for a command that names its stores otherwise."""
-    return _option(*_SHARED_QUOTA_OPTION, environment=False)(function)
-
-
-def connection_options(*, environment: bool = False) -> Callable[[F], F]:
-    """Add `--url --store-hash --access-token --proxy --shared-quota`.
+def connection_options(function: F, *, environment: bool = False, most: int | None = None) -> F:
+    """Add `--shared-quota --proxy --url --store-hash --access-token`, the first `most` of them.
 
     The environment is read before the command.
     """
-
-    def add(function: F) -> F:
-        for option in (
-            ("access-token", "BIGCOMMERCE_ACCESS_TOKEN", "Better set the variable: ps shows this."),
-            ("store-hash", "BIGCOMMERCE_STORE_HASH", "The store, as in its API path."),
-            ("url", "BIGCOMMERCE_API_URL", f"Base URL [default: {DEFAULT_BASE_URL}]"),
-            ("proxy", None, "http://[user:password@]host[:port] [default: HTTPS_PROXY, NO_PROXY]"),
-            _SHARED_QUOTA_OPTION,
-        ):
-            function = _option(*option, environment=environment)(function)
-        return function
-
-    return add
+    options = [
+        click.option(
+            f"--{name}",
+            envvar=variable if environment else None,
+            show_envvar=environment and variable is not None,
+            show_default=False,
+            expose_value=False,
+            callback=_remember,
+            metavar="TEXT",
+            help=text,
+        )
+        for name, variable, text in _CONNECTION[:most]
+    ]
+    return with_options(function, options)
 
 
 def output_options(function: F) -> F:
-    """Add `--verbose --quiet --json`."""
-    for name, text in (
-        ("quiet", "No progress, no summary; errors are still printed."),
-        ("verbose", "Log every request on stderr (no token, no values)."),
-        ("json", "Print one JSON object as summary on stdout."),
-    ):
-        function = click.option(
+    """Add `--json --verbose --quiet`."""
+    options = [
+        click.option(
             f"--{name}",
             is_flag=True,
             # Known before an error in another option is printed.
@@ -260,8 +240,10 @@ def output_options(function: F) -> F:
             expose_value=False,
             callback=_remember,
             help=text,
-        )(function)
-    return function
+        )
+        for name, text in _OUTPUT
+    ]
+    return with_options(function, options)
 
 
 def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,4 +253,4 @@ def with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def with_store_settings(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the connection and of the output; the command gets the `Settings`."""
-    return connection_options()(with_settings(function))
+    return connection_options(with_settings(function))

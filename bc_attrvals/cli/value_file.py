@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, Self
 
 import anyio.to_thread
 import attrs
 import click
 
-from bc_attrvals.cli.asking import need_terminal
 from bc_attrvals.cli.attribute_names import attribute_ids
-from bc_attrvals.cli.checking import check_values
+from bc_attrvals.cli.checking import check
+from bc_attrvals.cli.console import need_terminal, refuse, warn
 from bc_attrvals.cli.emptying import EmptyCells
 from bc_attrvals.cli.failures import FailureFile
-from bc_attrvals.cli.file_options import DELETE, FileOptions, bundled, empty_option, input_options
-from bc_attrvals.cli.output_rows import RowFile
+from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
+from bc_attrvals.cli.options import F, bundled
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.settings import Settings, warn
+from bc_attrvals.cli.running import Job
+from bc_attrvals.cli.settings import Settings
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
-from bc_attrvals.tables.reading import resolved_layout
+from bc_attrvals.tables.reading import read_cells, read_values, resolved_layout
 from bc_attrvals.tables.rows import BadRow, Entry
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _CHUNK_ROWS: Final = 500
 
@@ -46,7 +46,7 @@ class ValueFile:
     restart: bool
     dry_run: bool
     yes: bool
-    batch_by: Literal["rows", "customers"] = "rows"
+    batch_by: Literal["rows", "customers"]
 
     @property
     def limits(self) -> Limits:
@@ -79,19 +79,25 @@ class ValueFile:
         read then.
         """
         shape = self.options.input_layout(self.file)
-        if self.deletes_empty and not shape.wide:
-            raise click.UsageError("--empty delete goes with --wide")
-        if self.deletes_empty and not shape.by_id:
-            raise click.UsageError("--empty delete needs --customer-column and attribute ids")
-        if prune or self.deletes_empty:
+        empty = self.deletes_empty
+        refuse(
+            (empty and not shape.wide, "--empty delete goes with --wide"),
+            (
+                empty and not shape.by_id,
+                "--empty delete needs --customer-column and attribute ids",
+            ),
+            (self.restart and self.journal is None, "--restart goes with --journal"),
+        )
+        if prune or empty:
             need_terminal(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
-        if self.restart and self.journal is None:
-            raise click.UsageError("--restart goes with --journal")
         written = [("--failures", self.failures), *outputs]
-        check_paths([("FILE", self.file)], written, [("--journal", self.journal), *databases])
-        for words, path in written:
-            if path == STANDARD and settings.json:
-                raise click.UsageError(f"--json and {words} can't share stdout")
+        check_paths(
+            [("FILE", self.file)],
+            written,
+            [("--journal", self.journal), *databases],
+            json=settings.json,
+        )
+        for _, path in written:
             if path is not None:
                 file_format(path, None)
         return shape
@@ -100,7 +106,7 @@ class ValueFile:
     def opened(self, settings: Settings, shape: Layout) -> Iterator[Values]:
         """Open the file and read it once, to check every row; the rows are kept in a spool.
 
-        Raises `FileError` for a bad file, and `BadInput` for bad rows unless they are skipped.
+        Raises `FileError` for a bad file, and `Failure` for bad rows unless they are skipped.
         """
         with ExitStack() as stack:
             source = stack.enter_context(open_input(self.file))
@@ -108,14 +114,13 @@ class ValueFile:
             by_header = shape.attributes_by_header
             with self.options.hinted():
                 shape = resolved_layout(source, shape)
-            checked = check_values(
-                source,
-                shape,
-                settings,
-                stack,
-                skip_invalid=self.skip_invalid,
-                empty_cells=cells,
-            )
+            entries: Iterator[Entry]
+            if cells is None:
+                entries = read_values(source, shape)
+            else:
+                entries = cells.watch(read_cells(source, shape))
+            name = source.name
+            checked = check(entries, name, settings, stack, skip_invalid=self.skip_invalid)
             failures = None
             if self.failures is not None:
                 # A row of the wide form would have other cells empty, too.
@@ -124,76 +129,52 @@ class ValueFile:
                 failures = FailureFile(
                     stack, self.failures, form, same_options=same, by_header=by_header
                 )
-            yield Values(
-                source.name,
-                checked.good,
-                iter(checked.rows),
-                shape,
-                cells=cells,
-                failures=failures,
-            )
+            yield Values(name, shape, checked.good, iter(checked.rows), cells, failures)
 
 
+@attrs.define(eq=False)
 class Values:
-    """The checked values of a file, out of the spool in chunks, and where the failures go.
+    """The checked values of a file, out of the spool, and where the failures go.
 
-    `good` counts the values, `skipped` the bad rows passed over so far.
+    Iterated once: a few hundred rows are read at a time, in a thread. `good` counts the values,
+    `skipped` the bad rows passed over so far, which go to the failures.
     """
 
-    def __init__(
-        self,
-        name: str,
-        good: int,
-        entries: Iterator[Entry],
-        shape: Layout,
-        *,
-        cells: EmptyCells | None,
-        failures: FailureFile | None,
-    ) -> None:
-        self.name = name
-        self.good = good
-        self.skipped = 0
-        self.cells = cells
-        self._entries = entries
-        #: Whether customers or attributes are given by address or name.
-        self.is_named = not shape.by_id
-        self._attributes = shape.attributes
-        self._failures = failures
+    name: str
+    shape: Layout
+    good: int
+    _entries: Iterator[Entry]
+    cells: EmptyCells | None
+    failures: FailureFile | None
+    skipped: int = attrs.field(default=0, init=False)
+    _read: deque[Item] = attrs.field(factory=deque, init=False)
 
     def warn_if_none(self) -> None:
         """Warn of a file without values: an export may have failed."""
         if not self.good and (self.cells is None or not self.cells.count):
             warn(f"{self.name}: there are no values in it")
 
-    @property
-    def files(self) -> Sequence[RowFile]:
-        """The outputs."""
-        return () if self._failures is None else (self._failures,)
+    def __aiter__(self) -> Self:
+        return self
 
-    async def attribute_ids(self, store: Store) -> list[int]:
-        """Return the attributes of the columns of the wide form, by ascending id.
-
-        Raises `FileError` for names that the store does not have, with the nearest ones.
-        """
-        return sorted((await attribute_ids(store, self._attributes, self.name)).values())
-
-    async def next_chunk(self) -> list[Item] | None:
-        """Return the next values; None at the end. Bad rows go to the failures."""
-        chunk = await anyio.to_thread.run_sync(lambda: list(islice(self._entries, _CHUNK_ROWS)))
-        values: list[Item] = []
-        for entry in chunk:
-            if isinstance(entry, BadRow):
+    async def __anext__(self) -> Item:
+        while not self._read:
+            chunk = await anyio.to_thread.run_sync(lambda: list(islice(self._entries, _CHUNK_ROWS)))
+            if not chunk:
+                raise StopAsyncIteration
+            for entry in chunk:
+                if not isinstance(entry, BadRow):
+                    self._read.append(entry)
+                    continue
                 self.skipped += 1
-                if self._failures is not None:
-                    self._failures.bad_row(entry)
-            else:
-                values.append(entry)
-        return values if chunk else None
+                if self.failures is not None:
+                    self.failures.bad_row(entry)
+        return self._read.popleft()
 
     def note_failure(self, item: Item, reason: str) -> None:
         """Write a value to the failures."""
-        if self._failures is not None:
-            self._failures.item(item, reason)
+        if self.failures is not None:
+            self.failures.item(item, reason)
 
     def counts(self) -> list[tuple[str, int]]:
         """Return the rows of a summary about bad rows and empty cells."""
@@ -201,7 +182,30 @@ class Values:
         return rows if self.cells is None else [*rows, *self.cells.counts()]
 
 
+class ValuesJob(Job):
+    """A job over the values of a file."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.total = values.good
+        self.files = () if values.failures is None else (values.failures,)
+        #: The attributes of the columns of the wide form, by ascending id.
+        self.attributes: list[int] = []
+
+    async def prepare(self, store: Store) -> None:
+        """Look up the names of attributes; raise `FileError` for those the store does not have."""
+        named = self.values.shape.attributes
+        self.attributes = sorted((await attribute_ids(store, named, self.values.name)).values())
+
+
 _OPTIONS: Final = (
+    click.option(
+        "--empty",
+        type=click.Choice([SKIP, DELETE]),
+        default=SKIP,
+        show_default=True,
+        help="Wide form: leave empty cells alone, or delete what is stored for them.",
+    ),
     click.argument("file", type=click.Path(allow_dash=True)),
     click.option("--dry-run", is_flag=True, help="Show what would be done and stop there."),
     click.option(
@@ -234,4 +238,4 @@ _OPTIONS: Final = (
 
 def value_file_options(function: F) -> F:
     """Add FILE and the shared options; the command gets them as `source`, a `ValueFile`."""
-    return input_options(empty_option(bundled(function, ValueFile, "source", _OPTIONS)))
+    return input_options(bundled(function, ValueFile, "source", _OPTIONS))

@@ -141,12 +141,13 @@ class QuotaSnapshot:
     """What is known of the quota at a moment; all None before the first answer.
 
     `left` counts what this client may still send in the window, `resets_in_s` the seconds to
-    the next window.
+    the next window. `window_s` is how long a window lasts.
     """
 
     quota: int | None = None
     left: int | None = None
     resets_in_s: float | None = None
+    window_s: float | None = None
 
 
 class QuotaState:
@@ -325,7 +326,8 @@ class QuotaState:
         left = self.available(now)
         if left is None or self._quota is None:
             return QuotaSnapshot()
-        return QuotaSnapshot(self._quota, left, max(0.0, self._end_high + _EDGE_S - now))
+        resets_in_s = max(0.0, self._end_high + _EDGE_S - now)
+        return QuotaSnapshot(self._quota, left, resets_in_s, self._window_s)
 
     def _find_out(self, now: float) -> int:
         """Return how many more requests may go while nothing is known."""

@@ -126,7 +126,7 @@ def estimate_seconds(
 
     `latency_s` is how long calls took lately; an operation without a measured one takes as long as
     the slowest measured. Calls beyond what the window has left wait for the windows to come, each
-    of 30 seconds (BigCommerce guide, API rate limits).
+    as long as the service says, or 30 seconds (BigCommerce guide, API rate limits).
     """
     measured_s = latency_s or {}
     unmeasured_s = max(measured_s.values(), default=_CALL_S)
@@ -144,9 +144,10 @@ def estimate_seconds(
     beyond = calls - quota.left
     per_window = max(1, quota.quota - limits.reserve)
     windows = calls_for(beyond, per_window)
-    last_opens_s = (quota.resets_in_s or 0.0) + (windows - 1) * DEFAULT_WINDOW_S
+    window_s = quota.window_s or DEFAULT_WINDOW_S
+    last_opens_s = (quota.resets_in_s or 0.0) + (windows - 1) * window_s
     in_last = beyond - (windows - 1) * per_window
-    in_last_s = min(DEFAULT_WINDOW_S, busy_s * in_last / calls)
+    in_last_s = min(window_s, busy_s * in_last / calls)
     return max(busy_s, last_opens_s + in_last_s)
 
 

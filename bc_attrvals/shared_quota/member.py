@@ -132,7 +132,8 @@ class Member:
         resets_in_s = reply.reset_ms / 1000 - (now - self._replied_at)
         if reply.quota < 0 or resets_in_s < 0:
             return self._local.snapshot(now)
-        return QuotaSnapshot(reply.quota, reply.left, resets_in_s)
+        window_s = self._local.snapshot(now).window_s
+        return QuotaSnapshot(reply.quota, reply.left, resets_in_s, window_s)
 
     async def acquire(self, operation: Operation, priority: Priority) -> Lease:
         """Wait for a lease. Cancelled, it leaves nothing taken."""

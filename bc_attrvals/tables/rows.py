@@ -99,6 +99,8 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 _SCIENTIFIC: Final = re.compile(r"[0-9.]+[eE][+-]?[0-9]+$")
 #: A float holds all integers up to here.
 _LARGEST_WHOLE: Final = 2**53
+#: What goes before a customer's id in a column of addresses.
+_ID_MARK: Final = "id:"
 #: An integer of more digits is no id, and is not parsed.
 _MOST_DIGITS: Final = 15
 
@@ -148,8 +150,16 @@ def _text(cell: object) -> str:
     return value_text(cell)
 
 
-def _address(cell: object) -> str:
-    return check_address(_text("" if cell is None else cell))
+def marked(customer_id: int) -> str:
+    """Return what stands for a customer without an address in a column of addresses."""
+    return f"{_ID_MARK}{customer_id}"
+
+
+def _address(cell: object) -> str | int:
+    text = _text("" if cell is None else cell)
+    if text.startswith(_ID_MARK) and "@" not in text:
+        return check_id(parse_id(text.removeprefix(_ID_MARK)), "customer_id")
+    return check_address(text)
 
 
 def _attribute_name(cell: object) -> str:

@@ -51,25 +51,43 @@ def test_the_wide_form_with_names_and_addresses(store) -> None:
     assert rows_of(ids) == [{"ID": "2", "Loyalty tier": "", "Score": "", "Café=1": "x,y"}]
 
 
-def test_a_customer_without_an_address_is_left_out_of_rows_by_address_and_counted(
-    store, tmp_path
-) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_customer_without_an_address_comes_back_by_id(store, tmp_path, summary, suffix) -> None:
+    """What is exported by address and pruned with again is still there."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     store.seed((1, 1, "gold"), (99, 1, "of nobody"), (99, 2, "8"))
-    path = tmp_path / "crm.csv"
+    before, path = store.values(), tmp_path / f"crm{suffix}"
     args = ["export", "--wide", "--names", "--emails", "-o", path]
     result = store.run(*args)
-    assert result.exit_code == 1
-    assert "customers without an address, left out 1" in " ".join(result.stderr.split())
-    assert "customer 99 has no e-mail address; --customer-column" in result.stderr
-    assert path.read_text().splitlines() == [
-        "email,Loyalty tier,Score,Café=1",
-        f"{PEOPLE[1]},gold,,",
-    ]
+    assert result.exit_code == 0
+    assert "customers without an address 1" in " ".join(result.stderr.split())
+    if suffix == ".csv":
+        assert path.read_text().splitlines() == [
+            "email,Loyalty tier,Score,Café=1",
+            f"{PEOPLE[1]},gold,,",
+            "id:99,of nobody,8,",
+        ]
     found = json.loads(store.run(*args, "--json").stderr.splitlines()[0])
-    assert (found["values"], found["rows"], found["left_out"]) == (1, 1, 1)
-    both = store.run(*args, "--customer-column", "ID")
-    assert both.exit_code == 0
-    assert path.read_text().splitlines()[2] == "99,,of nobody,8,"
+    assert (found["values"], found["rows"], found["without_address"]) == (3, 2, 1)
+    columns = [word for name in list(KINDS)[:2] for word in ("--attribute", f"{name}={name}")]
+    again = ["--wide", "--email-column", "email", *columns, "--prune", "--whole-store", "--yes"]
+    synced = summary(store.run("sync", path, *again, "--json"))
+    assert (synced["unchanged"], synced["created"], synced["updated"]) == (3, 0, 0)
+    assert (synced["deleted"], store.values()) == (0, before)
+
+
+def test_a_refused_value_of_such_a_customer_is_given_in_again(store, tmp_path) -> None:
+    failed = tmp_path / "failed.csv"
+    store.sandbox.reject_customers([3])
+    wide = ["--wide", "--email-column", "email", "--attribute", "Score=Score"]
+    args = ["upsert", "-", *wide, "--failures", failed]
+    assert store.run(*args, input="email,Score\nid:3,8\nid:x,9\n").exit_code == 2
+    assert store.run(*args, input="email,Score\nid:3,8\n").exit_code == 1
+    assert failed.read_text().splitlines()[1].startswith("id:3,8,")
+    store.sandbox.accept_customers()
+    assert store.run("upsert", failed, *wide).exit_code == 0
+    assert store.values() == {(3, 2): "8"}
 
 
 def test_a_name_of_digits_is_told_from_an_id(serve, tmp_path) -> None:

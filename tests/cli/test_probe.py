@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -139,3 +141,26 @@ def test_all_is_as_before_after_a_signal_midway(
         assert rows(served) == before
         assert not state.exists()
         assert not out.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_the_second_ctrl_c_says_how_to_restore(serve, tmp_path, until) -> None:
+    state = tmp_path / "my state"
+    with serve(**OPTIONS) as served:
+        named = (*NAMED, "--yes", "--state", state, "--output", tmp_path / "out.json")
+        process = served.start("probe", *named)
+        until(lambda: served.sandbox.calls["upsert"] >= 2)
+        served.sandbox.faults.add("hang")
+        process.send_signal(signal.SIGINT)
+        # Both at once would be one signal: wait for the restoring to begin.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        told = f"Interrupted. To restore: bc-attrvals probe --restore '{state}'"
+        assert errors.decode().splitlines()[-1] == told
+        served.sandbox.faults.clear()
+        *_, option, file = shlex.split(told)
+        assert served.run("probe", option, file).exit_code == 0
+        assert rows(served) == []

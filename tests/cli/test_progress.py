@@ -54,6 +54,12 @@ def test_calls_beyond_the_window_wait_for_the_windows_to_come() -> None:
     assert to_go(3000, 4500, 60.0, quota) == pytest.approx(30.0)
 
 
+def test_windows_are_as_long_as_the_service_says() -> None:
+    quota = QuotaSnapshot(quota=150, left=0, resets_in_s=2.0, window_s=3.0)
+    assert to_go(1500, 15_000, 1.0, quota) == pytest.approx(2 + 8 * 3)
+    assert to_go(3000, 4500, 6.0, quota) == pytest.approx(3.0)
+
+
 def test_calls_that_the_next_window_has_room_for_wait_for_its_beginning_alone() -> None:
     quota = QuotaSnapshot(quota=150, left=0, resets_in_s=5.0)
     # 100 calls beyond this window, of the 150 of the next one.

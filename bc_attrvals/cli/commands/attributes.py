@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import click
 
 from bc_attrvals.attributes import Attributes
-from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.attribute_names import id_or_name
+from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.groups import SuggestingGroup
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.text import examples
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.named_value import AttributeType
@@ -69,11 +69,8 @@ def ensure(settings: Settings, definitions: Sequence[str]) -> None:
     for definition in definitions:
         # A name may hold the sign.
         name, _, kind = definition.rpartition("=")
-        if not name or kind not in _TYPES:
-            message = f"give NAME=TYPE, TYPE one of {', '.join(_TYPES)}; not {definition!r}"
-            raise click.UsageError(message)
-        if name in types:
-            raise click.UsageError(f"{name!r} is given twice")
+        words = f"give NAME=TYPE, TYPE one of {', '.join(_TYPES)}; not {definition!r}"
+        refuse((not name or kind not in _TYPES, words), (name in types, f"{name!r} is given twice"))
         types[name] = kind
     found = call_store(settings.store(), lambda store: store.attributes.ensure(types))
     _show(settings, "ensure", found.values())

@@ -6,9 +6,9 @@ import click
 
 from bc_attrvals.cli.filtering import filter_options
 from bc_attrvals.cli.mirroring import existing_scope, mirror_option
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store
 

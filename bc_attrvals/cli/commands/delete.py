@@ -11,12 +11,12 @@ from itertools import islice
 import anyio.to_thread
 import click
 
-from bc_attrvals.cli.asking import confirm, need_terminal
 from bc_attrvals.cli.checking import check
+from bc_attrvals.cli.console import confirm, need_terminal, refuse, warn
 from bc_attrvals.cli.filtering import filter_options
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.running import Job, Result, Work, call_store, run_job
-from bc_attrvals.cli.settings import Settings, warn, with_store_settings
-from bc_attrvals.cli.text import examples
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.core.requests import Operation
@@ -61,9 +61,8 @@ def delete(
     deleted, too. Ids that do not exist are no error.
     """
     given = [ids is not None, everything, not filter.is_empty]
-    if sum(given) != 1:
-        message = "say what to delete: by filter options, --ids or --everything, one of them"
-        raise click.UsageError(message)
+    words = "say what to delete: by filter options, --ids or --everything, one of them"
+    refuse((sum(given) != 1, words))
     need_terminal(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
     store = settings.store()
     with ExitStack() as stack:

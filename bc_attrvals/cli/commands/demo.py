@@ -11,13 +11,14 @@ import attrs
 import click
 
 from bc_attrvals.cli.checking import check
+from bc_attrvals.cli.console import rate, refuse
 from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.interrupts import run
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.sandbox_options import quota_option
 from bc_attrvals.cli.settings import Settings, with_settings
-from bc_attrvals.cli.text import examples, rate
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.sandbox import Sandbox
@@ -70,23 +71,19 @@ def demo(
 
     Nothing leaves this computer. Exit status 0 says that every value was as it should be.
     """
-    if quota == 0:
-        raise click.UsageError("a quota of 0 allows nothing")
+    refuse((quota == 0, "a quota of 0 allows nothing"))
     if file is None:
         items = list(sample_values(count))
     else:
         shape = options.input_layout(file)
-        if not shape.by_id:
-            raise click.UsageError(_BY_ID)
+        refuse((not shape.by_id, _BY_ID))
         with ExitStack() as stack:
             source = stack.enter_context(open_input(file))
             with options.hinted():
                 checked = check(read_values(source, shape), source.name, settings, stack)
             items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
-        if len(items) != checked.good:
-            raise click.UsageError(_BY_ID)
-    if not items:
-        raise click.UsageError("there are no values to store")
+        refuse((len(items) != checked.good, _BY_ID))
+    refuse((not items, "there are no values to store"))
     demo = _Demo(settings, items, quota, window_s)
     run(lambda _: demo.run())
     status = 0 if demo.is_equal else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing
 from itertools import islice
 from typing import Final
@@ -13,19 +13,20 @@ import attrs
 import click
 
 from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
+from bc_attrvals.cli.console import leave_stdout, refuse
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.mirroring import existing_scope, mirror_option
+from bc_attrvals.cli.mirroring import chunked, existing_scope, mirror_option
+from bc_attrvals.cli.options import F, bundled, examples
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job, Result, Work, run_job
-from bc_attrvals.cli.settings import Settings, leave_stdout, with_store_settings
-from bc_attrvals.cli.text import examples
+from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, PARQUET, Layout
-from bc_attrvals.tables.rows import Written
+from bc_attrvals.tables.rows import Written, marked
 from bc_attrvals.tables.text import counted
 from bc_attrvals.tables.writing import (
     IDS,
@@ -40,6 +41,35 @@ from bc_attrvals.tables.writing import (
 _CHUNK_ROWS: Final = 500
 #: Addresses kept in memory.
 _MOST_ADDRESSES: Final = 50_000
+
+
+@attrs.frozen(kw_only=True)
+class _Columns:
+    """What the columns hold, as it was asked for."""
+
+    all_columns: bool
+    names: bool
+    emails: bool
+    spreadsheet_safe: bool
+
+
+_COLUMNS: Final = (
+    click.option("--all-columns", is_flag=True, help="Long form: id and dates, too."),
+    click.option(
+        "--names", is_flag=True, help="The names of attributes, as a column or as headers."
+    ),
+    click.option("--emails", is_flag=True, help="The e-mail addresses of customers."),
+    click.option(
+        "--spreadsheet-safe",
+        is_flag=True,
+        help="CSV: an apostrophe before what a spreadsheet would run. For people to open; do not"
+        " give it in again.",
+    ),
+)
+
+
+def _column_options(function: F) -> F:
+    return bundled(function, _Columns, "columns", _COLUMNS)
 
 
 @click.command(
@@ -61,15 +91,7 @@ _MOST_ADDRESSES: Final = 50_000
     metavar="FILE",
     help="Appears whole or not at all; - is standard output [default: -]",
 )
-@click.option("--all-columns", is_flag=True, help="Long form: id and dates, too.")
-@click.option("--names", is_flag=True, help="The names of attributes, as a column or as headers.")
-@click.option("--emails", is_flag=True, help="The e-mail addresses of customers.")
-@click.option(
-    "--spreadsheet-safe",
-    is_flag=True,
-    help="CSV: an apostrophe before what a spreadsheet would run. For people to open; do not"
-    " give it in again.",
-)
+@_column_options
 @output_file_options
 @filter_options
 @mirror_option("Export this mirror, as its last refresh left it; makes no call.")
@@ -79,10 +101,7 @@ def export(
     filter: AttributeValueFilter,
     *,
     output: str,
-    all_columns: bool,
-    names: bool,
-    emails: bool,
-    spreadsheet_safe: bool,
+    columns: _Columns,
     options: FileOptions,
     mirror: str | None,
 ) -> None:
@@ -94,37 +113,29 @@ def export(
     temporary database on disk, so memory stays bounded in either form.
 
     --names and --emails add the columns attribute and email to the long form. With --wide, the
-    addresses replace the ids, in --email-column (email by default), and customers without one are
-    left out (exit status 1); give --customer-column too for both. With --names and no --attribute
-    every attribute of the store has a column under its name.
+    addresses replace the ids, in --email-column (email by default). A customer without an address
+    is id:7 there, which upsert and sync read; give --customer-column too for both. With --names and
+    no --attribute every attribute of the store has a column under its name.
 
     Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
     the file then differs from the store. It is for people; do not give it in again.
     """
-    if settings.json and output == STANDARD:
-        raise click.UsageError("--json and the values can't share stdout; give --output FILE")
-    if all_columns and options.wide:
-        raise click.UsageError("--all-columns is for the long form")
-    shape = _shape(options, output, names=names, emails=emails)
-    if spreadsheet_safe and shape.format != CSV:
-        raise click.UsageError("--spreadsheet-safe is for CSV")
-    if shape.format == PARQUET and output == STANDARD and sys.stdout.isatty():
-        raise click.UsageError("Parquet is nothing for a terminal; give --output FILE")
-    check_paths([], [("--output", output)], [("--mirror", mirror)])
+    shape = _shape(options, output, columns)
+    refuse(
+        (columns.all_columns and options.wide, "--all-columns is for the long form"),
+        (columns.spreadsheet_safe and shape.format != CSV, "--spreadsheet-safe is for CSV"),
+        (
+            shape.format == PARQUET and output == STANDARD and sys.stdout.isatty(),
+            "Parquet is nothing for a terminal; give --output FILE",
+        ),
+    )
+    check_paths([], [("--output", output)], [("--mirror", mirror)], json=settings.json)
     store = settings.store()
     with ExitStack() as stack:
         try:
-            job = _ExportJob(
-                stack,
-                output,
-                filter,
-                shape,
-                _Columns(all_columns=all_columns, names=names, emails=emails),
-                spreadsheet_safe=spreadsheet_safe,
-                mirror=mirror,
-            )
-            run_job(settings, store, job)
+            file = stack.enter_context(OutputFile(output))
+            run_job(settings, store, _ExportJob(file, filter, shape, columns, mirror))
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
@@ -135,29 +146,20 @@ def export(
             raise FileError(f"{name}: {error.strerror or error}") from None
 
 
-@attrs.frozen(kw_only=True)
-class _Columns:
-    """The columns that were asked for."""
-
-    all_columns: bool
-    names: bool
-    emails: bool
-
-
-def _shape(options: FileOptions, output: str, *, names: bool, emails: bool) -> Layout:
+def _shape(options: FileOptions, output: str, columns: _Columns) -> Layout:
     """Return the layout; raise `click.UsageError` for options that do not go together."""
     shape = options.layout(output)
     if not options.wide:
         return shape
-    if emails and shape.email_column is None:
+    if columns.emails and shape.email_column is None:
         shape = attrs.evolve(shape, email_column="email")
-    if not shape.wide or not (shape.attributes or names):
-        message = (
-            "--wide needs --customer-column or --emails, and at least one --attribute or --names"
-        )
-        raise click.UsageError(message)
-    if not emails and shape.email_column is not None:
-        raise click.UsageError("--email-column goes with --emails")
+    refuse(
+        (
+            not (shape.wide and (shape.attributes or columns.names)),
+            "--wide needs --customer-column or --emails, and at least one --attribute or --names",
+        ),
+        (not columns.emails and shape.email_column, "--email-column goes with --emails"),
+    )
     return shape
 
 
@@ -170,25 +172,19 @@ class _ExportJob(Job):
 
     def __init__(
         self,
-        stack: ExitStack,
-        output: str,
+        file: OutputFile,
         filter: AttributeValueFilter,
         shape: Layout,
         columns: _Columns,
-        *,
-        spreadsheet_safe: bool,
         mirror: str | None,
     ) -> None:
-        self._mirror = mirror
+        self._file = file
         self._filter = filter
         self._shape = shape
         self._columns = columns
-        self._spreadsheet_safe = spreadsheet_safe
+        self._mirror = mirror
         self._is_complete = False
-        self._values = self._rows = self._left_out = 0
-        #: The first customer without an address whose row was left out.
-        self._unnamed: Written = None
-        self._file = stack.enter_context(OutputFile(output))
+        self._values = self._rows = self._without_address = 0
 
     async def run(self, work: Work) -> None:
         """Export, and put the file in its place."""
@@ -207,15 +203,13 @@ class _ExportJob(Job):
             all_columns=asked.all_columns, names=names, emails={} if addresses else None
         )
         writer = self._writer(form.columns, IDS, MOMENTS)
-
-        async def take(values: list[AttributeValue]) -> None:
-            known = form
-            if addresses is not None:
-                emails = await addresses.of({one.customer_id for one in values})
-                known = attrs.evolve(form, emails=emails)
-            await anyio.to_thread.run_sync(writer.write, known.rows(values))
-
-        await self._read(work, self._filter, take)
+        async with aclosing(self._read(work, self._filter)) as chunks:
+            async for values in chunks:
+                if addresses is not None:
+                    emails = await addresses.of({one.customer_id for one in values})
+                    form = attrs.evolve(form, emails=emails)
+                await anyio.to_thread.run_sync(writer.write, form.rows(values))
+                self._count(work, values)
         self._rows = self._values
 
     async def _export_wide(self, work: Work) -> None:
@@ -230,35 +224,24 @@ class _ExportJob(Job):
         writer = self._writer((*keys, *attributes), keys[:1] if shape.customer_column else ())
         addresses = None if shape.email_column is None else _Addresses(work.store)
         with closing(WideTable(attributes.values())) as table:
-
-            async def take(values: list[AttributeValue]) -> None:
-                await anyio.to_thread.run_sync(table.add, values)
-
-            await self._read(work, attrs.evolve(self._filter, attribute_id_in=tuple(ids)), take)
+            narrowed = attrs.evolve(self._filter, attribute_id_in=tuple(ids))
+            async with aclosing(self._read(work, narrowed)) as chunks:
+                async for values in chunks:
+                    await anyio.to_thread.run_sync(table.add, values)
+                    self._count(work, values)
             rows = table.rows()
             while chunk := await anyio.to_thread.run_sync(lambda: list(islice(rows, _CHUNK_ROWS))):
                 written: Sequence[Sequence[Written]] = chunk
                 if addresses is not None:
                     emails = await addresses.of({row[0] for row in chunk})
-                    written = self._addressed(chunk, emails)
+                    self._without_address += len(chunk) - len(emails)
+                    if shape.customer_column is not None:
+                        written = [(row[0], emails.get(row[0]), *row[1:]) for row in chunk]
+                    else:
+                        # Left out, such customers would be deleted by a sync of the file.
+                        written = [(emails.get(row[0], marked(row[0])), *row[1:]) for row in chunk]
                 await anyio.to_thread.run_sync(writer.write, written)
                 self._rows += len(written)
-
-    def _addressed(
-        self, rows: Sequence[tuple[int, *tuple[str | None, ...]]], emails: Mapping[int, str]
-    ) -> list[Sequence[Written]]:
-        """Return rows of a customer's id and values with the address in its place.
-
-        A row that would name no customer is left out and counted.
-        """
-        if self._shape.customer_column is not None:
-            return [(row[0], emails.get(row[0]), *row[1:]) for row in rows]
-        left_out = [row for row in rows if row[0] not in emails]
-        if left_out:
-            self._unnamed = self._unnamed or left_out[0][0]
-            self._left_out += len(left_out)
-            self._values -= sum(cell is not None for row in left_out for cell in row[1:])
-        return [(emails[row[0]], *row[1:]) for row in rows if row[0] in emails]
 
     def _writer(
         self, columns: Sequence[str], ids: Sequence[str], moments: Sequence[str] = ()
@@ -269,49 +252,28 @@ class _ExportJob(Job):
             columns,
             ids=ids,
             moments=moments,
-            spreadsheet_safe=self._spreadsheet_safe,
+            spreadsheet_safe=self._columns.spreadsheet_safe,
         )
 
+    def _count(self, work: Work, values: list[AttributeValue]) -> None:
+        self._values += len(values)
+        work.progress.advance(len(values))
+
     async def _read(
-        self,
-        work: Work,
-        filter: AttributeValueFilter,
-        take: Callable[[list[AttributeValue]], Awaitable[None]],
-    ) -> None:
-        if self._mirror is not None:
-            await self._read_mirror(work, self._mirror, filter, take)
+        self, work: Work, filter: AttributeValueFilter
+    ) -> AsyncGenerator[list[AttributeValue]]:
+        if self._mirror is None:
+            async with aclosing(work.store.attribute_values.pages(filter)) as pages:
+                async for page in pages:
+                    if not self._values:
+                        work.progress.expect(page.pagination.total)
+                    yield page.data
             return
-        async with aclosing(work.store.attribute_values.pages(filter)) as pages:
-            async for page in pages:
-                if not self._values:
-                    work.progress.expect(page.pagination.total)
-                self._values += len(page.data)
-                await take(page.data)
-                work.progress.advance(len(page.data))
-
-    async def _read_mirror(
-        self,
-        work: Work,
-        path: str,
-        filter: AttributeValueFilter,
-        take: Callable[[list[AttributeValue]], Awaitable[None]],
-    ) -> None:
-        async with work.store.mirror(path, existing_scope(path)) as mirror:
+        async with work.store.mirror(self._mirror, existing_scope(self._mirror)) as mirror:
             work.progress.expect(await mirror.count(filter))
-            values: list[AttributeValue] = []
-
-            async def flush() -> None:
-                self._values += len(values)
-                await take(values)
-                work.progress.advance(len(values))
-                values.clear()
-
-            async with aclosing(mirror.rows(filter)) as rows:
-                async for row in rows:
-                    values.append(row)
-                    if len(values) == _CHUNK_ROWS:
-                        await flush()
-            await flush()
+            async with aclosing(chunked(mirror.rows(filter), _CHUNK_ROWS)) as chunks:
+                async for values in chunks:
+                    yield values
 
     def result(self) -> Result | None:
         """Return the counts; None unless the file is in its place."""
@@ -320,14 +282,13 @@ class _ExportJob(Job):
         of = f" of {counted(self._rows, 'customer')}" if self._shape.wide else ""
         return Result(
             headline=f"Exported {counted(self._values, 'value')}{of}",
-            fields={"values": self._values, "rows": self._rows, "left_out": self._left_out},
-            counts=[("customers without an address, left out", self._left_out)],
+            fields={
+                "values": self._values,
+                "rows": self._rows,
+                "without_address": self._without_address,
+            },
+            counts=[("customers without an address", self._without_address)],
             values=self._values,
-            complete=not self._left_out,
-            first_failure=None
-            if self._unnamed is None
-            else f"customer {self._unnamed} has no e-mail address; --customer-column COLUMN "
-            "exports such customers, too",
         )
 
 

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 import msgspec
 
+from bc_attrvals.cli.console import Refused, refuse, warn
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.jobs_file import read_jobs
-from bc_attrvals.cli.settings import Settings, shared_quota_option, warn, with_settings
-from bc_attrvals.cli.text import examples
+from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.settings import Settings, connection_options, with_settings
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
 from bc_attrvals.tables.text import counted, one_line
 
@@ -56,7 +58,7 @@ _JOBS_A_WORKER: Final = 8
     show_default=True,
     help="More tries for a job with a retryable error.",
 )
-@shared_quota_option
+@partial(connection_options, most=1)
 @with_settings
 def fleet(
     settings: Settings, *, file: str, scheduler: str | None, workers: int | None, retries: int
@@ -83,10 +85,16 @@ def fleet(
     was refused, or the scheduler is out of reach.
     With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
     """  # noqa: D301 - click's mark for lines left as they are
-    if scheduler is not None and not scheduler.strip():
-        raise click.UsageError("--scheduler is empty; leave it out for a cluster made here")
-    if scheduler is not None and workers is not None:
-        raise click.UsageError("--workers is for the cluster made here, not for --scheduler")
+    refuse(
+        (
+            scheduler is not None and not scheduler.strip(),
+            "--scheduler is empty; leave it out for a cluster made here",
+        ),
+        (
+            scheduler is not None and workers is not None,
+            "--workers is for the cluster made here, not for --scheduler",
+        ),
+    )
     try:
         import distributed  # noqa: F401
     except ModuleNotFoundError:
@@ -193,7 +201,7 @@ async def _client(
         except (OSError, TimeoutError, ValueError, TypeError, ImportError) as error:
             # Garbage collection would fail to close it.
             await client.close()
-            raise _UnreachableError(f"scheduler {scheduler}: {one_line(str(error))}") from None
+            raise Refused(f"scheduler {scheduler}: {one_line(str(error))}") from None
         yield client
 
 
@@ -228,10 +236,6 @@ def _interrupts_kept_from_children() -> Iterator[None]:
         mask(signal.SIG_SETMASK, before)
         done.set()
         receiving.join()
-
-
-class _UnreachableError(click.ClickException):
-    exit_code = 3
 
 
 class _Board:

@@ -9,11 +9,11 @@ import anyio.to_thread
 import click
 
 from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.mirroring import opened_mirror
+from bc_attrvals.cli.mirroring import chunked, opened_mirror
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.text import examples
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.events import Event, MirrorProgressed
 from bc_attrvals.mirror.mirror import Mirror
@@ -74,9 +74,7 @@ def mirror(
     its last change alone. The first time every value is a put. If writing ends after OUT is in its
     place, the same changes may be written once more.
     """
-    if settings.json and changes == STANDARD:
-        raise click.UsageError("--json and the changes can't share stdout; give --changes FILE")
-    check_paths([], [("--changes", changes)], [("FILE", file)])
+    check_paths([], [("--changes", changes)], [("FILE", file)], json=settings.json)
     store = settings.store()
     with ExitStack() as stack:
         run_job(settings, store, _MirrorJob(stack, file, scope, verify=verify, changes=changes))
@@ -137,16 +135,10 @@ class _MirrorJob(Job):
             )
 
         written = 0
-        chunk: list[Change] = []
-        async with aclosing(opened.changes(last)) as changes:
-            async for change in changes:
-                chunk.append(change)
-                if len(chunk) == _CHUNK:
-                    await anyio.to_thread.run_sync(write, chunk)
-                    written, last, chunk = written + len(chunk), chunk[-1].sequence, []
-        if chunk:
-            await anyio.to_thread.run_sync(write, chunk)
-            written, last = written + len(chunk), chunk[-1].sequence
+        async with aclosing(chunked(opened.changes(last), _CHUNK)) as chunks:
+            async for chunk in chunks:
+                await anyio.to_thread.run_sync(write, chunk)
+                written, last = written + len(chunk), chunk[-1].sequence
         try:
             await anyio.to_thread.run_sync(out.commit)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -9,11 +10,11 @@ from typing import Final
 import click
 import msgspec
 
-from bc_attrvals.cli.asking import confirm, need_terminal
+from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.text import examples
 from bc_attrvals.errors import RestoreError
 from bc_attrvals.probe.facts import FACTS, Fact
 from bc_attrvals.probe.restoring import read_state, remove_state, restore
@@ -94,34 +95,31 @@ def probe(
     which holds no id, no value, no address and no token.
     """
     if restored is not None:
-        if customers or attributes:
-            raise click.UsageError("--restore takes no --customer and no --attribute")
+        refuse((customers or attributes, "--restore takes no --customer and no --attribute"))
         _restore(settings, Path(restored))
         return
-    if not customers or not attributes:
-        raise click.UsageError("name what may be written: --customer ID --attribute ID_OR_NAME")
-    if settings.json and output == STANDARD:
-        raise click.UsageError("--json and the facts can't share stdout; give --output FILE")
+    words = "name what may be written: --customer ID --attribute ID_OR_NAME"
+    refuse((not customers or not attributes, words))
     need_terminal(yes=yes, stdin_taken=False, what="probes")
-    check_paths([], [("--output", output), ("--state", state)])
+    check_paths([], [("--output", output), ("--state", state)], json=settings.json)
+    how = f"bc-attrvals probe --restore {shlex.quote(state)}"
     # Each once: a second one would be the same value.
     people = list(dict.fromkeys(customers))
     named = list(dict.fromkeys(int(one) if _is_id(one) else one for one in attributes))
     with OutputFile(output) as file:
 
         async def main(stopper: Stopper) -> ProbeReport:
-            session, store_hash, base_url = settings.session()
-            try:
+            async with settings.session() as (session, store_hash, base_url):
                 asked = Probe(Wire(session, store_hash, base_url), people, named)
                 target = await asked.prepare()
                 if asked.can_write and not yes:
                     with stopper.aside():
                         confirm(_question(target, store_hash), "nothing was written")
-                return await asked.run(Path(state), settings.note)
-            except RestoreError as error:
-                raise RestoreError(f"{error}; bc-attrvals probe --restore {state}") from None
-            finally:
-                await session.aclose()
+                stopper.last_words = lambda: f" To restore: {how}" if Path(state).exists() else ""
+                try:
+                    return await asked.run(Path(state), settings.note)
+                except RestoreError as error:
+                    raise RestoreError(f"{error}; {how}") from None
 
         report = run(main)
         document = report.to_dict()
@@ -172,18 +170,14 @@ def _shown(fact: Fact) -> str:
 
 def _restore(settings: Settings, path: Path) -> None:
     async def main(_: Stopper) -> tuple[int, int]:
-        session, store_hash, base_url = settings.session()
-        try:
+        async with settings.session() as (session, store_hash, base_url):
             wire = Wire(session, store_hash, base_url)
-            state = read_state(path, wire.place)
-            changed = await restore(wire, state)
+            try:
+                changed = await restore(wire, read_state(path, wire.place))
+            except RestoreError as error:
+                raise RestoreError(f"{error}; {path} is kept, so run the same again") from None
             remove_state(path)
-        except RestoreError as error:
-            raise RestoreError(f"{error}; {path} is kept, so run the same again") from None
-        else:
             return changed, wire.calls
-        finally:
-            await session.aclose()
 
     changed, calls = run(main)
     settings.summarize(

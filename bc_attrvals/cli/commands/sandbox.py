@@ -10,11 +10,12 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
+from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.interrupts import Stopper, run
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.sample import sample_values
 from bc_attrvals.cli.sandbox_options import PLANS, check_files, store_options
 from bc_attrvals.cli.settings import Settings, with_settings
-from bc_attrvals.cli.text import examples
 from bc_attrvals.sandbox import FaultKind, Sandbox
 from bc_attrvals.tables.text import counted
 
@@ -74,12 +75,15 @@ def sandbox(
     Exit status: 0 when stopped by Ctrl-C or SIGTERM, 2 for usage, or a port or file that is not
     available.
     """
-    check_files(click.get_current_context(), database, options["ca_file"])
+    check_files(database, options["ca_file"])
     options["quota"] = _quota_of(plan, options["quota"])
-    if options["window_s"] is None:
-        options["window_s"] = 30.0
-    elif options["quota"] is None:
-        raise click.UsageError("--window-s has no meaning without a quota")
+    refuse(
+        (
+            options["window_s"] is not None and options["quota"] is None,
+            "--window-s has no meaning without a quota",
+        )
+    )
+    options["window_s"] = options["window_s"] or 30.0
     try:
         emulated = Sandbox(database, **options)
     except ValueError as error:
@@ -94,8 +98,7 @@ def _quota_of(plan: str | None, quota: int | None) -> int | None:
         by_plan, by_quota = (
             context.get_parameter_source(name) is source for name in ("plan", "quota")
         )
-        if by_plan and by_quota:
-            raise click.UsageError("give --plan or --quota, not both")
+        refuse((by_plan and by_quota, "give --plan or --quota, not both"))
         if by_quota:
             return quota
         if by_plan:

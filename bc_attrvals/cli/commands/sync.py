@@ -1,22 +1,58 @@
-"""`sync`: make the store hold what a file says, and write only what differs."""
+"""`sync`: make the store hold what a file says, and write only what differs.
+
+The plan is shown, and a deletion asked for, before anything is written.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Final
 
+import anyio.to_thread
+import attrs
 import click
 
+from bc_attrvals.cli.console import Failure, refuse, warn
 from bc_attrvals.cli.deletion_limit import DeletionLimit, max_delete_option
 from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.mirroring import mirror_option
+from bc_attrvals.cli.journalled import JournalledJob
+from bc_attrvals.cli.mirroring import mirror_option, opened_mirror
+from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.output_rows import RowFile
-from bc_attrvals.cli.running import Job, run_job
+from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.syncing import DIFF_COLUMNS, DryRunJob, SyncJob, SyncOptions
-from bc_attrvals.cli.text import examples
-from bc_attrvals.cli.value_file import ValueFile, value_file_options
+from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
 from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.tables.files import FileError
+from bc_attrvals.tables.text import counted
+
+_DIFF_COLUMNS: Final = ("change", "customer_id", "attribute_id", "old", "new")
+
+_COUNTS: Final = (
+    ("created", "created"),
+    ("updated", "updated"),
+    ("written", "written unread"),
+    ("altered", "stored in another form"),
+    ("deleted", "deleted"),
+    ("unchanged", "unchanged"),
+    ("failed", "failed"),
+    ("not_sent", "not sent"),
+    ("superseded", "superseded by later rows"),
+    ("resent", "sent again after a stop"),
+)
+_PLAN_FIELDS: Final = (
+    "reading",
+    "create",
+    "update",
+    "write",
+    "delete",
+    "unchanged",
+    "unresolved",
+    "withheld",
+    "calls",
+    "saved_calls",
+)
 
 
 @click.command(
@@ -56,7 +92,7 @@ def sync(
     prune: bool,
     allow_empty: bool,
     allow_unresolved: bool,
-    max_delete: DeletionLimit,
+    max_delete: DeletionLimit | None,
     diff: str | None,
     mirror: str | None,
 ) -> None:
@@ -76,27 +112,35 @@ def sync(
     already are not written twice. The journal of a finished sync gives way to the next sync. An
     unfinished one of another FILE or scope is refused; --restart discards it.
     """
-    if diff is not None and not source.dry_run:
-        raise click.UsageError("--diff goes with --dry-run")
+    refuse((diff is not None and not source.dry_run, "--diff goes with --dry-run"))
     shape = source.check(
         settings, prune=prune, outputs=[("--diff", diff)], databases=[("--mirror", mirror)]
     )
     if prune:
-        _check_prune(source, has_scope=scope is not None or shape.wide)
+        refuse(
+            (
+                scope is None and not shape.wide,
+                "--prune needs a scope: --attribute-id, --customer-id or --whole-store",
+            ),
+            # An unreadable row is not a missing row.
+            (
+                source.skip_invalid,
+                "--skip-invalid with --prune would delete the values of bad rows",
+            ),
+            (source.deletes_empty, "--prune already deletes the values of empty cells"),
+        )
     else:
-        for name, given in (
-            ("--allow-empty", allow_empty),
-            ("--allow-unresolved", allow_unresolved),
-            ("--max-delete", max_delete.is_given),
-        ):
-            if given:
-                raise click.UsageError(f"{name} goes with --prune")
-    options = SyncOptions(
+        refuse(
+            (allow_empty, "--allow-empty goes with --prune"),
+            (allow_unresolved, "--allow-unresolved goes with --prune"),
+            (max_delete is not None, "--max-delete goes with --prune"),
+        )
+    options = _Options(
         scope=scope,
         prune=prune,
         allow_empty=allow_empty,
         allow_unresolved=allow_unresolved,
-        limit=max_delete,
+        limit=max_delete or DeletionLimit(),
         mirror=mirror,
     )
     store = settings.store(source.limits)
@@ -106,22 +150,188 @@ def sync(
             message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
         values.warn_if_none()
-        job: Job = SyncJob(values, source, options)
+        job: Job = _SyncJob(values, source, options)
         if source.dry_run:
             rows = None
             if diff is not None:
-                rows = RowFile(stack, diff, DIFF_COLUMNS, like=shape, ids=DIFF_COLUMNS[1:3])
-            job = DryRunJob(values, source, options, rows)
+                rows = RowFile(stack, diff, _DIFF_COLUMNS, like=shape, ids=_DIFF_COLUMNS[1:3])
+            job = _DryRunJob(values, source, options, rows)
         run_job(settings, store, job)
 
 
-def _check_prune(source: ValueFile, *, has_scope: bool) -> None:
-    """Raise `click.UsageError` for options that --prune does not go with."""
-    if not has_scope:
-        message = "--prune needs a scope: --attribute-id, --customer-id or --whole-store"
-        raise click.UsageError(message)
-    if source.skip_invalid:
-        # An unreadable row is not a missing row.
-        raise click.UsageError("--skip-invalid with --prune would delete the values of bad rows")
-    if source.deletes_empty:
-        raise click.UsageError("--prune already deletes the values of empty cells")
+@attrs.frozen(kw_only=True)
+class _Options:
+    """The options of the library's `sync`, and the most that it may delete."""
+
+    scope: AttributeValueFilter | None
+    prune: bool
+    allow_empty: bool
+    allow_unresolved: bool
+    limit: DeletionLimit
+    mirror: str | None
+
+
+class _PlannedJob(JournalledJob):
+    """What a sync and its dry run share: a plan, and its text."""
+
+    command = "sync"
+
+    def __init__(self, values: Values, source: ValueFile, options: _Options) -> None:
+        super().__init__(values, source)
+        self.options = options
+        self.plan: SyncPlan | None = None
+
+    @property
+    def scope(self) -> AttributeValueFilter | None:
+        """The scope of the options; by default the attributes of the wide form."""
+        if self.options.scope is None and self.attributes:
+            return AttributeValueFilter(attribute_id_in=self.attributes)
+        return self.options.scope
+
+    def plan_text(self, plan: SyncPlan) -> str:
+        """Return the plan in lines, with the values of empty cells that are to be deleted."""
+        cells = self.values.cells
+        if cells is None or cells.found is None:
+            return str(plan)
+        return f"{plan}\n{'besides, for empty cells, delete':<10}{cells.found:>11,}"
+
+    def fields(self) -> dict[str, object]:
+        """Return the plan and the counts of the file for `--json`."""
+        plan, cells = self.plan, self.values.cells
+        fields: dict[str, object] = {"skipped": self.values.skipped, "plan": None}
+        if plan is not None:
+            shown = {name: getattr(plan, name) for name in _PLAN_FIELDS}
+            fields["plan"] = {**shown, "seconds": round(plan.seconds, 1)}
+        if cells is not None:
+            fields["deleted_for_empty_cells"] = cells.deleted
+            fields["stored_for_empty_cells"] = cells.found
+        return fields
+
+
+class _SyncJob(_PlannedJob):
+    """One sync of a file's values, then the deletion of what is stored for its empty cells."""
+
+    async def carry_out(self, work: Work) -> None:
+        """Sync and delete."""
+        options, cells = self.options, self.values.cells
+
+        async def confirm(plan: SyncPlan) -> bool:
+            self.plan = plan
+            problem = options.limit.problem(plan)
+            if problem is not None:
+                raise Failure(f"{problem}; nothing was written")
+            # Looked up before the question; what others store there later stays.
+            found = 0 if cells is None else await cells.find(work.store)
+            if plan.write_calls or plan.delete or found:
+                work.show(self.plan_text(plan))
+            if self.source.asks and plan.delete + found:
+                question = f"Delete {counted(plan.delete + found, 'value')}?"
+                work.ask(question, "nothing was written")
+            return True
+
+        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
+            self.report = await work.store.attribute_values.sync(
+                self.values,
+                scope=self.scope,
+                prune=options.prune,
+                allow_empty=options.allow_empty,
+                allow_unresolved=options.allow_unresolved,
+                journal=self.source.journal,
+                restart=self.source.restart,
+                confirm=confirm,
+                max_failures=self.max_failures,
+                mirror=mirror,
+            )
+        if cells is not None:
+            await cells.delete_stored(work)
+
+    def result(self) -> Result | None:
+        """Return the counts of the report."""
+        report, values = self.report, self.values
+        if report is None and not self.was_cut_off:
+            return None
+        fields: dict[str, object] = {
+            "dry_run": False,
+            **{name: getattr(report, name, None) for name, _ in _COUNTS},
+            "unresolved": self.unresolved,
+            "resumed": getattr(report, "resumed", None),
+            **self.fields(),
+        }
+        if report is None:
+            fields["done"] = self.done()
+            return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
+        counts = {name: getattr(report, name) for name, _ in _COUNTS}
+        written = ("created", "updated", "written", "altered", "deleted")
+        changed = sum(counts[name] for name in written)
+        synced = changed + counts["unchanged"]
+        return Result(
+            headline=f"Synced {counted(synced, 'value')}, {changed:,} changed",
+            fields=fields,
+            counts=[
+                *((words, counts[name]) for name, words in _COUNTS),
+                ("failed with an unknown name or address", self.unresolved or 0),
+                *values.counts(),
+            ],
+            values=synced,
+            complete=report.ok and not values.skipped,
+            first_failure=self.first_failure,
+        )
+
+
+class _DryRunJob(_PlannedJob):
+    """The plan of a sync, and its changes in a `--diff` file. The journal is left alone."""
+
+    def __init__(
+        self, values: Values, source: ValueFile, options: _Options, diff: RowFile | None
+    ) -> None:
+        super().__init__(values, source, options)
+        self._diff = diff
+        if diff is not None:
+            self.files = (*self.files, diff)
+
+    async def carry_out(self, work: Work) -> None:
+        """Plan."""
+        options = self.options
+        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
+            self.plan = await work.store.attribute_values.plan_sync(
+                self.values,
+                scope=self.scope,
+                prune=options.prune,
+                allow_empty=options.allow_empty,
+                allow_unresolved=options.allow_unresolved,
+                # A diff shows what is stored, also where writing unread costs less.
+                always_read=self._diff is not None,
+                show_changes=None if self._diff is None else self._show,
+                mirror=mirror,
+            )
+        problem = options.limit.problem(self.plan)
+        if problem is not None:
+            warn(problem)
+        if self.values.cells is not None:
+            await self.values.cells.find(work.store)
+
+    async def _show(self, changes: list[SyncChange]) -> None:
+        await anyio.to_thread.run_sync(self._write, changes)
+
+    def _write(self, changes: list[SyncChange]) -> None:
+        assert self._diff is not None
+        for one in changes:
+            self._diff.write((str(one.kind), one.customer_id, one.attribute_id, one.old, one.new))
+
+    def result(self) -> Result | None:
+        """Return the plan."""
+        if self.plan is None:
+            return None
+        fields: dict[str, object] = {
+            "dry_run": True,
+            **dict.fromkeys(name for name, _ in _COUNTS),
+            "unresolved": self.plan.unresolved,
+            "resumed": None,
+            **self.fields(),
+        }
+        return Result(
+            headline=self.plan_text(self.plan),
+            fields=fields,
+            counts=None,
+            complete=not (self.values.skipped or self.plan.unresolved),
+        )

@@ -1,16 +1,54 @@
-"""`upsert`: values of a file into the store."""
+"""`upsert`: values of a file into the store, each of them accounted for.
+
+Rows are read no further ahead than calls are answered: so little is left over when a job stops.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Final
+
 import click
 
-from bc_attrvals.cli.asking import confirm
-from bc_attrvals.cli.running import Job, run_job
+from bc_attrvals.cli.breaker import CircuitBreaker
+from bc_attrvals.cli.console import confirm
+from bc_attrvals.cli.interrupts import Stopper
+from bc_attrvals.cli.journalled import JournalledJob
+from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
-from bc_attrvals.cli.text import examples
-from bc_attrvals.cli.upserting import JournalledUpsertJob, UpsertDryRunJob, UpsertJob
-from bc_attrvals.cli.value_file import ValueFile, value_file_options
+from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob, value_file_options
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.named_value import Item, NamedValue
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
+from bc_attrvals.core.sync_plan import calls_for
+from bc_attrvals.errors import (
+    BCAttrValsError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+    UnresolvedError,
+)
 from bc_attrvals.tables.text import counted
+
+#: Values given to the library and not answered yet: enough for three calls of ten and the next.
+_MOST_OUTSTANDING: Final = 100
+#: The same where more go together: names and addresses, looked up as many as a URL holds at once,
+#: and calls of all rows of ten customers.
+_MOST_OUTSTANDING_TOGETHER: Final = 1_000
+#: What became of the values of a file, and the words for it.
+_COUNTS: Final = (
+    ("stored", "stored"),
+    ("altered", "stored in another form"),
+    ("failed", "failed"),
+    ("unresolved", "of them unknown or of a wrong type"),
+    ("superseded", "superseded by later rows"),
+    ("not_sent", "not sent"),
+    ("unknown", "under way and not known to be stored"),
+)
 
 
 @click.command(
@@ -55,9 +93,193 @@ def upsert(settings: Settings, source: ValueFile) -> None:
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
-        job: Job = UpsertJob(values, source.limits)
+        job: Job = _UpsertJob(values, source.limits)
         if source.dry_run:
-            job = UpsertDryRunJob(values, source.limits)
+            job = _DryRunJob(values, source.limits)
         elif source.journal is not None:
-            job = JournalledUpsertJob(values, source)
+            job = _JournalledJob(values, source)
         run_job(settings, store, job)
+
+
+class _UpsertJob(ValuesJob):
+    """One upsert of a file's values. The failures file gets all that were not stored."""
+
+    command = "upsert"
+    what = "Storing"
+    #: The calls on the wire are answered before the job stops.
+    grace_s = 3.0
+
+    def __init__(self, values: Values, limits: Limits) -> None:
+        super().__init__(values)
+        together = not values.shape.by_id or limits.batch_by == "customers"
+        self._most_outstanding = _MOST_OUTSTANDING_TOGETHER if together else _MOST_OUTSTANDING
+        self._counts: Counter[str] = Counter()
+        self._first_failure: str | None = None
+        # Values given that have no outcome yet. By identity: equal ones may come several times.
+        self._outstanding: dict[int, Item] = {}
+        self._room = asyncio.Event()
+        self._breaker = CircuitBreaker()
+        self._last_error: BCAttrValsError | None = None
+        self._was_cut_off = False
+
+    async def run(self, work: Work) -> None:
+        """Send all, then delete the values of empty cells.
+
+        A stop lets the calls under way be answered until the stopper cancels.
+        """
+        items = self._items(work.stopper)
+        try:
+            async with aclosing(work.store.attribute_values.upsert_stream(items)) as outcomes:
+                async for outcome in outcomes:
+                    self._note(outcome)
+                    work.progress.advance()
+        except asyncio.CancelledError:
+            self._was_cut_off = True
+            raise
+        self._breaker.check(self._last_error)
+        if self.values.cells is not None and not work.stopper.stopped:
+            await self.values.cells.delete_stored(work)
+
+    async def _items(self, stopper: Stopper) -> AsyncGenerator[Item]:
+        while True:
+            while len(self._outstanding) >= self._most_outstanding and not self._breaker.is_open:
+                self._room.clear()
+                await self._room.wait()
+            if self._breaker.is_open or stopper.stopped:
+                return
+            item = await anext(self.values, None)
+            if item is None:
+                return
+            self._outstanding[id(item)] = item
+            yield item
+
+    def _note(self, outcome: UpsertOutcome) -> None:
+        counts, error = self._counts, outcome.error
+        self._outstanding.pop(id(outcome.item), None)
+        self._room.set()
+        counts[outcome.status.name.lower()] += 1
+        if outcome.ok:
+            self._breaker.note(answered=1)
+            return
+        if outcome.status is OutcomeStatus.SUPERSEDED:
+            return
+        if outcome.status is OutcomeStatus.FAILED:
+            counts["unresolved"] += isinstance(error, UnresolvedError)
+            self._first_failure = self._first_failure or str(error)
+        self.values.note_failure(outcome.item, str(error))
+        if isinstance(error, TransportError | ServerError | RateLimitError):
+            self._breaker.note(unanswered=1)
+            self._last_error = error
+
+    async def settle(self, reason: str) -> None:
+        """Count what has no outcome and what was never read, and write both to the failures."""
+        for item in self._outstanding.values():
+            if self._was_cut_off:
+                self._counts["unknown"] += 1
+                self.values.note_failure(item, "interrupted; it may have been stored")
+            else:
+                # A job that ends by itself has an outcome for all it took; this it never took.
+                self._counts["not_sent"] += 1
+                self.values.note_failure(item, reason)
+        async for item in self.values:
+            self._counts["not_sent"] += 1
+            self.values.note_failure(item, reason)
+
+    def result(self) -> Result:
+        """Return the counts."""
+        return _result(self._counts, self.values, self._first_failure)
+
+
+def _result(found: Mapping[str, int], values: Values, first_failure: str | None) -> Result:
+    counts = {name: found.get(name, 0) for name, _ in _COUNTS}
+    done = counts["stored"] + counts["altered"]
+    return Result(
+        headline=f"Stored {counted(done, 'value')}",
+        fields={
+            **counts,
+            "skipped": values.skipped,
+            "deleted": None if values.cells is None else values.cells.deleted,
+        },
+        counts=[*((words, counts[name]) for name, words in _COUNTS), *values.counts()],
+        values=done,
+        complete=not (
+            counts["failed"] or counts["not_sent"] or counts["unknown"] or values.skipped
+        ),
+        first_failure=first_failure,
+    )
+
+
+class _JournalledJob(JournalledJob):
+    """An upsert with a journal: the library keeps account of each value, and of what is left."""
+
+    command = "upsert"
+
+    async def carry_out(self, work: Work) -> None:
+        """Send all that the journal does not have as confirmed, then delete for empty cells."""
+        self.report = await work.store.attribute_values.upsert(
+            self.values,
+            raise_on_failure=False,
+            journal=self.source.journal,
+            restart=self.source.restart,
+            max_failures=self.max_failures,
+        )
+        if self.values.cells is not None:
+            await self.values.cells.delete_stored(work)
+
+    def result(self) -> Result | None:
+        """Return the counts of the report."""
+        report = self.report
+        if isinstance(report, UpsertReport):
+            counts = {name: getattr(report, name, 0) for name, _ in _COUNTS}
+            counts["unresolved"] = self.unresolved or 0
+            return _result(counts, self.values, self.first_failure)
+        if not self.was_cut_off:
+            return None
+        fields = {"done": self.done(), "skipped": self.values.skipped}
+        return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
+
+
+class _DryRunJob(ValuesJob):
+    """What an upsert would send. Only the names of attributes are looked up in the store."""
+
+    command = "upsert"
+    what = "Reading"
+
+    def __init__(self, values: Values, limits: Limits) -> None:
+        super().__init__(values)
+        self._limits = limits
+        self._count = 0
+        # How often one customer's values give way to another's.
+        self._customers = 0
+
+    async def run(self, work: Work) -> None:
+        """Read the file to its end."""
+        last: object = None
+        async for item in self.values:
+            self._count += 1
+            customer = item.customer if isinstance(item, NamedValue) else item.customer_id
+            self._customers += customer != last
+            last = customer
+            work.progress.advance()
+
+    def result(self) -> Result:
+        """Return how many values and calls it would be."""
+        values = self.values
+        by_customers = self._limits.batch_by == "customers"
+        calls = calls_for(self._customers if by_customers else self._count, self._limits.batch_size)
+        text = f"Would store {counted(self._count, 'value')} in at most {counted(calls, 'call')}."
+        empty_cells = None if values.cells is None else values.cells.count
+        if empty_cells is not None:
+            text += f" Would then look up {counted(empty_cells, 'empty cell')}."
+        return Result(
+            headline=text,
+            fields={
+                "dry_run": True,
+                "values": self._count,
+                "planned_calls": calls,
+                "empty_cells": empty_cells,
+                "skipped": values.skipped,
+            },
+            counts=None,
+            complete=not values.skipped,
+        )

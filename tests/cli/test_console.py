@@ -1,16 +1,17 @@
-"""Questions before data is deleted, on a terminal."""
+"""Questions before data is deleted, on a terminal; words and numbers of summaries."""
 
 from __future__ import annotations
 
 import os
 import pty
-import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
+from bc_attrvals.cli.console import duration, table
+from tests.cli.tables import posix
 
 
+@posix
 @pytest.mark.parametrize(("answer", "status", "left"), [("n", 2, 3), ("y", 0, 0)])
 def test_delete_asks_on_a_terminal(serve, answer, status, left) -> None:
     with serve() as served:
@@ -24,3 +25,15 @@ def test_delete_asks_on_a_terminal(serve, answer, status, left) -> None:
         assert b"Delete 3 values - every value of the store? [y/N]" in stderr
         assert process.returncode == status
         assert len(served.values()) == left
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (11.2, "12 s"), (59.1, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_rounded_up(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_table_is_aligned() -> None:
+    assert table([("a", "1,000"), ("long name", "7")]) == "  a          1,000\n  long name      7"

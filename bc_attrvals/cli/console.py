@@ -1,0 +1,86 @@
+"""What the command line says and asks: errors, warnings, questions, and the words of summaries."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+
+import click
+
+from bc_attrvals.tables.text import one_line
+
+
+class Failure(click.ClickException):
+    """Bad input, a question that was answered no, a limit: nothing was done."""
+
+    exit_code = 2
+
+
+class SomeFailed(Failure):
+    """Some items failed."""
+
+    exit_code = 1
+
+
+class Refused(Failure):
+    """Refused by the service, or unreachable."""
+
+    exit_code = 3
+
+
+def refuse(*problems: tuple[object, str]) -> None:
+    """Raise `click.UsageError` with the first message whose condition holds."""
+    for holds, message in problems:
+        if holds:
+            raise click.UsageError(message)
+
+
+def need_terminal(*, yes: bool, stdin_taken: bool, what: str) -> None:
+    """Raise `click.UsageError` where there is no terminal to ask on and no `--yes` was given."""
+    if not yes and (stdin_taken or sys.stdin is None or not sys.stdin.isatty()):
+        raise click.UsageError(f"there is no terminal to ask on; --yes {what} without asking")
+
+
+def confirm(question: str, otherwise: str) -> None:
+    """Ask on stderr; raise `Failure` unless the answer is yes."""
+    if not click.confirm(question, err=True):
+        raise Failure(otherwise)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr, with `--quiet` too."""
+    click.echo(one_line(f"Warning: {text}"), err=True)
+
+
+def leave_stdout() -> None:
+    """Send what is still buffered nowhere, so that the exit of the process raises nothing."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def rate(count: int, seconds: float) -> str:
+    """`3,041 values/s`."""
+    return f"{count / seconds:,.0f} values/s" if seconds > 0 else "-"
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min 05 s`, `2 h 10 min`; rounded up."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3_600} h {whole % 3_600 // 60:02} min"
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Return lines of a name and, right-aligned, what belongs to it."""
+    rows = list(rows)
+    names = max((len(name) for name, _ in rows), default=0)
+    width = max((len(text) for _, text in rows), default=0)
+    return "\n".join(f"  {name:<{names}}  {text:>{width}}" for name, text in rows)

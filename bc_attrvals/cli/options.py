@@ -1,0 +1,60 @@
+"""How commands are made of options: the values they become, options that go together, examples."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def parsed(parse: Callable[[Any], T]) -> Callable[..., T | None]:
+    """Return the callback of an option whose value `parse` makes, or refuses by ValueError.
+
+    OSError refuses it, too. An option that is not given is None.
+    """
+
+    def callback(ctx: click.Context, param: click.Parameter, given: object) -> T | None:
+        del ctx, param
+        try:
+            return None if given is None else parse(given)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        except OSError as error:
+            raise click.BadParameter(f"{error.filename}: {error.strerror or error}") from None
+
+    return callback
+
+
+def with_options(function: F, options: Sequence[Callable[[Any], Any]]) -> F:
+    """Add options, to be shown in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def bundled(
+    function: F, make: Callable[..., Any], name: str, options: Sequence[Callable[[Any], Any]]
+) -> F:
+    """Add options; the command gets them as one argument, made of those that `make` takes."""
+    fields = inspect.signature(make).parameters
+
+    @wraps(function)
+    def command(*args: object, **given: Any) -> object:  # noqa: ANN401 - click's own
+        chosen = make(**{field: given.pop(field) for field in fields if field in given})
+        return function(*args, **{name: chosen}, **given)
+
+    wrapped: Any = with_options(command, options)
+    found: F = wrapped
+    return found
+
+
+def examples(*lines: str) -> str:
+    """Return the part of a help page that shows how a command is used."""
+    # The mark keeps click from filling the lines.
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
