@@ -4,7 +4,7 @@ In: a bare session, customers and attributes that the user names. Out: facts, ea
 and how it was seen. Requests go out one after the other, for their statuses and headers are what
 is asked for; nothing is written to other values than those named, and what they held is put back.
 
-Order of the modules, from the bottom: sizes, facts and answers, which are pure; wire, which sends
-and counts; restoring, which keeps the state and puts it back; target, the named values; reads and
-writes, the questions; run, their order. May import core, errors and the transport's Protocol.
+Order of the modules, from the bottom: sizes, facts and answers, which send nothing; wire, which
+sends and counts; restoring, which keeps the state and puts it back; target, the named values; reads
+and writes, the questions; run, their order. May import core, errors and the transport's Protocol.
 """

@@ -10,8 +10,9 @@ import attrs
 import msgspec
 
 from bc_attrvals.core.models import Key
-from bc_attrvals.core.responses import Response, error_from_answer, indexes_named
+from bc_attrvals.core.responses import Response, error_from_answer, indexes_named, is_success
 from bc_attrvals.errors import APIError, DecodeError
+from bc_attrvals.probe.facts import Unsettled
 
 
 class _Ids(msgspec.Struct):
@@ -29,8 +30,8 @@ class Row:
     value: str
     created: datetime | None
     modified: datetime | None
-    value_field: str
     has_zone: bool
+    value_field: str
 
 
 @attrs.frozen
@@ -46,73 +47,60 @@ class Listing:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_objects(answer: Response) -> Listing:
+def read_listing(answer: Response) -> Listing:
     """Read an answer with rows of any resource; raises `DecodeError` for anything else."""
     try:
         document = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document = None
-    data = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
-        reason = "not a list of rows"
+        data = msgspec.convert(document["data"], list[dict[str, Any]])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
+        place, status = "$.data", answer.status
         raise DecodeError(
-            reason, place="$.data", status=answer.status, request_id=answer.request_id
-        )
-    assert isinstance(document, dict)
+            "not a list of rows", place=place, status=status, request_id=answer.request_id
+        ) from None
     meta = document.get("meta")
     pagination = meta.get("pagination") if isinstance(meta, dict) else None
     return Listing(data, pagination if isinstance(pagination, dict) else {})
 
 
-def read_listing(answer: Response) -> tuple[list[Row], Listing]:
-    """Read a listing of attribute values; raises `DecodeError` for rows without ids and value."""
-    listing = read_objects(answer)
-    return [_row(one, index) for index, one in enumerate(listing.objects)], listing
-
-
 def read_rows(answer: Response) -> list[Row]:
-    """Read the rows of a PUT's answer, or of a listing."""
-    return read_listing(answer)[0]
+    """Read attribute values of any answer; raises `DecodeError` for rows without ids and value."""
+    return [_row(one, index) for index, one in enumerate(read_listing(answer).objects)]
 
 
 def _row(item: Mapping[str, Any], index: int) -> Row:
     field = "attribute_value" if "attribute_value" in item else "value"
-    modified = item.get("date_modified")
-    moment = _moment(modified)
     try:
         ids = msgspec.convert(item, _Ids)
         value = msgspec.convert(item.get(field), str)
     except msgspec.ValidationError as error:
         raise DecodeError(str(error), place=f"$.data[{index}]") from None
-    return Row(
-        ids.id,
-        (ids.customer_id, ids.attribute_id),
-        value,
-        _moment(item.get("date_created")),
-        moment,
-        field,
-        moment is None or _parsed(modified).tzinfo is not None,
-    )
+    key = (ids.customer_id, ids.attribute_id)
+    created, _ = _moment(item.get("date_created"))
+    return Row(ids.id, key, value, created, *_moment(item.get("date_modified")), field)
 
 
-def _parsed(text: object) -> datetime:
-    return msgspec.convert(text, datetime)
-
-
-def _moment(text: object) -> datetime | None:
+def _moment(text: object) -> tuple[datetime | None, bool]:
+    """Return a date, and whether it has a zone; without one it is UTC."""
     try:
-        moment = _parsed(text)
-        # The service's own zoneless dates are UTC.
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = msgspec.convert(text, datetime)
+        has_zone = moment.tzinfo is not None
+        return (moment if has_zone else moment.replace(tzinfo=UTC)).astimezone(UTC), has_zone
     except (msgspec.ValidationError, OverflowError):
-        return None
+        return None, True
 
 
-def error_of(answer: Response) -> APIError:
+def error_of(answer: Response, method: str = "", path: str = "") -> APIError:
     """Return what a refusal says."""
     return error_from_answer(
-        answer.status, answer.body, request_id=answer.request_id, method="", path=""
+        answer.status, answer.body, request_id=answer.request_id, method=method, path=path
     )
+
+
+def accepted(answer: Response, what: str) -> Response:
+    """Return an answer; raise `Unsettled` for a refusal."""
+    if not is_success(answer.status):
+        raise Unsettled(f"{what} was answered {answer.status}")
+    return answer
 
 
 def style_of(answer: Response, count: int) -> Literal["indexed", "field", "empty", "no body"]:

@@ -1,14 +1,14 @@
-"""The facts that a probe settles, and the document that keeps them: see `core.probe_file`."""
+"""The facts that a probe settles; `core.probe_file` says how a file holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from bc_attrvals.core.probe_file import PROBE_FORMAT
 from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.probe.sizes import Largest
 
 Value = str | int | bool | list[int] | dict[str, str] | dict[str, int] | None
 
@@ -76,18 +76,12 @@ class Fact:
     settled: bool
     value: Value
     how: str
-    calls: int
+    calls: int = 0
     largest: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return it as it stands in the file."""
-        found: dict[str, object] = {
-            "settled": self.settled,
-            "value": self.value,
-            "how": self.how,
-            "calls": self.calls,
-        }
-        return found if self.largest is None else {**found, "largest": self.largest}
+        return attrs.asdict(self, filter=lambda field, value: field.name != "largest" or value)
 
 
 class Facts:
@@ -101,18 +95,32 @@ class Facts:
 
     def settle(self, name: str, value: Value, how: str, *, largest: int | None = None) -> None:
         """Record what was observed, and how."""
-        self._note(name, Fact(True, value, how, 0, largest))
+        self._note(name, Fact(True, value, how, largest=largest))
+
+    def settle_as(self, name: str, meanings: Mapping[Any, Value], seen: object, how: str) -> None:
+        """Record what was seen by its meaning; raise `Unsettled` with `how` if it has none."""
+        if seen not in meanings:
+            raise Unsettled(how)
+        self.settle(name, meanings[seen], how)
+
+    def settle_largest(self, name: str, found: Largest, what: str) -> str:
+        """Record the largest number of the same `what` in a call; return how larger ones ended."""
+        how = f"{found.size} times the same {what} were accepted"
+        if found.was_refused:
+            how += f", more were answered {found.status}"
+        self.settle(name, found.size if found.was_refused else None, how, largest=found.size)
+        return how
 
     def leave(self, name: str, why: str) -> None:
         """Record why a fact is not settled."""
-        self._note(name, Fact(False, None, why, 0))
+        self._note(name, Fact(False, None, why))
 
     def _note(self, name: str, fact: Fact) -> None:
         assert name in FACTS
         assert name not in self._facts
         self._facts[name] = fact
 
-    def close(self, names: Iterable[str], why: str, calls: int) -> None:
+    def close(self, names: Iterable[str], why: str, calls: int = 0) -> None:
         """End a question: the names without an answer get the reason, all of them the calls."""
         for name in names:
             if name not in self._facts:
@@ -124,11 +132,11 @@ class Facts:
         fact = self._facts.get(name)
         return None if fact is None else fact.value
 
+    def number(self, name: str, default: int) -> int:
+        """Return a settled number, or the default where there is none."""
+        value = self.value(name)
+        return value if isinstance(value, int) else default
+
     def all(self) -> dict[str, Fact]:
         """Return all facts in the order of the table."""
         return {name: self._facts[name] for name in FACTS if name in self._facts}
-
-    def document(self, **about: object) -> dict[str, object]:
-        """Return the content of the file; `about` says of which probe."""
-        facts = {name: fact.to_dict() for name, fact in self.all().items()}
-        return {"format": PROBE_FORMAT, **about, "facts": facts}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from bc_attrvals.core.requests import Resource
 from bc_attrvals.core.responses import Response, is_success
 from bc_attrvals.errors import PermissionDeniedError
-from bc_attrvals.probe.answers import Listing, error_of, read_listing, read_objects
+from bc_attrvals.probe.answers import Listing, accepted, error_of, read_listing, read_rows
 from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.sizes import largest_taken
 from bc_attrvals.probe.target import Target
@@ -75,7 +75,7 @@ async def pages(target: Target, facts: Facts) -> None:
 
 async def _counts(target: Target, facts: Facts, total: int) -> None:
     """Compare the counts of the one value with those of the store."""
-    own = read_objects(await _own(target, "limit=1"))
+    own = read_listing(await _own(target, "limit=1"))
     counts = {total: "of_store", 1: "of_filter"}
     counted, divided = own.number("total"), own.number("total_pages")
     if counted in counts:
@@ -94,47 +94,48 @@ async def _counts(target: Target, facts: Facts, total: int) -> None:
         asked = largest + total
         cut = (await _list(target, f"limit={asked}")).number("total_pages")
         sizes = {1: "of_asked_limit", -(-total // largest): "right"}
-        if cut in sizes:
-            how = f"total_pages was {cut} for limit={asked}, of {total} in the store"
-            facts.settle("total_pages", sizes[cut], how)
+        how = f"total_pages was {cut} for limit={asked}, of {total} in the store"
+        facts.settle_as("total_pages", sizes, cut, how)
 
 
 async def page_size(target: Target, facts: Facts) -> None:
     """Ask for larger and larger pages of the one value, so that answers stay small."""
-    statuses: list[int] = []
 
-    async def take(size: int) -> int:
-        answer = await _own(target, f"limit={size}")
-        if not is_success(answer.status):
-            statuses.append(answer.status)
-            return 0
-        per_page = read_objects(answer).number("per_page")
+    def named(size: int, answer: Response) -> int:
+        per_page = read_listing(answer).number("per_page")
         if per_page is None:
             raise Unsettled("answers have no per_page")
         return min(per_page, size)
 
-    largest, was_refused = await largest_taken(_PAGE_SIZES, take)
-    if not largest:
-        raise Unsettled(f"no limit was accepted ({statuses[-1]})")
-    end = f"a larger one was answered {statuses[-1]}" if statuses else "a larger one was cut to it"
-    how = f"per_page was {largest}; {end if was_refused else 'no larger one was asked for'}"
-    facts.settle("max_limit", largest, how, largest=largest)
-    if not was_refused:
-        raise Unsettled(f"a limit of {largest} was accepted")
-    facts.settle("over_limit", "refuse" if statuses else "clamp", how)
+    found = await largest_taken(_PAGE_SIZES, lambda size: _own(target, f"limit={size}"), named)
+    if not found.size:
+        raise Unsettled(f"no limit was accepted ({found.status})")
+    is_cut = is_success(found.status)
+    how = f"per_page was {found.size}; a larger one was "
+    how += "cut to it" if is_cut else f"answered {found.status}"
+    if not found.was_refused:
+        how = f"a limit of {found.size} was accepted"
+    facts.settle("max_limit", found.size, how, largest=found.size)
+    if not found.was_refused:
+        raise Unsettled(how)
+    facts.settle("over_limit", "clamp" if is_cut else "refuse", how)
 
 
 async def order(target: Target, facts: Facts) -> None:
     """Compare one page with the two pages of half its size."""
     total = (await _list(target, "limit=1")).number("total") or 0
-    largest = facts.value("max_limit")
-    half = min(total, _MOST_ROWS, largest if isinstance(largest, int) else _MOST_ROWS) // 2
+    half = min(total, _MOST_ROWS, facts.number("max_limit", _MOST_ROWS)) // 2
     if 2 * half < _FEWEST_ROWS:
         raise Unsettled(f"{2 * half} values on a page are too few")
-    whole, parts = await _both(target, half)
-    if parts != whole:
-        # Others may have written meanwhile.
-        whole, parts = await _both(target, half)
+    whole: list[int] = []
+    parts: list[int] = []
+    for _ in range(2):
+        # Others may write meanwhile.
+        whole = await _ids(target, f"limit={2 * half}&page=1")
+        parts = await _ids(target, f"limit={half}&page=1")
+        parts += await _ids(target, f"limit={half}&page=2")
+        if parts == whole:
+            break
     how = f"ids of {len(whole)} values, on one page and on two"
     if parts != whole:
         facts.settle("order", "shifting", f"{how}: they differ, twice")
@@ -144,12 +145,6 @@ async def order(target: Target, facts: Facts) -> None:
         facts.settle("order", "id_desc", how)
     else:
         facts.settle("order", "shuffled", f"{how}: neither ascending nor descending")
-
-
-async def _both(target: Target, half: int) -> tuple[list[int], list[int]]:
-    whole = await _ids(target, f"limit={2 * half}&page=1")
-    first = await _ids(target, f"limit={half}&page=1")
-    return whole, first + await _ids(target, f"limit={half}&page=2")
 
 
 async def _ids(target: Target, query_: str) -> list[int]:
@@ -175,13 +170,11 @@ async def dates(target: Target, facts: Facts) -> None:
     west = (moment + _SECOND).astimezone(_WEST).strftime("%Y-%m-%dT%H:%M:%S-0400")
     for name, text in (("encoded_dates", after.replace(":", "%3A")), ("compact_offsets", west)):
         answer = await _own(target, f"date_modified:max={text}")
-        if is_success(answer.status):
-            if not read_listing(answer)[0]:
-                facts.leave(name, f":max={text} was accepted and misread")
-                continue
-            facts.settle(name, True, f":max={text} found the value")
+        is_accepted = is_success(answer.status)
+        if is_accepted and not read_rows(answer):
+            facts.leave(name, f":max={text} was accepted and misread")
         else:
-            facts.settle(name, False, f":max={text} was answered {answer.status}")
+            facts.settle(name, is_accepted, f":max={text} was answered {answer.status}")
 
 
 def _found(is_found: bool) -> str:
@@ -198,10 +191,7 @@ async def _own(target: Target, more: str) -> Response:
 
 
 async def _selects(target: Target, more: str) -> bool:
-    answer = await _own(target, more)
-    if not is_success(answer.status):
-        raise Unsettled(f"{more} was answered {answer.status}")
-    return bool(read_listing(answer)[0])
+    return bool(read_rows(accepted(await _own(target, more), more)))
 
 
 async def addresses(target: Target, facts: Facts) -> None:
@@ -210,55 +200,41 @@ async def addresses(target: Target, facts: Facts) -> None:
         answer = await target.wire.get(f"id:in={target.customers[0]}", Resource.CUSTOMERS)
     except PermissionDeniedError:
         raise Unsettled("the token may not read customers") from None
-    found = read_objects(answer).objects if is_success(answer.status) else []
-    own = [one.get("email") for one in found if one.get("id") == target.customers[0]]
+    rows = read_listing(answer).objects if is_success(answer.status) else []
+    own = [one.get("email") for one in rows if one.get("id") == target.customers[0]]
     address = own[0] if own else None
     if not isinstance(address, str) or "," in address:
         raise Unsettled("the customer or its address is not listed")
-    if not await _knows(target, [address]):
+    if not await _knows(target, address):
         raise Unsettled("email:in of the customer's address does not find it alone")
     swapped = address.swapcase()
     if swapped == address:
         facts.leave("case_sensitive_emails", "the address has no letters")
     else:
-        is_regarded = not await _knows(target, [swapped])
+        is_regarded = not await _knows(target, swapped)
         how = f"email:in {_found(not is_regarded)} the address in the other case"
         facts.settle("case_sensitive_emails", is_regarded, how)
-    statuses: list[int] = []
-
-    async def take(size: int) -> int:
-        answer = await target.wire.get(_email_query([address] * size), Resource.CUSTOMERS)
-        if is_success(answer.status):
-            return size
-        statuses.append(answer.status)
-        return 0
-
     room = _MOST_ADDRESS_BYTES // (len(quote(address, safe="")) + 1)
     sizes = sorted({min(size, room) for size in _ADDRESSES})
-    largest, was_refused = await largest_taken(sizes, take)
-    if not largest:
-        raise Unsettled(f"email:in of several addresses was answered {statuses[-1]}")
-    how = f"{largest} times the same address were accepted"
-    if was_refused:
-        how += f", more were answered {statuses[-1]}"
-    facts.settle("max_emails", largest if was_refused else None, how, largest=largest)
+    found = await largest_taken(sizes, lambda size: _by_address(target, [address] * size))
+    if not found.size:
+        raise Unsettled(f"email:in of several addresses was answered {found.status}")
+    facts.settle_largest("max_emails", found, "address")
 
 
-def _email_query(addresses_: list[str]) -> str:
-    return "email:in=" + ",".join(quote(one, safe="") for one in addresses_)
+async def _by_address(target: Target, addresses_: list[str]) -> Response:
+    query_ = "email:in=" + ",".join(quote(one, safe="") for one in addresses_)
+    return await target.wire.get(query_, Resource.CUSTOMERS)
 
 
-async def _knows(target: Target, addresses_: list[str]) -> bool:
-    answer = await target.wire.get(_email_query(addresses_), Resource.CUSTOMERS)
-    if not is_success(answer.status):
-        raise Unsettled(f"email:in was answered {answer.status}")
-    ids = [one.get("id") for one in read_objects(answer).objects]
+async def _knows(target: Target, address: str) -> bool:
+    answer = accepted(await _by_address(target, [address]), "email:in")
     # A filter that is ignored finds others too.
-    return ids == [target.customers[0]]
+    return [one.get("id") for one in read_listing(answer).objects] == [target.customers[0]]
 
 
 async def _list(target: Target, query_: str) -> Listing:
     answer = await target.wire.get(query_)
     if not is_success(answer.status):
         raise error_of(answer)
-    return read_objects(answer)
+    return read_listing(answer)

@@ -24,7 +24,7 @@ from bc_attrvals.errors import (
     RestoreError,
     UnconfirmedError,
 )
-from bc_attrvals.probe.answers import Row, error_of, read_listing
+from bc_attrvals.probe.answers import Row, error_of, read_rows
 from bc_attrvals.probe.wire import Wire
 
 _FORMAT: Final = "bc_attrvals probe state 1"
@@ -50,11 +50,10 @@ class KeptState(msgspec.Struct, frozen=True):
     rows: list[KeptRow]
     format: str = _FORMAT
 
-    @classmethod
-    def of(cls, place: str, before: Mapping[Key, Row | None]) -> KeptState:
-        """Return the state to keep."""
-        rows = [KeptRow(*key, _value(row)) for key, row in before.items()]
-        return cls(place, rows)
+
+def kept_state(place: str, before: Mapping[Key, Row | None]) -> KeptState:
+    """Return the state to keep."""
+    return KeptState(place, [KeptRow(*key, _value(row)) for key, row in before.items()])
 
 
 def write_state(path: Path, state: KeptState) -> None:
@@ -111,7 +110,7 @@ async def read_key(wire: Wire, key: Key) -> Row | None:
     answer = await wire.get(f"customer_id:in={key[0]}&attribute_id:in={key[1]}")
     if not is_success(answer.status):
         raise error_of(answer)
-    rows, _ = read_listing(answer)
+    rows = read_rows(answer)
     for row in rows:
         if row.key != key:
             message = "the store lists values of other customers or attributes than asked for"

@@ -7,14 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 
+from bc_attrvals.core.probe_file import PROBE_FORMAT
 from bc_attrvals.errors import APIError, DecodeError
 from bc_attrvals.probe import reads, writes
 from bc_attrvals.probe.facts import FACTS, Fact, Facts, Unsettled
-from bc_attrvals.probe.restoring import KeptState, remove_state, restore, write_state
+from bc_attrvals.probe.restoring import KeptState, kept_state, remove_state, restore, write_state
 from bc_attrvals.probe.target import Target, find_attributes
 from bc_attrvals.probe.wire import Wire
 
@@ -68,71 +69,57 @@ _CLOCK_TOLERANCE_S: Final = 2.5
 class ProbeReport:
     """What a probe settled. `keys` values were written to, of an attribute of this type."""
 
-    facts: Facts
+    facts: dict[str, Fact]
     probed_at: str
     attribute_type: str | None
     keys: int
     calls: int
     seconds: float
 
-    def all(self) -> dict[str, Fact]:
-        """Return the facts by name, in the order of the table."""
-        return self.facts.all()
-
     def to_dict(self) -> dict[str, object]:
         """Return the content of the file; see `core.probe_file`."""
-        return self.facts.document(
-            probed_at=self.probed_at,
-            attribute_type=self.attribute_type,
-            keys=self.keys,
-            calls=self.calls,
-            seconds=self.seconds,
-        )
+        about = attrs.asdict(self, recurse=False)
+        facts = {name: fact.to_dict() for name, fact in self.facts.items()}
+        return {"format": PROBE_FORMAT, **about, "facts": facts}
 
 
+@attrs.define(eq=False)
 class Probe:
     """One probe of one store: `prepare` reads what is there, `run` asks and puts it back."""
 
-    def __init__(
-        self,
+    wire: Wire
+    target: Target
+    facts: Facts
+
+    @classmethod
+    async def prepare(
+        cls,
         wire: Wire,
         customers: Sequence[int],
         attributes: Sequence[int | str],
         *,
         clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._wire = wire
-        self._customers = customers
-        self._attributes = attributes
-        self._clock = clock
-        self._facts = Facts()
-        self._target: Target | None = None
-
-    async def prepare(self) -> Target:
+    ) -> Self:
         """Look the attributes up and read what the named values hold. Nothing is written.
 
         Raises the errors of names and counts, and those of the service. A store that loses queries
         or ignores filters is not written to: see `can_write`.
         """
-        wire = self._wire
-        attributes, has_pagination = await find_attributes(wire, self._attributes)
-        target = Target(wire, self._customers, attributes, self._clock)
+        found, has_pagination = await find_attributes(wire, attributes)
+        probe = cls(wire, Target(wire, customers, found, clock), Facts())
         if has_pagination is None:
-            self._facts.leave("attributes_pagination", "the token may not read attributes")
+            probe.facts.leave("attributes_pagination", "the token may not read attributes")
         else:
-            self._facts.settle("attributes_pagination", has_pagination, "a list of attributes")
-        try:
-            await self._ask(target, (reads.query, ("drop_query",)))
-        finally:
-            self._target = target
-        if self.can_write:
-            await target.read_before()
-        return target
+            probe.facts.settle("attributes_pagination", has_pagination, "a list of attributes")
+        await probe._ask((reads.query, ("drop_query",)))
+        if probe.can_write:
+            await probe.target.read_before()
+        return probe
 
     @property
     def can_write(self) -> bool:
         """Whether the store picks the rows that it is asked for, as far as is known."""
-        return not (self._facts.value("drop_query") or self._facts.value("ignore_filters"))
+        return not (self.facts.value("drop_query") or self.facts.value("ignore_filters"))
 
     async def run(self, state_file: Path, report: Callable[[str], None]) -> ProbeReport:
         """Ask everything, and put back what was written, also when cancelled.
@@ -141,50 +128,49 @@ class Probe:
         before. `report` gets a line for each part. Raises `RestoreError` if something is left, and
         what the service answered where nothing can be asked; what was written is put back then.
         """
-        target = self._target
-        assert target is not None, "prepare first"
-        began_s = self._clock()
+        target, facts = self.target, self.facts
+        began_s = target.clock()
         if self.can_write:
-            state = KeptState.of(self._wire.place, target.before)
+            state = kept_state(self.wire.place, target.before)
             write_state(state_file, state)
             try:
                 report(f"What the values hold is kept in {state_file}")
-                calls = self._wire.calls
-                await writes.first_write(target, self._facts)
-                self._facts.close(_FIRST, "", self._wire.calls - calls)
-                await self._ask(target, *_WRITING)
+                calls = self.wire.calls
+                await writes.first_write(target, facts)
+                facts.close(_FIRST, "", self.wire.calls - calls)
+                await self._ask(*_WRITING)
                 report("Asking about pages")
-                await self._ask(target, *_READING)
+                await self._ask(*_READING)
                 report("Asking about deletions")
-                await self._ask(target, *_DELETING)
+                await self._ask(*_DELETING)
             finally:
                 await _to_the_end(self._put_back(state, state_file, report))
         else:
             report("The store does not pick the rows that it is asked for; nothing is written")
-            if not self._facts.value("drop_query"):
-                await self._ask(target, *_READING)
-        self._conclude(target)
+            if not facts.value("drop_query"):
+                await self._ask(*_READING)
+        self._conclude()
         return ProbeReport(
-            self._facts,
+            facts.all(),
             datetime.fromtimestamp(began_s, UTC).isoformat(timespec="seconds"),
             target.kind(target.main),
             len(target.keys),
-            self._wire.calls,
-            round(self._clock() - began_s, 3),
+            self.wire.calls,
+            round(target.clock() - began_s, 3),
         )
 
     async def _put_back(
         self, state: KeptState, state_file: Path, report: Callable[[str], None]
     ) -> None:
-        await restore(self._wire, state)
+        await restore(self.wire, state)
         remove_state(state_file)
         report("Everything is as before")
 
-    async def _ask(self, target: Target, *steps: _Step) -> None:
+    async def _ask(self, *steps: _Step) -> None:
         for function, names in steps:
-            calls, why = self._wire.calls, "answers do not show it"
+            calls, why = self.wire.calls, "answers do not show it"
             try:
-                await function(target, self._facts)
+                await function(self.target, self.facts)
             except Unsettled as reason:
                 why = str(reason)
             except DecodeError as error:
@@ -193,11 +179,11 @@ class Probe:
                 if error.status in {401, 403, 404, 429} or error.status >= 500:
                     raise
                 why = f"answered {error.status}"
-            self._facts.close(names, why, self._wire.calls - calls)
+            self.facts.close(names, why, self.wire.calls - calls)
 
-    def _conclude(self, target: Target) -> None:
+    def _conclude(self) -> None:
         """Settle what all answers together show; give the rest its reason."""
-        facts, wire = self._facts, self._wire
+        facts, wire = self.facts, self.wire
         count = wire.answers.total()
         facts.settle("request_id", wire.with_request_id == count, _of(wire.with_request_id, count))
         with_quota = wire.with_quota.total()
@@ -214,15 +200,14 @@ class Probe:
             facts.leave("wait_headers", "no call was answered 429")
         elif wire.wait_headers:
             facts.settle("wait_headers", dict.fromkeys(sorted(wire.wait_headers), "seen"), "429")
-        offsets_s = target.offsets_s
+        offsets_s = self.target.offsets_s
         if len(offsets_s) >= _FEWEST_ANSWERS // 2:
             how = f"date_modified of {len(offsets_s)} writes, less the time of their answers"
             facts.settle("clock_lags_s", _lags_s(offsets_s), how)
         for name, why in _NEVER.items():
             facts.leave(name, why)
-        facts.close(
-            [name for name in FACTS if name not in facts], "nothing was written or seen of it", 0
-        )
+        left = [name for name in FACTS if name not in facts]
+        facts.close(left, "nothing was written or seen of it")
 
 
 async def _to_the_end(work: Coroutine[Any, Any, object]) -> None:

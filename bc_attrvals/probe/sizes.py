@@ -4,24 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import attrs
+
+from bc_attrvals.core.responses import Response, is_success
+
+
+@attrs.frozen
+class Largest:
+    """The largest size that is accepted, 0 for none, and the status that refused a larger one.
+
+    The status is that of a success where the answer named a smaller size.
+    """
+
+    size: int
+    was_refused: bool = False
+    status: int = 200
+
 
 async def largest_taken(
-    sizes: Sequence[int], take: Callable[[int], Awaitable[int]]
-) -> tuple[int, bool]:
-    """Return the largest size that is taken, and whether a larger one was refused.
+    sizes: Sequence[int],
+    send: Callable[[int], Awaitable[Response]],
+    named: Callable[[int, Response], int] = lambda size, _: size,
+) -> Largest:
+    """Send calls of ascending sizes up to the first that is refused, and then halve the gap.
 
-    `sizes` are tried in ascending order up to the first refusal; the gap is then halved. `take`
-    tries a size and returns it, 0 for a refusal, or a smaller size that the answer names as the
-    largest. 0 is returned where no size is taken.
+    `named` returns the size that the answer to an accepted call names as the largest.
     """
-    low, high, taken = 0, 0, 0
+    low, high, status, taken = 0, 0, 200, 0
+
+    async def take(size: int) -> int:
+        nonlocal status
+        answer = await send(size)
+        if is_success(answer.status):
+            return named(size, answer)
+        status = answer.status
+        return 0
+
     for size in sizes:
         high, taken = size, await take(size)
         if taken != size:
             break
         low = size
     else:
-        return low, False
+        return Largest(low)
     while not taken and high - low > 1:
         middle = (low + high) // 2
         taken = await take(middle)
@@ -29,4 +54,4 @@ async def largest_taken(
             low, taken = middle, 0
         else:
             high = middle
-    return taken or low, True
+    return Largest(taken or low, True, status)

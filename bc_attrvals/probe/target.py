@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from typing import Final
@@ -19,7 +18,7 @@ from bc_attrvals.errors import (
     PermissionDeniedError,
     UnknownAttributeError,
 )
-from bc_attrvals.probe.answers import Row, error_of, read_objects, read_rows
+from bc_attrvals.probe.answers import Row, accepted, error_of, read_listing, read_rows
 from bc_attrvals.probe.facts import Unsettled
 from bc_attrvals.probe.restoring import read_key
 from bc_attrvals.probe.wire import Wire
@@ -58,7 +57,7 @@ async def find_attributes(
             answer = await wire.get(f"page={page}", Resource.ATTRIBUTES)
             if not is_success(answer.status):
                 raise error_of(answer)
-            listing = read_objects(answer)
+            listing = read_listing(answer)
             if page == 1:
                 has_pagination = bool(listing.pagination)
             rows = [Attribute(one["id"], one["name"], one["type"]) for one in listing.objects]
@@ -91,7 +90,9 @@ class Target:
     wire: Wire
     customers: Sequence[int]
     attributes: Sequence[Attribute]
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float]
+    #: The values that are written, the first customer's first.
+    keys: list[Key] = attrs.field(init=False)
     before: dict[Key, Row | None] = attrs.field(factory=dict, init=False)
     #: date_modified less the time of the answer, of each write of a new value.
     offsets_s: list[float] = attrs.field(factory=list, init=False)
@@ -99,15 +100,10 @@ class Target:
 
     def __attrs_post_init__(self) -> None:
         """Check how many values are named."""
-        count = len(self.customers) * len(self.attributes)
-        if not 0 < count <= MOST_KEYS:
-            message = f"customers times attributes must be 1 to {MOST_KEYS}, not {count}"
+        self.keys = [(customer, one.id) for customer in self.customers for one in self.attributes]
+        if not 0 < len(self.keys) <= MOST_KEYS:
+            message = f"customers times attributes must be 1 to {MOST_KEYS}, not {len(self.keys)}"
             raise InvalidInputError(message, field="customers")
-
-    @property
-    def keys(self) -> list[Key]:
-        """Every named value, the first customer's first."""
-        return [(customer, one.id) for customer in self.customers for one in self.attributes]
 
     @property
     def main(self) -> Key:
@@ -128,9 +124,19 @@ class Target:
         return next((key for key in (self.main, *self.keys) if self.kind(key) in kinds), None)
 
     async def read_before(self) -> None:
-        """Read what all keys hold."""
-        for key in self.keys:
-            self.before[key] = await read_key(self.wire, key)
+        """Read what all keys hold.
+
+        A key whose value has blanks around it is left out: a store that trims values could not take
+        it back. Raises `InvalidInputError` if no other is named.
+        """
+        self.before = {key: await read_key(self.wire, key) for key in self.keys}
+        for key, row in list(self.before.items()):
+            if row is not None and row.value != row.value.strip():
+                self.keys.remove(key)
+                del self.before[key]
+        if not self.keys:
+            message = "each value that is named has blanks around it, which a store may remove"
+            raise InvalidInputError(message, field="customers")
 
     def fresh(self, key: Key) -> str:
         """Return a value that was not written before, and that the key's type holds."""
@@ -142,14 +148,14 @@ class Target:
             return (_FIRST_DAY + timedelta(days=number)).isoformat()
         return f"probe {number}"
 
-    def item(self, key: Key, value: object) -> dict[str, object]:
-        """Return an item of a PUT."""
-        return {"customer_id": key[0], "attribute_id": key[1], "value": value}
+    def fresh_items(self, keys: Iterable[Key]) -> list[dict[str, object]]:
+        """Return items of a PUT with fresh values."""
+        return [item(key, self.fresh(key)) for key in keys]
 
     async def put(self, key: Key, value: object) -> Response:
         """Write one value as it stands, and return the answer whatever it is."""
         began_s = self.clock()
-        answer = await self.wire.put([self.item(key, value)])
+        answer = await self.wire.put([item(key, value)])
         now_s = self.clock()
         # A call that was sent again may have been applied long before.
         if is_success(answer.status) and now_s - began_s < 1:
@@ -173,20 +179,21 @@ class Target:
 
         Raises `Unsettled` with the status if it is refused.
         """
-        answer = await self.put(key, value)
-        if not is_success(answer.status):
-            raise Unsettled(f"a value was refused with {answer.status}")
+        answer = accepted(await self.put(key, value), "a value")
         echo = echo_of(answer, key)
         return await self.read(key, None if echo is None else echo.value)
 
     async def ensure(self) -> Row:
         """Return the main row, written anew if it is not there."""
-        row = await self.read(self.main)
-        if row is None:
-            row = await self.stored(self.main, self.fresh(self.main))
+        row = await self.read(self.main) or await self.stored(self.main, self.fresh(self.main))
         if row is None:
             raise Unsettled("the value could not be written again")
         return row
+
+
+def item(key: Key, value: object) -> dict[str, object]:
+    """Return an item of a PUT."""
+    return {"customer_id": key[0], "attribute_id": key[1], "value": value}
 
 
 def echo_of(answer: Response, key: Key) -> Row | None:

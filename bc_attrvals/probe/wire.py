@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from bc_attrvals.core.rate_limit import read_quota_headers, read_retry_after_s
 from bc_attrvals.core.requests import Operation, Request, RequestBuilder, Resource
-from bc_attrvals.core.responses import Response, error_from_answer, is_success
+from bc_attrvals.core.responses import Response, is_success
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import BCAttrValsError, TransportError
+from bc_attrvals.probe.answers import error_of
 from bc_attrvals.probe.facts import Unsettled
+from bc_attrvals.scheduling.scheduler import Transport
 
 #: Calls of the questions; then those of the restoring.
 _MOST_ASKING: Final = 120
@@ -31,13 +33,6 @@ _TRIES_OF_500: Final = 2
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 _RESET: Final = "X-Rate-Limit-Time-Reset-Ms"
 _WAITS: Final = ("X-Retry-After", "Retry-After", _RESET)
-
-
-class Transport(Protocol):
-    """What is needed of a session."""
-
-    def send(self, request: Request, timeout_s: float) -> Awaitable[Response]:
-        """Send once; return any answer, or raise a `BCAttrValsError`."""
 
 
 class Wire:
@@ -57,7 +52,9 @@ class Wire:
     ) -> None:
         self._transport = transport
         self._paths = {one: RequestBuilder(store_hash, base_url, one).resource for one in Resource}
-        self._sleep = sleep
+        #: Lets time pass.
+        self.pause = sleep
+        self._clock = asyncio.get_running_loop().time
         self._most = _MOST_ASKING
         self._opens_at_s = 0.0
         #: Which store, as a kept state names it.
@@ -95,14 +92,13 @@ class Wire:
         path = f"{self._paths[Resource.ATTRIBUTE_VALUES]}?id:in={','.join(map(str, ids))}"
         return await self._send(Request(Operation.DELETE, "DELETE", path))
 
-    async def pause(self, seconds: float) -> None:
-        """Let time pass."""
-        await self._sleep(seconds)
-
     async def _send(self, request: Request) -> Response:
         tries = 0
         while True:
-            await self._wait_for_quota()
+            wait_s = self._opens_at_s - self._clock()
+            if wait_s > 0:
+                await self.pause(wait_s)
+                self._opens_at_s = 0.0
             if self.calls >= self._most:
                 raise Unsettled(f"the bound of {self._most} calls was reached before")
             self.calls += 1
@@ -112,15 +108,15 @@ class Wire:
             except TransportError as error:
                 if tries == _TRIES or not error.retryable:
                     raise
-                await self._sleep(2.0 ** (tries - 1))
+                await self.pause(2.0 ** (tries - 1))
                 continue
             self._note(answer)
             is_write = request.operation is Operation.WRITE
             most = _TRIES_OF_500 if is_write and answer.status == 500 else _TRIES
             if answer.status not in _PASSING or tries == most:
-                return self._checked(request, answer)
-            wait_s = read_retry_after_s(answer.headers, 0.0)
-            await self._sleep(2.0 ** (tries - 1) if wait_s is None else wait_s)
+                return _checked(request, answer)
+            asked_s = read_retry_after_s(answer.headers, 0.0)
+            await self.pause(2.0 ** (tries - 1) if asked_s is None else asked_s)
 
     async def _send_once(self, request: Request) -> Response:
         if request.operation is Operation.READ:
@@ -138,12 +134,6 @@ class Wire:
             self.has_unanswered = True
             raise
 
-    async def _wait_for_quota(self) -> None:
-        wait_s = self._opens_at_s - asyncio.get_running_loop().time()
-        if wait_s > 0:
-            await self._sleep(wait_s)
-        self._opens_at_s = 0.0
-
     def _note(self, answer: Response) -> None:
         self.answers[answer.status] += 1
         self.with_request_id += answer.request_id is not None
@@ -153,22 +143,16 @@ class Wire:
             self.resets_ms.append(round(known.reset_s * 1000))
             self.quota = {"calls": known.quota, "window_ms": round(known.window_s * 1000)}
             if known.left < 1:
-                now_s = asyncio.get_running_loop().time()
                 # A clock of whole seconds may be so far ahead.
-                self._opens_at_s = now_s + known.reset_s + 0.05
+                self._opens_at_s = self._clock() + known.reset_s + 0.05
         if answer.status == 429:
             self.wait_headers.update(name for name in _WAITS if name in answer.headers)
 
-    def _checked(self, request: Request, answer: Response) -> Response:
-        """Return an answer that says something of the request, not of all of them."""
-        if not is_success(answer.status):
-            error = error_from_answer(
-                answer.status,
-                answer.body,
-                request_id=answer.request_id,
-                method=request.method,
-                path=request.resource,
-            )
-            if ends_job(error) or answer.status in {429, 502, 503, 504}:
-                raise error
-        return answer
+
+def _checked(request: Request, answer: Response) -> Response:
+    """Return an answer that says something of the request, not of all of them."""
+    if not is_success(answer.status):
+        error = error_of(answer, request.method, request.resource)
+        if ends_job(error) or answer.status in {429, 502, 503, 504}:
+            raise error
+    return answer

@@ -8,10 +8,10 @@ from bc_attrvals.core.models import Key
 from bc_attrvals.core.refusals import size_allowed
 from bc_attrvals.core.responses import Response, indexes_named, is_success
 from bc_attrvals.errors import APIError, UnconfirmedError
-from bc_attrvals.probe.answers import Row, error_of, read_rows, style_of
+from bc_attrvals.probe.answers import Row, accepted, error_of, read_rows, style_of
 from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.sizes import largest_taken
-from bc_attrvals.probe.target import Target
+from bc_attrvals.probe.target import Target, item
 
 #: Dates are whole seconds.
 _NEXT_SECOND_S: Final = 1.2
@@ -25,8 +25,8 @@ _IDS: Final = (10, 50, 100, 250)
 _LONGEST: Final = 255
 #: What the sandbox can refuse with.
 _REFUSALS: Final = frozenset({400, 409, 422, 423, 500})
-_SIZE_REFUSALS: Final = frozenset({413, 422})
-_DELETE_REFUSALS: Final = frozenset({400, 413, 414, 422})
+_SIZE_REFUSALS: Final = {413: 413, 422: 422}
+_DELETE_REFUSALS: Final = {status: status for status in (400, 413, 414, 422)}
 
 
 async def first_write(target: Target, facts: Facts) -> None:
@@ -37,7 +37,7 @@ async def first_write(target: Target, facts: Facts) -> None:
     """
     for key, before in target.before.items():
         if before is not None:
-            own = await target.wire.put([target.item(key, before.value)])
+            own = await target.wire.put([item(key, before.value)])
             if 400 <= own.status < 500 and own.status != 403:
                 message = f"a value that is there could not be put back: {error_of(own)}"
                 raise UnconfirmedError(message)
@@ -64,10 +64,8 @@ async def equal_write(target: Target, facts: Facts) -> None:
     """Write what is stored a second later."""
     before = await target.ensure()
     await target.wire.pause(_NEXT_SECOND_S)
-    answer = await target.wire.put([target.item(target.main, before.value)])
-    if not is_success(answer.status):
-        raise Unsettled(f"an equal value was refused with {answer.status}")
-    echoed = len(read_rows(answer))
+    answer = await target.wire.put([item(target.main, before.value)])
+    echoed = len(read_rows(accepted(answer, "an equal value")))
     after = await target.ensure()
     if before.modified is None or after.modified is None:
         raise Unsettled("answers have no date_modified")
@@ -85,10 +83,7 @@ async def blanks(target: Target, facts: Facts) -> None:
     sent = f"  {core} "
     stored = await _stored(target, target.main, sent)
     how = f"{sent!r} is stored as {stored!r}"
-    kept = {core: True, sent: False}
-    if stored not in kept:
-        raise Unsettled(how)
-    facts.settle("trim_values", kept[stored], how)
+    facts.settle_as("trim_values", {core: True, sent: False}, stored, how)
 
 
 async def characters(target: Target, facts: Facts) -> None:
@@ -146,7 +141,7 @@ async def typed_values(target: Target, facts: Facts) -> None:
 async def refusals(target: Target, facts: Facts) -> None:
     """Send a good and a bad item, in both orders, two bad ones, and bad ones of other kinds."""
     key = target.main
-    bad = {name: value for name, value in target.item(key, "").items() if name != "value"}
+    bad = {name: value for name, value in item(key, "").items() if name != "value"}
     answer = await target.wire.put([bad])
     if is_success(answer.status):
         raise Unsettled(f"an item without value was answered {answer.status}")
@@ -186,7 +181,7 @@ async def _good_items(target: Target, facts: Facts, bad: dict[str, object]) -> N
     stored: list[str] = []
     for place, name in ((1, "before"), (0, "after")):
         value = target.fresh(key)
-        items = [target.item(key, value)]
+        items = [item(key, value)]
         items.insert(place, bad)
         answer = await target.wire.put(items)
         if is_success(answer.status):
@@ -204,17 +199,15 @@ async def repeated_keys(target: Target, facts: Facts) -> None:
     """Send one key twice in a call."""
     key = target.main
     first, last = target.fresh(key), target.fresh(key)
-    answer = await target.wire.put([target.item(key, first), target.item(key, last)])
+    answer = await target.wire.put([item(key, first), item(key, last)])
     if not is_success(answer.status):
         if _is_of_size(error_of(answer), 2):
             raise Unsettled(f"two items were refused for their number ({answer.status})")
         facts.settle("repeated_keys", "refused", f"answered {answer.status}")
         return
     row = await target.read(key)
-    won = {first: "first", last: "last"}
-    if row is None or row.value not in won:
-        raise Unsettled("the store holds neither value")
-    facts.settle("repeated_keys", won[row.value], "two values of one key, then read")
+    how = "two values of one key, then read"
+    facts.settle_as("repeated_keys", {first: "first", last: "last"}, row and row.value, how)
 
 
 def _is_of_size(error: APIError, count: int) -> bool:
@@ -227,60 +220,47 @@ async def batches(target: Target, facts: Facts) -> None:
     customer = target.main[0]
     keys = [key for key in target.keys if key[0] == customer]
     can_repeat = facts.value("repeated_keys") != "refused"
-    statuses: list[int] = []
 
-    async def take(size: int) -> int:
-        chosen = (keys * size)[:size]
-        answer = await target.wire.put([target.item(key, target.fresh(key)) for key in chosen])
-        if is_success(answer.status):
-            return size
-        error = error_of(answer)
-        if not _is_of_size(error, size) and indexes_named(error.errors, size):
-            raise Unsettled(f"{size} items were refused, for one of them: {error.title}")
-        statuses.append(answer.status)
-        return 0
+    async def send(size: int) -> Response:
+        answer = await target.wire.put(target.fresh_items((keys * size)[:size]))
+        if not is_success(answer.status):
+            error = error_of(answer)
+            if not _is_of_size(error, size) and indexes_named(error.errors, size):
+                raise Unsettled(f"{size} items were refused, for one of them: {error.title}")
+        return answer
 
     what = f"of one customer{', keys repeated' if can_repeat else ''}"
     sizes = [size for size in _ROWS if can_repeat or size < len(keys)] or [len(keys)]
-    largest, was_refused = await largest_taken(sizes, take)
-    if was_refused:
-        facts.settle("batch_by", "rows", f"{largest} items {what} were accepted, one more was not")
-        _settle_most(facts, largest, statuses)
-        return
-    if largest <= _ROWS[0]:
+    found = await largest_taken(sizes, send)
+    how = f"{found.size} items {what} were accepted"
+    if found.was_refused:
+        facts.settle("batch_by", "rows", f"{how}, one more was not")
+    elif found.size <= _ROWS[0]:
         raise Unsettled(f"equal keys are refused; name more than {_ROWS[0]} attributes")
-    facts.settle("batch_by", "customers", f"{largest} items {what} were accepted")
-    keys = [(one, target.attributes[0].id) for one in target.customers]
-    largest, was_refused = await largest_taken([len(keys)], take)
-    if not was_refused:
-        raise Unsettled(f"items of {largest} customers were accepted; name more customers")
-    _settle_most(facts, largest, statuses)
-
-
-def _settle_most(facts: Facts, largest: int, statuses: list[int]) -> None:
-    how = f"{largest} were accepted; more were answered {statuses[-1]}"
-    if largest:
-        facts.settle("max_items", largest, how, largest=largest)
-    if statuses[-1] in _SIZE_REFUSALS:
-        facts.settle("batch_limit_status", statuses[-1], how)
-    raise Unsettled(how)
+    else:
+        facts.settle("batch_by", "customers", how)
+        keys = list({key[0]: key for key in target.keys}.values())
+        found = await largest_taken([len(keys)], send)
+        if not found.was_refused:
+            raise Unsettled(f"items of {found.size} customers were accepted; name more customers")
+    how = f"{found.size} were accepted; more were answered {found.status}"
+    if found.size:
+        facts.settle("max_items", found.size, how, largest=found.size)
+    facts.settle_as("batch_limit_status", _SIZE_REFUSALS, found.status, how)
+    if not found.size:
+        raise Unsettled(how)
 
 
 async def several_keys(target: Target, facts: Facts) -> None:
     """Send several keys in a call, and compare the order of the answer."""
-    most = facts.value("max_items")
-    size = min(len(target.keys), most if isinstance(most, int) else _ROWS[0])
-    if size < 2:
+    keys = target.keys[: facts.number("max_items", _ROWS[0])]
+    if len(keys) < 2:
         raise Unsettled("name more customers or attributes")
-    keys = target.keys[:size]
-    answer = await target.wire.put([target.item(key, target.fresh(key)) for key in keys])
-    if not is_success(answer.status):
-        raise Unsettled(f"{size} items were answered {answer.status}")
-    echoed = [row.key for row in read_rows(answer)]
-    names = {tuple(keys): "given", tuple(reversed(keys)): "reversed"}
-    if tuple(echoed) not in names:
-        raise Unsettled(f"{len(echoed)} of {size} rows, in another order")
-    facts.settle("answer_order", names[tuple(echoed)], f"the answer to {size} items")
+    what = f"{len(keys)} items"
+    answer = accepted(await target.wire.put(target.fresh_items(keys)), what)
+    echoed = tuple(row.key for row in read_rows(answer))
+    orders = {tuple(keys): "given", tuple(reversed(keys)): "reversed"}
+    facts.settle_as("answer_order", orders, echoed, f"the answer to {what}: {len(echoed)} rows")
 
 
 async def deletions(target: Target, facts: Facts) -> None:
@@ -297,24 +277,13 @@ async def deletions(target: Target, facts: Facts) -> None:
     if not is_success(answer.status) or not is_gone:
         raise Unsettled(how)
     facts.settle("delete_status", answer.status, how)
-    statuses: list[int] = []
 
-    async def take(size: int) -> int:
+    async def send(size: int) -> Response:
         # The id of a row that is there: another row might get one that is free.
-        row = await target.ensure()
-        answer = await target.wire.delete([row.id] * size)
-        if is_success(answer.status):
-            return size
-        statuses.append(answer.status)
-        return 0
+        return await target.wire.delete([(await target.ensure()).id] * size)
 
-    largest, was_refused = await largest_taken(_IDS, take)
-    if was_refused and not largest:
-        raise Unsettled(f"a repeated id was answered {statuses[-1]}")
-    how = f"{largest} times the same id were accepted"
-    if was_refused:
-        how += f", more were answered {statuses[-1]}"
-    facts.settle("max_delete_ids", largest if was_refused else None, how, largest=largest)
-    if was_refused and statuses[-1] in _DELETE_REFUSALS:
-        facts.settle("delete_limit_status", statuses[-1], how)
-    raise Unsettled(how)
+    found = await largest_taken(_IDS, send)
+    if not found.size:
+        raise Unsettled(f"a repeated id was answered {found.status}")
+    how = facts.settle_largest("max_delete_ids", found, "id")
+    facts.settle_as("delete_limit_status", _DELETE_REFUSALS, found.status, how)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.probe.run import Probe
+from bc_attrvals.probe.target import Target, find_attributes
 from bc_attrvals.probe.wire import Wire
 from bc_attrvals.sandbox import Quirks, Sandbox, StoredRow
 from bc_attrvals.transport.session import Session
 
 CUSTOMERS = {7: "Ann@example.org", 8: "Bob@example.org", 9: "cy@example.org"}
+Question = Callable[[Target, Facts], Awaitable[None]]
 ATTRIBUTES = {"Tier": "string", "Age": "number"}
 
 
@@ -62,13 +65,40 @@ class Ground:
         transport: object = None,
     ) -> dict[str, Any]:
         """Probe, and return the document; it is in the file `facts.json` too."""
-        probe = Probe(self.wire(transport), customers, attributes, clock=self.clock)
-        await probe.prepare()
+        wire = self.wire(transport)
+        probe = await Probe.prepare(wire, customers, attributes, clock=self.clock)
         report = await probe.run(self.state, lambda _: None)
         text = json.dumps(report.to_dict())
         await asyncio.to_thread((self.folder / "facts.json").write_text, text)
         document: dict[str, Any] = json.loads(text)
         return document
+
+    async def target(
+        self, customers: Sequence[int] = (7,), *names: str | int, read: bool = True
+    ) -> Target:
+        """Return named values, and what they hold."""
+        wire = self.wire()
+        attributes, _ = await find_attributes(wire, names or ("Tier",))
+        target = Target(wire, customers, attributes, self.clock)
+        if read:
+            await target.read_before()
+        return target
+
+    async def asked(
+        self,
+        question: Question,
+        customers: Sequence[int] = (7,),
+        facts: Facts | None = None,
+        *,
+        read: bool = True,
+    ) -> tuple[Facts, str]:
+        """Ask one question; return what is settled by then, and why the rest is not."""
+        facts = facts or Facts()
+        try:
+            await question(await self.target(customers, read=read), facts)
+        except Unsettled as reason:
+            return facts, str(reason)
+        return facts, ""
 
     async def held(self) -> list[tuple[object, ...]]:
         """Return all rows but for what a write of an equal value may move."""

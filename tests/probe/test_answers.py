@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals import DecodeError
 from bc_attrvals.core.responses import Response
-from bc_attrvals.probe.answers import read_listing, read_objects, read_rows, style_of
+from bc_attrvals.probe.answers import read_listing, read_rows, style_of
 
 ROW = {
     "id": 1,
@@ -44,7 +44,7 @@ def test_a_row_keeps_how_it_was_spelt() -> None:
 )
 def test_what_is_no_list_of_rows_is_refused(content: object) -> None:
     with pytest.raises(DecodeError, match=r"\$\.data"):
-        read_objects(answer(content))
+        read_listing(answer(content))
 
 
 @pytest.mark.parametrize("change", [{"id": "1"}, {"attribute_value": None}, {"customer_id": None}])
@@ -55,9 +55,9 @@ def test_a_row_without_ids_or_value_is_refused_with_its_place(change: dict[str, 
 
 def test_pagination_may_be_missing_or_odd() -> None:
     for meta in ({}, {"meta": None}, {"meta": {"pagination": []}}):
-        assert read_listing(answer({"data": [], **meta}))[1].pagination == {}
+        assert read_listing(answer({"data": [], **meta})).pagination == {}
     odd = {"pagination": {"total": True, "count": "3", "per_page": 5}}
-    listing = read_objects(answer({"data": [], "meta": odd}))
+    listing = read_listing(answer({"data": [], "meta": odd}))
     assert [listing.number(one) for one in ("total", "count", "per_page")] == [None, None, 5]
 
 

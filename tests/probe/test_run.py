@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 
 from bc_attrvals import (
     BCAttrValsError,
-    InvalidInputError,
     Limits,
-    PermissionDeniedError,
-    UnknownAttributeError,
 )
 from bc_attrvals.probe import wire
 from bc_attrvals.probe.facts import FACTS
 from bc_attrvals.probe.wire import MOST_CALLS
-from bc_attrvals.sandbox import Fault, Quirks
-from tests.probe.probing import ATTRIBUTES, ground
+from bc_attrvals.sandbox import Quirks
+from tests.probe.probing import ground
 
 #: Each group is one store.
 STORES: list[dict[str, Any]] = [
@@ -178,14 +175,6 @@ async def test_a_value_of_another_customer_is_written_first_where_it_was_not_the
     assert document["facts"]["delete_status"]["value"] == 204
 
 
-async def test_a_customer_that_does_not_exist_is_not_taken_for_a_limit(tmp_path: Path) -> None:
-    async with ground(tmp_path, Quirks(batch_by="customers")) as store:
-        document = await store.probe((7, 8, 77))
-    facts = document["facts"]
-    assert facts["batch_by"]["value"] == "customers"
-    assert "refused, for one of them" in facts["max_items"]["how"]
-
-
 async def test_a_store_without_definitions_is_probed_by_ids(tmp_path: Path) -> None:
     async with ground(tmp_path, customers=None, attributes=None) as store:
         document = await store.probe((7,), (1,))
@@ -194,33 +183,6 @@ async def test_a_store_without_definitions_is_probed_by_ids(tmp_path: Path) -> N
     assert document["attribute_type"] is None
     assert "not listed" in facts["case_sensitive_emails"]["how"]
     assert facts["max_items"]["value"] == 10
-
-
-@pytest.mark.parametrize("name", ["Teir", 99])
-async def test_an_unknown_attribute_is_refused_before_anything_is_written(
-    name: str | int, tmp_path: Path
-) -> None:
-    async with ground(tmp_path) as store:
-        with pytest.raises(UnknownAttributeError, match=str(name)):
-            await store.probe(attributes=(name,))
-        assert store.sandbox.calls["upsert"] == 0
-        assert not store.state.exists()
-
-
-async def test_a_name_without_the_right_to_read_definitions_is_no_unknown_one(
-    tmp_path: Path,
-) -> None:
-    async with ground(tmp_path, faults=[Fault("403", operation="list_attributes")]) as store:
-        with pytest.raises(PermissionDeniedError):
-            await store.probe(attributes=("Tier",))
-        document = await store.probe(attributes=(1,))
-    assert "may not read attributes" in document["facts"]["attributes_pagination"]["how"]
-
-
-async def test_too_many_values_are_refused(tmp_path: Path) -> None:
-    async with ground(tmp_path) as store:
-        with pytest.raises(InvalidInputError, match="1 to 12, not 13"):
-            await store.probe(range(1, 14))
 
 
 async def test_what_the_bound_leaves_no_calls_for_is_not_settled(
@@ -247,30 +209,6 @@ async def test_a_bound_before_the_first_value_is_an_error(
             await store.probe()
         assert await store.sandbox.rows() == before
         assert not store.state.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "asked", "left"), [("Age", "numbers", "dates"), ("Born", "dates", "numbers")]
-)
-async def test_values_are_of_the_type_of_the_attribute(
-    name: str, asked: str, left: str, tmp_path: Path
-) -> None:
-    quirks = Quirks(check_value_types=True, trim_values=True)
-    attributes = {**ATTRIBUTES, "Born": "date"}
-    async with ground(tmp_path, quirks, attributes=attributes) as store:
-        document = await store.probe(attributes=(name,))
-    facts = document["facts"]
-    assert document["attribute_type"] == attributes[name]
-    assert all(sent == stored for sent, stored in facts[asked]["value"].items())
-    assert not facts[left]["settled"]
-    assert Quirks.from_probe(tmp_path / "facts.json") == quirks
-
-
-async def test_a_call_that_was_sent_again_is_no_clock_that_lags(tmp_path: Path) -> None:
-    faults = [Fault.parse("drop_after,operation=upsert,times=3")]
-    async with ground(tmp_path, faults=faults) as store:
-        document = await store.probe()
-    assert document["facts"]["clock_lags_s"]["value"] == []
 
 
 async def test_the_document_holds_no_id_no_value_and_no_address(tmp_path: Path) -> None:

@@ -6,8 +6,14 @@ import asyncio
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from bc_attrvals.probe.sizes import largest_taken
+from bc_attrvals.core.responses import Response
+from bc_attrvals.probe.sizes import Largest, largest_taken
+
+
+def answer(status: int) -> Response:
+    return Response(status, CIMultiDictProxy(CIMultiDict()), b"")
 
 
 @settings(derandomize=True, deadline=None, database=None)
@@ -15,12 +21,13 @@ from bc_attrvals.probe.sizes import largest_taken
 def test_the_largest_is_found_in_a_bounded_number_of_tries(sizes: list[int], limit: int) -> None:
     tried: list[int] = []
 
-    async def take(size: int) -> int:
+    async def send(size: int) -> Response:
         tried.append(size)
-        return size if size <= limit else 0
+        return answer(200 if size <= limit else 413)
 
-    found = asyncio.run(largest_taken(sizes, take))
-    assert found == (min(limit, sizes[-1]), limit < sizes[-1])
+    found = asyncio.run(largest_taken(sizes, send))
+    is_refused = limit < sizes[-1]
+    assert found == Largest(min(limit, sizes[-1]), is_refused, 413 if is_refused else 200)
     assert len(tried) == len(set(tried)) <= len(sizes) + 9
 
 
@@ -29,10 +36,10 @@ def test_the_largest_is_found_in_a_bounded_number_of_tries(sizes: list[int], lim
 def test_a_size_that_the_answer_names_ends_the_search(sizes: list[int], limit: int) -> None:
     tried: list[int] = []
 
-    async def take(size: int) -> int:
+    async def send(size: int) -> Response:
         tried.append(size)
-        return min(size, limit)
+        return answer(200)
 
-    found = asyncio.run(largest_taken(sizes, take))
-    assert found == (min(limit, sizes[-1]), limit < sizes[-1])
+    found = asyncio.run(largest_taken(sizes, send, lambda size, _: min(size, limit)))
+    assert found == Largest(min(limit, sizes[-1]), limit < sizes[-1])
     assert len(tried) <= len(sizes)

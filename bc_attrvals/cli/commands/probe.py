@@ -89,10 +89,11 @@ def probe(
 
     Values of the named customers and attributes are written, and put back at the end, also after
     Ctrl-C; nothing else is. Best is a customer without a value of the attribute: a value that is
-    there is never deleted, and its date_modified changes. More customers and attributes, up to 12
-    values, and attributes of type number and date settle more. Each fact says how it was seen, or
-    why it is not settled. `Quirks.from_probe(FILE)` and `Limits.from_probe(FILE)` read the file,
-    which holds no id, no value, no address and no token.
+    there is never deleted, and its date_modified changes. A value with blanks around it is left
+    alone, for a store that removes them could not take it back. More customers and attributes, up
+    to 12 values, and attributes of type number and date settle more. Each fact says how it was
+    seen, or why it is not settled. `Quirks.from_probe(FILE)` and `Limits.from_probe(FILE)` read the
+    file, which holds no id, no value, no address and no token.
     """
     if restored is not None:
         refuse((customers or attributes, "--restore takes no --customer and no --attribute"))
@@ -110,11 +111,10 @@ def probe(
 
         async def main(stopper: Stopper) -> ProbeReport:
             async with settings.session() as (session, store_hash, base_url):
-                asked = Probe(Wire(session, store_hash, base_url), people, named)
-                target = await asked.prepare()
+                asked = await Probe.prepare(Wire(session, store_hash, base_url), people, named)
                 if asked.can_write and not yes:
                     with stopper.aside():
-                        confirm(_question(target, store_hash), "nothing was written")
+                        confirm(_question(asked.target, store_hash), "nothing was written")
                 stopper.last_words = lambda: f" To restore: {how}" if Path(state).exists() else ""
                 try:
                     return await asked.run(Path(state), settings.note)
@@ -126,7 +126,7 @@ def probe(
         text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
         file.text.write(text + "\n")
         file.commit()
-    facts = report.all()
+    facts = report.facts
     settled = sum(one.settled for one in facts.values())
     headline = (
         f"{settled} of {counted(len(facts), 'fact')} settled in {counted(report.calls, 'call')}; "
