@@ -9,7 +9,7 @@ the page and not the count, to answer the whole store's pages, and to number pag
 from __future__ import annotations
 
 import re
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from bc_attrvals.core.models import MAX_ID, MAX_ROW_ID
 from bc_attrvals.errors import (
@@ -18,7 +18,7 @@ from bc_attrvals.errors import (
     PayloadTooLargeError,
     UnprocessableError,
 )
-from bc_attrvals.reading.seen_ids import SeenIds
+from bc_attrvals.reading.seen_ids import HasId, SeenIds
 
 #: After this many pages in a row without a new row, further pages are not asked for. The same for
 #: pages beyond a total that stands still and that more rows than it says have come for.
@@ -35,12 +35,7 @@ _MOST_PAGES_MORE: Final = 100
 MOST_ROWS: Final = 50 * MAX_ID
 
 
-class _Row(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-R = TypeVar("R", bound=_Row)
+R = TypeVar("R", bound=HasId)
 
 
 class PageCount:
@@ -144,13 +139,10 @@ class PageCount:
         `number` is the page that was asked for, `total` the total of its answer.
         """
         brought = len(rows)
-        ids = [row.id for row in rows]
-        try:
-            new = self._seen.add(ids)
-        except OverflowError:
-            new = self._seen.add(one for one in ids if 0 < one <= MAX_ROW_ID)
-        has_news = bool(new)
-        if len(new) < brought:
+        has_news = brought > 0
+        if not self._seen.add_ascending(rows):
+            new = self._seen.add(row.id for row in rows if 0 < row.id <= MAX_ROW_ID)
+            has_news = bool(new)
             rows = _first_of_each(rows, new)
             # Those can't be told apart, so they are counted and no reason to read on.
             self._without_id += sum(not 0 < row.id <= MAX_ROW_ID for row in rows)

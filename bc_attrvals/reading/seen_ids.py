@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Sequence
+from struct import pack
+from typing import Final, Protocol, TypeAlias
 
 from bc_attrvals.core.models import MAX_ROW_ID
 
@@ -19,6 +20,14 @@ _Run: TypeAlias = "range | array[int]"
 
 #: Ids of a run, after which the next one is begun or a run is cut in two: what an insertion moves.
 _RUN_SIZE: Final = 2_048
+
+
+class HasId(Protocol):
+    """A row, or what is left of one."""
+
+    @property
+    def id(self) -> int:
+        """Its id; one that can't be read is 0."""
 
 
 class SeenIds:
@@ -35,6 +44,30 @@ class SeenIds:
     def __len__(self) -> int:
         return self._count
 
+    def add_ascending(self, rows: Sequence[HasId]) -> bool:
+        """Add the ids of rows if they ascend and no id there lies between them, else nothing.
+
+        Return whether they were added. Pages of most listings are like that.
+        """
+        last = 0
+        for row in rows:
+            one = row.id
+            if one <= last:
+                return False
+            last = one
+        if not last or last > MAX_ROW_ID:
+            return not last
+        first = rows[0].id
+        place = bisect_right(self._firsts, last)
+        if place and self._runs[place - 1][-1] >= first:
+            return False
+        if last - first == len(rows) - 1:
+            self._insert_run(place, range(first, last + 1))
+        else:
+            self._insert_run(place, _array_of([row.id for row in rows]))
+        self._count += len(rows)
+        return True
+
     def add(self, ids: Iterable[int]) -> set[int]:
         """Add ids, and return those of them that were not there before.
 
@@ -50,19 +83,14 @@ class SeenIds:
             raise OverflowError
         place = bisect_right(self._firsts, ordered[-1])
         if not place or self._runs[place - 1][-1] < ordered[0]:
-            self._insert_run(place, ordered)
+            self._insert_run(place, _run_of(ordered))
         else:
             new = {one for one in ordered if self._insert(one)}
         self._count += len(new)
         return new
 
-    def _insert_run(self, place: int, ordered: list[int]) -> None:
+    def _insert_run(self, place: int, run: _Run) -> None:
         """Add ids that lie between two runs."""
-        run: _Run
-        if ordered[-1] - ordered[0] == len(ordered) - 1:
-            run = range(ordered[0], ordered[-1] + 1)
-        else:
-            run = array("q", ordered)
         if place:
             before = self._runs[place - 1]
             if isinstance(before, range) and isinstance(run, range) and before.stop == run.start:
@@ -79,7 +107,7 @@ class SeenIds:
         place = bisect_right(self._firsts, one)
         run = self._runs[place - 1] if place else None
         if run is None or run[-1] < one:
-            self._insert_run(place, [one])
+            self._insert_run(place, range(one, one + 1))
             return True
         if isinstance(run, range):
             return False
@@ -92,3 +120,14 @@ class SeenIds:
             self._runs[place - 1 : place] = [run[:middle], run[middle:]]
             self._firsts.insert(place, run[middle])
         return True
+
+
+def _run_of(ordered: list[int]) -> _Run:
+    first, last = ordered[0], ordered[-1]
+    has_gaps = last - first >= len(ordered)
+    return _array_of(ordered) if has_gaps else range(first, last + 1)
+
+
+def _array_of(ordered: list[int]) -> array[int]:
+    # From the list itself it takes twice as long.
+    return array("q", pack(f"{len(ordered)}q", *ordered))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from random import Random
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,43 @@ def test_it_is_a_set(pages: list[list[int]], run_size: int) -> None:
             assert len(seen) == len(expected)
         for page in pages:
             assert seen.add(page) == set()
+
+
+@attrs.frozen
+class Row:
+    id: int
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(pages=st.lists(st.lists(IDS, max_size=6).map(sorted) | st.lists(IDS, max_size=6)))
+def test_pages_that_ascend_are_added_whole_or_not_at_all(pages: list[list[int]]) -> None:
+    seen = SeenIds()
+    expected: set[int] = set()
+    for page in pages:
+        if seen.add_ascending([Row(one) for one in page]):
+            assert page == sorted(set(page) - expected)
+        else:
+            seen.add(page)
+        expected.update(page)
+        assert len(seen) == len(expected)
+    assert seen.add(expected) == set()
+
+
+@pytest.mark.parametrize("page", [[1, 2, 4], [6, 7, 8], [30, 40]])
+def test_pages_that_ascend_between_those_there_are_added_whole(page: list[int]) -> None:
+    seen = SeenIds()
+    seen.add([5])
+    seen.add([20, 25])
+    assert seen.add_ascending([Row(one) for one in page])
+    assert seen.add([*page, 5, 20, 25]) == set()
+
+
+@pytest.mark.parametrize("page", [[0], [-1, 1], [1, 2**63], [1, 1], [2, 1], [4, 5], [1, 9]])
+def test_other_pages_are_not_added_whole(page: list[int]) -> None:
+    seen = SeenIds()
+    seen.add([5])
+    assert not seen.add_ascending([Row(one) for one in page])
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "pages in disorder", "shuffled"])
