@@ -222,7 +222,10 @@ def test_beside_an_old_pytest_asyncio_only_the_tests_that_use_bc_store_fail(
 def test_pytest_starts_without_the_client(project: Run) -> None:
     modules = ("aiohttp", "attrs", "msgspec", "sqlite3", "bc_attrvals.store", "bc_attrvals.sandbox")
     said = project(
-        f"import sys\ndef test_it():\n    assert not set({modules}) & set(sys.modules)\n"
+        f"import sys\ndef test_it():\n    assert not set({modules}) & set(sys.modules)\n",
+        # anyio's plugin imports trio where it is installed, and trio imports attrs.
+        plugins=("pytest_asyncio.plugin",),
+        ini="asyncio_default_fixture_loop_scope = function",
     )
     assert "1 passed" in said
 
