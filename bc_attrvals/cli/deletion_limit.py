@@ -20,25 +20,26 @@ _GIVEN: Final = re.compile(r"([0-9]{1,12})(%?)", re.ASCII)
 
 @attrs.frozen
 class DeletionLimit:
-    """The most values a prune may delete: a number, or per cent of what the scope holds."""
+    """The most values a sync may delete: a number, or per cent of those found in the store."""
 
     number: int = _DEFAULT_PERCENT
     is_percent: bool = True
     is_given: bool = False
 
-    def problem(self, plan: SyncPlan) -> str | None:
-        """Return why a plan is refused; None if it is not."""
-        stored = plan.delete + plan.update + plan.unchanged
+    def problem(self, plan: SyncPlan, for_empty_cells: int = 0) -> str | None:
+        """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
+        delete = plan.delete + for_empty_cells
+        stored = delete + plan.update + plan.unchanged
         most = stored * self.number // 100 if self.is_percent else self.number
         if not self.is_given:
             most = max(most, _DEFAULT_COUNT)
-        if plan.delete <= most:
+        if delete <= most:
             return None
-        deletions = f"{counted(plan.delete, 'value')} of {stored:,} would be deleted"
+        deletions = f"{counted(delete, 'value')} of {stored:,} would be deleted"
         if self.is_given:
             limit = f"{self.number:,}{'%' if self.is_percent else ''}"
             return f"{deletions}, more than --max-delete {limit}"
-        return f"{deletions}, more than half; if that is meant, say --max-delete {plan.delete}"
+        return f"{deletions}, more than half; if that is meant, say --max-delete {delete}"
 
 
 def _limit(given: str) -> DeletionLimit:
@@ -53,6 +54,6 @@ max_delete_option = click.option(
     "--max-delete",
     metavar="N|N%",
     callback=parsed(_limit),
-    help="With --prune: refuse to delete more values than this. [default: half of those in the"
-    " scope, once that is more than 100]",
+    help="With --prune or --empty delete: refuse to delete more values than this. [default: half of"
+    " those in the scope, or of FILE, once that is more than 100]",
 )

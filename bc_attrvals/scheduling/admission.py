@@ -276,9 +276,10 @@ class Admission:
     def _report(self, event: Event) -> None:
         """Log the wait of a quota's event, and pass the event on."""
         if isinstance(event, QuotaExhausted):
-            queued = self._queue.count
             _logger.info(
-                "the quota is spent: %d queued requests wait %.3f s", queued, event.resets_in_s
+                "the quota is spent for %.3f s; requests queued: %d",
+                event.resets_in_s,
+                self._queue.count,
             )
         self._events.emit(event)
 

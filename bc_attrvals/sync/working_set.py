@@ -292,18 +292,20 @@ class WorkingSet(Database):
         return sum(1 for _ in groupby(key >> ID_BITS for (key,) in keys))
 
     def left(self) -> Differences:
-        """Return what is left of the plan to carry out."""
+        """Return what is left of the plan to carry out; what is written already is unchanged."""
         kinds = dict(
             self.connection.execute(
                 "SELECT kind, count(*) FROM upserts WHERE state = ? GROUP BY kind", (State.PENDING,)
             )
         )
+        tally = self.tally()
+        written = tally.created + tally.updated + tally.written + tally.altered
         return Differences(
             create=kinds.get(Kind.CREATE, 0),
             update=kinds.get(Kind.UPDATE, 0),
             write=kinds.get(Kind.WRITE, 0),
-            unchanged=int(self.number("unchanged")),
-            delete=self.tally().open_deletes,
+            unchanged=int(self.number("unchanged")) + written,
+            delete=tally.open_deletes,
         )
 
     # Carrying it out.

@@ -1,4 +1,4 @@
-"""`--max-delete`: a prune that would delete an unexpected share is refused before it writes."""
+"""`--max-delete`: a sync that would delete an unexpected share is refused before it writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.core.sync_plan import Reading, SyncPlan
-from tests.cli.tables import HEAD
+from bc_attrvals.sandbox import Fault, FaultKind
+from tests.cli.tables import HEAD, WIDE
 
 PRUNE = ["sync", "-", "--prune", "--attribute-id", "1", "--yes"]
 
@@ -64,9 +65,50 @@ def test_what_is_no_limit_is_refused(served, given) -> None:
     assert served.sandbox.requests.seen == 0
 
 
-def test_it_goes_with_prune(served) -> None:
+def test_it_goes_with_options_that_delete(served) -> None:
     result = served.run("sync", "-", "--max-delete", "5", input=table(1))
-    assert "--max-delete goes with --prune" in result.stderr
+    assert "--max-delete goes with --prune or --empty delete" in result.stderr
+
+
+def wide(values: int, empty: int) -> str:
+    cells = ["v"] * values + [""] * empty
+    return "ID,x,y\n" + "".join(f"{n},{cell},\n" for n, cell in enumerate(cells, 1))
+
+
+@pytest.mark.parametrize(
+    ("left", "options", "status"),
+    [
+        (110, [], 0),
+        (109, [], 2),
+        (109, ["--max-delete", "110"], 2),
+        (109, ["--max-delete", "111"], 0),
+        (109, ["--max-delete", "49%"], 2),
+    ],
+)
+def test_it_holds_for_the_values_of_empty_cells(served, tmp_path, left, options, status) -> None:
+    served.seed(*((n, 1, f"v{n}") for n in range(1, 221)))
+    args = ["sync", "-", *WIDE, "--empty", "delete", "--yes", *options]
+    table = wide(left, 220 - left)
+    dry = served.run(*args, "--dry-run", input=table)
+    assert (dry.exit_code, "would be deleted, more than" in dry.stderr) == (0, status == 2)
+    # With a journal, the second run takes it up and is refused as well.
+    for _ in range(2):
+        result = served.run(*args, "--journal", tmp_path / "s.db", input=table)
+        assert result.exit_code == status, result.stderr
+        assert len(served.values()) == (220 if status else left)
+        if status:
+            assert f"{220 - left} values of 220 would be deleted" in result.stderr
+
+
+def test_what_a_stopped_prune_has_written_is_stored_when_it_goes_on(served, tmp_path) -> None:
+    served.seed(*((n, 1, "old") for n in range(1, 221)))
+    served.sandbox.faults.add(Fault(FaultKind.FORBIDDEN, operation="delete"))
+    args = [*PRUNE, "--journal", tmp_path / "s.db"]
+    assert served.run(*args, input=table(110)).exit_code == 3
+    served.sandbox.faults.clear()
+    result = served.run(*args, input=table(110))
+    assert result.exit_code == 0, result.stderr
+    assert len(served.values()) == 110
 
 
 def test_a_dry_run_warns_and_shows_the_plan(served) -> None:

@@ -162,7 +162,7 @@ async def test_info_shows_waits_for_quota_and_429s_in_seconds(
         await store.attribute_values.upsert(upserts(1))
     texts = [record.getMessage() for record in caplog.records]
     assert any(
-        re.fullmatch(r"the quota is spent: \d queued requests wait 0\.\d{3} s", text)
+        re.fullmatch(r"the quota is spent for 0\.\d{3} s; requests queued: \d", text)
         for text in texts
     )
     assert any(

@@ -103,9 +103,9 @@ def sync(
     --empty delete those stored for empty cells are. Both ask first, unless --yes. The scope is what
     the options say; with --wide, by default the attributes named.
 
-    With unknown names or addresses in FILE nothing is pruned, unless --allow-unresolved. A prune of
-    more than half of the values in the scope, and of more than 100, is refused. Say with
-    --max-delete how many it may be.
+    With unknown names or addresses in FILE nothing is pruned, unless --allow-unresolved. To delete
+    more than 100 values, and more than half of those in the scope (with --empty delete, of those
+    stored of FILE's), is refused. Say with --max-delete how many it may be.
 
     All rows are checked before anything is sent. Of rows with the same customer and attribute the
     last one wins. Without a journal an interrupted sync is simply run again: values that are right
@@ -133,7 +133,10 @@ def sync(
         refuse(
             (allow_empty, "--allow-empty goes with --prune"),
             (allow_unresolved, "--allow-unresolved goes with --prune"),
-            (max_delete is not None, "--max-delete goes with --prune"),
+            (
+                max_delete is not None and not source.deletes_empty,
+                "--max-delete goes with --prune or --empty delete",
+            ),
         )
     options = _Options(
         scope=scope,
@@ -217,11 +220,11 @@ class _SyncJob(_PlannedJob):
 
         async def confirm(plan: SyncPlan) -> bool:
             self.plan = plan
-            problem = options.limit.problem(plan)
-            if problem is not None:
-                raise Failure(f"{problem}; nothing was written")
             # Looked up before the question; what others store there later stays.
             found = 0 if cells is None else await cells.find(work.store)
+            problem = options.limit.problem(plan, found)
+            if problem is not None:
+                raise Failure(f"{problem}; nothing was written")
             if plan.write_calls or plan.delete or found:
                 work.show(self.plan_text(plan))
             if self.source.asks and plan.delete + found:
@@ -304,11 +307,11 @@ class _DryRunJob(_PlannedJob):
                 show_changes=None if self._diff is None else self._show,
                 mirror=mirror,
             )
-        problem = options.limit.problem(self.plan)
+        cells = self.values.cells
+        found = 0 if cells is None else await cells.find(work.store)
+        problem = options.limit.problem(self.plan, found)
         if problem is not None:
             warn(problem)
-        if self.values.cells is not None:
-            await self.values.cells.find(work.store)
 
     async def _show(self, changes: list[SyncChange]) -> None:
         await anyio.to_thread.run_sync(self._write, changes)
