@@ -283,13 +283,10 @@ class Calls:
         return await self._decoded(exchange, await self._scheduler.send(exchange), decode)
 
     def put(
-        self,
-        items: Sequence[AttributeValueUpsert],
-        decode: Callable[[bytes], T],
-        worker: Worker | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        """Upsert items in one PUT and return its answer, decoded."""
-        return self.sent(self._requests.upsert(items), decode, worker)
+        self, items: Sequence[AttributeValueUpsert], worker: Worker
+    ) -> Coroutine[Any, Any, Response]:
+        """Upsert items in one PUT and return its answer, which may prove nothing."""
+        return self._scheduler.send(self._exchange(self._requests.upsert(items), worker))
 
     def delete_parts(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
         """Yield the DELETEs that `ids` need, each with the count of ids it names."""

@@ -19,6 +19,10 @@ class Deadline(msgspec.Struct, eq=False):
     # The task's cancellations before: tells a cancellation by somebody else from this one.
     cancelling: int
     has_passed: bool = False
+    # Whether its request was sent over a connection of its own making, and whether an answer of
+    # success had begun; the session notes these.
+    has_connected: bool = False
+    was_accepted: bool = False
 
     def was_missed(self) -> bool:
         """Return whether a cancellation was this deadline's alone, and take it back if so.

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import hdrs, http_exceptions
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, istr
 from yarl import URL
 
@@ -43,22 +44,65 @@ _AUTH_TOKEN: Final = istr("X-Auth-Token")
 _JSON: Final = "application/json"
 # `Deadlines` keeps the deadline of the whole attempt.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+#: Errors after which the status of an answer that has begun is still worth something.
+_KNOWN: Final = (
+    aiohttp.ClientError,
+    http_exceptions.HttpProcessingError,
+    DecodeError,
+    HookError,
+    TimeoutError,
+    OSError,
+)
 #: Content encodings that aiohttp unpacks, or refuses by itself where a package is missing.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
-class _Attempt:
-    """One request on its way, as far as its connection is concerned."""
-
-    __slots__ = ("has_connected", "was_accepted")
-
-    def __init__(self) -> None:
-        self.has_connected = False
-        # Whether an answer of success had begun.
-        self.was_accepted = False
+#: The request under way, for the socket that is made for it.
+_attempt: ContextVar[Deadline | None] = ContextVar("_attempt", default=None)
 
 
-_attempt: ContextVar[_Attempt | None] = ContextVar("_attempt", default=None)
+class _Body(aiohttp.Payload):
+    """The JSON of a write, which aiohttp sends no second time by itself.
+
+    aiohttp sends an idempotent request again when a kept-alive connection drops (RFC 9112 section
+    9.3.1), without slot or quota unit, unless its body is `consumed`. Old versions do not ask for
+    that: there it can't be written again.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        # As aiohttp makes it of bytes, but for the search by type: 1.2 % of a PUT of ten items.
+        super().__init__(content, content_type=_JSON)
+        self._content = content
+        self._was_written = False
+
+    consumed = True
+    autoclose = True
+
+    @property
+    def size(self) -> int:
+        """The bytes that are sent."""
+        return len(self._content)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the JSON as a string."""
+        return self._content.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write it, once."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write it, once; its size is the content's length."""
+        del content_length
+        if self._was_written:
+            # The connection that was lost is not the one made to send it again.
+            if (attempt := _attempt.get()) is not None:
+                attempt.has_connected = False
+            raise ConnectionResetError("the connection was lost after the body was sent")
+        self._was_written = True
+        await writer.write(self._content)
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -109,15 +153,15 @@ class Session:
         "_authority",
         "_deadlines",
         "_has_answered",
-        "_headers",
         "_max_response_bytes",
-        "_middlewares",
+        "_options",
         "_owned",
         "_proxy",
         "_root",
         "_scheme",
         "_session",
         "_urls",
+        "_write_options",
     )
 
     def __init__(
@@ -139,7 +183,7 @@ class Session:
         self._deadlines = Deadlines()
         # Writes all go to one place; pages are asked for once.
         self._urls: dict[str, URL] = {}
-        self._headers: Mapping[str, str] | None = CIMultiDict(
+        headers = CIMultiDict(
             {
                 _AUTH_TOKEN: access_token,
                 hdrs.ACCEPT: _JSON,
@@ -152,20 +196,22 @@ class Session:
         self._owned = session is None
         self._proxy = proxy
         self._has_answered = False
-        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] | None = None
+        # Redirects are not followed: the access token must not travel.
+        self._options: dict[str, Any] = {"allow_redirects": False}
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # aiohttp sends headers of the session to the proxy too, outside of TLS.
-                headers=self._headers if proxy is None else None,
+                headers=headers if proxy is None else None,
+                timeout=_NO_TIMEOUT,
                 middlewares=(_no_resend,),
                 trace_configs=list(trace_configs),
                 proxy=proxy,
             )
-            if proxy is None:
-                self._headers = None
+            if proxy is not None:
+                self._options["headers"] = headers
             del proxy
         else:
             if session.closed:
@@ -173,7 +219,18 @@ class Session:
             if _loop_of(session) is not asyncio.get_running_loop():
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
-            self._middlewares = _with_no_resend(session)
+            self._options |= {
+                "headers": headers,
+                "middlewares": _with_no_resend(session),
+                "timeout": _NO_TIMEOUT,
+                # Whatever the session does otherwise: answers are read here, errors mapped.
+                "raise_for_status": False,
+                "auto_decompress": True,
+            }
+        self._write_options = self._options
+        if self._owned:
+            # `_Body` is not sent again.
+            self._write_options = self._options | {"middlewares": ()}
         self._session = session
 
     @property
@@ -198,29 +255,72 @@ class Session:
         """
         if self._session.closed:
             raise _closed_error()
-        attempt = _Attempt()
+        attempt = self._deadlines.begin(timeout_s)
         _attempt.set(attempt)
-        mapped: BCAttrValsError
-        deadline = self._deadlines.begin(timeout_s)
+        content = request.body
+        data = content if content is None or not self._owned else _Body(content)
+        failure: BaseException | None = None
+        response: aiohttp.ClientResponse | None = None
+        body = b""
         try:
-            return await self._exchange(request, deadline, attempt)
-        except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                # It becomes the cause of a caller's TimeoutError, with aiohttp's frames and the
-                # headers in them.
-                raise cancelled.with_traceback(None) from None
-            # Nobody cancelled this task: a hook raised it, or the session was closed.
-            mapped = hook_error(cancelled)
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BCAttrValsError as error:
-            # aiohttp's frames behind it have the headers, which reporters of crashes show.
-            mapped = error.with_traceback(None)
+            response = await self._session.request(
+                request.method,
+                self._url(request),
+                data=data,
+                **(self._options if data is None else self._write_options),
+            )
+            stream = response.content
+            if (
+                isinstance(stream, aiohttp.StreamReader)
+                and stream.is_eof()
+                and stream.exception() is None
+            ):
+                # All of it has arrived, as nearly always.
+                body = stream.read_nowait()
+            else:
+                body = await self._read(response)
+            if not body and response.status != 204:
+                body = await self._read_before(response)
+            if len(body) > self._max_response_bytes or hdrs.CONTENT_ENCODING in response.headers:
+                self._check(response, body)
+            # Read whole, it has released its connection by itself.
+            if not response.closed:
+                response.release()
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
-            mapped = map_error(error, timeout_s)
+            body = b""
+            failure = self._failure(error, request, response, attempt, timeout_s)
         finally:
-            self._deadlines.end(deadline)
+            self._deadlines.end(attempt)
+        if failure is not None:
+            # Reporters of crashes show the locals of this frame.
+            del response
+            raise failure from None
+        assert response is not None
+        self._has_answered = True
+        return Response(response.status, response.headers, body)
+
+    def _failure(
+        self,
+        error: BaseException,
+        request: Request,
+        response: aiohttp.ClientResponse | None,
+        attempt: Deadline,
+        timeout_s: float,
+    ) -> BaseException | None:
+        """Return what an attempt ends with that met an error; None where its status says enough."""
+        is_known = isinstance(error, _KNOWN)
+        if isinstance(error, asyncio.CancelledError) and attempt.was_missed():
+            error, is_known = TimeoutError(), True
+        if response is not None:
+            response.close()
+        if is_known and response is not None:
+            attempt.was_accepted = is_success(response.status)
+            # A write is read back at once where a hook took the body: so it will the next time.
+            is_taken = isinstance(error, HookError) and request.operation is Operation.WRITE
+            if is_taken or not attempt.was_accepted:
+                # The status of a refusal is worth more than its words: it decides what is next.
+                return None
+        mapped = self._mapped(error, timeout_s)
         if isinstance(mapped, HookError) and self._session.closed:
             mapped = _closed_error()
         if isinstance(mapped, ConnectionLostError):
@@ -234,7 +334,25 @@ class Session:
                 request.operation is not Operation.READ
                 and not isinstance(mapped, ConnectionFailedError)
             )
-        raise mapped
+        return mapped
+
+    def _mapped(self, error: BaseException, timeout_s: float) -> BaseException:
+        """Return an error of ours, or one that ends the task; without aiohttp's frames.
+
+        These have the headers, which reporters of crashes show.
+        """
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                # It becomes the cause of a caller's TimeoutError.
+                return error.with_traceback(None)
+            # Nobody cancelled this task: a hook raised it, or the session was closed.
+            return hook_error(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            return error
+        if isinstance(error, BCAttrValsError):
+            return error.with_traceback(None)
+        return map_error(error, timeout_s)
 
     async def check_trust(self, timeout_s: float) -> None:
         """Raise `CertificateError` if every request would end with it; sends nothing.
@@ -254,56 +372,6 @@ class Session:
             return
         raise untrusted
 
-    async def _exchange(self, request: Request, deadline: Deadline, attempt: _Attempt) -> Response:
-        response: aiohttp.ClientResponse | None = None
-        data: bytes | aiohttp.Payload | None = request.body
-        if request.body is not None and self._owned:
-            # As aiohttp makes it of bytes, but for the search by type: 1.2 % of a PUT of ten items.
-            data = aiohttp.BytesPayload(request.body, content_type=_JSON)
-        try:
-            response = await self._session.request(
-                request.method,
-                self._url(request),
-                data=data,
-                headers=self._headers,
-                allow_redirects=False,
-                middlewares=self._middlewares,
-                timeout=_NO_TIMEOUT,
-                # Whatever a caller's session does otherwise: answers are read here, errors mapped.
-                raise_for_status=False,
-                auto_decompress=True,
-            )
-            body = await self._read(response)
-        except (
-            aiohttp.ClientError,
-            http_exceptions.HttpProcessingError,
-            DecodeError,
-            HookError,
-            TimeoutError,
-            OSError,
-        ) as error:
-            if response is None:
-                raise
-            response.close()
-            attempt.was_accepted = is_success(response.status)
-            # A write is read back at once where a hook took the body: so it will the next time.
-            is_taken = isinstance(error, HookError) and request.operation is Operation.WRITE
-            if attempt.was_accepted and not is_taken:
-                raise
-            # The status of a refusal is worth more than its words: it decides what happens next.
-            body = b""
-        except BaseException as error:
-            if response is not None:
-                response.close()
-            if not (isinstance(error, asyncio.CancelledError) and deadline.was_missed()):
-                raise
-            attempt.was_accepted = response is not None and is_success(response.status)
-            if response is None or attempt.was_accepted:
-                raise TimeoutError from None
-            body = b""
-        self._has_answered = True
-        return Response(response.status, response.headers, body)
-
     def _url(self, request: Request) -> URL:
         url = self._urls.get(request.path)
         if url is None:
@@ -320,34 +388,6 @@ class Session:
             if request.operation is Operation.WRITE:
                 self._urls = {request.path: url}
         return url
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        content = response.content
-        if not isinstance(content, aiohttp.StreamReader):
-            # A double of aiohttp's response, as testing tools make them.
-            body = await response.read()
-        elif content.exception() is not None:
-            # Broken, or released by a hook: what follows tells these apart.
-            body = b""
-        elif content.is_eof():
-            # All of it has arrived, as nearly always.
-            body = content.read_nowait()
-        else:
-            body = await self._read_in_pieces(response)
-        if not body and response.status != 204:
-            body = await self._read_before(response)
-        if len(body) > self._max_response_bytes:
-            raise self._too_long(response)
-        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
-        if encoding.lower() not in _ENCODINGS:
-            message = f"the body is packed as {encoding[:40]!r}, which can't be unpacked"
-            raise DecodeError(
-                message, status=response.status, request_id=request_id_of(response.headers)
-            )
-        # Read whole, it has released its connection by itself.
-        if not response.closed:
-            response.release()
-        return body
 
     async def _read_before(self, response: aiohttp.ClientResponse) -> bytes:
         """Return a body that a hook has read before, from what aiohttp keeps of it.
@@ -372,16 +412,32 @@ class Session:
             raise HookError(message)
         return body
 
-    async def _read_in_pieces(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the body as it comes, so that a decompressed flood stops at the cap."""
+        content = response.content
+        if not isinstance(content, aiohttp.StreamReader):
+            # A double of aiohttp's response, as testing tools make them.
+            return await response.read()
+        if content.exception() is not None:
+            # Broken, or released by a hook: `_read_before` tells these apart.
+            return b""
         pieces: list[bytes] = []
         size = 0
-        while not response.content.at_eof():
-            pieces.append(await response.content.readany())
+        while not content.at_eof():
+            pieces.append(await content.readany())
             size += len(pieces[-1])
             if size > self._max_response_bytes:
                 raise self._too_long(response)
         return b"".join(pieces)
+
+    def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        if len(body) > self._max_response_bytes:
+            raise self._too_long(response)
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        if encoding.lower() not in _ENCODINGS:
+            message = f"the body is packed as {encoding[:40]!r}, which can't be unpacked"
+            request_id = request_id_of(response.headers)
+            raise DecodeError(message, status=response.status, request_id=request_id)
 
     def _too_long(self, response: aiohttp.ClientResponse) -> DecodeError:
         message = f"the answer is longer than {self._max_response_bytes} bytes"

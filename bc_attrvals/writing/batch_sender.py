@@ -99,18 +99,19 @@ class BatchSender:
                 part = left.take()
             batch.part = part
             calls = self._part_calls if left.has_begun else self._calls
-            rows: Sequence[Row]
+            rows: Sequence[Row] = ()
             lost: TransportError | None = None
             try:
-                rows = await calls.put(part, self._outcomes.decode, batch.worker)
+                answer = await calls.put(part, batch.worker)
+                rows = self._outcomes.decode(answer.body)
             except DecodeError:
                 # Too much to be read, say. It may have been applied.
-                rows = ()
+                pass
             except BCAttrValsError as error:
                 if not (isinstance(error, TransportError) and error.was_accepted):
                     self._take_apart(part, batch, error)
                     continue
-                rows, lost = (), error
+                lost = error
             if are_echoes(part, rows):
                 self._outcomes.stored(part, rows)
                 if self._suspects.known:

@@ -15,13 +15,11 @@ from bc_attrvals.core.models import AttributeValueUpsert, Key
 class KeyRegistry:
     """The keys under way in one Store, and who waits for them."""
 
-    __slots__ = ("_waiting", "held", "holds")
+    __slots__ = ("_waiting", "held")
 
     def __init__(self) -> None:
         #: The keys under way; read only.
         self.held: set[Key] = set()
-        #: Calls of `hold`: while the count is the same, no key has become held.
-        self.holds = 0
         self._waiting: dict[Key, list[Batcher]] = {}
 
     def __len__(self) -> int:
@@ -34,7 +32,6 @@ class KeyRegistry:
 
     def hold(self, keys: Iterable[Key]) -> None:
         """Mark keys as under way."""
-        self.holds += 1
         self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
@@ -68,7 +65,6 @@ class Batcher:
     """The items of one job that were read and not sent yet."""
 
     __slots__ = (
-        "_free_at",
         "_held",
         "_on_unpark",
         "_parked",
@@ -90,8 +86,6 @@ class Batcher:
         self._on_unpark = on_unpark
         #: The items that may be sent; read only.
         self.ready: dict[Key, AttributeValueUpsert] = {}
-        # The registry's `holds` when the keys of all that is ready were last found free.
-        self._free_at = 0
         self._parked: dict[Key, AttributeValueUpsert] = {}
 
     def __len__(self) -> int:
@@ -123,29 +117,34 @@ class Batcher:
 
     def fill(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
         """Take in items; return those that they, or the later of them, supersede."""
-        keyed = {(item.customer_id, item.attribute_id): item for item in items}
-        if not self.ready and len(keyed) == len(items) and self._held.isdisjoint(keyed):
-            # The usual case: all keys are new and free.
-            self.ready, self._free_at = keyed, self._registry.holds
-            return []
         superseded = (self.feed(item) for item in items)
         return [item for item in superseded if item is not None]
 
+    def pass_through(
+        self, items: Sequence[AttributeValueUpsert]
+    ) -> dict[Key, AttributeValueUpsert] | None:
+        """Return a batch's worth of items as a batch and hold their keys, in one step.
+
+        None where that is not the same as `fill` and `take`; nothing is taken in then.
+        """
+        keyed = {(item.customer_id, item.attribute_id): item for item in items}
+        if (
+            len(keyed) != self.size
+            or self.ready
+            or self.customers
+            or not self._held.isdisjoint(keyed)
+        ):
+            return None
+        self._registry.hold(keyed)
+        return keyed
+
     def take(self) -> dict[Key, AttributeValueUpsert]:
         """Return the items of one batch, in the order they came, and hold their keys."""
-        ready, registry = self.ready, self._registry
         if self.customers:
             return self._take_customers()
-        if len(ready) <= self.size and (
-            self._free_at == registry.holds or self._held.isdisjoint(ready)
-        ):
-            # The usual case: one batch, and all its keys are free.
-            self.ready = {}
-            registry.hold(ready)
-            return ready
         batch: dict[Key, AttributeValueUpsert] = {}
-        for key in list(ready):
-            item = ready.pop(key)
+        for key in list(self.ready):
+            item = self.ready.pop(key)
             if key in self._held:
                 self._park(key, item)
                 continue

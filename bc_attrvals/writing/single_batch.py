@@ -32,14 +32,11 @@ async def put_rows(
     last: dict[Key, AttributeValueUpsert] = {item.key: item for item in items}
     sent = 0
     while True:
-        answered = _Answered()
         try:
-            await calls.put(items, answered.read, worker)
+            return decode_rows((await calls.put(items, worker)).body)
         except DecodeError as error:
-            answered.error = error
+            unread = error
         sent += 1
-        if answered.error is None:
-            return answered.rows
         found, failure = await read_back(calls, filter_of(items))
         _, rows, left = confirmed_by(last.values(), rows_by_key(found))
         if not left:
@@ -47,19 +44,5 @@ async def put_rows(
         if failure is not None:
             raise failure
         if sent == _MOST_SENDINGS:
-            answered.error.attempts = max(sent, answered.error.attempts)
-            raise answered.error
-
-
-class _Answered:
-    """The rows of an answer, or why they can't be read."""
-
-    def __init__(self) -> None:
-        self.rows: list[AttributeValue] = []
-        self.error: DecodeError | None = None
-
-    def read(self, body: bytes) -> None:
-        try:
-            self.rows = decode_rows(body)
-        except DecodeError as error:
-            self.error = error
+            unread.attempts = max(sent, unread.attempts)
+            raise unread

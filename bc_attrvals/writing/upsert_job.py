@@ -68,6 +68,8 @@ class UpsertJob:
         self._wakeup: asyncio.Event = asyncio.Event()
         self._crash: BaseException | None = None
         self._abandoned = False
+        # Whether it begins no batch any more.
+        self._is_over = False
         # One for all that reads the input: what a generator sets, it can reset. Each worker sends
         # in a copy of its own, so that what a trace of one call sets is not seen by another's.
         self._context = copy_context()
@@ -115,7 +117,7 @@ class UpsertJob:
 
         They keep their slots and keys until they have ended.
         """
-        self._abandoned = True
+        self._abandoned = self._is_over = True
         for batch in list(self._running):
             batch.worker.abandon()
         self._batcher.drain()
@@ -125,9 +127,7 @@ class UpsertJob:
         self._wakeup.set()
 
     def _more_to_come(self) -> bool:
-        if self._abandoned or self._crash is not None or self._sender.stopped_by is not None:
-            return False
-        return not self._input.exhausted or bool(self._batcher)
+        return not self._is_over and (not self._input.exhausted or bool(self._batcher))
 
     def _launch(self) -> None:
         while self._room() > 0 and (keyed := self._context.run(self._next)):
@@ -142,6 +142,13 @@ class UpsertJob:
         """Read on, and return what is to be sent next; None when there is nothing now."""
         batcher, sizes = self._batcher, self._calls.sizes
         batcher.size, batcher.customers = sizes.batch, sizes.customers
+        if not (self._is_over or batcher.ready or batcher.customers) and self._budget > 0:
+            # The usual case: all that comes next is one batch.
+            items = self._input.pull(batcher.size)
+            if (keyed := batcher.pass_through(items)) is not None:
+                self._budget = LOOK_AHEAD
+                return keyed
+            self._fill(items)
         while self._more_to_come():
             room = self._read()
             if not batcher.ready or (room and not self._send_partial()):
@@ -170,13 +177,16 @@ class UpsertJob:
         while room and self._budget > 0:
             most = room if room < self._budget else self._budget
             items = self._input.pull(most)
-            self._budget -= len(items)
-            for superseded in self._batcher.fill(items):
-                self._outcomes.superseded(superseded)
+            self._fill(items)
             room = self._batcher.room
             if len(items) < most:
                 break
         return room
+
+    def _fill(self, items: Sequence[AttributeValueUpsert]) -> None:
+        self._budget -= len(items)
+        for superseded in self._batcher.fill(items):
+            self._outcomes.superseded(superseded)
 
     async def _work(self, batch: Batch) -> None:
         """Send a batch, and those after it while there is something to begin them with."""
@@ -222,16 +232,18 @@ class UpsertJob:
         if not task.cancelled():
             if (crash := task.exception()) is not None:
                 # A fault of our own: it must not pass for a finished batch.
-                self._crash = crash
+                self._crash, self._is_over = crash, True
         elif not self._abandoned and self._sender.stopped_by is None:
             # By somebody who cancels all tasks there are, say.
             self._crash = asyncio.CancelledError("a task of the upsert was cancelled")
+            self._is_over = True
             message = "the task that sent it was cancelled"
             lost = ConnectionLostError(message, may_have_been_applied=True)
             self._sender.give_up(left, batch, lost)
 
     def _stop(self, error: BCAttrValsError, batch: Batch) -> None:
         """End the job: what waits is not sent, what is on the wire is waited for, once."""
+        self._is_over = True
         self._input.stop()
         self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
         for other in self._running:

@@ -11,6 +11,7 @@ import pytest
 
 from bc_attrvals import AttributeValueUpsert, DecodeError, Limits, Operation, RetryPolicy
 from bc_attrvals.core.requests import RequestBuilder
+from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
 from bc_attrvals.scheduling.exchange import CallOptions, Worker
@@ -21,6 +22,7 @@ from tests.scheduling.test_scheduler import Named
 pytestmark = pytest.mark.looptime(noop_cycles=2)
 
 ITEMS = [AttributeValueUpsert(1, 1, "a")]
+REQUESTS = RequestBuilder("hash", "https://api.bigcommerce.com")
 
 
 @asynccontextmanager
@@ -31,7 +33,7 @@ async def open_calls(service: FakeService, attempts: int = 6) -> AsyncIterator[C
     try:
         yield Calls(
             scheduler,
-            RequestBuilder("hash", "https://api.bigcommerce.com"),
+            REQUESTS,
             CallOptions(30.0, retry),
             events=events,
             sizes=LearntSizes(limits),
@@ -47,7 +49,7 @@ def unreadable(body: bytes) -> bytes:
 async def test_an_answer_that_cannot_be_read_is_asked_for_again_and_names_its_request() -> None:
     async with open_calls(Named(), attempts=3) as calls:
         with pytest.raises(DecodeError) as unread:
-            await calls.put(ITEMS, unreadable)
+            await calls.sent(REQUESTS.upsert(ITEMS), unreadable)
     assert (unread.value.status, unread.value.request_id) == (200, "r3")
     assert unread.value.attempts == 3
     assert (calls.calls, calls.retries) == (3, 2)
@@ -62,7 +64,7 @@ async def test_an_answer_that_is_read_at_last_is_returned() -> None:
 
     read: list[bytes] = []
     async with open_calls(FakeService()) as calls:
-        assert await calls.put(ITEMS, decode) == b"read"
+        assert await calls.sent(REQUESTS.upsert(ITEMS), decode) == b"read"
     assert (calls.calls, calls.retries) == (3, 2)
 
 
@@ -70,8 +72,8 @@ async def test_each_job_has_a_tally_of_its_own() -> None:
     faults: list[int | None] = [500, None, None]
     async with open_calls(FakeService(fault=lambda _: faults.pop(0))) as calls:
         first, second = calls.for_job(), calls.for_job()
-        await first.put(ITEMS, bytes)
-        await second.put(ITEMS, bytes)
+        await first.put(ITEMS, Worker())
+        await second.put(ITEMS, Worker())
     assert (first.calls, first.retries) == (2, 1)
     assert (second.calls, second.retries) == (1, 0)
     assert (calls.calls, calls.retries) == (0, 0)
@@ -81,8 +83,8 @@ async def test_a_cancelled_single_write_returns_at_once_and_keeps_its_slot() -> 
     service = FakeService(latency_s=1.0)
     async with open_calls(service) as calls:
 
-        async def write(worker: Worker) -> bytes:
-            return await calls.put(ITEMS, bytes, worker)
+        async def write(worker: Worker) -> Response:
+            return await calls.put(ITEMS, worker)
 
         task = asyncio.create_task(calls.shielded(write))
         await asyncio.sleep(0.1)
