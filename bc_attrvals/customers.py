@@ -17,8 +17,8 @@ from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import address_key, check_address
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.errors import InvalidInputError
-from bc_attrvals.naming.addresses import customers_by, find_addresses
+from bc_attrvals.errors import InvalidInputError, UnknownCustomerError
+from bc_attrvals.naming.addresses import customers_by, look_up
 from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.scheduling.calls import Calls
 
@@ -53,8 +53,13 @@ class Customers:
         given = listed("emails", emails)
         for index, email in enumerate(given):
             check_address(email, "emails", f"emails[{index}]")
-        found = await find_addresses(self._calls, given)
-        return {email: one for email, one in found.items() if one is not None}
+        ids: dict[str, int] = {}
+        for email, found in (await look_up(self._calls, given)).items():
+            if isinstance(found, UnknownCustomerError):
+                raise found
+            if found is not None:
+                ids[email] = found
+        return ids
 
     async def emails_by_id(self, ids: Iterable[int]) -> dict[int, str]:
         """Return the address of each customer that exists, by id, in chunks a URL holds.

@@ -16,11 +16,7 @@ from urllib.parse import quote
 
 from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.named_value import address_key
-from bc_attrvals.errors import (
-    APIError,
-    ListingDriftError,
-    UnknownCustomerError,
-)
+from bc_attrvals.errors import APIError, ListingDriftError, UnknownCustomerError
 from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
@@ -76,29 +72,14 @@ async def _fetch_smaller(calls: Calls, parameter: str, part: Sequence[str]) -> l
     ]
 
 
-async def find_addresses(calls: Calls, addresses: Iterable[str]) -> dict[str, int | None]:
-    """Return the customer's id of each address, as given; None where nobody has it.
-
-    `calls` are those of the customers' resource. Raises `UnknownCustomerError` for an address that
-    several customers have in different case, none of them as given.
-    """
-    found, ambiguous = await look_up(calls, addresses)
-    for address, ids in ambiguous.items():
-        raise ambiguity(address, ids)
-    return found
-
-
-def ambiguity(address: str, ids: Sequence[int]) -> UnknownCustomerError:
-    """Return the error of an address that several customers have in different case."""
-    numbers = ", ".join(map(str, ids))
-    message = f"several customers have the address {address!r} in different case: {numbers}"
-    return UnknownCustomerError(message, name=address)
-
-
 async def look_up(
     calls: Calls, addresses: Iterable[str]
-) -> tuple[dict[str, int | None], dict[str, list[int]]]:
-    """Return the ids of addresses, and the ids of those that are ambiguous."""
+) -> dict[str, int | UnknownCustomerError | None]:
+    """Return the customer's id of each address, as given; None where nobody has it.
+
+    An address that several customers have in different case, none of them as given, has an error.
+    `calls` are those of the customers' resource.
+    """
     wanted = list(dict.fromkeys(addresses))
     spellings: dict[str, dict[str, None]] = {}
     for address in wanted:
@@ -120,16 +101,16 @@ async def look_up(
         asked += [key for key, some in spellings.items() if key not in by_key and key not in some]
         if not asked:
             break
-    found: dict[str, int | None] = {}
-    ambiguous: dict[str, list[int]] = {}
+    found: dict[str, int | UnknownCustomerError | None] = {}
     for address in wanted:
         there = by_key.get(address_key(address), {})
-        exact = there.get(address.strip())
-        if exact is not None or len(set(there.values())) <= 1:
-            found[address] = exact if exact is not None else next(iter(there.values()), None)
-        else:
-            ambiguous[address] = sorted(set(there.values()))
-    return found, ambiguous
+        ids = sorted(set(there.values()))
+        found[address] = there.get(address.strip(), ids[0] if ids else None)
+        if len(ids) > 1 and address.strip() not in there:
+            message = f"several customers have the address {address!r} in different case: "
+            message += ", ".join(map(str, ids))
+            found[address] = UnknownCustomerError(message, name=address)
+    return found
 
 
 class Addresses:

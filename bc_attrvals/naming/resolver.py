@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -12,7 +12,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, check_type
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.errors import AttributeTypeError, UnknownCustomerError, UnresolvedError
-from bc_attrvals.naming.addresses import Addresses, ambiguity, look_up
+from bc_attrvals.naming.addresses import Addresses, look_up
 from bc_attrvals.naming.definitions import Definitions, KnownDefinitions
 from bc_attrvals.scheduling.calls import Calls
 
@@ -67,19 +67,18 @@ class Resolver:
             calls.of(self._attributes), attributes, names.began_at_s
         )
         wanted = {item.customer for item in items if isinstance(item.customer, str)}
-        known: dict[str, int | None] = {one: self._addresses.get(one) for one in wanted}
-        missing = [one for one in known if known[one] is None and one not in unknown]
-        ambiguous: dict[str, list[int]] = {}
+        customers: dict[str, int | UnknownCustomerError | None]
+        customers = {one: self._addresses.get(one) for one in wanted}
+        missing = [one for one in wanted if customers[one] is None and one not in unknown]
         if missing:
-            customers = calls.of(self._customers)
-            found, ambiguous = await look_up(customers, missing)
-            known.update(found)
-            for address, customer_id in found.items():
-                if customer_id is not None:
-                    self._addresses.remember(address, customer_id)
-                elif len(unknown) < _MOST_UNKNOWN:
-                    unknown.add(address)
-        return [_resolved(item, definitions, known, ambiguous) for item in items]
+            customers |= await look_up(calls.of(self._customers), missing)
+        for address in missing:
+            found = customers[address]
+            if isinstance(found, int):
+                self._addresses.remember(address, found)
+            elif found is None and len(unknown) < _MOST_UNKNOWN:
+                unknown.add(address)
+        return [_resolved(item, definitions, customers) for item in items]
 
     async def attribute_ids(self, name: str, calls: Calls) -> list[int]:
         """Return the ids of the definitions with exactly this name; they are read anew.
@@ -93,20 +92,15 @@ class Resolver:
 def _resolved(
     item: NamedValue,
     definitions: Definitions,
-    known: dict[str, int | None],
-    ambiguous: dict[str, list[int]],
+    customers: Mapping[str, int | UnknownCustomerError | None],
 ) -> AttributeValueUpsert | UnresolvedError:
-    customer: int | None
+    customer = customers[item.customer] if isinstance(item.customer, str) else item.customer
+    if isinstance(customer, UnknownCustomerError):
+        return customer
+    if customer is None:
+        message = f"no customer has the address {item.customer!r}"
+        return UnknownCustomerError(message, name=str(item.customer))
     try:
-        if isinstance(item.customer, str):
-            if item.customer in ambiguous:
-                return ambiguity(item.customer, ambiguous[item.customer])
-            customer = known[item.customer]
-            if customer is None:
-                message = f"no customer has the address {item.customer!r}"
-                return UnknownCustomerError(message, name=item.customer)
-        else:
-            customer = item.customer
         attribute = definitions.get(item.attribute)
     except UnresolvedError as error:
         return error

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import cast
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -18,13 +16,9 @@ from bc_attrvals import (
     UnknownAttributeError,
     UnknownCustomerError,
 )
-from bc_attrvals.core.definitions import Attribute, Customer
-from bc_attrvals.core.limits import Limits
-from bc_attrvals.naming.addresses import Addresses, look_up
-from bc_attrvals.naming.definitions import KnownDefinitions, nearest_names
 from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.sandbox import Quirks, Sandbox
-from bc_attrvals.scheduling.calls import Calls, LearntSizes
+from bc_attrvals.scheduling.calls import Calls
 from tests.conftest import make_store
 from tests.probes import until
 
@@ -98,31 +92,6 @@ async def test_spellings_are_asked_for_once_where_case_is_disregarded() -> None:
         assert asked_for(sandbox)[101:] == ["NoOne@Example.org"]
 
 
-async def test_spellings_are_customers_of_their_own_where_case_is_regarded() -> None:
-    people = {"Ann@example.org": 1, "ann@example.org": 2, "bob@example.org": 3}
-    asked: list[str] = []
-
-    class Regarding:
-        """The calls of `/customers`, answered by a service that regards case."""
-
-        sizes = LearntSizes(Limits())
-
-        def parts(self, parameter: str, texts: list[str]) -> list[list[str]]:
-            return [texts]
-
-        async def rows(self, query: str, number: int, limit: int, decode: object) -> object:
-            addresses = [unquote(one) for one in query.removeprefix("email:in=").split(",")]
-            asked.extend(addresses)
-            rows = [Customer(people[one], one) for one in addresses if one in people]
-            return SimpleNamespace(data=rows, pagination=None)
-
-    spellings = ["Ann@example.org", "ann@example.org", "BOB@example.org", "Bob@example.org"]
-    found, ambiguous = await look_up(cast("Calls", Regarding()), spellings)
-    assert found == dict(zip(spellings, [1, 2, 3, 3], strict=True))
-    assert not ambiguous
-    assert sorted(asked) == sorted([*spellings, "bob@example.org"])
-
-
 async def test_what_is_not_known_fails_alone_and_names_the_nearest() -> None:
     items = [
         NamedValue("nobody@example.org", "Loyalty tier", "gold"),
@@ -162,44 +131,6 @@ async def test_a_new_definition_is_seen_after_it_is_made() -> None:
         assert isinstance(found, AttributeValueUpsert)
 
 
-@pytest.mark.looptime
-async def test_a_job_sees_what_others_defined_before_it_and_reads_again_once_a_minute() -> None:
-    asked: list[int] = []
-    names = ["Loyalty tier"]
-
-    class Listed:
-        """The calls of `/customers/attributes`, answered by what others have defined."""
-
-        async def rows(self, query: str, number: int, limit: int, decode: object) -> object:
-            asked.append(number)
-            rows = [Attribute(one, name, "string", None, None) for one, name in enumerate(names, 1)]
-            return SimpleNamespace(data=rows, pagination=None)
-
-    known, calls = KnownDefinitions(), cast("Calls", Listed())
-    loop = asyncio.get_running_loop()
-    began_at_s = loop.time()
-
-    async def lacks(name: str, began_at_s: float) -> bool:
-        return (await known.get(calls, [name], began_at_s)).find(name) is None
-
-    assert not await lacks("Loyalty tier", began_at_s)
-    for _ in range(3):
-        assert await lacks("Shoe size", began_at_s)
-    assert len(asked) == 1
-    names.append("Shoe size")
-    await asyncio.sleep(59)
-    # In this job a minute later, in the next job at once, and there not again.
-    assert await lacks("Shoe size", began_at_s)
-    next_began_at_s = loop.time()
-    assert not await lacks("Shoe size", next_began_at_s)
-    assert await lacks("Birthday", next_began_at_s)
-    assert len(asked) == 2
-    await asyncio.sleep(60)
-    assert await lacks("Birthday", next_began_at_s)
-    assert not await lacks("Loyalty tier", loop.time())
-    assert len(asked) == 3
-
-
 async def test_a_definition_that_others_made_is_seen_by_the_next_job() -> None:
     async with opened() as (sandbox, resolver, calls):
         item = [NamedValue(5, "CRM score", 0.5)]
@@ -236,21 +167,3 @@ async def test_a_change_whose_caller_was_cancelled_is_seen() -> None:
         await until(lambda: sum(store.statistics().in_flight.values()) == 0)
         (found,) = await runtime.resolver.resolve(item, calls)
         assert found == AttributeValueUpsert(5, 2, "0.5")
-
-
-def test_a_bounded_number_of_addresses_is_remembered_the_oldest_forgotten_first() -> None:
-    addresses = Addresses(most=3)
-    for number in range(1, 4):
-        addresses.remember(f"{number}@x", number)
-    assert addresses.get("1@x") == 1
-    addresses.remember("4@x", 4)
-    assert [addresses.get(f"{number}@x") for number in range(1, 5)] == [1, None, 3, 4]
-    addresses.forget("1@x")
-    assert addresses.get("1@x") is None
-    assert len(addresses) == 2
-
-
-def test_nearest_names_regard_neither_case_nor_blanks() -> None:
-    names = ["Loyalty tier", "Shoe size", "Birthday"]
-    assert nearest_names("loyalty  Tier ", names) == ["Loyalty tier"]
-    assert nearest_names("xyz", names) == []
