@@ -11,9 +11,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from bc_attrvals.cli.console import Failure, Refused, SomeFailed, leave_stdout
-from bc_attrvals.cli.groups import SuggestingGroup
 from bc_attrvals.cli.interrupts import Interrupted
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import SuggestingGroup, examples
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
 from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import (
@@ -126,20 +125,6 @@ def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> Failure:
     return next(end for kinds, end in _ENDS if isinstance(error, kinds))(message)
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    del param
-    if not value or ctx.resilient_parsing:
-        return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("bc_attrvals")
-    except PackageNotFoundError:
-        number = "(not installed)"
-    click.echo(f"bc-attrvals {number}")
-    ctx.exit()
-
-
 def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
     del param
     if shell is None or ctx.resilient_parsing:
@@ -164,13 +149,8 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
 )
 @partial(connection_options, environment=True)
 @output_options
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version and exit.",
+@click.version_option(
+    package_name="bc_attrvals", prog_name=_PROGRAM, message="%(prog)s %(version)s"
 )
 @click.option(
     "--completion",

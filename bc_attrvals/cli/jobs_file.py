@@ -24,13 +24,6 @@ from bc_attrvals.store import DEFAULT_BASE_URL
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import file_format
 
-_TEXTS: Final = (
-    "name", "store_hash", "token_env", "url", "source", "format", "encoding", "delimiter",
-    "customer_column", "email_column", "journal", "mirror", "proxy_env",
-)  # fmt: skip
-_FLAGS: Final = ("prune", "allow_empty", "whole_store", "attributes_by_header", "trust_env")
-_IDS: Final = ("attribute_ids", "customer_ids")
-_FIELDS: Final = {*_TEXTS, *_FLAGS, *_IDS, "columns", "attributes"}
 _NEEDED: Final = ("store_hash", "token_env", "source")
 _FORMATS: Final = ("csv", "jsonl", "parquet")
 #: The fields of the file that are a `FileSource`'s as they are.
@@ -48,42 +41,29 @@ _OURS: Final = {
 }
 
 
-class _Bad(Exception):  # noqa: N818 - becomes a FileError
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
 def read_jobs(path: str, *, shared_quota: EnvironmentVariable | None) -> list[Job]:
     """Return the jobs of a file. Raises `FileError` for the first bad field."""
     defaults, tables = _tables(path)
     jobs: list[Job] = []
     folder = Path(path).parent
+    place = f"{path}: defaults"
     try:
         _check(defaults)
-    except _Bad as bad:
-        raise FileError(f"{path}: defaults.{bad.field}: {bad}") from None
-    for index, table in enumerate(tables):
-        place = f"{path}: jobs[{index}]"
-        if not isinstance(table, dict):
-            raise FileError(f"{place}: must be a table")
-        try:
+        for index, table in enumerate(tables):
+            place = f"{path}: jobs[{index}]"
             _check(table)
             jobs.append(_job({**defaults, **table}, folder, shared_quota))
-        except _Bad as bad:
-            raise FileError(f"{place}.{bad.field}: {bad}") from None
-        except InvalidInputError as error:
-            field = error.field or ""
-            raise FileError(f"{place}.{_OURS.get(field, field)}: {error}") from None
+    except InvalidInputError as error:
+        field = error.field or ""
+        raise FileError(f"{place}.{_OURS.get(field, field)}: {error}") from None
     _check_together(path, jobs)
     return jobs
 
 
-def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
+def _tables(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         # Some editors write a byte order mark.
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        document = tomllib.loads(text)
+        document = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -101,83 +81,104 @@ def _tables(path: str) -> tuple[dict[str, Any], list[Any]]:
         raise FileError(f"{path}: jobs: there must be at least one [[jobs]]")
     if not isinstance(defaults, dict):
         raise FileError(f"{path}: defaults: must be a table")
+    for index, table in enumerate(tables):
+        if not isinstance(table, dict):
+            raise FileError(f"{path}: jobs[{index}]: must be a table")
     return defaults, tables
+
+
+def _need(good: object, problem: str) -> None:
+    if not good:
+        raise ValueError(problem)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a string, not empty")
+    _need("\0" not in value, "must not hold the character NUL")
+    return value
+
+
+def _variable(value: object) -> None:
+    _need("=" not in _text(value), "must be the name of a variable")
+
+
+def _encoding(value: object) -> None:
+    try:
+        codecs.lookup(_text(value))
+    except LookupError:
+        raise ValueError("is an unknown encoding") from None
+
+
+def _columns(value: object) -> None:
+    good = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    _need(good, "must be a table of strings")
+
+
+def _attributes(value: object) -> None:
+    if not isinstance(value, dict) or not value:
+        raise ValueError("must be a table of attribute ids or names by column")
+    for one in value.values():
+        _need(one != "", "has an empty name")
+        if not isinstance(one, str):
+            _id(one)
+
+
+def _ids(value: object) -> None:
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of ids, not empty")
+    for one in value:
+        _id(one)
+
+
+def _id(value: object) -> None:
+    # Python refuses to format a longer one in an error.
+    long = isinstance(value, int) and value.bit_length() > _MOST_BITS
+    _need(not long, "holds a number of too many digits")
+    check_id(value, "id")
+
+
+#: What each field must be; raises ValueError.
+_FIELDS: Final[Mapping[str, Callable[[object], object]]] = {
+    **dict.fromkeys(("name", "store_hash", "url", "source", "journal", "mirror"), _text),
+    **dict.fromkeys(("customer_column", "email_column"), _text),
+    **dict.fromkeys(("token_env", "proxy_env"), _variable),
+    **dict.fromkeys(
+        ("prune", "allow_empty", "whole_store", "attributes_by_header", "trust_env"),
+        lambda value: _need(isinstance(value, bool), "must be true or false"),
+    ),
+    "format": lambda value: _need(
+        _text(value) in _FORMATS, f"must be one of {', '.join(_FORMATS)}"
+    ),
+    "encoding": _encoding,
+    "delimiter": lambda value: _need(len(_text(value)) == 1, "must be one character"),
+    "columns": _columns,
+    "attributes": _attributes,
+    **dict.fromkeys(("attribute_ids", "customer_ids"), _ids),
+}
 
 
 def _check(table: Mapping[str, Any]) -> None:
     """Check names and types."""
     for field, value in table.items():
         if field not in _FIELDS:
-            raise _Bad(field, "unknown field")
-        if field in _TEXTS:
-            _check_text(field, value)
-        if field in _FLAGS and not isinstance(value, bool):
-            raise _Bad(field, "must be true or false")
-        if field in _IDS:
-            _check_ids(field, value)
-        if field == "columns" and not (
-            isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
-        ):
-            raise _Bad(field, "must be a table of strings")
-        if field == "attributes":
-            _check_attributes(field, value)
-
-
-def _check_text(field: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise _Bad(field, "must be a string, not empty")
-    if "\0" in value:
-        raise _Bad(field, "must not hold the character NUL")
-    if field in {"token_env", "proxy_env"} and "=" in value:
-        raise _Bad(field, "must be the name of a variable")
-    if field == "format" and value not in _FORMATS:
-        raise _Bad(field, f"must be one of {', '.join(_FORMATS)}")
-    if field == "encoding":
+            raise InvalidInputError("unknown field", field=field)
         try:
-            codecs.lookup(value)
-        except LookupError:
-            raise _Bad(field, "is an unknown encoding") from None
-    if field == "delimiter" and len(value) != 1:
-        raise _Bad(field, "must be one character")
-
-
-def _check_attributes(field: str, value: object) -> None:
-    if not isinstance(value, dict) or not value:
-        raise _Bad(field, "must be a table of attribute ids or names by column")
-    for one in value.values():
-        if one == "":
-            raise _Bad(field, "has an empty name")
-        if not isinstance(one, str):
-            _check_id(field, one)
-
-
-def _check_ids(field: str, value: object) -> None:
-    if not isinstance(value, list) or not value:
-        raise _Bad(field, "must be a list of ids, not empty")
-    for one in value:
-        _check_id(field, one)
-
-
-def _check_id(field: str, value: object) -> None:
-    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        # Python refuses to format a longer one in an error.
-        raise _Bad(field, "holds a number of too many digits")
-    try:
-        check_id(value, "id")
-    except ValueError as error:
-        raise _Bad(field, str(error)) from None
+            _FIELDS[field](value)
+        except ValueError as error:
+            raise InvalidInputError(str(error), field=field) from None
 
 
 def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariable | None) -> Job:
     for field in _NEEDED:
         if field not in table:
-            raise _Bad(field, "missing")
+            raise InvalidInputError("missing", field=field)
     path = folder / table["source"]
     _check_place("source", path.is_file, f"{path} is no file")
     try:
         file_format(table["source"], table.get("format"))
     except FileError as error:
-        raise _Bad("format", str(error)) from None
+        raise InvalidInputError(str(error), field="format") from None
     source = FileSource(
         # Workers may have another working directory.
         path=str(path.resolve()),
@@ -215,23 +216,22 @@ def _check_place(field: str, is_good: Callable[[], bool], problem: str) -> None:
         good = is_good()
     except OSError as error:
         # Such as a name that is too long.
-        raise _Bad(field, error.strerror or str(error)) from None
+        raise InvalidInputError(error.strerror or str(error), field=field) from None
     if not good:
-        raise _Bad(field, problem)
+        raise InvalidInputError(problem, field=field)
 
 
 def _scope(table: Mapping[str, Any]) -> AttributeValueFilter | None:
     attribute_ids, customer_ids = table.get("attribute_ids"), table.get("customer_ids")
-    if table.get("whole_store"):
-        if attribute_ids or customer_ids:
-            raise _Bad("whole_store", "does not go with attribute_ids or customer_ids")
-        return AttributeValueFilter()
-    if attribute_ids or customer_ids:
-        return AttributeValueFilter(attribute_id_in=attribute_ids, customer_id_in=customer_ids)
-    if table.get("prune"):
+    whole, given = table.get("whole_store"), attribute_ids or customer_ids
+    if whole and given:
+        message = "does not go with attribute_ids or customer_ids"
+        raise InvalidInputError(message, field="whole_store")
+    if table.get("prune") and not (whole or given):
         message = "needs attribute_ids, customer_ids or whole_store = true, which say where"
-        raise _Bad("prune", message)
-    return None
+        raise InvalidInputError(message, field="prune")
+    scope = AttributeValueFilter(attribute_id_in=attribute_ids, customer_id_in=customer_ids)
+    return scope if whole or given else None
 
 
 def _check_together(path: str, jobs: list[Job]) -> None:

@@ -1,6 +1,7 @@
 """What `sync` and `upsert --journal` share: a job of the library that reads all, then writes.
 
-The library's events are the progress and feed the circuit breaker. Failures come out of its report.
+The library's events are the progress and feed the circuit breaker, which ends a job when the
+service stops answering. Failures come out of its report.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Final
 
 import anyio.to_thread
 
-from bc_attrvals.cli.breaker import CircuitBreaker
 from bc_attrvals.cli.running import Work
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
 from bc_attrvals.core.outcomes import UpsertReport
@@ -26,6 +26,41 @@ _WORDS: Final = {
     Phase.WRITING: "Writing",
     Phase.DELETING: "Deleting",
 }
+
+
+#: Each of them used all its tries. Going on would take hours to reach the same end.
+_MOST_IN_A_ROW: Final = 30
+
+
+class NoAnswerError(BCAttrValsError):
+    """The service did not answer for many values in a row."""
+
+
+class CircuitBreaker:
+    """Counts the values in a row that no answer came for."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._answered = 0
+
+    def note(self, *, answered: int = 0, unanswered: int = 0) -> None:
+        """Count values whose calls ended."""
+        self._answered += answered
+        self._in_a_row = unanswered if answered else self._in_a_row + unanswered
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the job is to end now."""
+        return self._in_a_row >= _MOST_IN_A_ROW
+
+    def check(self, reason: BCAttrValsError | None = None) -> None:
+        """Raise `NoAnswerError` if missing answers ended the job, or it never got one."""
+        if self.is_open or (self._in_a_row and not self._answered):
+            because = f": {reason}" if reason is not None else ""
+            raise NoAnswerError(
+                f"no answer for {self._in_a_row} values in a row, each after all its tries"
+                f"{because}; run the same again later"
+            ) from reason
 
 
 class JournalledJob(ValuesJob):

@@ -91,7 +91,6 @@ class _Waiting:
     look_ups: int = 0
 
     def hear(self, event: Event) -> None:
-        """Take an event of the Store."""
         now = time.monotonic()
         if isinstance(event, QuotaExhausted):
             self.opens_at = now + event.resets_in_s

@@ -137,12 +137,14 @@ def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
         **result.fields,
         **end.traffic,
         "seconds": round(seconds, 3),
-        "error": _error_text(end, problems),
+        "error": str(end.error) if end.error is not None else next(iter(problems), None),
     }
     text = result.headline
     if result.counts is not None:
         text += f"; {seconds:.1f} s ({rate(result.values, seconds)}).\n"
-        text += table((name, f"{count:,}") for name, count in _shown(result.counts, end.traffic))
+        traffic = [("calls", end.traffic["calls"]), ("429s", end.traffic["rate_limited"])]
+        shown = [*((name, count) for name, count in result.counts if count), *traffic]
+        text += table((name, f"{count:,}") for name, count in shown)
     text = "\n".join([text, *(file.hint() for file in job.files if file.count)])
     err = job.summary_to_stderr or any(file.name == STANDARD for file in job.files)
     status = settings.summarize(text, summary, err=err)
@@ -197,14 +199,3 @@ def _status(end: _End, *, complete: bool) -> int:
     if end.error is not None:
         return 3
     return 0 if complete else 1
-
-
-def _error_text(end: _End, problems: Sequence[str]) -> str | None:
-    if end.error is not None:
-        return str(end.error)
-    return problems[0] if problems else None
-
-
-def _shown(counts: Sequence[tuple[str, int]], traffic: dict[str, int]) -> list[tuple[str, int]]:
-    shown = [(name, count) for name, count in counts if count]
-    return [*shown, ("calls", traffic["calls"]), ("429s", traffic["rate_limited"])]

@@ -16,9 +16,9 @@ from bc_attrvals.cli.attribute_names import attribute_ids
 from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.console import need_terminal, refuse, warn
 from bc_attrvals.cli.emptying import EmptyCells
-from bc_attrvals.cli.failures import FailureFile
 from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
 from bc_attrvals.cli.options import F, bundled
+from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.running import Job
 from bc_attrvals.cli.settings import Settings

@@ -1,15 +1,19 @@
-"""A full disk for an output: the summary comes, and no row that was not stored is lost."""
+"""Outputs that a job writes to: a full disk, and failures that are given in again."""
 
 from __future__ import annotations
 
 import csv
 import json
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.cli.tables import HEAD
+from bc_attrvals.cli.output_rows import FailureFile
+from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.tables.layout import Layout
+from tests.cli.tables import HEAD, WIDE
 
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 
@@ -103,3 +107,96 @@ def test_an_export_names_the_file_that_is_full(serve, tmp_path) -> None:
         assert (process.returncode, stderr.count(b"\n")) == (2, 1)
         assert f"Error: {tmp_path}/out.csv: File too large".encode() in stderr
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_delimiter_is_written_to_the_failures_too(served, tmp_path) -> None:
+    served.sandbox.reject_customers([1])
+    failed = tmp_path / "failed.csv"
+    options = ["upsert", "-", "--delimiter", "^", "--failures", failed]
+    text = "customer_id^attribute_id^value\n1^2^a,b\n3^2^c\n"
+    assert served.run(*options, input=text).exit_code == 1
+    assert failed.read_text().startswith("customer_id^attribute_id^value^reason\n1^2^a,b^")
+    served.sandbox.accept_customers()
+    assert served.run("upsert", failed, "--delimiter", "^").exit_code == 0
+    assert served.values() == {(1, 2): "a,b", (3, 2): "c"}
+    for bad in ("ab", "", '"', "\n"):
+        assert served.run("upsert", "-", "--delimiter", bad, input=text).exit_code == 2
+    refused = served.run("upsert", failed, "--format", "jsonl", "--delimiter", ";")
+    assert "--delimiter is for CSV" in refused.stderr
+    assert (
+        served.run("upsert", "-", "--delimiter", "tab", input=text.replace("^", "\t")).exit_code
+        == 0
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ""])
+def test_failures_of_the_wide_form_are_given_in_again_with_the_same_options(
+    served, tmp_path, summary, suffix
+) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    served.sandbox.reject_customers([2])
+    path, failed = tmp_path / "in.csv", tmp_path / f"failed{suffix}"
+    path.write_text("ID;y;x\n1;a;b\n2;c;=d\n3;;e\nzz;f;g\n4;h;" + "i" * 300 + "\n")
+    result = served.run("upsert", path, *WIDE, "--failures", failed, "--skip-invalid", "--json")
+    found = summary(result)
+    assert (result.exit_code, found["failed"], found["skipped"]) == (1, 2, 3)
+    served.sandbox.accept_customers()
+    again = served.run("upsert", failed, *WIDE, "--skip-invalid", "--json")
+    assert summary(again)["skipped"] == 3
+    assert {key: value for key, value in served.values().items() if key[0] == 2} == {
+        (2, 1): "=d",
+        (2, 2): "c",
+    }
+    assert len(served.values()) == 6
+
+
+def test_failures_have_the_names_and_the_encoding_of_the_input(served, tmp_path) -> None:
+    served.sandbox.reject_customers([5])
+    path, failed = tmp_path / "in.csv", tmp_path / "failed.csv"
+    options = ["--column", "customer_id=reason", "--column", "value=Größe"]
+    options += ["--encoding", "latin-1"]
+    path.write_bytes("reason;attribute_id;Größe\n5;6;ä\n".encode("latin-1"))
+    assert served.run("upsert", path, *options, "--failures", failed).exit_code == 1
+    text = failed.read_bytes().decode("latin-1")
+    assert text.startswith("reason,attribute_id,Größe,reason_\r\n5,6,ä,")
+    served.sandbox.accept_customers()
+    assert served.run("upsert", failed, *options).exit_code == 0
+    assert served.values() == {(5, 6): "ä"}
+
+
+def _fill(failures: FailureFile) -> None:
+    for customer in range(1, 4):
+        failures.item(AttributeValueUpsert(customer, 1, f"v{customer}"), "refused")
+
+
+@pytest.mark.parametrize("name", ["failed.csv", "failed.jsonl", "failed.parquet"])
+def test_a_file_that_can_not_be_put_in_its_place_is_named(tmp_path, capsys, name) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    target = tmp_path / name
+    with ExitStack() as stack:
+        failures = FailureFile(stack, str(target), Layout(), same_options=True)
+        _fill(failures)
+        # Somebody puts a directory there while the job runs.
+        target.mkdir()
+        failures.commit()
+    assert failures.problem is not None
+    assert failures.problem.startswith(f"{target}: is a directory")
+    told = capsys.readouterr().err
+    if name.endswith("parquet"):
+        assert "1,1,v1,refused\n2,1,v2,refused\n3,1,v3,refused\n" in told
+    else:
+        kept = Path(failures.problem.rpartition(" are in ")[2])
+        assert sum("v" in line for line in kept.read_text().splitlines()) == 3 + ("csv" in name)
+        assert told == ""
+
+
+def test_rows_are_in_the_file_when_nothing_goes_wrong(tmp_path, capsys) -> None:
+    with ExitStack() as stack:
+        failures = FailureFile(stack, str(tmp_path / "f.csv"), Layout(), same_options=True)
+        _fill(failures)
+        failures.commit()
+    assert failures.problem is None
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 4
+    assert capsys.readouterr() == ("", "")

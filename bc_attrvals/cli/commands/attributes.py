@@ -9,8 +9,7 @@ import click
 from bc_attrvals.attributes import Attributes
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
-from bc_attrvals.cli.groups import SuggestingGroup
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import SuggestingGroup, examples
 from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.definitions import Attribute

@@ -104,8 +104,6 @@ class _DeleteJob(Job):
         self._confirmed_calls = 0
 
     async def run(self, work: Work) -> None:
-        """Delete."""
-
         def hear(event: Event) -> None:
             if isinstance(event, RequestAnswered) and event.operation is Operation.DELETE:
                 self._confirmed_calls += event.status == HTTPStatus.NO_CONTENT

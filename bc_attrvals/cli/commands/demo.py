@@ -122,7 +122,6 @@ class _Demo:
         self._rate_limited = self._retries = 0
 
     async def run(self) -> None:
-        """Take all steps."""
         async with (
             Sandbox(quota=self._quota, window_s=self._window_s) as sandbox,
             Store(sandbox.store_hash, sandbox.access_token, base_url=sandbox.url) as store,
@@ -138,11 +137,9 @@ class _Demo:
 
     @property
     def is_equal(self) -> bool:
-        """Whether all comparisons came out equal."""
         return all(step.equal for step in self._steps)
 
     def as_dict(self) -> dict[str, object]:
-        """Return what was found for a machine."""
         return {
             "equal": self.is_equal,
             "calls": sum(step.calls for step in self._steps),
@@ -153,7 +150,6 @@ class _Demo:
         }
 
     def text(self) -> str:
-        """Return what was found in lines."""
         allowed = "without a quota"
         if self._quota is not None:
             allowed = f"which allows {self._quota:,} calls in {self._window_s:g} s"

@@ -187,7 +187,6 @@ class _ExportJob(Job):
         self._values = self._rows = self._without_address = 0
 
     async def run(self, work: Work) -> None:
-        """Export, and put the file in its place."""
         if self._shape.wide:
             await self._export_wide(work)
         else:

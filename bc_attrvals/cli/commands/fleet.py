@@ -273,7 +273,6 @@ class _Board:
             self._live.stop()
 
     def add(self, result: JobResult) -> None:
-        """Show one more."""
         self.done += 1
         self.good += result.ok
         self._refused += result.refused

@@ -107,8 +107,6 @@ class _MirrorJob(Job):
             self.summary_to_stderr = changes == STANDARD
 
     async def run(self, work: Work) -> None:
-        """Refresh and write."""
-
         def hear(event: Event) -> None:
             if isinstance(event, MirrorProgressed):
                 work.progress.reach(event.listed)
@@ -147,7 +145,6 @@ class _MirrorJob(Job):
         self._written = written
 
     def result(self) -> Result | None:
-        """Return the counts, and how the mirror was proven."""
         report = self._report
         if report is None:
             return None

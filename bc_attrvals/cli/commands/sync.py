@@ -5,6 +5,7 @@ The plan is shown, and a deletion asked for, before anything is written.
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from typing import Final
 
@@ -13,11 +14,10 @@ import attrs
 import click
 
 from bc_attrvals.cli.console import Failure, refuse, warn
-from bc_attrvals.cli.deletion_limit import DeletionLimit, max_delete_option
 from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.journalled import JournalledJob
 from bc_attrvals.cli.mirroring import mirror_option, opened_mirror
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import examples, parsed
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -41,17 +41,50 @@ _COUNTS: Final = (
     ("superseded", "superseded by later rows"),
     ("resent", "sent again after a stop"),
 )
-_PLAN_FIELDS: Final = (
-    "reading",
-    "create",
-    "update",
-    "write",
-    "delete",
-    "unchanged",
-    "unresolved",
-    "withheld",
-    "calls",
-    "saved_calls",
+#: Without `--max-delete`: this share, once it is more than this many values.
+_DEFAULT_PERCENT: Final = 50
+_DEFAULT_COUNT: Final = 100
+_GIVEN: Final = re.compile(r"([0-9]{1,12})(%?)", re.ASCII)
+
+
+@attrs.frozen
+class DeletionLimit:
+    """The most values a sync may delete: a number, or per cent of those found in the store."""
+
+    number: int = _DEFAULT_PERCENT
+    is_percent: bool = True
+    is_given: bool = False
+
+    def problem(self, plan: SyncPlan, for_empty_cells: int = 0) -> str | None:
+        """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
+        delete = plan.delete + for_empty_cells
+        stored = delete + plan.update + plan.unchanged
+        most = stored * self.number // 100 if self.is_percent else self.number
+        if not self.is_given:
+            most = max(most, _DEFAULT_COUNT)
+        if delete <= most:
+            return None
+        deletions = f"{counted(delete, 'value')} of {stored:,} would be deleted"
+        if self.is_given:
+            limit = f"{self.number:,}{'%' if self.is_percent else ''}"
+            return f"{deletions}, more than --max-delete {limit}"
+        return f"{deletions}, more than half; if that is meant, say --max-delete {delete}"
+
+
+def _limit(given: str) -> DeletionLimit:
+    match = _GIVEN.fullmatch(given)
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise ValueError("must be a number of values, or 0% to 100%")
+    return DeletionLimit(int(match[1]), bool(match[2]), is_given=True)
+
+
+#: The option gives a `DeletionLimit`, or None.
+_MAX_DELETE = click.option(
+    "--max-delete",
+    metavar="N|N%",
+    callback=parsed(_limit),
+    help="With --prune or --empty delete: refuse to delete more values than this. [default: half of"
+    " those in the scope, or of FILE, once that is more than 100]",
 )
 
 
@@ -75,7 +108,7 @@ _PLAN_FIELDS: Final = (
     is_flag=True,
     help="With --prune: delete though names or addresses in FILE are unknown.",
 )
-@max_delete_option
+@_MAX_DELETE
 @click.option(
     "--diff",
     type=click.Path(allow_dash=True),
@@ -203,8 +236,7 @@ class _PlannedJob(JournalledJob):
         plan, cells = self.plan, self.values.cells
         fields: dict[str, object] = {"skipped": self.values.skipped, "plan": None}
         if plan is not None:
-            shown = {name: getattr(plan, name) for name in _PLAN_FIELDS}
-            fields["plan"] = {**shown, "seconds": round(plan.seconds, 1)}
+            fields["plan"] = {**plan.to_dict(), "seconds": round(plan.seconds, 1)}
         if cells is not None:
             fields["deleted_for_empty_cells"] = cells.deleted
             fields["stored_for_empty_cells"] = cells.found
@@ -215,7 +247,6 @@ class _SyncJob(_PlannedJob):
     """One sync of a file's values, then the deletion of what is stored for its empty cells."""
 
     async def carry_out(self, work: Work) -> None:
-        """Sync and delete."""
         options, cells = self.options, self.values.cells
 
         async def confirm(plan: SyncPlan) -> bool:
@@ -249,7 +280,6 @@ class _SyncJob(_PlannedJob):
             await cells.delete_stored(work)
 
     def result(self) -> Result | None:
-        """Return the counts of the report."""
         report, values = self.report, self.values
         if report is None and not self.was_cut_off:
             return None
@@ -293,7 +323,6 @@ class _DryRunJob(_PlannedJob):
             self.files = (*self.files, diff)
 
     async def carry_out(self, work: Work) -> None:
-        """Plan."""
         options = self.options
         async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
             self.plan = await work.store.attribute_values.plan_sync(
@@ -322,7 +351,6 @@ class _DryRunJob(_PlannedJob):
             self._diff.write((str(one.kind), one.customer_id, one.attribute_id, one.old, one.new))
 
     def result(self) -> Result | None:
-        """Return the plan."""
         if self.plan is None:
             return None
         fields: dict[str, object] = {

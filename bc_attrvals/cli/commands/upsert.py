@@ -13,10 +13,9 @@ from typing import Final
 
 import click
 
-from bc_attrvals.cli.breaker import CircuitBreaker
 from bc_attrvals.cli.console import confirm
 from bc_attrvals.cli.interrupts import Stopper
-from bc_attrvals.cli.journalled import JournalledJob
+from bc_attrvals.cli.journalled import CircuitBreaker, JournalledJob
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -186,7 +185,6 @@ class _UpsertJob(ValuesJob):
             self.values.note_failure(item, reason)
 
     def result(self) -> Result:
-        """Return the counts."""
         return _result(self._counts, self.values, self._first_failure)
 
 
@@ -227,7 +225,6 @@ class _JournalledJob(JournalledJob):
             await self.values.cells.delete_stored(work)
 
     def result(self) -> Result | None:
-        """Return the counts of the report."""
         report = self.report
         if isinstance(report, UpsertReport):
             counts = {name: getattr(report, name, 0) for name, _ in _COUNTS}
@@ -253,7 +250,6 @@ class _DryRunJob(ValuesJob):
         self._customers = 0
 
     async def run(self, work: Work) -> None:
-        """Read the file to its end."""
         last: object = None
         async for item in self.values:
             self._count += 1
@@ -263,7 +259,6 @@ class _DryRunJob(ValuesJob):
             work.progress.advance()
 
     def result(self) -> Result:
-        """Return how many values and calls it would be."""
         values = self.values
         by_customers = self._limits.batch_by == "customers"
         calls = calls_for(self._customers if by_customers else self._count, self._limits.batch_size)

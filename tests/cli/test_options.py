@@ -1,4 +1,4 @@
-"""A mistyped command is answered with the one that was meant."""
+"""How commands are made of options."""
 
 from __future__ import annotations
 
