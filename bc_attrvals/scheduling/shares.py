@@ -8,7 +8,7 @@ held back for an operation only while its requests wait or are out, and no more 
 its latency allow until the window ends. Where a call takes a good part of a window, a few units may
 be left over. Interactive requests are not held back.
 
-A quota that has to be asked, such as one shared between processes, grants in its own order.
+A quota that has to be asked grants in its own order; `shared_quota/grants.lua` shares likewise.
 """
 
 from __future__ import annotations
@@ -84,15 +84,19 @@ class Shares:
         ]
         rest = float(quota.left) + sum(part.had for part in parts)
         flows = sum(part.flows for part in parts)
-        left = float(quota.left)
+        left, own = float(quota.left), 0
         # The one that can use least for each flow first: what it leaves is there for the others.
         for part in sorted(parts, key=lambda one: one.most / one.flows):
             share = min(part.most, rest * part.flows / flows)
             rest -= share
             flows -= part.flows
-            if part.operation is not operation:
-                left -= max(0, math.floor(share) - part.had)
-        return left
+            to_come = max(0, math.floor(share) - part.had)
+            if part.operation is operation:
+                own = to_come
+            else:
+                left -= to_come
+        # Units that are owed to several operations are never held back from all of them.
+        return max(left, min(own, quota.left))
 
     def _part(
         self, operation: Operation, state: Concurrency, waiting: int, flows: int, now: float

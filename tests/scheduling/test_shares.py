@@ -163,6 +163,18 @@ def test_without_a_known_quota_nothing_is_held_back() -> None:
     assert left == math.inf
 
 
+def test_units_are_never_held_back_from_all() -> None:
+    states = {one: Concurrency(3) for one in Operation}
+    shares, waiting = Shares(), dict.fromkeys(Operation, (3, 1))
+    alone = {**dict.fromkeys(Operation, (0, 0)), Operation.READ: (3, 1)}
+    # Reads take 15 of 20 while they are alone; then the others have more to come than is left.
+    assert shares.left_for(Operation.READ, 0.0, QuotaSnapshot(20, 20, 30.0), states, alone) == 20
+    states[Operation.READ].bulk_granted = 15
+    scarce = QuotaSnapshot(20, 5, 29.0)
+    may_go = {one: shares.left_for(one, 1.0, scarce, states, waiting) >= 1 for one in Operation}
+    assert may_go == {Operation.READ: False, Operation.WRITE: True, Operation.DELETE: True}
+
+
 async def test_reads_and_writes_over_http_get_half_each_of_a_scarce_quota() -> None:
     async with (
         Sandbox(quota=40, window_s=0.5, latency_ms=5) as sandbox,
