@@ -1,5 +1,6 @@
--- One store's slots and quota units, decided in one place: the state machine of core/rate_limit.py
--- and the order of scheduling/fair_queue.py, over all processes of the store.
+-- One store's slots and quota units, decided in one place: the state machine of core/rate_limit.py,
+-- the order of scheduling/fair_queue.py and the shares of scheduling/shares.py, over all processes of
+-- the store. What shares fairly is the bulk requests of one operation of one process: a part.
 --
 -- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in link.py.
 -- Returns a `Reply` (MessagePack). Grants are published on the channel of their process, the members
@@ -7,13 +8,16 @@
 -- come as ages. A call that is made twice changes nothing the second time: a process says which
 -- leases it holds, and grants are numbered.
 
-local VERSION = 2
+local VERSION = 3
 local EDGE = 1              -- the next window is opened this much after the last possible end
 local DRIFT = 0.05          -- ends that differ by less than this share of a window are one
 local TIE = 0.001           -- countdowns that differ by less come from one tick
 local ON_ITS_WAY = 500      -- a request given up may be counted this much later
 local PROBE = 2000          -- nothing known: one request at once, and one more every so often
 local BULK_SHARE = 8        -- of this many contested grants in a row the last one goes to bulk
+local MARGIN = 1.25         -- what a part can use is taken for more by this
+local BETWEEN = 50          -- a job that was just answered makes its next request within this time
+local LOOK_AGAIN = 20       -- units that are held back are looked at no sooner than this
 local STAGGER = 4           -- those that wait for a moment come one after the other
 local AWAY = 400            -- after this long without a call all processes may have been away
 local GATHER = 1000         -- time for all that come back to report what they hold
@@ -48,6 +52,7 @@ if now < st.now - 5 then
   for i = 1, #q.lost do q.lost[i] = q.lost[i] + by end
   for _, one in pairs(processes) do
     one.ends = one.ends + by
+    for op = 1, 3 do one.last[op] = one.last[op] + by end
     for _, lease in ipairs(one.held) do
       if lease[4] then lease[4] = lease[4] + by end
     end
@@ -83,6 +88,11 @@ local function drop(one, index)
   local lease = table.remove(one.held, index)
   out = out - 1
   busy[lease[2]] = busy[lease[2]] - 1
+  return lease[2], lease[3]
+end
+
+local function begin_shares()
+  for _, one in pairs(processes) do one.had = {0, 0, 0} end
 end
 
 local function later_by(low, high)
@@ -103,6 +113,7 @@ local function believe(sent_at, received_at, slack, window, reset, quota, left, 
   local high = received_at + reset + q.grain
   local surely_newer = sent_at - slack >= q.believed
   if is_new_window(sent_at - slack, low, high, window) then
+    if q.guessed == 0 then begin_shares() end
     q.low, q.high, q.guessed, q.left, q.sent = low, high, 0, left, out + (ours and 1 or 0)
   elseif q.guessed > 0
     or (not surely_newer and later_by(low, high) < -window / 2) then
@@ -132,8 +143,15 @@ local function settle(one, entry)
   local ours, unheard = false, forgotten or seq < 0
   for index, lease in ipairs(one.held) do
     if lease[1] == seq then
-      drop(one, index)
+      local op, priority = drop(one, index)
       ours = true
+      one.last[op] = now - age
+      if kind == ANSWERED or kind == BARE then
+        local took, before = sent_age - age, one.took[op]
+        one.took[op] = before > 0 and before + (took - before) / 8 or took
+      elseif kind == UNSENT and priority == 2 then
+        one.had[op] = math.max(0, one.had[op] - 1)
+      end
       break
     end
   end
@@ -173,7 +191,9 @@ end
 
 local me = processes[ask.id]
 if not me then
-  me = {seq = ask.seen, turn = 0, held = {}, want = {0, 0, 0, 0, 0, 0}}
+  me = {seq = ask.seen, turns = {0, 0, 0, 0, 0, 0}, held = {}, want = {0, 0, 0, 0, 0, 0},
+    -- Of reads, writes, deletes: bulk grants in this window, milliseconds of a request, the last end.
+    had = {0, 0, 0}, took = {0, 0, 0}, last = {0, 0, 0}}
   processes[ask.id] = me
 end
 me.seq = math.max(me.seq, ask.seen)
@@ -269,31 +289,85 @@ local function available()
     forget_lost(math.max(q.low, now - q.window))
     q.guessed, q.low, q.high = now, now, now + q.window
     q.left, q.sent = q.quota, out
+    begin_shares()
   end
   local left = math.min(q.left - out - #q.lost, q.quota - q.sent)
   return math.max(0, left - math.min(reserve, q.quota - 1))
 end
 
--- Of all that wait with this priority and could go, the process served longest ago.
-local function next_waiting(priority)
-  local best_id, best, best_op
+-- Of all that bulk requests want of this window each part has an equal share, and what it can't use
+-- before the end goes to the others. `keep` has the units that are held back for each part.
+local keep, kept, look_again = {}, 0, MANY
+
+local function share_out()
+  local rest = available()
+  if not q.quota or rest == 0 then return end
+  local parts, wanted = {}, {0, 0, 0}
   for id, one in pairs(processes) do
-    if not best or one.turn < best.turn or (one.turn == best.turn and id < best_id) then
-      for op = 1, 3 do
-        if one.want[(priority - 1) * 3 + op] > 0 and busy[op] < most[op] then
-          best_id, best, best_op = id, one, op
-          break
+    local held, newest = {0, 0, 0}, {0, 0, 0}
+    for _, lease in ipairs(one.held) do
+      local op = lease[2]
+      if lease[3] == 2 then held[op] = held[op] + 1 end
+      newest[op] = math.max(newest[op], lease[4] or 0)
+    end
+    for op = 1, 3 do
+      local waiting = one.want[3 + op]
+      local wants = math.min(one.limits[op], held[op] + waiting)
+      if wants > 0 or now - one.last[op] <= BETWEEN then
+        local took = one.took[op]
+        -- Requests that hang use no units.
+        if newest[op] > 0 and (waiting == 0 or busy[op] >= most[op]) then
+          took = math.max(took, now - newest[op])
         end
+        wants = math.max(wants, 1)
+        parts[#parts + 1] = {
+          id = id, op = op, had = one.had[op], wants = wants, took = took,
+          again = held[op] + waiting > 0 and took or one.last[op] + BETWEEN - now}
+        wanted[op] = wanted[op] + wants
+        rest = rest + one.had[op]
+      end
+    end
+  end
+  local left_ms = math.max(0, q.high - math.max(now, q.blocked))
+  for _, part in ipairs(parts) do
+    local wants = part.wants * math.min(1, most[part.op] / wanted[part.op])
+    part.most = part.had + MARGIN * wants * left_ms / math.max(part.took, 1)
+  end
+  table.sort(parts, function(a, b) return a.most < b.most end)
+  for index, part in ipairs(parts) do
+    local share = math.min(part.most, rest / (#parts - index + 1))
+    rest = rest - share
+    local held_back = math.max(0, math.floor(share) - part.had)
+    if held_back > 0 then
+      keep[part.id] = keep[part.id] or {0, 0, 0}
+      keep[part.id][part.op] = held_back
+      kept = kept + held_back
+      look_again = math.min(look_again, math.max(part.again, LOOK_AGAIN))
+    end
+  end
+end
+
+-- Of all that wait with this priority and could go, the one served longest ago.
+local function next_waiting(priority, left)
+  local best_id, best, best_op, best_turn
+  for id, one in pairs(processes) do
+    for op = 1, 3 do
+      local kind = (priority - 1) * 3 + op
+      local turn = one.turns[kind]
+      if one.want[kind] > 0 and busy[op] < most[op]
+        and (not best or turn < best_turn or (turn == best_turn and id < best_id))
+        and (priority == 1 or left > kept or (keep[id] and keep[id][op] > 0)) then
+        best_id, best, best_op, best_turn = id, one, op, turn
       end
     end
   end
   return best_id, best, best_op
 end
 
-local function grant_one()
+local function grant_one(left)
   local priority = 1
-  local id, one, op = next_waiting(1)
-  local bulk_id, bulk, bulk_op = next_waiting(2)
+  local id, one, op = next_waiting(1, left)
+  local bulk_id, bulk, bulk_op = next_waiting(2, left)
   if one and bulk then
     st.urgent = st.urgent + 1
     if st.urgent >= BULK_SHARE then
@@ -311,14 +385,21 @@ local function grant_one()
     if told == 0 then
       -- Nobody listens: it is dead, or will come back and ask again.
       one.want = {0, 0, 0, 0, 0, 0}
+      for _, units in ipairs(keep[id] or {}) do kept = kept - units end
+      keep[id] = nil
       return true
     end
   end
   one.want[kind] = one.want[kind] - 1
   one.seq = one.seq + 1
   st.turn = st.turn + 1
-  -- Of two operations of one process the one that was served is not the first next time.
-  one.turn = st.turn
+  one.turns[kind] = st.turn
+  if priority == 2 then
+    one.had[op] = one.had[op] + 1
+    if keep[id] and keep[id][op] > 0 then
+      keep[id][op], kept = keep[id][op] - 1, kept - 1
+    end
+  end
   one.held[#one.held + 1] = {one.seq, op, priority, now}
   out = out + 1
   busy[op] = busy[op] + 1
@@ -326,7 +407,9 @@ local function grant_one()
   return true
 end
 
-while available() > 0 and grant_one() do end
+share_out()
+local left = available()
+while left > 0 and grant_one(left) do left = available() end
 
 local grants = {}
 for _, lease in ipairs(me.held) do
@@ -345,9 +428,8 @@ for id, one in pairs(processes) do
   end
 end
 
-local left = available()
 local wait = first_end - now + 1
-if left == 0 then
+if left == 0 or kept > 0 then
   local opens = now + PROBE
   if now < st.gather then
     opens = st.gather
@@ -358,9 +440,10 @@ if left == 0 then
   end
   wait = math.min(wait, opens - now)
 end
+if left > 0 and kept > 0 then wait = math.min(wait, look_again) end
 
-local keep = math.max(KEEP, 2 * q.window, 2 * ask.ttl)
-redis.call('SET', KEYS[1], cmsgpack.pack(st), 'PX', math.floor(keep))
+local lasts = math.max(KEEP, 2 * q.window, 2 * ask.ttl)
+redis.call('SET', KEYS[1], cmsgpack.pack(st), 'PX', math.floor(lasts))
 
 return cmsgpack.pack({
   now, grants, math.max(1, wait + before * STAGGER), count, rank, contended, forgotten,

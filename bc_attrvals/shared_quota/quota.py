@@ -31,9 +31,10 @@ class RedisQuota:
     Give one to each process's `Store(quota=...)`, with the same `url` and `namespace`; one object
     serves one Store at a time. Requests at once and units of each window are counted over all
     processes; `Limits` bound each process, and the largest of all the sum. Interactive requests go
-    before bulk ones across processes. Of those that wait equally the process served longest ago is
-    next, however much it has to do. When the quota of a window is spent all wait for the next one,
-    interactive requests too; `Limits.reserve` keeps units for other apps.
+    before bulk ones across processes. The bulk reads, writes and deletes of each process have equal
+    shares of a scarce quota, and what one can't use goes to the others. When the quota of a window
+    is spent all wait for the next one, interactive requests too; `Limits.reserve` keeps units for
+    other apps.
 
     A slot is a lease. When its process dies, the others have it back within `lease_s` seconds, and
     its unit counts as spent. While the server is out of reach each process goes on with a part of

@@ -63,6 +63,23 @@ async def test_a_share_is_one_unit_at_least() -> None:
                 quota.release(lease, told(3, quota=5, reset_ms=199, window_ms=200))
 
 
+async def test_one_unit_a_window_goes_to_reads_and_writes_in_turn() -> None:
+    with Valkey() as valkey:
+        valkey.stop()
+        async with opened(RedisQuota(valkey.url, fallback_share=0.01), writes=3) as [quota]:
+            reads, writes = asking(quota, READ, BULK, 4), asking(quota, WRITE, BULK, 4)
+            order = []
+            for _ in range(4):
+                await until(lambda: granted([*reads, *writes]), 1)
+                for tasks in (reads, writes):
+                    for lease in granted(tasks):
+                        order.append(lease.operation)
+                        del tasks[0]
+                        quota.release(lease, told(3, quota=5, reset_ms=49, window_ms=50))
+            assert order == [READ, WRITE, READ, WRITE]
+            await ended(*reads, *writes)
+
+
 async def test_a_server_that_comes_back_empty_learns_all_again() -> None:
     with Valkey() as valkey:
         quotas = [RedisQuota(valkey.url) for _ in range(2)]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-import msgspec
 import pytest
 
 from bc_attrvals import AttributeValueUpsert, Limits, Operation, Priority, RetryPolicy, Store
@@ -227,71 +226,6 @@ async def test_the_reserve_is_left_to_others(make: Make) -> None:
 # --- shared --------------------------------------------------------------------------------------
 
 
-async def test_slots_and_units_are_counted_over_all_processes(shared: Make) -> None:
-    async with opened(shared(), shared(), shared(), writes=3) as quotas:
-        await learn(quotas[0], told(5))
-        tasks = [task for quota in quotas for task in asking(quota, WRITE, BULK, 3)]
-        await until(lambda: len(granted(tasks)) == 3)
-        await settled()
-        assert len(granted(tasks)) == 3
-        owner = next(quota for quota in quotas if quota._member._leases.held)
-        for left in (4, 3):
-            lease = next(iter(owner._member._leases.held.values()))
-            owner.release(lease, told(left, reset_ms=50_000 + left))
-            await settled()
-            owner = next(quota for quota in quotas if quota._member._leases.held)
-        assert len(granted(tasks)) == 5
-        assert quotas[0].snapshot().quota == 10
-        await ended(*tasks)
-
-
-async def test_a_cold_start_of_many_sends_one_request_first(shared: Make) -> None:
-    async with opened(*(shared() for _ in range(4))) as quotas:
-        tasks = [task for quota in quotas for task in asking(quota, READ, BULK, 5)]
-        await until(lambda: granted(tasks))
-        await settled()
-        assert len(granted(tasks)) == 1
-        asked = next(quota for quota in quotas if quota._member._leases.held)
-        asked.release(granted(tasks)[0], told(4, quota=5))
-        await until(lambda: len(granted(tasks)) == 5)
-        await settled()
-        assert len(granted(tasks)) == 5
-        await ended(*tasks)
-
-
-async def test_ten_times_the_work_starves_nobody(shared: Make) -> None:
-    async with opened(shared(), shared(), writes=2) as quotas:
-        await learn(quotas[0], {})
-        order: list[int] = []
-
-        async def one(index: int) -> None:
-            lease = await quotas[index].acquire(WRITE, BULK)
-            order.append(index)
-            await asyncio.sleep(0.002)
-            quotas[index].release(lease, {})
-
-        tasks = [asyncio.ensure_future(one(0)) for _ in range(200)]
-        await settled()
-        order.clear()
-        await asyncio.gather(*(one(1) for _ in range(20)))
-        assert order.count(0) <= 30
-        await asyncio.gather(*tasks)
-
-
-async def test_interactive_goes_before_bulk_of_another_process(shared: Make) -> None:
-    async with opened(shared(), shared(), writes=1) as [bulk, web]:
-        await learn(bulk, {})
-        first = await bulk.acquire(WRITE, BULK)
-        waiting = asking(bulk, WRITE, BULK, 5)
-        await settled()
-        single = asking(web, WRITE, INTERACTIVE, 1)
-        await settled()
-        bulk.release(first, {})
-        await until(single[0].done)
-        assert not granted(waiting)
-        await ended(*waiting)
-
-
 async def test_an_interactive_call_overtakes_bulk_calls_of_its_own_store(
     shared: Make, valkey: Valkey, namespace: str
 ) -> None:
@@ -357,39 +291,6 @@ async def test_idle_processes_are_no_load(shared: Make, valkey: Valkey) -> None:
         assert (await redis.info("stats"))["total_commands_processed"] - before <= 1
         # It was forgotten meanwhile, and goes on all the same.
         quota.release(await quota.acquire(WRITE, BULK), {})
-
-
-async def test_a_server_whose_clock_was_set_back_goes_on(
-    shared: Make, valkey: Valkey, namespace: str
-) -> None:
-    from redis.asyncio import Redis
-
-    async with Redis.from_url(valkey.url) as redis, opened(shared(), writes=5) as [quota]:
-        await learn(quota, told(0, quota=5, reset_ms=399, window_ms=400))
-        key = f"{namespace}:{{{STORE}}}"
-        state = msgspec.msgpack.decode(await redis.get(key))
-        for one in (state["q"], state, *state["p"].values()):
-            for name in ("now", "believed", "low", "high", "probed", "ends"):
-                if one.get(name):
-                    one[name] += 3_600_000
-        await redis.set(key, msgspec.msgpack.encode(state))
-        lease = await asyncio.wait_for(quota.acquire(WRITE, BULK), 2)
-        quota.release(lease, told(4, quota=5, reset_ms=399, window_ms=400))
-
-
-async def test_state_that_nobody_uses_goes_by_itself(
-    shared: Make, valkey: Valkey, namespace: str
-) -> None:
-    from redis.asyncio import Redis
-
-    async with Redis.from_url(valkey.url) as redis, opened(shared()) as [quota]:
-        await learn(quota, told(3))
-        keys = [key async for key in redis.scan_iter(match=f"{namespace}*")]
-        assert keys == [f"{namespace}:{{{STORE}}}".encode()]
-        assert 0 < await redis.pttl(keys[0]) <= 120_000
-
-
-# --- without the server --------------------------------------------------------------------------
 
 
 # --- secrets and what can't be -------------------------------------------------------------------
