@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import numbers
-from datetime import datetime
-from typing import Annotated, Protocol, TypeAlias, final
+from collections.abc import Callable
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Annotated, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import msgspec
@@ -45,6 +47,8 @@ _MOST_BITS_SHOWN = 256
 #: (customer_id, attribute_id): what an upsert without `id` is matched by.
 Key: TypeAlias = tuple[int, int]
 
+T = TypeVar("T")
+
 
 class Row(Protocol):
     """What listings check of a stored value and readers need of it, whole or in part."""
@@ -68,12 +72,37 @@ _RowId = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_ID)]
 _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+def _dates_in_utc(cls: type[T]) -> type[T]:
+    """Bring the dates of a record to UTC where they are read.
+
+    To look at those of each row of a page took a fourteenth of its CPU, and nearly all are in UTC.
+    msgspec sets and compares the slots themselves, and equal moments are equal in any zone.
+    """
+
+    def in_utc(slot: str) -> property:
+        get: Callable[[object], datetime | None] = attrgetter(slot)
+
+        def date(record: object) -> datetime | None:
+            moment = get(record)
+            if moment is None or moment.tzinfo is UTC or moment.tzinfo is None:
+                return moment
+            return moment.astimezone(UTC)
+
+        return property(date)
+
+    for name in ("date_created", "date_modified"):
+        setattr(cls, f"_{name}", vars(cls)[name])
+        setattr(cls, name, in_utc(f"_{name}"))
+    return cls
+
+
 # The records that come and go by the hundred thousand are Structs and attrs classes in one. The
-# Struct has the slots, `__init__`, `__eq__`, `__hash__`, `__repr__` and `__match_args__`: msgspec
-# decodes a page of them in three fifths of the time that an attrs class alone takes, and the
-# garbage collector has nothing to look through. attrs has the fields, and keeps them from being
-# set. The price: they can't be weakly referenced, and not be subclassed but by a Struct.
+# Struct has the slots, `__init__`, `__eq__`, `__hash__` and `__match_args__`: msgspec decodes a
+# page of them in three fifths of the time that an attrs class alone takes, and the garbage
+# collector has nothing to look through. attrs has the fields, and keeps them from being set. The
+# price: they can't be weakly referenced, and not be subclassed but by a Struct.
 @final
+@_dates_in_utc
 @attrs.frozen(
     these={
         "id": attrs.field(),
@@ -84,7 +113,7 @@ _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
         "date_modified": attrs.field(default=None),
     },
     init=False,
-    repr=False,
+    repr=True,
     eq=False,
     slots=False,
     match_args=False,
@@ -114,7 +143,8 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
 
     def to_dict(self) -> dict[str, str | int | None]:
         """Return plain JSON types, under the service's names; dates are ISO strings in UTC."""
-        plain: dict[str, str | int | None] = msgspec.to_builtins(self)
+        # A copy has the dates as they are read, in UTC.
+        plain: dict[str, str | int | None] = msgspec.to_builtins(attrs.evolve(self))
         return plain
 
     def to_upsert(self) -> AttributeValueUpsert:

@@ -50,9 +50,9 @@ class UpsertOutcome:
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types; an error is its type's name and its message."""
         return {
-            "item": _plain(self.item),
+            "item": msgspec.to_builtins(self.item),
             "status": self.status.value,
-            "stored": None if self.stored is None else _plain(self.stored),
+            "stored": None if self.stored is None else self.stored.to_dict(),
             "error": _plain_error(self.error),
         }
 
@@ -121,11 +121,6 @@ class DeleteReport:
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types."""
         return attrs.asdict(self)
-
-
-def _plain(value: object) -> object:
-    # A Struct as a dict, dates as ISO strings.
-    return msgspec.to_builtins(value)
 
 
 def _plain_error(error: BCAttrValsError | None) -> dict[str, str] | None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
-import attrs
 import msgspec
 from multidict import CIMultiDictProxy, istr
 
@@ -130,13 +128,13 @@ def decode_bare_page(body: bytes) -> BarePage:
 
 def _decode_page(body: bytes) -> Page:
     envelope = _PAGE_DECODER.decode(body)
-    return page_of(_in_utc(envelope.data), envelope.meta.pagination)
+    return page_of(_checked(envelope.data, body), envelope.meta.pagination)
 
 
 def decode_rows(body: bytes) -> list[AttributeValue]:
     """Read the answer of a PUT. Raises `DecodeError` with the place of what it can't read."""
     try:
-        return _in_utc(_ROWS_DECODER.decode(body).data)
+        return _checked(_ROWS_DECODER.decode(body).data, body)
     except _REFUSALS:
         from bc_attrvals.core.convert import convert_rows
 
@@ -166,36 +164,17 @@ def decode_proofs(body: bytes) -> list[AttributeValue]:
     return convert_proofs(body)
 
 
-def _in_utc(rows: list[AttributeValue]) -> list[AttributeValue]:
-    # msgspec keeps an offset such as +05:00 as it stands; the promise is UTC.
-    if _are_in_utc(rows):
-        return rows
-    return [
-        attrs.evolve(
-            row, date_created=_utc(row.date_created), date_modified=_utc(row.date_modified)
-        )
-        for row in rows
-    ]
+def _checked(rows: list[AttributeValue], body: bytes) -> list[AttributeValue]:
+    """Return rows whose dates can all be had in UTC; raise `OverflowError` for any other.
 
-
-def _are_in_utc(rows: list[AttributeValue]) -> bool:
-    """Return whether all dates are there and in UTC, as nearly always."""
-    utc = UTC
-    try:
+    A date leaves the calendar on its first day east of UTC, and on its last day west.
+    """
+    is_near_an_end = (b"+" in body and b"0001-01-01" in body) or b"9999-12-31" in body
+    # Digits may be written as escapes.
+    if is_near_an_end or b"\\" in body:
         for row in rows:
-            if (
-                row.date_created.tzinfo is not utc  # type: ignore[union-attr]
-                or row.date_modified.tzinfo is not utc  # type: ignore[union-attr]
-            ):
-                return False
-    except AttributeError:
-        # A date that was left out. To ask for that row by row took as long again.
-        return False
-    return True
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC)
+            _ = row.date_created, row.date_modified
+    return rows
 
 
 _BY_STATUS: Final[dict[int, type[APIError]]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from bc_attrvals.core import responses
 from bc_attrvals.core.convert import convert_page, convert_rows
 from bc_attrvals.core.models import AttributeValue, Key, Page, Pagination
+from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.responses import (
     decode_echoes,
     decode_page,
@@ -199,6 +202,51 @@ def test_dates_mean_the_same_wherever_the_machine_stands(elsewhere: None, date: 
     older = row(date_created=date, attribute_value=ABSENT, value="blue")
     assert decode_rows(rows_body(row(date_created=date))) == [VALUE]
     assert decode_rows(rows_body(older)) == [VALUE]
+
+
+@pytest.mark.parametrize(
+    ("date", "is_read"),
+    [
+        ("0001-01-01T00:00:00+05:00", False),
+        ("0001-01-01T05:00:00+05:00", True),
+        ("0001-01-01T00:00:00-05:00", True),
+        ("0001-01-01T00:00:00Z", True),
+        ("9999-12-31T23:00:00-05:00", False),
+        ("9999-12-31T18:59:59-05:00", True),
+        ("9999-12-31T23:00:00+05:00", True),
+        ("9999-12-31T23:00:00Z", True),
+        (r"000\u0031-01-01T00:00:00+05:00", False),
+        (r"999\u0039-12-31T23:00:00-05:00", False),
+    ],
+)
+@pytest.mark.parametrize("read", [decode_rows, lambda body: decode_page(body).data])
+@pytest.mark.parametrize("field", ["date_created", "date_modified"])
+def test_a_date_outside_of_the_calendar_in_utc_is_refused_and_its_neighbours_are_not(
+    date: str, is_read: bool, read: Callable[[bytes], list[AttributeValue]], field: str
+) -> None:
+    body = page_body(ROW, row(**{field: "DATE"})).replace(b"DATE", date.encode())
+    if is_read:
+        assert getattr(read(body)[1], field).utcoffset() == timedelta(0)
+        return
+    with pytest.raises(DecodeError, match="outside of the years 1 to 9999") as caught:
+        read(body)
+    assert caught.value.place == f"$.data[1].{field}"
+
+
+def test_a_row_with_an_offset_is_like_one_without_wherever_it_is_looked_at() -> None:
+    bodies = (rows_body(row(date_created="2024-10-24T06:32:20+02:00")), rows_body(ROW))
+    east, utc = (decode_rows(body)[0] for body in bodies)
+    assert (east, hash(east)) == (utc, hash(utc))
+    assert repr(east) == repr(utc)
+    assert east.to_dict() == utc.to_dict()
+    assert UpsertOutcome(utc.to_upsert(), OutcomeStatus.STORED, east).to_dict()["stored"] == (
+        utc.to_dict()
+    )
+    doubles = [pickle.loads(pickle.dumps(east)), copy.deepcopy(east), attrs.evolve(east)]
+    for one in [east, *doubles]:
+        assert repr(one) == repr(utc)
+        assert attrs.asdict(one) == attrs.asdict(utc)
+        assert str(one.date_created) == "2024-10-24 04:32:20+00:00"
 
 
 def test_one_date_with_an_offset_does_not_change_the_rows_beside_it() -> None:
