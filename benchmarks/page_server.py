@@ -23,7 +23,7 @@ from typing import Self
 
 import msgspec
 
-from bc_attrvals.sandbox.tls import Authority
+from bc_attrvals.sandbox.certificates import Authority
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DATES = b'"date_created":"2024-10-24T04:32:20Z","date_modified":"2025-02-03T17:05:41Z"'

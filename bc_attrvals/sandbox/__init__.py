@@ -3,24 +3,32 @@
 In: HTTP requests of any client, and a test's controls (seeds, faults, quirks, quota). Out: the
 service's answers, and a log of the requests. README.md beside this file is the reference.
 
-Order of the modules, from the bottom: operations, quirks and answers; queries and bodies, which
-parse; database, definitions and rows, which store; listing and endpoint, which apply; faults,
-limits, requests_log, wire and worker; service, which handles requests; emulation, the store as a
-test sees it; control*, the same as JSON; tls, proxy and listeners, which open ports; server and
-threaded, which serve.
+A request for the store passes, in this order:
+
+- `server`: is it the store's, or a control?
+- `request_handler`: address, token, `quota`, calls in flight, `faults`, latency; `request_log`;
+- `database_thread`, which does what blocks;
+- `resources`: the calls of the three resources, on what `query_strings` and `body_checks` let pass;
+- `rows`, `listing` and `definitions`: the tables of the `database`;
+- `answers` and `fault_answers`; `connections`, which drops and cuts off.
+
+`emulated_store` is the store as a test sees it, and `threaded` the same without an event loop.
+`control` serves it as JSON: `control_routes` is the table, `control_handlers` carries out,
+`control_input` checks, `row_search` finds. `listeners` opens the ports, with `certificates` and
+`proxy`.
 
 It may import aiohttp, attrs, msgspec, multidict and trustme, and nothing of the client: a shared
 decoder would hide a shared mistake.
 """
 
-from bc_attrvals.sandbox.browsing import RowPage, RowQuery
 from bc_attrvals.sandbox.definitions import StoredAttribute, StoredCustomer
-from bc_attrvals.sandbox.emulation import Addresses
+from bc_attrvals.sandbox.emulated_store import Addresses
 from bc_attrvals.sandbox.faults import ActiveFault, Fault, FaultKind, Faults
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.quota import Window
-from bc_attrvals.sandbox.requests_log import RecordedRequest, RequestLog
+from bc_attrvals.sandbox.request_log import RecordedRequest, RequestLog
+from bc_attrvals.sandbox.row_search import RowPage, RowQuery
 from bc_attrvals.sandbox.rows import SeedRow, StoredRow
 from bc_attrvals.sandbox.server import Sandbox
 from bc_attrvals.sandbox.threaded import ThreadedSandbox

@@ -32,7 +32,7 @@ class Answer:
 
 
 class RefusalError(Exception):
-    """Ends a request with an ErrorResponse; raised by the parsers, answered by the endpoint."""
+    """Ends a request with an ErrorResponse; raised by the parsers, answered by `resources`."""
 
     def __init__(self, status: int, title: str, errors: Mapping[str, str] | None = None) -> None:
         """Keep the content of the ErrorResponse."""

@@ -27,10 +27,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from bc_attrvals.sandbox import openapi
-from bc_attrvals.sandbox.control_bodies import BadControlError, read_body, read_query
 from bc_attrvals.sandbox.control_handlers import PREFIX, Call, Handlers
+from bc_attrvals.sandbox.control_input import BadControlError, read_body, read_query
 from bc_attrvals.sandbox.control_routes import Route, routes_of
-from bc_attrvals.sandbox.emulation import EmulatedStore
+from bc_attrvals.sandbox.emulated_store import EmulatedStore
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})

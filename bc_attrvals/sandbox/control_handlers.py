@@ -13,15 +13,15 @@ from urllib.parse import quote
 import attrs
 from msgspec import UNSET, UnsetType
 
-from bc_attrvals.sandbox import control_bodies as bodies
-from bc_attrvals.sandbox.browsing import RowPage, RowQuery
-from bc_attrvals.sandbox.control_bodies import BadControlError
+from bc_attrvals.sandbox import control_input as bodies
+from bc_attrvals.sandbox.control_input import BadControlError
 from bc_attrvals.sandbox.definitions import check_definitions
-from bc_attrvals.sandbox.emulation import EmulatedStore
+from bc_attrvals.sandbox.emulated_store import EmulatedStore
 from bc_attrvals.sandbox.faults import Fault
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.requests_log import RecordedRequest
+from bc_attrvals.sandbox.request_log import RecordedRequest
+from bc_attrvals.sandbox.row_search import RowPage, RowQuery
 from bc_attrvals.sandbox.rows import StoredRow
 
 PREFIX: Final = "/sandbox"

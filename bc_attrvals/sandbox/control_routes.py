@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from bc_attrvals.sandbox import control_bodies as bodies
+from bc_attrvals.sandbox import control_input as bodies
 from bc_attrvals.sandbox.control_handlers import Call, Handlers
 from bc_attrvals.sandbox.operations import Operation
 

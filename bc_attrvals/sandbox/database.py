@@ -56,7 +56,7 @@ Moment = int | datetime
 
 
 class Database:
-    """One connection, the clock for dates, and two versions. To be used in one thread only.
+    """One connection, the clock for dates, and two versions. To be used by one thread at a time.
 
     `membership_version` counts the changes that inserted or deleted attribute values,
     `modification_version` all changes.
@@ -71,7 +71,7 @@ class Database:
             # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
             # file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -86,16 +86,10 @@ class Database:
         """Return whole UNIX seconds."""
         return int(self.wall_clock())
 
-    def last_id(self, table: str) -> int:
-        """Return the largest id that a table ever held, 0 for none; ids are never given twice."""
-        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
-        row = found.fetchone()
-        return 0 if row is None else int(row[0])
-
-    def ever_held(self, *tables: str) -> frozenset[str]:
-        """Return which of these tables ever held a row."""
-        statement = "SELECT name FROM sqlite_sequence WHERE seq > 0"
-        return frozenset(tables) & {row[0] for row in self.connection.execute(statement)}
+    def last_ids(self) -> dict[str, int]:
+        """Return the largest id that each table ever held; ids are never given twice."""
+        statement = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0"
+        return dict(self.connection.execute(statement).fetchall())
 
     def clear(self, table: str) -> None:
         """Delete a table's rows and begin its ids again."""

@@ -13,16 +13,18 @@ from typing import Final
 
 import attrs
 
-from bc_attrvals.sandbox.bodies import (
+from bc_attrvals.sandbox.body_checks import (
     ATTRIBUTE_TYPES,
     MAX_NAME_CHARACTERS,
     BadItem,
+    Indexed,
     NewAttribute,
+    Refused,
     Renaming,
     UpsertItem,
 )
 from bc_attrvals.sandbox.database import Database, json_list
-from bc_attrvals.sandbox.queries import MAX_ID
+from bc_attrvals.sandbox.query_strings import MAX_ID
 
 #: BigCommerce reference, Customer Attributes.
 MAX_ATTRIBUTES: Final = 50
@@ -168,67 +170,70 @@ class Definitions:
                 ids.append(default_id)
         return tuple(ids)
 
-    def unknown(self, items: Sequence[UpsertItem], *, check_types: bool) -> dict[int, BadItem]:
-        """Return the items whose customer or attribute does not exist, by index.
+    def unknown(
+        self, items: Indexed[UpsertItem], rejected: frozenset[int], *, check_types: bool
+    ) -> Refused:
+        """Return the items whose customer or attribute does not exist.
 
-        `check_types` adds those whose value is not of their attribute's type.
+        `rejected` customers do not exist. `check_types` adds the items whose value is not of their
+        attribute's type.
         """
-        found: dict[int, BadItem] = {}
-        defined = self._database.ever_held("attributes", "customers")
+        found: Refused = {}
+        defined = self._database.last_ids()
         if "attributes" in defined:
-            types = self._types({item.attribute_id for item in items})
-            for item in items:
+            types = self._types({item.attribute_id for _, item in items})
+            for index, item in items:
                 kind = types.get(item.attribute_id)
                 if kind is None:
-                    message = "attribute does not exist"
-                    found[item.index] = BadItem(item.index, "attribute_id", message)
+                    found[index] = BadItem("attribute_id", "attribute does not exist")
                 elif check_types and not _fits(item.value, kind):
-                    found[item.index] = BadItem(item.index, "value", f"is not a {kind}")
-        if "customers" in defined:
-            wanted = {item.customer_id for item in items}
-            known = {customer.id for customer in self.customers(wanted)}
-            for item in items:
+                    found[index] = BadItem("value", f"is not a {kind}")
+        if "customers" in defined or rejected:
+            wanted = {item.customer_id for _, item in items}
+            known = wanted - rejected
+            if "customers" in defined:
+                known &= {customer.id for customer in self.customers(wanted)}
+            for index, item in items:
                 if item.customer_id not in known:
-                    message = "customer does not exist"
-                    found[item.index] = BadItem(item.index, "customer_id", message)
+                    found[index] = BadItem("customer_id", "customer does not exist")
         return found
 
     def create(
-        self, items: Sequence[NewAttribute], *, unique_names: bool
-    ) -> tuple[list[int], BadItem | None]:
+        self, items: Indexed[NewAttribute], *, unique_names: bool
+    ) -> tuple[list[int], Refused]:
         """Create attributes in one transaction; returns their ids, or the first bad item."""
         names = {attribute.name for attribute in self.attributes()}
         room = MAX_ATTRIBUTES - self._count_attributes()
-        for place, item in enumerate(items):
+        for index, item in items:
             if unique_names and item.name in names:
-                return [], BadItem(item.index, "name", "an attribute of this name exists")
-            if place >= room:
-                return [], BadItem(item.index, "name", f"a store has at most {MAX_ATTRIBUTES}")
+                return [], {index: BadItem("name", "an attribute of this name exists")}
+            if index >= room:
+                return [], {index: BadItem("name", f"a store has at most {MAX_ATTRIBUTES}")}
             names.add(item.name)
         now_s = self._database.now_s()
         with self._database.transaction():
-            ids = [self._insert_attribute(None, item.name, item.type, now_s) for item in items]
+            ids = [self._insert_attribute(None, one.name, one.type, now_s) for _, one in items]
         self._database.note_change(membership=False)
-        return ids, None
+        return ids, {}
 
-    def rename(self, items: Sequence[Renaming], *, unique_names: bool) -> BadItem | None:
+    def rename(self, items: Indexed[Renaming], *, unique_names: bool) -> Refused:
         """Rename attributes in one transaction; returns the first bad item, if any."""
         names = {attribute.id: attribute.name for attribute in self.attributes()}
-        for item in items:
+        for index, item in items:
             if item.id not in names:
-                return BadItem(item.index, "id", "attribute does not exist")
+                return {index: BadItem("id", "attribute does not exist")}
             others = [name for other, name in names.items() if other != item.id]
             if unique_names and item.name in others:
-                return BadItem(item.index, "name", "an attribute of this name exists")
+                return {index: BadItem("name", "an attribute of this name exists")}
             names[item.id] = item.name
         now_s = self._database.now_s()
         with self._database.transaction():
             self._connection.executemany(
                 "UPDATE attributes SET name = ?, date_modified = ? WHERE id = ?",
-                [(item.name, now_s, item.id) for item in items],
+                [(item.name, now_s, item.id) for _, item in items],
             )
         self._database.note_change(membership=False)
-        return None
+        return {}
 
     def delete_attributes(self, ids: Sequence[int]) -> None:
         """Delete attributes and the values of them (BigCommerce reference, Delete Attributes)."""

@@ -9,10 +9,10 @@ from typing import Final
 import attrs
 from aiohttp import web
 
-from bc_attrvals.sandbox.emulation import Addresses
+from bc_attrvals.sandbox.certificates import Authority
+from bc_attrvals.sandbox.connections import ConnectionServer
+from bc_attrvals.sandbox.emulated_store import Addresses
 from bc_attrvals.sandbox.proxy import ConnectProxy
-from bc_attrvals.sandbox.tls import Authority
-from bc_attrvals.sandbox.wire import ConnectionServer
 
 _LOOPBACK: Final = "127.0.0.1"
 _SHUTDOWN_S: Final = 0.1

@@ -17,7 +17,7 @@ import msgspec
 
 from bc_attrvals.sandbox.database import Database, json_list
 from bc_attrvals.sandbox.definitions import email_key
-from bc_attrvals.sandbox.queries import Condition, ListQuery
+from bc_attrvals.sandbox.query_strings import Condition, ListQuery
 from bc_attrvals.sandbox.quirks import Quirks
 
 _REMEMBERED_FILTERS: Final = 64

@@ -12,7 +12,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
-from bc_attrvals.sandbox.tls import SERVICE_HOST
+from bc_attrvals.sandbox.certificates import SERVICE_HOST
 
 _HEAD_BYTES: Final = 16_384
 _HEAD_S: Final = 10.0

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 import attrs
-import msgspec
+from msgspec import UNSET
 
-from bc_attrvals.sandbox.bodies import MAX_VALUE_CHARACTERS, BadItem, UpsertItem
+from bc_attrvals.sandbox.body_checks import (
+    MAX_VALUE_CHARACTERS,
+    BadItem,
+    Indexed,
+    Refused,
+    UpsertItem,
+)
 from bc_attrvals.sandbox.database import Database, Moment, json_list, seconds_of
 
 #: BigCommerce reference, Customer Attribute Values.
@@ -24,9 +31,13 @@ date_created = excluded.date_created, date_modified = excluded.date_modified
 
 #: (customer_id, attribute_id, value[, date_created[, date_modified]])
 SeedRow = tuple[int, int, str] | tuple[int, int, str, Moment] | tuple[int, int, str, Moment, Moment]
-_StoredTuple = tuple[int, int, int, str, int, int]
-_decode_stored: Final = msgspec.json.Decoder(list[_StoredTuple])
-_decode_counts: Final = msgspec.json.Decoder(list[tuple[int, int]])
+# The cells of _COLUMNS.
+_Row = tuple[int, int, int, str, int, int]
+_UNKNOWN_ID: Final = BadItem("id", "attribute value does not exist")
+_ID_OF_ANOTHER: Final = BadItem("id", "belongs to another customer or attribute")
+_CUSTOMER_IS_FULL: Final = BadItem(
+    "customer_id", f"a customer holds at most {MAX_VALUES_PER_CUSTOMER} values"
+)
 
 
 @attrs.frozen
@@ -43,11 +54,10 @@ class StoredRow:
 
 @attrs.frozen
 class UpsertResult:
-    """The rows that an upsert names, in its order, those changed, and the first bad item."""
+    """The rows that an upsert names, in its order and as tuples of the columns; those changed."""
 
-    rows: list[StoredRow]
+    rows: list[_Row]
     changed_ids: frozenset[int]
-    bad: BadItem | None
 
 
 class RowStore:
@@ -60,54 +70,47 @@ class RowStore:
 
     def upsert(
         self,
-        items: Sequence[UpsertItem],
-        first_bad: BadItem | None,
+        items: Indexed[UpsertItem],
+        refused: Refused,
         *,
         now_s: int,
-        refuse: Callable[[UpsertItem], BadItem | None],
         store_good_items: bool,
         touch_unchanged: bool = False,
     ) -> UpsertResult:
         """Store the items in one transaction; of equal keys the last one wins.
 
-        `refuse` returns why an item is bad, None if it is good. If any item is bad nothing is
-        stored, unless `store_good_items`.
+        `refused` are the items refused already; those that the stored rows forbid are added to it.
+        If there is any, nothing is stored, unless `store_good_items`.
         """
-        by_key = self._existing(items)
-        by_id = {row.id: row for row in by_key.values()}
-        by_id.update(self._existing_by_id(items, by_id))
-        counts: dict[int, int] = {}
-        next_id = 0
-        inserted = False
-        written: dict[int, StoredRow] = {}
-        named: dict[int, StoredRow] = {}
-        for item in items:
+        by_key = {(row[1], row[2]): row for row in self._select_by_key(items)}
+        by_id = {row[0]: row for row in by_key.values()}
+        by_id.update((row[0], row) for row in self._select_by_id(items))
+        counts = self._counts(items) if len(by_key) < len(items) else {}
+        first_id = last_id = self.database.last_ids().get("attribute_values", 0)
+        written: dict[int, _Row] = {}
+        named: dict[int, _Row] = {}
+        for index, item in items:
+            if index in refused:
+                continue
             key = (item.customer_id, item.attribute_id)
-            row = by_key.get(key) if item.id is None else by_id.get(item.id)
-            if row is None and not next_id:
-                counts = self._counts({one.customer_id for one in items})
-                next_id = self.database.last_id("attribute_values") + 1
-            bad = refuse(item) or _bad_against_rows(item, row, counts)
+            row = by_key.get(key) if item.id is UNSET else by_id.get(item.id)
+            bad = _bad_against_rows(item, row, counts)
             if bad is not None:
-                if first_bad is None or bad.index < first_bad.index:
-                    first_bad = bad
+                refused[index] = bad
                 continue
             if row is None:
                 counts[item.customer_id] = counts.get(item.customer_id, 0) + 1
-                row = StoredRow(next_id, *key, item.value, now_s, now_s)
-                written[row.id] = row
-                next_id += 1
-                inserted = True
-            elif touch_unchanged or row.value != item.value:
-                row = StoredRow(row.id, *key, item.value, row.date_created_s, now_s)
-                written[row.id] = row
-            by_key[key] = by_id[row.id] = named[row.id] = row
-        if first_bad is not None and not store_good_items:
-            return UpsertResult([], frozenset(), first_bad)
-        self._write(list(written.values()))
+                last_id += 1
+                row = written[last_id] = (last_id, *key, item.value, now_s, now_s)
+            elif touch_unchanged or row[3] != item.value:
+                row = written[row[0]] = (row[0], *key, item.value, row[4], now_s)
+            by_key[key] = by_id[row[0]] = named[row[0]] = row
+        if refused and not store_good_items:
+            return UpsertResult([], frozenset())
         if written:
-            self.database.note_change(membership=inserted)
-        return UpsertResult(list(named.values()), frozenset(written), first_bad)
+            self._write(written.values())
+            self.database.note_change(membership=last_id > first_id)
+        return UpsertResult(list(named.values()), frozenset(written))
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete these rows; unknown ids are ignored. Returns how many there were."""
@@ -160,48 +163,35 @@ class RowStore:
         (count,) = self.connection.execute("SELECT count(*) FROM attribute_values").fetchone()
         return int(count)
 
-    def _existing(self, items: Sequence[UpsertItem]) -> dict[tuple[int, int], StoredRow]:
+    def _select_by_key(self, items: Indexed[UpsertItem]) -> list[_Row]:
         if not items:
-            return {}
+            return []
         keys = ", ".join(["(?, ?)"] * len(items))
+        # Each key is looked up in the index, whatever the planner thinks of it.
         statement = f"""
             WITH keys (customer, attribute) AS (VALUES {keys})
-            SELECT json_group_array(json_array({_COLUMNS})) FROM keys CROSS JOIN attribute_values
+            SELECT {_COLUMNS} FROM keys CROSS JOIN attribute_values
             ON customer_id = customer AND attribute_id = attribute
         """  # noqa: S608 - placeholders and constants
-        bound = [number for item in items for number in (item.customer_id, item.attribute_id)]
-        found = self._stored(statement, bound)
-        return {(row.customer_id, row.attribute_id): row for row in found}
+        bound = [number for _, item in items for number in (item.customer_id, item.attribute_id)]
+        return self.connection.execute(statement, bound).fetchall()
 
-    def _existing_by_id(
-        self, items: Sequence[UpsertItem], known: dict[int, StoredRow]
-    ) -> dict[int, StoredRow]:
-        ids = [item.id for item in items if item.id is not None and item.id not in known]
+    def _select_by_id(self, items: Indexed[UpsertItem]) -> list[_Row]:
+        ids = [item.id for _, item in items if item.id is not UNSET]
         if not ids:
-            return {}
+            return []
+        statement = f"SELECT {_COLUMNS} FROM attribute_values WHERE id IN ({_marks(ids)})"  # noqa: S608
+        return self.connection.execute(statement, ids).fetchall()
+
+    def _counts(self, items: Indexed[UpsertItem]) -> dict[int, int]:
+        customer_ids = [item.customer_id for _, item in items]
         statement = f"""
-            SELECT json_group_array(json_array({_COLUMNS})) FROM attribute_values
-            WHERE id IN (SELECT value FROM json_each(?))
-        """  # noqa: S608 - constants
-        return {row.id: row for row in self._stored(statement, [json_list(ids)])}
+            SELECT customer_id, count(*) FROM attribute_values
+            WHERE customer_id IN ({_marks(customer_ids)}) GROUP BY customer_id
+        """  # noqa: S608 - placeholders
+        return dict(self.connection.execute(statement, customer_ids).fetchall())
 
-    def _stored(self, statement: str, bound: Sequence[int | str]) -> list[StoredRow]:
-        (text,) = self.connection.execute(statement, bound).fetchone()
-        return [StoredRow(*row) for row in _decode_stored.decode(text)]
-
-    def _counts(self, customer_ids: Iterable[int]) -> dict[int, int]:
-        statement = """
-            SELECT json_group_array(json_array(customer_id, held)) FROM (
-                SELECT customer_id, count(*) AS held FROM attribute_values
-                WHERE customer_id IN (SELECT value FROM json_each(?)) GROUP BY customer_id
-            )
-        """
-        (text,) = self.connection.execute(statement, (json_list(customer_ids),)).fetchone()
-        return dict(_decode_counts.decode(text))
-
-    def _write(self, rows: Sequence[StoredRow]) -> None:
-        if not rows:
-            return
+    def _write(self, rows: Collection[_Row]) -> None:
         places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
         # A single statement is a transaction of its own. Known rows conflict with themselves and
         # are updated.
@@ -209,33 +199,21 @@ class RowStore:
             INSERT INTO attribute_values ({_COLUMNS}) VALUES {places} ON CONFLICT DO UPDATE
             SET value = excluded.value, date_modified = excluded.date_modified
         """  # noqa: S608 - placeholders and constants
-        self.connection.execute(statement, [cell for row in rows for cell in _cells(row)])
-
-
-def _cells(row: StoredRow) -> tuple[int | str, ...]:
-    return (
-        row.id,
-        row.customer_id,
-        row.attribute_id,
-        row.value,
-        row.date_created_s,
-        row.date_modified_s,
-    )
+        self.connection.execute(statement, list(chain.from_iterable(rows)))
 
 
 def _bad_against_rows(
-    item: UpsertItem,
-    row: StoredRow | None,
-    counts: Mapping[int, int],
+    item: UpsertItem, row: _Row | None, counts: Mapping[int, int]
 ) -> BadItem | None:
     """Return why the stored rows forbid an item; `row` is the one it would replace."""
     if row is not None:
-        if (row.customer_id, row.attribute_id) == (item.customer_id, item.attribute_id):
-            return None
-        return BadItem(item.index, "id", "belongs to another customer or attribute")
-    if item.id is not None:
-        return BadItem(item.index, "id", "attribute value does not exist")
-    if counts.get(item.customer_id, 0) >= MAX_VALUES_PER_CUSTOMER:
-        message = f"a customer holds at most {MAX_VALUES_PER_CUSTOMER} values"
-        return BadItem(item.index, "customer_id", message)
-    return None
+        is_its_own = row[1] == item.customer_id and row[2] == item.attribute_id
+        return None if is_its_own else _ID_OF_ANOTHER
+    if item.id is not UNSET:
+        return _UNKNOWN_ID
+    is_full = counts.get(item.customer_id, 0) >= MAX_VALUES_PER_CUSTOMER
+    return _CUSTOMER_IS_FULL if is_full else None
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ", ".join("?" * len(items))

@@ -10,16 +10,16 @@ from typing import Final, Self
 
 from aiohttp import web
 
+from bc_attrvals.sandbox.connections import ConnectionServer
 from bc_attrvals.sandbox.control import Control, is_control
+from bc_attrvals.sandbox.database_thread import DatabaseThread
 from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds
-from bc_attrvals.sandbox.emulation import EmulatedStore
-from bc_attrvals.sandbox.endpoint import Endpoint
+from bc_attrvals.sandbox.emulated_store import EmulatedStore
 from bc_attrvals.sandbox.faults import Fault, Faults
 from bc_attrvals.sandbox.listeners import Listeners, Listening
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.service import Backend, ServiceOptions
-from bc_attrvals.sandbox.wire import ConnectionServer
-from bc_attrvals.sandbox.worker import Worker
+from bc_attrvals.sandbox.request_handler import Backend, ServiceOptions
+from bc_attrvals.sandbox.resources import Resources
 
 _HEAD_MARGIN_BYTES: Final = 8190
 _DEFAULT_QUIRKS: Final = Quirks()
@@ -102,8 +102,8 @@ class Sandbox(EmulatedStore):
             allow_remote=allow_remote,
         )
         self._control = Control(self, needs_token=allow_remote)
-        self._worker: Worker | None = None
-        self._endpoint: Endpoint | None = None
+        self._thread: DatabaseThread | None = None
+        self._resources: Resources | None = None
         self._listeners: Listeners | None = None
 
     async def __aenter__(self) -> Self:
@@ -121,27 +121,27 @@ class Sandbox(EmulatedStore):
         Raises RuntimeError if it already serves or trustme is missing, OSError if a port is taken,
         ValueError for a database or definitions that do not fit.
         """
-        if self._worker is not None:
+        if self._thread is not None:
             raise RuntimeError("the sandbox is already running")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             message = "the Sandbox needs asyncio; a ThreadedSandbox serves beside any event loop"
             raise RuntimeError(message) from None
-        self._worker = Worker()
+        self._thread = DatabaseThread(in_memory=self._database == ":memory:")
         try:
-            self._endpoint = await self._worker.run(
-                Endpoint,
+            self._resources = await self._thread.run(
+                Resources,
                 self._database,
                 quirks=self._options.quirks,
                 wall_clock=self._wall_clock,
             )
-            await self._worker.run(self._endpoint.definitions.define, self._defined)
+            await self._thread.run(self._resources.definitions.define, self._defined)
             server = ConnectionServer(
                 self._serve,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            self._service.backend = Backend(self._worker, self._endpoint, server)
+            self._service.backend = Backend(self._thread, self._resources, server)
             self._service.quota.restart()
             self._listeners = Listeners(self._listening, server)
             self._addresses = await self._listeners.start()
@@ -156,18 +156,18 @@ class Sandbox(EmulatedStore):
         before the database is closed.
         """
         listeners, self._listeners = self._listeners, None
-        worker, self._worker = self._worker, None
-        endpoint, self._endpoint = self._endpoint, None
+        thread, self._thread = self._thread, None
+        resources, self._resources = self._resources, None
         self._addresses = None
         if listeners is not None:
             await listeners.stop_accepting()
         await self._service.stop()
         if listeners is not None:
             await listeners.aclose()
-        if worker is not None:
-            if endpoint is not None:
-                await worker.run(endpoint.close)
-            await worker.aclose()
+        if thread is not None:
+            if resources is not None:
+                await thread.run(resources.close)
+            await thread.aclose()
 
     async def open_proxy(self) -> None:
         """Open the HTTPS proxy unless it is open; see the option `proxy`."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from bc_attrvals.sandbox.emulation import Addresses
+from bc_attrvals.sandbox.emulated_store import Addresses
 from bc_attrvals.sandbox.faults import Fault, FaultKind
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quota import Window
-from bc_attrvals.sandbox.requests_log import RecordedRequest
+from bc_attrvals.sandbox.request_log import RecordedRequest
 from bc_attrvals.sandbox.server import Sandbox
 
 T = TypeVar("T")

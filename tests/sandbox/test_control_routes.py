@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.sandbox.control_bodies import read_body
 from bc_attrvals.sandbox.control_handlers import Handlers
+from bc_attrvals.sandbox.control_input import read_body
 from bc_attrvals.sandbox.control_routes import routes_of
 
 

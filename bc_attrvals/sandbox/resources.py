@@ -14,12 +14,11 @@ import attrs
 import msgspec
 
 from bc_attrvals.sandbox.answers import Answer, RefusalError
-from bc_attrvals.sandbox.bodies import (
+from bc_attrvals.sandbox.body_checks import (
     CREATE_TITLE,
     RENAME_TITLE,
     VALUES_TITLE,
-    BadItem,
-    UpsertItem,
+    Refused,
     parse_new_attributes,
     parse_renamings,
     parse_upserts,
@@ -29,7 +28,7 @@ from bc_attrvals.sandbox.database import Database
 from bc_attrvals.sandbox.definitions import Definitions
 from bc_attrvals.sandbox.listing import Lister, count_rows, paginate, shown_page, where_clause
 from bc_attrvals.sandbox.operations import Operation
-from bc_attrvals.sandbox.queries import (
+from bc_attrvals.sandbox.query_strings import (
     ATTRIBUTE_PARAMETERS,
     CUSTOMER_PARAMETERS,
     VALUE_PARAMETERS,
@@ -38,7 +37,7 @@ from bc_attrvals.sandbox.queries import (
     parse_list_query,
 )
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.rows import RowStore, StoredRow, UpsertResult
+from bc_attrvals.sandbox.rows import RowStore, UpsertResult
 
 _DELETED: Final = Answer(204)
 _ATTRIBUTE_COLUMNS: Final = "id, name, type, date_created, date_modified"
@@ -66,7 +65,7 @@ class Request:
     rejected_customers: frozenset[int] = frozenset()
 
 
-class Endpoint:
+class Resources:
     """The calls of the three resources on one database. To be made and used in one thread only."""
 
     def __init__(self, database: str, *, quirks: Quirks, wall_clock: Callable[[], float]) -> None:
@@ -90,6 +89,7 @@ class Endpoint:
     def set_quirks(self, quirks: Quirks) -> None:
         """Follow other quirks from the next request on."""
         self._quirks = quirks
+        self._zone = "" if quirks.zoneless_dates else "Z"
         self._lister = Lister(self.database, quirks, self.definitions.ids_named)
 
     def close(self) -> None:
@@ -110,27 +110,22 @@ class Endpoint:
 
     def _upsert(self, request: Request) -> Applied:
         quirks = self._quirks
-        good, bad = parse_upserts(request.body, quirks)
+        good, refused = parse_upserts(request.body, quirks)
+        item_count = len(good) + len(refused)
         if quirks.trim_values:
-            good = [attrs.evolve(item, value=item.value.strip()) for item in good]
-        unknown = self.definitions.unknown(good, check_types=quirks.check_value_types)
-
-        def refuse(item: UpsertItem) -> BadItem | None:
-            if item.customer_id in request.rejected_customers:
-                return BadItem(item.index, "customer_id", "customer does not exist")
-            return unknown.get(item.index)
-
+            for _, item in good:
+                item.value = item.value.strip()
+        check_types, rejected = quirks.check_value_types, request.rejected_customers
+        refused |= self.definitions.unknown(good, rejected, check_types=check_types)
         result = self.rows.upsert(
             good,
-            bad[0] if bad else None,
+            refused,
             now_s=self._upsert_time_s(),
-            refuse=refuse,
             store_good_items=quirks.store_good_items_of_refused_batch,
             touch_unchanged=quirks.touch_unchanged,
         )
-        item_count = len(good) + len(bad)
-        if result.bad is not None:
-            return Applied(refusal(VALUES_TITLE, result.bad, quirks).answer(), item_count)
+        if refused:
+            return Applied(refusal(VALUES_TITLE, refused, quirks).answer(), item_count)
         return Applied(_answer({"data": self._echo(result), "meta": {}}), item_count)
 
     def _upsert_time_s(self) -> int:
@@ -149,23 +144,25 @@ class Endpoint:
     def _echo(self, result: UpsertResult) -> list[dict[str, int | str]]:
         rows = result.rows
         if self._quirks.omit_unchanged:
-            rows = [row for row in rows if row.id in result.changed_ids]
+            rows = [row for row in rows if row[0] in result.changed_ids]
         if self._quirks.answer_order == "reversed":
             rows = rows[::-1]
-        return [self._item(row) for row in rows]
-
-    def _item(self, row: StoredRow) -> dict[str, int | str]:
-        return {
-            "id": row.id,
-            "attribute_id": row.attribute_id,
-            self._quirks.value_field: row.value,
-            "customer_id": row.customer_id,
-            **self._dates(row.date_created_s, row.date_modified_s),
-        }
+        name, zone = self._quirks.value_field, self._zone
+        return [
+            {
+                "id": row_id,
+                "attribute_id": attribute_id,
+                name: value,
+                "customer_id": customer_id,
+                "date_created": _date(created_s, zone),
+                "date_modified": _date(modified_s, zone),
+            }
+            for row_id, customer_id, attribute_id, value, created_s, modified_s in rows
+        ]
 
     def _dates(self, created_s: int, modified_s: int) -> dict[str, str]:
-        zone = "" if self._quirks.zoneless_dates else "Z"
-        return {"date_created": _date(created_s) + zone, "date_modified": _date(modified_s) + zone}
+        zone = self._zone
+        return {"date_created": _date(created_s, zone), "date_modified": _date(modified_s, zone)}
 
     def _list_attributes(self, request: Request) -> Applied:
         rows, pagination = self._select(
@@ -176,25 +173,23 @@ class Endpoint:
         return Applied(_answer({"data": data, "meta": meta}), len(data))
 
     def _create_attributes(self, request: Request) -> Applied:
-        good, bad = parse_new_attributes(request.body, self._quirks)
-        first_bad: BadItem | None = bad[0] if bad else None
+        good, refused = parse_new_attributes(request.body, self._quirks)
         ids: list[int] = []
-        if first_bad is None:
+        if not refused:
             unique = self._quirks.unique_attribute_names
-            ids, first_bad = self.definitions.create(good, unique_names=unique)
-        return self._changed_attributes(CREATE_TITLE, ids, first_bad)
+            ids, refused = self.definitions.create(good, unique_names=unique)
+        return self._changed_attributes(CREATE_TITLE, ids, refused)
 
     def _rename_attributes(self, request: Request) -> Applied:
-        good, bad = parse_renamings(request.body)
-        first_bad = bad[0] if bad else None
-        if first_bad is None:
+        good, refused = parse_renamings(request.body)
+        if not refused:
             unique = self._quirks.unique_attribute_names
-            first_bad = self.definitions.rename(good, unique_names=unique)
-        return self._changed_attributes(RENAME_TITLE, [item.id for item in good], first_bad)
+            refused = self.definitions.rename(good, unique_names=unique)
+        return self._changed_attributes(RENAME_TITLE, [item.id for _, item in good], refused)
 
-    def _changed_attributes(self, title: str, ids: list[int], bad: BadItem | None) -> Applied:
-        if bad is not None:
-            return Applied(refusal(title, bad, self._quirks).answer(), 0)
+    def _changed_attributes(self, title: str, ids: list[int], refused: Refused) -> Applied:
+        if refused:
+            return Applied(refusal(title, refused, self._quirks).answer(), 0)
         found = {one.id: one for one in self.definitions.attributes()}
         data = [self._attribute(*attrs.astuple(found[one])) for one in dict.fromkeys(ids)]
         return Applied(_answer({"data": data, "meta": {}}), len(data))
@@ -252,5 +247,5 @@ def _answer(content: object) -> Answer:
 
 
 @lru_cache(maxsize=4096)
-def _date(moment_s: int) -> str:
-    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _date(moment_s: int, zone: str) -> str:
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") + zone

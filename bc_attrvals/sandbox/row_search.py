@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import attrs
 
-from bc_attrvals.sandbox.endpoint import Endpoint
 from bc_attrvals.sandbox.listing import count_rows, where_clause
-from bc_attrvals.sandbox.queries import Condition
+from bc_attrvals.sandbox.query_strings import Condition
 from bc_attrvals.sandbox.quirks import Quirks
+from bc_attrvals.sandbox.resources import Resources
 from bc_attrvals.sandbox.rows import StoredRow
 
 
@@ -44,9 +44,9 @@ class RowPage:
     names: dict[int, str]
 
 
-def browse(endpoint: Endpoint, query: RowQuery) -> RowPage:
+def browse(resources: Resources, query: RowQuery) -> RowPage:
     """Return a page; one past the last is empty."""
-    connection = endpoint.database.connection
+    connection = resources.database.connection
     conditions = [
         Condition(column, "in", ids)
         for column, ids in (
@@ -58,7 +58,7 @@ def browse(endpoint: Endpoint, query: RowQuery) -> RowPage:
     if query.value:
         conditions.append(Condition("value", "like", query.value))
     where, bound = where_clause(tuple(conditions), Quirks())
-    total = count_rows(endpoint.database, "attribute_values", where, bound)
+    total = count_rows(resources.database, "attribute_values", where, bound)
     # The keys first: a page deep inside then passes over ids instead of whole rows.
     page = f"""
         SELECT id, customer_id, attribute_id, value, date_created, date_modified
@@ -68,12 +68,12 @@ def browse(endpoint: Endpoint, query: RowQuery) -> RowPage:
     """  # noqa: S608 - placeholders
     bound += [query.limit, (query.page - 1) * query.limit]
     rows = [StoredRow(*row) for row in connection.execute(page, bound)]
-    definitions = endpoint.definitions
+    definitions = resources.definitions
     customers = definitions.customers({row.customer_id for row in rows})
     return RowPage(
         rows,
         total,
-        endpoint.database.modification_version,
+        resources.database.modification_version,
         definitions.count_customers(),
         {customer.id: customer.email for customer in customers},
         {attribute.id: attribute.name for attribute in definitions.attributes()},

@@ -21,7 +21,8 @@ from aiohttp import web
 from multidict import CIMultiDict, istr
 
 from bc_attrvals.sandbox.answers import Answer, error_answer
-from bc_attrvals.sandbox.endpoint import Applied, Endpoint, Request
+from bc_attrvals.sandbox.connections import ConnectionServer, drop, is_connected, send_cut_off
+from bc_attrvals.sandbox.database_thread import DatabaseThread
 from bc_attrvals.sandbox.fault_answers import error_of, misleading_answer
 from bc_attrvals.sandbox.faults import (
     ERROR_ANSWER_KINDS,
@@ -33,9 +34,8 @@ from bc_attrvals.sandbox.faults import (
 from bc_attrvals.sandbox.operations import BOUNDED_WRITES, OPERATIONS, Operation, operation_of
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.quota import InFlight, QuotaWindow
-from bc_attrvals.sandbox.requests_log import LogEntry, RequestLog
-from bc_attrvals.sandbox.wire import ConnectionServer, drop, is_connected, send_cut_off
-from bc_attrvals.sandbox.worker import Worker
+from bc_attrvals.sandbox.request_log import LogEntry, RequestLog
+from bc_attrvals.sandbox.resources import Applied, Request, Resources
 
 _REQUEST_ID: Final = istr("X-Request-Id")
 _CONTENT_TYPE: Final = istr("Content-Type")
@@ -62,8 +62,8 @@ class ServiceOptions:
 class Backend:
     """The parts that exist only while a sandbox runs."""
 
-    worker: Worker
-    endpoint: Endpoint
+    thread: DatabaseThread
+    resources: Resources
     server: ConnectionServer
 
 
@@ -221,7 +221,7 @@ class Service:
 
     async def _apply(self, backend: Backend, entry: LogEntry) -> Answer:
         request = Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
-        applied: Applied = await backend.worker.run(backend.endpoint.apply, request)
+        applied: Applied = await backend.thread.run_short(backend.resources.apply, request)
         entry.item_count = applied.item_count
         return applied.answer
 

@@ -16,7 +16,6 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 
-from bc_attrvals.sandbox.browsing import RowPage, RowQuery, browse
 from bc_attrvals.sandbox.definitions import (
     AttributeSeeds,
     CustomerSeeds,
@@ -25,14 +24,15 @@ from bc_attrvals.sandbox.definitions import (
     StoredCustomer,
     check_definitions,
 )
-from bc_attrvals.sandbox.endpoint import Endpoint
 from bc_attrvals.sandbox.faults import MAX_DELAY_S, Fault, Faults
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.quota import QuotaWindow, Window
-from bc_attrvals.sandbox.requests_log import RequestLog
+from bc_attrvals.sandbox.request_handler import Service, ServiceOptions
+from bc_attrvals.sandbox.request_log import RequestLog
+from bc_attrvals.sandbox.resources import Resources
+from bc_attrvals.sandbox.row_search import RowPage, RowQuery, browse
 from bc_attrvals.sandbox.rows import RowStore, SeedRow, StoredRow
-from bc_attrvals.sandbox.service import Service, ServiceOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class EmulatedStore:
         self._service.quota.reset_granularity_ms = quirks.reset_granularity_ms
         backend = self._service.backend
         if backend is not None:
-            await backend.worker.run(backend.endpoint.set_quirks, quirks)
+            await backend.thread.run(backend.resources.set_quirks, quirks)
 
     @property
     def requests(self) -> RequestLog:
@@ -295,7 +295,7 @@ class EmulatedStore:
         attributes: AttributeSeeds | None = None,
         replace: bool = False,
     ) -> None:
-        """Define customers and attributes past the endpoint; values then name only existing ones.
+        """Define customers and attributes past HTTP; values then name only existing ones.
 
         `customers` maps ids to addresses, or lists addresses, which get the next ids. `attributes`
         maps names to types (string, number or date), or lists (name, type) or (name, type, id).
@@ -319,11 +319,11 @@ class EmulatedStore:
         return await self._with_definitions(Definitions.attributes)
 
     async def delete_customers(self, customer_ids: Iterable[int]) -> int:
-        """Delete customers past the endpoint; their values stay. Returns how many there were."""
+        """Delete customers past HTTP; their values stay. Returns how many there were."""
         return await self._with_definitions(Definitions.delete_customers, list(customer_ids))
 
     async def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
-        """Insert rows into the database, past the endpoint and its limits.
+        """Insert rows into the database, past HTTP and its limits.
 
         A row is (customer_id, attribute_id, value[, date_created[, date_modified]]). Dates are UNIX
         seconds or aware datetimes, now by default. Existing keys are overwritten; `replace` deletes
@@ -338,7 +338,7 @@ class EmulatedStore:
 
     async def browse(self, query: RowQuery) -> RowPage:
         """Return one page of the rows that a query selects."""
-        return await self._in_thread(lambda endpoint: endpoint, browse, query)
+        return await self._in_thread(lambda resources: resources, browse, query)
 
     async def values(self) -> dict[tuple[int, int], str]:
         """Return all stored values by (customer_id, attribute_id)."""
@@ -349,7 +349,7 @@ class EmulatedStore:
         return await self._with_rows(RowStore.count)
 
     async def delete_rows(self, ids: Iterable[int]) -> int:
-        """Delete rows past the endpoint; returns how many there were."""
+        """Delete rows past HTTP; returns how many there were."""
         return await self._with_rows(RowStore.delete, list(ids))
 
     async def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
@@ -365,7 +365,7 @@ class EmulatedStore:
             unknown = ", ".join(sorted(parts - frozenset(RESET_PARTS)))
             raise ValueError(f"unknown part {unknown!r}; one of {', '.join(RESET_PARTS)}")
         service = self._service
-        await self._in_thread(lambda endpoint: endpoint, self._reset_database, parts)
+        await self._in_thread(lambda resources: resources, self._reset_database, parts)
         if "faults" in parts:
             service.faults.clear()
         if "log" in parts:
@@ -378,12 +378,12 @@ class EmulatedStore:
         if "quota" in parts:
             service.quota.restart()
 
-    def _reset_database(self, endpoint: Endpoint, parts: frozenset[str]) -> None:
+    def _reset_database(self, resources: Resources, parts: frozenset[str]) -> None:
         if "rows" in parts:
-            endpoint.database.clear("attribute_values")
+            resources.database.clear("attribute_values")
         for table in sorted(parts & {"customers", "attributes"}):
-            endpoint.database.clear(table)
-        endpoint.definitions.define(
+            resources.database.clear(table)
+        resources.definitions.define(
             attrs.evolve(
                 self._defined,
                 customers=self._defined.customers if "customers" in parts else (),
@@ -394,16 +394,16 @@ class EmulatedStore:
     async def _with_rows(
         self, job: Callable[Concatenate[RowStore, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._in_thread(lambda endpoint: endpoint.rows, job, *args, **kwargs)
+        return await self._in_thread(lambda resources: resources.rows, job, *args, **kwargs)
 
     async def _with_definitions(
         self, job: Callable[Concatenate[Definitions, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._in_thread(lambda endpoint: endpoint.definitions, job, *args, **kwargs)
+        return await self._in_thread(lambda resources: resources.definitions, job, *args, **kwargs)
 
     async def _in_thread(
         self,
-        part: Callable[[Endpoint], S],
+        part: Callable[[Resources], S],
         job: Callable[Concatenate[S, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
@@ -411,7 +411,7 @@ class EmulatedStore:
         backend = self._service.backend
         if backend is None:
             raise RuntimeError("the sandbox is not running")
-        return await backend.worker.run(job, part(backend.endpoint), *args, **kwargs)
+        return await backend.thread.run(job, part(backend.resources), *args, **kwargs)
 
 
 def check_latency(latency_ms: float) -> None:

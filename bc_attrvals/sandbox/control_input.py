@@ -14,13 +14,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bc_attrvals.sandbox.bodies import MAX_VALUE_CHARACTERS
-from bc_attrvals.sandbox.browsing import RowQuery
+from bc_attrvals.sandbox.body_checks import MAX_VALUE_CHARACTERS
 from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds
 from bc_attrvals.sandbox.faults import Fault
 from bc_attrvals.sandbox.operations import Operation
-from bc_attrvals.sandbox.queries import MAX_ID
+from bc_attrvals.sandbox.query_strings import MAX_ID
 from bc_attrvals.sandbox.quirks import QUIRK_NAMES, Quirks
+from bc_attrvals.sandbox.row_search import RowQuery
 
 MOST_ROWS_PAGE: Final = 1_000
 MOST_LOGGED: Final = 1_000
