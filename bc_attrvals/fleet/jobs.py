@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
+from attrs.validators import optional
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
@@ -169,12 +170,15 @@ def _one_of(*kinds: type) -> Callable[[object, attrs.Attribute[Any], object], No
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         del instance
         if not isinstance(value, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+            names = " or ".join(kind.__name__ for kind in kinds)
             # The value is not shown: it may be the secret.
             message = f"{attribute.name} must be {names}, not {type(value).__name__}"
             raise InvalidInputError(message, field=attribute.name)
 
     return check
+
+
+_SECRET: Final = _one_of(EnvironmentVariable, Function)
 
 
 def _as_path(value: object) -> object:
@@ -205,7 +209,7 @@ class Job:
 
     store_hash: str
     access_token: Secret | Callable[..., str] = attrs.field(
-        converter=_by_name, validator=_one_of(EnvironmentVariable, Function), repr=False
+        converter=_by_name, validator=_SECRET, repr=False
     )
     source: Source | Callable[..., Any] = attrs.field(
         converter=_by_name, validator=_one_of(FileSource, Function)
@@ -214,26 +218,16 @@ class Job:
     scope: AttributeValueFilter | None = None
     prune: bool = False
     allow_empty: bool = False
-    journal: str | None = attrs.field(
-        default=None, converter=_as_path, validator=attrs.validators.optional(_text)
-    )
-    mirror: str | None = attrs.field(
-        default=None, converter=_as_path, validator=attrs.validators.optional(_text)
-    )
+    journal: str | None = attrs.field(default=None, converter=_as_path, validator=optional(_text))
+    mirror: str | None = attrs.field(default=None, converter=_as_path, validator=optional(_text))
     limits: Limits = attrs.field(factory=Limits, validator=_one_of(Limits))
     timeout_s: float = 30.0
     shared_quota: Secret | Callable[..., str] | None = attrs.field(
-        default=None,
-        converter=_by_name,
-        validator=_one_of(EnvironmentVariable, Function, type(None)),
-        repr=False,
+        default=None, converter=_by_name, validator=optional(_SECRET), repr=False
     )
     namespace: str = "bc_attrvals"
     proxy: Secret | Callable[..., str] | None = attrs.field(
-        default=None,
-        converter=_by_name,
-        validator=_one_of(EnvironmentVariable, Function, type(None)),
-        repr=False,
+        default=None, converter=_by_name, validator=optional(_SECRET), repr=False
     )
     trust_env: bool = attrs.field(default=False, validator=_one_of(bool))
     name: str = attrs.field(default=attrs.Factory(lambda self: self.store_hash, takes_self=True))

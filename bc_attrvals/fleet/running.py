@@ -6,13 +6,13 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.fleet.jobs import Job, JobResult
-from bc_attrvals.fleet.working import Done, work
+from bc_attrvals.fleet.working import work
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -108,7 +108,7 @@ def _chained(client: Client, jobs: Iterable[Job]) -> list[deque[Job]]:
 
 async def _result_of(job: Job, future: Future) -> JobResult:
     try:
-        done: Any = await future
+        done: JobResult = await future
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -120,5 +120,5 @@ async def _result_of(job: Job, future: Future) -> JobResult:
     except BaseException as error:  # noqa: BLE001 - whatever ended it is the result of that job
         # The frames are the worker's, and useless here.
         return JobResult(job=job, error=error.with_traceback(None))
-    assert isinstance(done, Done)
-    return JobResult(job=job, **attrs.asdict(done, recurse=False))
+    # Of the caller's own job, not of a copy.
+    return attrs.evolve(done, job=job)

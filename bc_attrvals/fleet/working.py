@@ -16,12 +16,9 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import attrs
-
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import (
     AuthenticationError,
-    BCAttrValsError,
     InvalidInputError,
     JournalError,
     MirrorError,
@@ -30,7 +27,7 @@ from bc_attrvals.errors import (
     StoreSuspendedError,
 )
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.fleet.jobs import FileSource, Function, Job
+from bc_attrvals.fleet.jobs import FileSource, Function, Job, JobResult
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 
@@ -60,17 +57,6 @@ _FINAL: Final = (
 )
 
 
-@attrs.frozen
-class Done:
-    """The end of a run; report and error are both None when Dask had dropped the task."""
-
-    worker: str
-    seconds: float
-    report: SyncReport | None = None
-    error: BCAttrValsError | None = None
-    without_shared_quota_s: float = 0.0
-
-
 class _Absence:
     """How long the server of the shared quota was out of reach, by the events of a Store."""
 
@@ -93,28 +79,39 @@ class _Absence:
         self._seconds, self._since = self.seconds, None
 
 
-async def work(job: Job, key: str) -> Done:
-    """Run a job as the task `key`; raise retryable errors."""
+async def work(job: Job, key: str) -> JobResult:
+    """Run a job as the task `key`; raise retryable errors.
+
+    Report and error are both None where Dask had dropped the task.
+    """
     from distributed import get_worker
 
     worker = get_worker()
     began_at = time.monotonic()
     absence = _Absence()
     running = asyncio.create_task(_run(job, absence))
+    report = error = None
     try:
         while not (await asyncio.wait([running], timeout=_LOOK_S))[0]:
             if not _is_wanted(worker, key):
-                return Done(worker.address, time.monotonic() - began_at)
-        report, error = running.result(), None
+                break
+        else:
+            report = running.result()
     except _FINAL as final:
         if isinstance(final, JournalError | MirrorError) and _is_held(final):
             raise
-        report, error = None, final
+        error = final
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    seconds = time.monotonic() - began_at
-    return Done(worker.address, seconds, report, error, absence.seconds)
+    return JobResult(
+        job=job,
+        report=report,
+        error=error,
+        seconds=time.monotonic() - began_at,
+        worker=worker.address,
+        without_shared_quota_s=absence.seconds,
+    )
 
 
 def _is_wanted(worker: Worker, key: str) -> bool:
