@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from bc_attrvals.writing.sources import Items
     from bc_attrvals.writing.upsert_job import UpsertJob
 
-__all__ = ["AttributeValues"]
-
 T = TypeVar("T")
 
 #: `delete_where` lists its filter so often before it gives up.

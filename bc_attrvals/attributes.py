@@ -37,8 +37,6 @@ from bc_attrvals.naming.definitions import (
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 
-__all__ = ["Attributes"]
-
 #: Definitions in one POST; the service's limit is not documented, and a store has 50 at most.
 _MOST_AT_ONCE: Final = 10
 

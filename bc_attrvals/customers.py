@@ -22,8 +22,6 @@ from bc_attrvals.naming.addresses import customers_by, look_up
 from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.scheduling.calls import Calls
 
-__all__ = ["Customers"]
-
 T = TypeVar("T")
 
 

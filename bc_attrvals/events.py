@@ -21,23 +21,6 @@ import attrs
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.core.sync_states import Phase
 
-__all__ = [
-    "Event",
-    "EventBus",
-    "JobEnded",
-    "JobStarted",
-    "ListingDriftSeen",
-    "MirrorFoundWrong",
-    "MirrorProgressed",
-    "QuotaExhausted",
-    "RequestAnswered",
-    "RequestRetrying",
-    "RequestSent",
-    "SharedQuotaLost",
-    "SharedQuotaRegained",
-    "SyncProgressed",
-]
-
 _logger = logging.getLogger(__name__)
 
 

@@ -39,8 +39,6 @@ from bc_attrvals.events import (
     RequestSent,
 )
 
-__all__ = ["Telemetry"]
-
 _NAME: Final = "bc_attrvals"
 #: Ends of a job that are no failure: its caller left it.
 _LEFT: Final = frozenset({"GeneratorExit", "CancelledError"})

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from bc_attrvals.naming.resolver import Resolver
     from bc_attrvals.writing.coalescing import Coalescer
 
-__all__ = ["DEFAULT_BASE_URL", "Store", "StoreView"]
-
 
 class _Runtime(msgspec.Struct, eq=False):
     """What the Store and all its views share while it is open in one event loop."""

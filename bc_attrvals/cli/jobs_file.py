@@ -18,9 +18,9 @@ import click
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
+from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.fleet import EnvironmentVariable, FileSource, Job
-from bc_attrvals.store import DEFAULT_BASE_URL
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import file_format
 

@@ -19,6 +19,7 @@ from attrs.validators import optional
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.outcomes import PartialFailureError
+from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import (
     BCAttrValsError,
     InvalidInputError,
@@ -26,7 +27,7 @@ from bc_attrvals.errors import (
     MirrorError,
     StoreStateError,
 )
-from bc_attrvals.store import DEFAULT_BASE_URL, Store
+from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.sync.scope import Scope
 
