@@ -1,4 +1,4 @@
-"""The questions that only read: of the query, pages, dates in filters, addresses."""
+"""The questions that only read: of the query, pages, dates in filters, addresses, headers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 from urllib.parse import quote
 
+from bc_attrvals.core.rate_limit import read_quota_headers
 from bc_attrvals.core.requests import Resource
 from bc_attrvals.core.responses import Response, is_success
 from bc_attrvals.errors import PermissionDeniedError
@@ -24,6 +25,9 @@ _MOST_ROWS: Final = 50
 _ADDRESSES: Final = (10, 50, 100)
 _MOST_ADDRESS_BYTES: Final = 3_500
 _SECOND: Final = timedelta(seconds=1)
+_RESET_STEPS_MS: Final = (1_000, 100, 10)
+_FEWEST_ANSWERS: Final = 10
+_WAITS: Final = ("Retry-After", "X-Rate-Limit-Time-Reset-Ms", "X-Retry-After")
 _WEST: Final = timezone(timedelta(hours=-4))
 
 
@@ -238,3 +242,28 @@ async def _list(target: Target, query_: str) -> Listing:
     if not is_success(answer.status):
         raise error_of(answer)
     return read_listing(answer)
+
+
+async def headers(target: Target, facts: Facts) -> None:
+    """Look at the headers of all answers that came. It sends nothing."""
+    answers = target.wire.answers
+    with_id = sum(one.request_id is not None for one in answers)
+    facts.settle("request_id", with_id == len(answers), f"{with_id} of {len(answers)} answers")
+    known = [(one.status, seen) for one in answers if (seen := read_quota_headers(one.headers))]
+    how = f"{len(known)} of {len(answers)} answers"
+    if known:
+        how += f", of statuses {', '.join(map(str, sorted({status for status, _ in known})))}"
+        newest = known[-1][1]
+        quota = {"calls": newest.quota, "window_ms": round(newest.window_s * 1000)}
+        facts.settle("quota", quota, "headers")
+    facts.settle("rate_headers", bool(known), how)
+    resets_ms = [round(seen.reset_s * 1000) for _, seen in known]
+    if len(set(resets_ms)) >= _FEWEST_ANSWERS or len(resets_ms) >= 2 * _FEWEST_ANSWERS:
+        step = next((s for s in _RESET_STEPS_MS if not any(one % s for one in resets_ms)), 1)
+        facts.settle("reset_granularity_ms", step, f"{len(resets_ms)} answers")
+    refusals = [one for one in answers if one.status == 429]
+    if not refusals:
+        facts.leave("wait_headers", "no call was answered 429")
+    waits = [name for name in _WAITS if any(name in one.headers for one in refusals)]
+    if waits:
+        facts.settle("wait_headers", dict.fromkeys(waits, "seen"), "429")

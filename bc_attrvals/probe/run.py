@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,39 +19,37 @@ from bc_attrvals.probe.restoring import KeptState, kept_state, remove_state, res
 from bc_attrvals.probe.target import Target, find_attributes
 from bc_attrvals.probe.wire import Wire
 
-_Step = tuple[Callable[[Target, Facts], Awaitable[None]], tuple[str, ...]]
+#: Questions, and the facts that each is about.
+_Questions = Mapping[Callable[[Target, Facts], Awaitable[None]], str]
 
-_WRITING: Final[Sequence[_Step]] = (
-    (reads.filters, ("ignore_filters",)),
-    (writes.equal_write, ("omit_unchanged", "touch_unchanged")),
-    (reads.dates, ("date_bounds", "encoded_dates", "compact_offsets")),
-    (writes.repeated_keys, ("repeated_keys",)),
-    (writes.batches, ("batch_by", "max_items", "batch_limit_status")),
-    (
-        writes.refusals,
-        (
-            "refusal_status",
-            "error_style",
-            "bad_items_named",
-            "bad_values",
-            "store_good_items_of_refused_batch",
-        ),
-    ),
-    (writes.several_keys, ("answer_order",)),
-    (writes.blanks, ("trim_values",)),
-    (writes.characters, ("characters",)),
-    (writes.empty_value, ("empty_value",)),
-    (writes.typed_values, ("numbers", "dates", "check_value_types")),
-)
-_READING: Final[Sequence[_Step]] = (
-    (reads.page_size, ("max_limit", "over_limit")),
-    (reads.pages, ("omit_links", "clamp_pages", "current_page", "total", "total_pages")),
-    (reads.order, ("order",)),
-    (reads.addresses, ("case_sensitive_emails", "max_emails")),
-)
-_DELETING: Final[Sequence[_Step]] = (
-    (writes.deletions, ("delete_status", "max_delete_ids", "delete_limit_status")),
-)
+_BEFORE: Final[_Questions] = {reads.query: "drop_query"}
+_WRITING: Final[_Questions] = {
+    reads.filters: "ignore_filters",
+    writes.equal_write: "omit_unchanged touch_unchanged",
+    reads.dates: "date_bounds encoded_dates compact_offsets",
+    writes.repeated_keys: "repeated_keys",
+    writes.batches: "batch_by max_items batch_limit_status",
+    writes.refusals: "refusal_status error_style bad_items_named bad_values "
+    "store_good_items_of_refused_batch",
+    writes.several_keys: "answer_order",
+    writes.blanks: "trim_values",
+    writes.characters: "characters",
+    writes.empty_value: "empty_value",
+    writes.typed_values: "numbers dates check_value_types",
+}
+_READING: Final[_Questions] = {
+    reads.page_size: "max_limit over_limit",
+    reads.pages: "omit_links clamp_pages current_page total total_pages",
+    reads.order: "order",
+    reads.addresses: "case_sensitive_emails max_emails",
+}
+_DELETING: Final[_Questions] = {
+    writes.deletions: "delete_status max_delete_ids delete_limit_status"
+}
+_AFTER: Final[_Questions] = {
+    reads.headers: "request_id rate_headers quota reset_granularity_ms wait_headers",
+    writes.clocks: "clock_lags_s",
+}
 _FIRST: Final = ("value_field", "zoneless_dates")
 #: Of these nothing is asked, for it would write or load what was not named.
 _NEVER: Final = {
@@ -59,10 +57,6 @@ _NEVER: Final = {
     "unique_attribute_names": "it would make attributes",
     "abandoned_keeps_slot": "it would abandon writes",
 }
-_RESET_STEPS_MS: Final = (1_000, 100, 10)
-_FEWEST_ANSWERS: Final = 10
-#: Dates are whole seconds, and an answer may take one.
-_CLOCK_TOLERANCE_S: Final = 2.5
 
 
 @attrs.frozen
@@ -111,7 +105,7 @@ class Probe:
             probe.facts.leave("attributes_pagination", "the token may not read attributes")
         else:
             probe.facts.settle("attributes_pagination", has_pagination, "a list of attributes")
-        await probe._ask((reads.query, ("drop_query",)))
+        await probe._ask(_BEFORE)
         if probe.can_write:
             await probe.target.read_before()
         return probe
@@ -138,18 +132,23 @@ class Probe:
                 calls = self.wire.calls
                 await writes.first_write(target, facts)
                 facts.close(_FIRST, "", self.wire.calls - calls)
-                await self._ask(*_WRITING)
+                await self._ask(_WRITING)
                 report("Asking about pages")
-                await self._ask(*_READING)
+                await self._ask(_READING)
                 report("Asking about deletions")
-                await self._ask(*_DELETING)
+                await self._ask(_DELETING)
             finally:
                 await _to_the_end(self._put_back(state, state_file, report))
         else:
             report("The store does not pick the rows that it is asked for; nothing is written")
             if not facts.value("drop_query"):
-                await self._ask(*_READING)
-        self._conclude()
+                await self._ask(_READING)
+        await self._ask(_AFTER)
+        for name, why in _NEVER.items():
+            facts.leave(name, why)
+        facts.close(
+            [name for name in FACTS if name not in facts], "nothing was written or seen of it"
+        )
         return ProbeReport(
             facts.all(),
             datetime.fromtimestamp(began_s, UTC).isoformat(timespec="seconds"),
@@ -166,11 +165,11 @@ class Probe:
         remove_state(state_file)
         report("Everything is as before")
 
-    async def _ask(self, *steps: _Step) -> None:
-        for function, names in steps:
+    async def _ask(self, questions: _Questions) -> None:
+        for question, names in questions.items():
             calls, why = self.wire.calls, "answers do not show it"
             try:
-                await function(self.target, self.facts)
+                await question(self.target, self.facts)
             except Unsettled as reason:
                 why = str(reason)
             except DecodeError as error:
@@ -179,35 +178,7 @@ class Probe:
                 if error.status in {401, 403, 404, 429} or error.status >= 500:
                     raise
                 why = f"answered {error.status}"
-            self.facts.close(names, why, self.wire.calls - calls)
-
-    def _conclude(self) -> None:
-        """Settle what all answers together show; give the rest its reason."""
-        facts, wire = self.facts, self.wire
-        count = wire.answers.total()
-        facts.settle("request_id", wire.with_request_id == count, _of(wire.with_request_id, count))
-        with_quota = wire.with_quota.total()
-        statuses = ", ".join(str(one) for one in sorted(wire.with_quota))
-        how = _of(with_quota, count) + (f", of statuses {statuses}" if statuses else "")
-        facts.settle("rate_headers", with_quota > 0, how)
-        if wire.quota:
-            facts.settle("quota", wire.quota, "headers")
-        resets = wire.resets_ms
-        if len(set(resets)) >= _FEWEST_ANSWERS or len(resets) >= 2 * _FEWEST_ANSWERS:
-            step = next((s for s in _RESET_STEPS_MS if not any(one % s for one in resets)), 1)
-            facts.settle("reset_granularity_ms", step, f"{len(resets)} answers")
-        if not wire.answers[429]:
-            facts.leave("wait_headers", "no call was answered 429")
-        elif wire.wait_headers:
-            facts.settle("wait_headers", dict.fromkeys(sorted(wire.wait_headers), "seen"), "429")
-        offsets_s = self.target.offsets_s
-        if len(offsets_s) >= _FEWEST_ANSWERS // 2:
-            how = f"date_modified of {len(offsets_s)} writes, less the time of their answers"
-            facts.settle("clock_lags_s", _lags_s(offsets_s), how)
-        for name, why in _NEVER.items():
-            facts.leave(name, why)
-        left = [name for name in FACTS if name not in facts]
-        facts.close(left, "nothing was written or seen of it")
+            self.facts.close(names.split(), why, self.wire.calls - calls)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
@@ -222,17 +193,3 @@ async def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
             task.cancel()
         task.result()
         raise
-
-
-def _of(part: int, whole: int) -> str:
-    return f"{part} of {whole} answers"
-
-
-def _lags_s(offsets_s: Sequence[float]) -> list[int]:
-    """Return how many seconds the clocks lag behind the one that is ahead; empty for one clock."""
-    newest = max(offsets_s)
-    lags: list[float] = []
-    for lag_s in sorted(newest - one for one in offsets_s):
-        if not lags or lag_s - lags[-1] > _CLOCK_TOLERANCE_S:
-            lags.append(lag_s)
-    return [round(one) for one in lags] if len(lags) > 1 else []

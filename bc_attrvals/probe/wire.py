@@ -1,4 +1,4 @@
-"""Sends a probe's requests one after the other, and keeps what their headers say.
+"""Sends a probe's requests one after the other, and keeps the answers.
 
 Every answer comes back whatever its status, for the status is what is asked about. Each try counts;
 a bound on them is kept, and a part of it is for the restoring alone.
@@ -7,7 +7,6 @@ a bound on them is kept, and a part of it is for the restoring alone.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -31,8 +30,6 @@ _TRIES: Final = 5
 #: A write's 500 that repeats is an answer: some refuse a bad item so.
 _TRIES_OF_500: Final = 2
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
-_RESET: Final = "X-Rate-Limit-Time-Reset-Ms"
-_WAITS: Final = ("X-Retry-After", "Retry-After", _RESET)
 
 
 class Wire:
@@ -62,14 +59,8 @@ class Wire:
         self.calls = 0
         #: Whether a write got no answer, so that it may be applied later.
         self.has_unanswered = False
-        #: Answers by status; of these with request id and with the quota.
-        self.answers: Counter[int] = Counter()
-        self.with_request_id = 0
-        self.with_quota: Counter[int] = Counter()
-        self.resets_ms: list[int] = []
-        self.quota: dict[str, int] = {}
-        #: The headers that 429s named a wait by.
-        self.wait_headers: set[str] = set()
+        #: All answers; their headers show facts, too.
+        self.answers: list[Response] = []
 
     def begin_restoring(self) -> None:
         """Allow the calls that are kept for the restoring."""
@@ -110,7 +101,11 @@ class Wire:
                     raise
                 await self.pause(2.0 ** (tries - 1))
                 continue
-            self._note(answer)
+            self.answers.append(answer)
+            known = read_quota_headers(answer.headers)
+            if known is not None and known.left < 1:
+                # A clock of whole seconds may be so far ahead.
+                self._opens_at_s = self._clock() + known.reset_s + 0.05
             is_write = request.operation is Operation.WRITE
             most = _TRIES_OF_500 if is_write and answer.status == 500 else _TRIES
             if answer.status not in _PASSING or tries == most:
@@ -133,20 +128,6 @@ class Wire:
         except BCAttrValsError:
             self.has_unanswered = True
             raise
-
-    def _note(self, answer: Response) -> None:
-        self.answers[answer.status] += 1
-        self.with_request_id += answer.request_id is not None
-        known = read_quota_headers(answer.headers)
-        if known is not None:
-            self.with_quota[answer.status] += 1
-            self.resets_ms.append(round(known.reset_s * 1000))
-            self.quota = {"calls": known.quota, "window_ms": round(known.window_s * 1000)}
-            if known.left < 1:
-                # A clock of whole seconds may be so far ahead.
-                self._opens_at_s = self._clock() + known.reset_s + 0.05
-        if answer.status == 429:
-            self.wait_headers.update(name for name in _WAITS if name in answer.headers)
 
 
 def _checked(request: Request, answer: Response) -> Response:

@@ -23,6 +23,9 @@ _CHARACTERS: Final = "é e\u0301 \U0001f600 <b>&amp;</b> \u00a0\t."
 _ROWS: Final = (10, 11, 20, 51, 251)
 _IDS: Final = (10, 50, 100, 250)
 _LONGEST: Final = 255
+#: Dates are whole seconds, and an answer may take one.
+_CLOCK_TOLERANCE_S: Final = 2.5
+_FEWEST_WRITES: Final = 5
 #: What the sandbox can refuse with.
 _REFUSALS: Final = frozenset({400, 409, 422, 423, 500})
 _SIZE_REFUSALS: Final = {413: 413, 422: 422}
@@ -287,3 +290,18 @@ async def deletions(target: Target, facts: Facts) -> None:
         raise Unsettled(f"a repeated id was answered {found.status}")
     how = facts.settle_largest("max_delete_ids", found, "id")
     facts.settle_as("delete_limit_status", _DELETE_REFUSALS, found.status, how)
+
+
+async def clocks(target: Target, facts: Facts) -> None:
+    """Compare the dates of all writes with the times of their answers. It sends nothing."""
+    offsets_s = target.offsets_s
+    if len(offsets_s) < _FEWEST_WRITES:
+        raise Unsettled(f"{len(offsets_s)} writes are too few")
+    lags_s: list[float] = []
+    for lag_s in sorted(max(offsets_s) - one for one in offsets_s):
+        if not lags_s or lag_s - lags_s[-1] > _CLOCK_TOLERANCE_S:
+            lags_s.append(lag_s)
+    how = f"date_modified of {len(offsets_s)} writes, less the time of their answers"
+    # Behind the clock that is ahead; none for one clock.
+    lags = [round(one) for one in lags_s] if len(lags_s) > 1 else []
+    facts.settle("clock_lags_s", lags, how)

@@ -115,6 +115,31 @@ async def test_addresses_that_can_not_be_asked_for(
         assert why in (await store.asked(reads.addresses))[1]
 
 
+async def test_headers_of_all_answers_are_looked_at(tmp_path: Path) -> None:
+    faults = [Fault.parse("429,times=1,retry_after_s=9")]
+    async with ground(tmp_path, quota=50, faults=faults) as store:
+        target, facts = await store.target(), Facts()
+        for _ in range(20):
+            await target.wire.get("limit=1")
+        await reads.headers(target, facts)
+    assert facts.value("request_id") is True
+    assert facts.value("quota") == {"calls": 50, "window_ms": 30_000}
+    assert facts.value("wait_headers")
+    assert "of statuses 200" in facts.all()["rate_headers"].how
+    assert facts.number("reset_granularity_ms", 0) in {1, 10, 100}
+
+
+async def test_a_store_without_a_quota_has_no_headers(tmp_path: Path) -> None:
+    async with ground(tmp_path, Quirks(request_id=False), quota=None) as store:
+        facts, _ = await store.asked(reads.headers)
+    assert facts.all()["wait_headers"].how == "no call was answered 429"
+    assert {name: one.value for name, one in facts.all().items()} == {
+        "request_id": False,
+        "rate_headers": False,
+        "wait_headers": None,
+    }
+
+
 async def test_an_address_without_letters_has_no_case(tmp_path: Path) -> None:
     async with ground(tmp_path, customers={7: "1@2.3"}) as store:
         facts, _ = await store.asked(reads.addresses)

@@ -23,7 +23,7 @@ async def test_the_quota_is_waited_for_and_no_call_is_answered_429(tmp_path: Pat
         for _ in range(12):
             await wire.get("limit=1")
         assert store.sandbox.count_429 == 0
-        assert wire.quota == {"calls": 5, "window_ms": 150}
+        assert len(wire.answers) == wire.calls == 12
 
 
 async def test_a_429_is_waited_out_and_its_headers_are_noted(tmp_path: Path) -> None:
@@ -33,8 +33,8 @@ async def test_a_429_is_waited_out_and_its_headers_are_noted(tmp_path: Path) -> 
         wire = store.wire()
         assert (await wire.get("limit=1")).status == 200
         assert store.clock.now_s - began_s == 18
-        assert (wire.calls, wire.answers[429]) == (3, 2)
-        assert wire.wait_headers
+        assert wire.calls == 3
+        assert [one.status for one in wire.answers] == [429, 429, 200]
 
 
 async def test_a_status_that_says_nothing_of_the_request_is_raised(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bc_attrvals import UnconfirmedError
 from bc_attrvals.probe import writes
-from bc_attrvals.probe.facts import Facts
+from bc_attrvals.probe.facts import Facts, Unsettled
 from bc_attrvals.sandbox import Fault, Quirks
 from tests.probe.probing import ATTRIBUTES, Question, ground
 
@@ -102,6 +102,22 @@ async def test_deletions_are_of_the_own_row(tmp_path: Path) -> None:
         assert left == before
     found = {name: facts.value(name) for name in facts.all() if "delete" in name}
     assert found == {"delete_status": 204, "max_delete_ids": 3, "delete_limit_status": 414}
+
+
+@pytest.mark.parametrize(
+    ("offsets_s", "lags"),
+    [([0.2, -0.5, 0.0, 0.9, -1.0], []), ([0.0, -30.4, 0.5, -29.8, -90.0, 0.1], [0, 30, 90])],
+)
+async def test_clocks_that_lag_are_told_apart(
+    offsets_s: list[float], lags: list[int], tmp_path: Path
+) -> None:
+    async with ground(tmp_path) as store:
+        target, facts = await store.target(), Facts()
+        with pytest.raises(Unsettled, match="0 writes are too few"):
+            await writes.clocks(target, facts)
+        target.offsets_s = offsets_s
+        await writes.clocks(target, facts)
+    assert facts.value("clock_lags_s") == lags
 
 
 async def test_a_value_that_is_stored_in_another_form_ends_the_first_write(tmp_path: Path) -> None:
