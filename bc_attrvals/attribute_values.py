@@ -96,9 +96,9 @@ class AttributeValues(SyncMethods):
     ) -> Page:
         """Return one page of a listing, in one call; pages count from 1.
 
-        `limit` is at most 250 (the service's guide); the service may put fewer rows in a page,
-        and says so in `pagination.per_page`. The order of rows promises nothing. A filter that
-        matches nothing gives an empty page without a call.
+        `limit` is at most 250 (BigCommerce guide, Filtering). The service may put fewer rows in a
+        page, and says so in `pagination.per_page`. A filter that matches nothing gives an empty
+        page without a call.
 
         Raises `InvalidInputError` for a page or limit out of range, and for a filter whose id
         lists need more than one URL: `pages` and `stream` take those.
@@ -145,15 +145,14 @@ class AttributeValues(SyncMethods):
         """Yield every page of a listing in order.
 
         `read_ahead` pages (default: `Limits.reads` and two) are fetched while one is worked on. The
-        count of pages is followed as it grows and shrinks. Rows that others insert or delete
-        meanwhile move the others across page borders, so a row may be missed: a total that moves is
-        reported as a `ListingDriftSeen` event, and not repaired. No row comes twice.
+        count of pages is followed as it grows and shrinks. Rows that others insert or delete move
+        the others across page borders, so a row may be missed. A total that moves is reported as a
+        `ListingDriftSeen` event, and not repaired. No row comes twice.
 
-        Raises `ListingDriftError` after the last page if the listing was not complete: fewer rows
-        came than the total says while it stood still, or than the answers themselves counted. No
-        answer makes it read without end: rows that keep coming beyond a total that stands still
-        raise it after three pages, and a listing that grows as fast as it is read after 8 times the
-        pages of its first total and 100 more.
+        Raises `ListingDriftError` after the last page where fewer rows came than the total said
+        while it stood still, or than the answers counted. No answer makes it read without end: it
+        raises after three pages of rows beyond a total that stands still, and where a listing grows
+        as fast as it is read after 8 times the pages of its first total and 100 more.
         Raises `FilterIgnoredError` for a row that the filter did not ask for; `name` can't be
         checked.
 
@@ -175,13 +174,12 @@ class AttributeValues(SyncMethods):
         """Yield every value of a listing, page after page; see `pages`.
 
         With `exactly_once`, each row that exists during the whole listing is yielded exactly once,
-        though others insert and delete meanwhile; rows that come or go underneath are yielded at
-        most once. The listing is then read by ranges of `date_created` and keeps no order. It costs
-        a few calls more while nobody writes and up to six times as many while others do, holds back
-        up to 10,000 rows, and waits some seconds where one of the newest seconds fills more than a
-        page. Rows may be dated in the future, and clocks of writers may be off. One more than a
-        minute behind is recognised by the ids of its rows: it is assumed that the service gives a
-        new row a higher id than all rows before. Raises `ListingDriftError` where it can't be had.
+        and rows that come or go meanwhile at most once. The listing is then read by ranges of
+        `date_created` and keeps no order. It costs a few calls more while nobody writes and up to
+        six times as many while others do, holds back up to 10,000 rows, and waits some seconds
+        where one of the newest seconds fills more than a page. Clocks of writers may be off. One
+        more than a minute behind is recognised by the ids of its rows, on the assumption that a new
+        row has a higher id than all before. Raises `ListingDriftError` where it can't be had.
         """
         if exactly_once:
             from bc_attrvals.reading.exactly_once import exact_rows
@@ -204,9 +202,9 @@ class AttributeValues(SyncMethods):
         """Store up to ten items in one PUT, and return the rows as the service echoes them.
 
         The raw call: rows come in the service's order, and may be fewer than the items. A refused
-        call (`UnprocessableError`) is not taken apart, and keys of other calls under way
-        are not waited for; `upsert` does both. Where a 2xx can't be read, the rows are read back;
-        if the store does not hold all items, they are sent once more before `DecodeError`.
+        call (`UnprocessableError`) is not taken apart, and it waits for no other call with the same
+        keys; `upsert` does both. Where a 2xx can't be read, the rows are read back. If the store
+        does not hold all items, they are sent once more before `DecodeError`.
 
         Raises `InvalidInputError` for none or more than ten items. Cancelled, it returns at once;
         a call on the wire keeps its slot until it is answered, and may be applied.
@@ -260,18 +258,15 @@ class AttributeValues(SyncMethods):
         failed or not sent.
 
         Concurrent calls of a few items (collections of less than `Limits.batch_size`) share PUTs,
-        see `Limits.coalesce_ms`. Each has its own outcomes; `calls` and `retries` of their reports
-        count shared requests for each of them.
+        see `Limits.coalesce_ms`. Their reports count shared requests for each of them.
 
-        A value is stored when its echo, or the row that is read back, holds it. Whatever else a
-        2xx says is read back; what is not held is sent once more, and then fails with
-        `UnconfirmedError`. A value that the store keeps in another form, and echoes so, is counted
-        as `altered` and is no failure.
+        A value is stored when its echo, or the row that is read back, holds it. What is not held is
+        sent once more, and then fails with `UnconfirmedError`. A value that the store keeps in
+        another form is counted as `altered` and is no failure.
 
         A refusal of one item (400, 409, 422, 423, or a 5xx that repeats for it) costs that item:
-        its batch is sent in parts until it is found. Where each part fails with 5xx, the service
-        has failed, and the search ends after a few calls. A refusal of a batch for its size lowers
-        the size of all later calls of the Store.
+        its batch is sent in parts until it is found. The search ends after a few calls where each
+        part fails with 5xx. A refusal of a batch for its size lowers the size of all later calls.
 
         Raises `PartialFailureError` with the report when an item was not stored, unless
         `raise_on_failure` is False. 401, 403, 404, a suspended or a closed store end the job at
@@ -280,17 +275,14 @@ class AttributeValues(SyncMethods):
         (and in `.report` of our own errors).
 
         Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
-        until they are answered, nothing more is sent but what others share. All upserts are
-        idempotent: run the same again.
-
-        A call that is given up after its timeout may still be applied by the service, later than a
-        newer value of the same key that was sent and confirmed meanwhile. No answer shows that; a
-        later `sync` of the newer values finds it and writes them again.
+        until they are answered, and nothing more is sent but what others share. Upserts are
+        idempotent: run the same again. A call that timed out may be applied later than a newer
+        value of the same key that was confirmed meanwhile. No answer shows that; a `sync` of the
+        newer values finds and repairs it.
 
         `journal` is the path of a file that makes the upsert resumable: after it was killed, run
         the same again, and only items that were not confirmed are sent. The input is then read to
-        its end before anything is sent. See `sync` for when a journal is refused, for `restart`
-        and for `JournalError`.
+        its end before anything is sent. See `sync` for refused journals and `restart`.
         """
         from bc_attrvals.sync.options import JobKind, SyncOptions
         from bc_attrvals.writing.outcomes import Outcomes
@@ -319,9 +311,9 @@ class AttributeValues(SyncMethods):
         """Store any number of items, and yield one outcome for each as calls are answered.
 
         As `upsert`, but every item gives exactly one `UpsertOutcome`, in no order, and failed
-        items raise nothing. Work goes on while outcomes are taken: a loop that pauses, pauses the
-        input. What ends the job (see `upsert`) is raised after the outcomes of all items read.
-        Leaving the loop is a cancellation: outcomes not yet taken are lost to the caller.
+        items raise nothing. A loop that pauses, pauses the input. What ends the job is raised after
+        the outcomes of all items read. Leaving the loop is a cancellation: outcomes not yet taken
+        are lost to the caller.
         """
         from bc_attrvals.writing.outcomes import Outcomes
 
@@ -373,7 +365,7 @@ class AttributeValues(SyncMethods):
 
         The filter is listed to its end, what was found is deleted, and it is listed again until
         nothing is found. Each row is checked against the filter before anything is deleted, `name`
-        by the id of the attribute that has this name. `deleted` counts ids the service confirmed.
+        by the id of the attribute that has this name.
 
         Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True,
         `FilterIgnoredError` for a row that the filter did not ask for, and `ListingDriftError` when

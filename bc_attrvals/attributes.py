@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 from urllib.parse import quote
 
-from bc_attrvals.core.arguments import listed
+from bc_attrvals.core.arguments import checked_list
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import AttributeType, check_attribute_name
@@ -93,15 +93,15 @@ class Attributes:
             query.append(
                 f"name:like={quote(check_attribute_name(name_like, 'name_like'), safe='')}"
             )
-        if type is not None:
-            type = _checked_type(type, "type")  # noqa: A001
-            query.append(f"type={type}")
+        kind = None if type is None else _checked_type(type, "type")
+        if kind is not None:
+            query.append(f"type={kind}")
         if query:
             found = await list_definitions(self._calls, "&".join(query))
         else:
             found = await self._known.read(self._calls)
         for attribute in found:
-            if name in (None, attribute.name) and type in (None, attribute.type):
+            if name in (None, attribute.name) and kind in (None, attribute.type):
                 yield attribute
 
     async def ensure(self, types: Mapping[str, AttributeType | str]) -> dict[str, Attribute]:
@@ -113,9 +113,8 @@ class Attributes:
         Raises, before anything is sent, `InvalidInputError` for a name or a type; before anything
         is made, `AttributeTypeError` where a definition exists with another type (a type can't be
         changed), `UnknownAttributeError` for a name that two definitions have, and
-        `InvalidInputError` where the store would have more than 50. A call that got no answer may
-        have been applied: the definitions are listed again before it is sent again, so none is
-        made twice. Cancelled, some may have been made.
+        `InvalidInputError` where the store would have more than 50. After a call that got no answer
+        the definitions are listed again, so none is made twice. Cancelled, some may have been made.
         """
         self._ensure_open()
         if not isinstance(types, Mapping):
@@ -183,9 +182,7 @@ class Attributes:
         `UnconfirmedError` where some are still there afterwards.
         """
         self._ensure_open()
-        ids = [
-            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(listed("ids", ids))
-        ]
+        ids = checked_list("ids", ids, check_id)
         if not ids:
             raise InvalidInputError("ids must name at least one attribute", field="ids")
         if not with_values:
@@ -231,9 +228,11 @@ def _matching(
     return found
 
 
-def _checked_type(value: object, field: str, place: str | None = None) -> AttributeType:
+def _checked_type(
+    value: AttributeType | str, field: str, place: str | None = None
+) -> AttributeType:
     try:
-        return AttributeType(value)  # type: ignore[arg-type]
+        return AttributeType(value)
     except ValueError:
         message = f"{field} must be string, number or date, not {value!r}"
         raise InvalidInputError(message, field=field, place=place) from None

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import quote
 
-from bc_attrvals.core.arguments import listed
+from bc_attrvals.core.arguments import checked_list, listed
 from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import address_key, check_address
@@ -49,8 +49,7 @@ class Customers:
         """
         self._ensure_open()
         given = listed("emails", emails)
-        for index, email in enumerate(given):
-            check_address(email, "emails", f"emails[{index}]")
+        checked_list("emails", given, check_address)
         ids: dict[str, int] = {}
         for email, found in (await look_up(self._calls, given)).items():
             if isinstance(found, UnknownCustomerError):
@@ -65,11 +64,8 @@ class Customers:
         Raises `InvalidInputError` (`place` is `ids[i]`) before anything is sent for what is no id.
         """
         self._ensure_open()
-        wanted = {
-            check_id(one, "ids", f"ids[{index}]") for index, one in enumerate(listed("ids", ids))
-        }
-        found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(wanted)])
-        return {one.id: one.email for one in found if one.id in wanted}
+        found = await self._of_ids(checked_list("ids", ids, check_id))
+        return {one.id: one.email for one in found}
 
     async def stream(
         self, *, id_in: Iterable[int] | None = None, email_in: Iterable[str] | None = None
@@ -84,17 +80,9 @@ class Customers:
         if id_in is not None and email_in is not None:
             raise InvalidInputError("give id_in or email_in, not both", field="email_in")
         if id_in is not None:
-            ids = {
-                check_id(one, "id_in", f"id_in[{index}]")
-                for index, one in enumerate(listed("id_in", id_in))
-            }
-            found = await customers_by(self._calls, "id:in", [str(one) for one in sorted(ids)])
-            customers = _each([one for one in found if one.id in ids])
+            customers = _each(await self._of_ids(checked_list("id_in", id_in, check_id)))
         elif email_in is not None:
-            emails = [
-                check_address(one, "email_in", f"email_in[{index}]")
-                for index, one in enumerate(listed("email_in", email_in))
-            ]
+            emails = checked_list("email_in", email_in, check_address)
             texts = [quote(one, safe="") for one in dict.fromkeys(emails)]
             keys = set(map(address_key, emails))
             found = await customers_by(self._calls, "email:in", texts)
@@ -104,6 +92,11 @@ class Customers:
         async with aclosing(customers):
             async for customer in customers:
                 yield customer
+
+    async def _of_ids(self, ids: Iterable[int]) -> list[Customer]:
+        wanted = set(ids)
+        found = await customers_by(self._calls, "id:in", list(map(str, sorted(wanted))))
+        return [one for one in found if one.id in wanted]
 
     async def _all(self) -> AsyncGenerator[Customer]:
         calls = self._calls.for_job()

@@ -283,8 +283,8 @@ class Store(StoreView):
         access_token: str,
         *,
         base_url: str = DEFAULT_BASE_URL,
-        limits: Limits = Limits(),  # noqa: B008
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        limits: Limits = Limits(),
+        retry: RetryPolicy = RetryPolicy(),
         timeout: float = 30.0,
         session: aiohttp.ClientSession | None = None,
         quota: Quota | None = None,
@@ -332,8 +332,8 @@ class Store(StoreView):
     def from_env(
         cls,
         *,
-        limits: Limits = Limits(),  # noqa: B008
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        limits: Limits = Limits(),
+        retry: RetryPolicy = RetryPolicy(),
         timeout: float = 30.0,
         session: aiohttp.ClientSession | None = None,
         quota: Quota | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from bc_attrvals.errors import InvalidInputError
@@ -16,6 +16,14 @@ def listed(field: str, values: Iterable[T]) -> list[T]:
         message = f"{field} must be an iterable, not {type(values).__name__}"
         raise InvalidInputError(message, field=field)
     return list(values)
+
+
+def checked_list(
+    field: str, values: Iterable[object], check: Callable[[object, str, str], T]
+) -> list[T]:
+    """Return the values as `check(value, field, place)` returns them."""
+    given = enumerate(listed(field, values))
+    return [check(one, field, f"{field}[{index}]") for index, one in given]
 
 
 def check_range(field: str, value: int, low: int, high: int | None) -> None:

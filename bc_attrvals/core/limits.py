@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self
 
 import attrs
 
+from bc_attrvals.core.arguments import check_range
 from bc_attrvals.errors import InvalidInputError
 
 #: "Limit of 10 customers per call" (reference of PUT); rows is the safe reading.
@@ -21,11 +22,7 @@ def _between(
 ) -> Callable[[object, attrs.Attribute[int], int], None]:
     def check(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
         del instance
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= low
-        if not good or (high is not None and value > high):
-            bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-            message = f"{attribute.name} must be an int {bounds}, not {value!r}"
-            raise InvalidInputError(message, field=attribute.name)
+        check_range(attribute.name, value, low, high)
 
     return check
 
