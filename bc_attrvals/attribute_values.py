@@ -290,9 +290,13 @@ class AttributeValues(SyncMethods):
         self._ensure_open()
         with BulkJob(self._calls, "upsert") as bulk:
             if journal is not None:
-                options = SyncOptions(kind=JobKind.UPSERT, max_failures=max_failures)
-                sync = self._sync_job(options, bulk.calls)
-                report = await sync.upsert(items, journal, restart=restart)
+                options = SyncOptions(
+                    kind=JobKind.UPSERT,
+                    max_failures=max_failures,
+                    journal=journal,
+                    restart=restart,
+                )
+                report = await self._sync_job(options, bulk.calls).upsert(items)
                 bulk.sums = lambda: report
             else:
                 others = self._coalescer.others(items, bulk.calls)

@@ -22,7 +22,6 @@ from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import read_filter
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.report import SyncReport, dump_error
@@ -51,7 +50,6 @@ class Apply:
     def __init__(
         self,
         calls: Calls,
-        meter: CallMeter,
         *,
         registry: KeyRegistry,
         database: DatabaseThread[WorkingSet],
@@ -65,7 +63,6 @@ class Apply:
         self._database = database
         self._is_open = is_open
         self._max_failures = max_failures
-        self._meter = meter
         self._progress = SyncProgressed(Phase.WRITING, 0)
         self._written = 0
         #: Ids that the service confirmed, and that an error kept from being noted.
@@ -110,7 +107,7 @@ class Apply:
             if self._not_committed is not None:
                 # What was taken to be noted then may be somebody else's batch.
                 raise self._not_committed
-            if self._begun or self._outcomes.untaken or self._meter.has_news:
+            if self._begun or self._outcomes.untaken:
                 try:
                     await self._commit()
                 except BaseException as error:
@@ -144,13 +141,12 @@ class Apply:
         job = DeleteJob(self._calls)
         ids: list[int] = []
         noted = 0
-        while ids := await self._database.run(_next_deletes, ids, most, *self._meter.take()):
+        while ids := await self._database.run(_next_deletes, ids, most, self._calls):
             try:
                 await job.run(ids)
             except BCAttrValsError:
                 # It is unknown which of them are deleted: all stay in flight.
                 self.deleted_unnoted = job.report().deleted - noted
-                await self._database.run(_note_calls, *self._meter.take())
                 raise
             noted = job.report().deleted
             if self._known is not None:
@@ -171,9 +167,9 @@ class Apply:
             unchanged=0,
             written=self._written,
             failed=at.failed,
-            calls=self._meter.total,
+            calls=self._calls.calls,
             not_sent=max(0, (at.total or 0) - at.done - at.failed),
-            retries=self._meter.total_retries,
+            retries=self._calls.retries,
         )
 
     async def _look_up_doubtful(self) -> None:
@@ -191,10 +187,7 @@ class Apply:
         async def take(rows: Sequence[Row]) -> None:
             found.update(row.id for row in rows)
 
-        try:
-            await read_filter(self._calls, wanted, take)
-        finally:
-            await self._database.run(_note_calls, *self._meter.take())
+        await read_filter(self._calls, wanted, take)
         ids = [one for one, _ in doubtful]
         await self._database.run(_settle_deletes, ids, found)
 
@@ -211,7 +204,7 @@ class Apply:
         marks += ((State.PENDING, key) for key in _keys(not_sent))
         marks += ((State.IN_FLIGHT, key) for key in begun)
         await self._database.run(
-            _note_outcomes, marks, altered, settled, *self._meter.take(), self._max_failures
+            _note_outcomes, marks, altered, settled, self._calls, self._max_failures
         )
         if self._known is not None:
             rows += (one.stored for one in altered if one.stored is not None)
@@ -268,11 +261,6 @@ def _is_unanswered(failed: UpsertOutcome) -> bool:
 # Jobs of the database's thread.
 
 
-def _note_calls(working_set: WorkingSet, calls: int, retries: int) -> None:
-    with working_set.transaction():
-        working_set.add(calls=calls, retries=retries)
-
-
 def _settle_deletes(working_set: WorkingSet, ids: list[int], found: set[int]) -> None:
     with working_set.transaction():
         working_set.mark_deletes((one for one in ids if one not in found), State.DONE)
@@ -286,8 +274,7 @@ def _note_outcomes(
     marks: list[tuple[State, int]],
     altered: list[UpsertOutcome],
     failed: list[UpsertOutcome],
-    calls: int,
-    retries: int,
+    calls: Calls,
     most_failures: int,
 ) -> None:
     with working_set.transaction():
@@ -299,7 +286,7 @@ def _note_outcomes(
             marks += zip(states, keys, strict=True)
             working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         working_set.mark_upserts(marks)
-        working_set.add(calls=calls, retries=retries)
+        working_set.spend(calls=calls.calls, retries=calls.retries)
 
 
 def _sent(outcome: UpsertOutcome) -> AttributeValueUpsert:
@@ -322,13 +309,11 @@ def _dumped(failed: Iterable[UpsertOutcome]) -> Iterator[str]:
     return (dump_error(one.error) for one in failed if one.error is not None)
 
 
-def _next_deletes(
-    working_set: WorkingSet, done: list[int], most: int, calls: int, retries: int
-) -> list[int]:
+def _next_deletes(working_set: WorkingSet, done: list[int], most: int, calls: Calls) -> list[int]:
     """Note ids as deleted, and the next ones as in flight; return those."""
     with working_set.transaction():
         working_set.mark_deletes(done, State.DONE)
-        working_set.add(calls=calls, retries=retries)
+        working_set.spend(calls=calls.calls, retries=calls.retries)
         ids = working_set.pending_deletes(most)
         working_set.mark_deletes(ids, State.IN_FLIGHT)
     return ids

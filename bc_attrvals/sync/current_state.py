@@ -28,7 +28,6 @@ from bc_attrvals.errors import DecodeError, FilterIgnoredError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import Listing, UnorderedReader, each
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.call_meter import CallMeter
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.scope import Scope
@@ -50,7 +49,6 @@ class CurrentState:
     def __init__(
         self,
         calls: Calls,
-        meter: CallMeter,
         *,
         scope: Scope,
         database: DatabaseThread[WorkingSet],
@@ -60,12 +58,11 @@ class CurrentState:
         self._database = database
         self._reader = UnorderedReader(calls)
         self._prune = False
-        self._meter = meter
         self._rows = 0
         self._unreadable = 0
 
     async def read(self, *, prune: bool, always: bool = False) -> Reading:
-        """Read, note rows and calls in the working set, and return how it was done.
+        """Read, note the rows in the working set, and return how it was done.
 
         With `prune` the whole scope is listed. With `always` the store is read though writing
         everything costs less. Raises `FilterIgnoredError` for a row outside of the scope, and with
@@ -76,23 +73,19 @@ class CurrentState:
         try:
             return await (self._read_scope() if prune else self._read_cheaply(always=always))
         finally:
-            await self._take_in([])
             if self._unreadable:
                 _logger.warning("rows with ids that can't be read: %d", self._unreadable)
 
     async def read_mirror(self, known: KnownState, *, prune: bool) -> int:
         """Refresh a mirror and take its rows; return how many calls listing it anew takes.
 
-        Raises what a refresh raises. Rows and calls are noted as by `read`.
+        Raises what a refresh raises. Rows are noted as by `read`.
         """
         self._prune = prune
-        try:
-            listing_calls = await known.refresh()
-            async with aclosing(known.row_lists()) as lists:
-                async for rows in lists:
-                    await self._take_in(rows)
-        finally:
-            await self._take_in([])
+        listing_calls = await known.refresh()
+        async with aclosing(known.row_lists()) as lists:
+            async for rows in lists:
+                await self._take_in(rows)
         return listing_calls
 
     async def _read_scope(self) -> Reading:
@@ -172,10 +165,8 @@ class CurrentState:
             await self._reader.read(listings, self._take_in)
 
     async def _take_in(self, rows: Sequence[Row]) -> None:
-        if not rows and not self._meter.has_news:
-            return
         current = [one for one in map(self._checked, rows) if one is not None]
-        await self._database.run(WorkingSet.add_current, current, *self._meter.take())
+        await self._database.run(WorkingSet.add_current, current)
         self._rows += len(rows)
         if self._calls.events:
             self._calls.events.emit(SyncProgressed(Phase.READING, self._rows))

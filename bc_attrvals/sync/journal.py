@@ -102,16 +102,12 @@ def end_loading(working_set: WorkingSet, digest: str) -> None:
 
 
 def finish(working_set: WorkingSet, report: str) -> None:
-    """Note that all is done, with the report."""
+    """Note that all is done, with the report; one plain file is left, without a write-ahead log."""
     with working_set.transaction():
         if working_set.tally().open:
             raise JournalError("the job can't be finished: some of its changes were not made")
         working_set.put(phase=Phase.FINISHED)
         working_set.put(**dict(zip(_REPORT, (report, _digest_of(report)), strict=True)))
-
-
-def fold_log(working_set: WorkingSet) -> None:
-    """Leave one plain file behind, without a write-ahead log."""
     with suppress(sqlite3.OperationalError):
         working_set.connection.execute("PRAGMA journal_mode = DELETE")
 

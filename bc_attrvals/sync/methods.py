@@ -73,10 +73,11 @@ class SyncMethods:
             normalise=normalise,
             always_read=always_read,
             mirror=mirror,
+            show_changes=show_changes,
         )
         self._ensure_open()
         with BulkJob(self._calls, "sync") as bulk:
-            return await self._sync_job(options, bulk.calls).plan(desired, show_changes)
+            return await self._sync_job(options, bulk.calls).plan(desired)
 
     async def sync(
         self,
@@ -158,15 +159,15 @@ class SyncMethods:
             allow_unresolved=allow_unresolved,
             normalise=normalise,
             mirror=mirror,
+            journal=None if dry_run else journal,
+            restart=restart,
+            confirm=confirm,
             max_failures=max_failures,
         )
         self._ensure_open()
         with BulkJob(self._calls, "sync") as bulk:
             job = self._sync_job(options, bulk.calls)
-            if dry_run:
-                report = await job.dry_run(desired)
-            else:
-                report = await job.run(desired, journal, confirm, restart=restart)
+            report = await (job.dry_run if dry_run else job.run)(desired)
             bulk.sums = lambda: report
         return report
 

@@ -43,4 +43,8 @@ class SyncOptions:
     always_read: bool = False
     normalise: Normalise | None = None
     mirror: SyncMirror | None = None
+    journal: JournalPath | None = None
+    restart: bool = False
+    confirm: Confirm | None = None
+    show_changes: ShowChanges | None = None
     max_failures: int = 0

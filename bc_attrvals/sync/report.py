@@ -87,9 +87,9 @@ class SyncReport:
         return cls(**counts, failures=failures)
 
 
-def report_of(working_set: WorkingSet) -> SyncReport:
+def report_of(working_set: WorkingSet, most_failures: int) -> SyncReport:
     """Return the sum of what is noted up to now."""
-    tally = working_set.tally()
+    tally, spent = working_set.tally(), working_set.spent
     return SyncReport(
         created=tally.created,
         updated=tally.updated,
@@ -97,15 +97,15 @@ def report_of(working_set: WorkingSet) -> SyncReport:
         unchanged=int(working_set.number("unchanged")),
         written=tally.written,
         failed=tally.failed + working_set.names.counts()[0],
-        calls=int(working_set.number("calls")),
+        calls=int(spent["calls"]),
         not_sent=tally.open,
         superseded=int(working_set.number("superseded")),
         resent=int(working_set.number("resent")),
-        retries=int(working_set.number("retries")),
-        seconds=working_set.number("seconds"),
+        retries=int(spent["retries"]),
+        seconds=spent["seconds"],
         failures=tuple(
             UpsertOutcome(item, OutcomeStatus.FAILED, None, load_error(text))
-            for item, text in working_set.failures(int(working_set.number("most_failures")))
+            for item, text in working_set.failures(most_failures)
         ),
         resumed=working_set.number("resumptions") > 0,
         altered=tally.altered,

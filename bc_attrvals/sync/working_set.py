@@ -7,13 +7,14 @@ stored in the order of that key, and comparing them is one walk along both.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Final, Literal
 
 from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
 from bc_attrvals.core.named_value import Item
-from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER, ChangeKind, SyncChange
+from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER, ChangeKind, Reading, SyncChange
 from bc_attrvals.core.sync_states import (
     ID_BITS,
     CurrentRow,
@@ -76,6 +77,9 @@ class WorkingSet(Database):
         )
         #: The names that desired values were given with.
         self.names = GivenNames(connection)
+        self._earlier: dict[str, float] = dict.fromkeys(("calls", "retries", "seconds"), 0)
+        #: What this job took, in all its runs: calls, retries and seconds.
+        self.spent = dict(self._earlier)
 
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
@@ -103,6 +107,11 @@ class WorkingSet(Database):
             for table in ("upserts", "deletes")
         )
 
+    def spend(self, **amounts: float) -> None:
+        """Note what this run took up to now, on top of what earlier runs took."""
+        self.spent |= {name: self._earlier[name] + amount for name, amount in amounts.items()}
+        self.put(**self.spent)
+
     def _seal(self, name: str) -> None:
         self.put(**{f"seal of {name}": self.digest(_SEALED[name])})
 
@@ -120,11 +129,10 @@ class WorkingSet(Database):
             self.names.add(names, unresolved)
             self.add(loaded=len(rows))
 
-    def add_current(self, rows: Sequence[CurrentRow], calls: int = 0, retries: int = 0) -> None:
-        """Insert rows of the store, and what reading them took; a row listed twice is one row."""
+    def add_current(self, rows: Sequence[CurrentRow]) -> None:
+        """Insert rows of the store; a row listed twice is one row."""
         with self.transaction():
             self._current.add(rows)
-            self.add(calls=calls, retries=retries)
 
     def forget_current(self) -> None:
         """Delete what was read, to read anew."""
@@ -149,57 +157,42 @@ class WorkingSet(Database):
 
     def facts(self, most_customers: int) -> DesiredFacts:
         """Return what there is to know of the desired values, with that many last customers."""
-        values = customers = last = 0
-        for (key,) in self.connection.execute("SELECT key FROM desired ORDER BY key"):
-            values += 1
-            if (customer := key >> ID_BITS) != last:
-                last = customer
-                customers += 1
         attribute_ids = self.connection.execute(
             "SELECT DISTINCT key & ? FROM desired LIMIT ?", (MAX_ID, MAX_VALUES_PER_CUSTOMER + 1)
         ).fetchall()
         few = len(attribute_ids) <= MAX_VALUES_PER_CUSTOMER
         return DesiredFacts(
-            values,
-            customers,
+            self._count_desired(),
+            sum(1 for _ in self._customers()),
             tuple(sorted(one for (one,) in attribute_ids)) if few else None,
-            tuple(self._customers("DESC", 0, most_customers)),
+            tuple(islice(self._customers(order="DESC"), most_customers)),
         )
 
     def customers(self, after: int, most: int) -> list[int]:
         """Return up to `most` desired customers with ids above `after`, in order."""
-        return list(self._customers("ASC", to_key(after, MAX_ID), most))
+        return list(islice(self._customers(to_key(after, MAX_ID)), most))
 
-    def _customers(self, order: str, above: int, most: int) -> Iterator[int]:
-        # Rows are stored in the order of customers, so equal ones follow one another.
-        last = found = 0
-        cursor = self.connection.execute(
+    def _customers(self, above: int = 0, order: Literal["ASC", "DESC"] = "ASC") -> Iterator[int]:
+        keys = self.connection.execute(
             f"SELECT key FROM desired WHERE key > ? ORDER BY key {order}",  # noqa: S608
             (above,),
         )
-        try:
-            for (key,) in cursor:
-                if (customer := key >> ID_BITS) == last:
-                    continue
-                if found == most:
-                    return
-                last = customer
-                found += 1
-                yield customer
-        finally:
-            cursor.close()
+        return _distinct_customers(keys)
 
     # The plan.
 
-    def compare(self, *, prune: bool, seal: bool) -> Differences:
+    def compare(self, reading: Reading, *, prune: bool, seal: bool) -> tuple[Differences, int]:
         """Plan what differs: desired values that are missing or different, and rows to prune.
 
-        A row whose value is unknown (NULL) differs from any desired one. Of a key that the store
-        holds twice every row must be as desired, else the value is written.
+        If nothing was read, every desired value is written. A row whose value is unknown (NULL)
+        differs from any desired one. Of a key that the store holds twice every row must be as
+        desired, else the value is written; how many such keys there are is returned, too.
         """
+        missing = Kind.WRITE if reading is Reading.NOTHING else Kind.CREATE
         with self.transaction():
             self._current.merge()
-            self._clear_plan()
+            for table in _TABLES:
+                self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
             self.connection.execute(
                 "INSERT OR IGNORE INTO upserts "
                 "SELECT desired.key, CASE WHEN current.key IS NULL THEN ? ELSE ? END, ? "
@@ -207,7 +200,7 @@ class WorkingSet(Database):
                 "WHERE current.key IS NULL "
                 "OR current.value IS NOT coalesce(desired.kept, desired.value) "
                 "ORDER BY desired.key",
-                (Kind.CREATE, Kind.UPDATE, State.PENDING),
+                (missing, Kind.UPDATE, State.PENDING),
             )
             if prune:
                 # By id, so that a row that replaced one that was read is never deleted.
@@ -219,41 +212,14 @@ class WorkingSet(Database):
                     "(SELECT key FROM unresolved WHERE key IS NOT NULL)",
                     (State.PENDING,),
                 )
-            return self._note_differences(seal=seal)
-
-    def plan_all(self, *, seal: bool) -> Differences:
-        """Plan to write every desired value, whatever the store holds."""
-        with self.transaction():
-            self._clear_plan()
-            self.connection.execute(
-                "INSERT INTO upserts SELECT key, ?, ? FROM desired ORDER BY key",
-                (Kind.WRITE, State.PENDING),
+            planned = self.one("SELECT count(*) FROM upserts")
+            unchanged = self._count_desired() - planned
+            self.put(phase=Phase.WRITING, reading=reading, unchanged=unchanged)
+            if seal:
+                self._seal("plan")
+            return self.left(), self.one(
+                "SELECT count(*) FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1)"
             )
-            return self._note_differences(seal=seal)
-
-    def _clear_plan(self) -> None:
-        for table in _TABLES:
-            self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
-
-    def _note_differences(self, *, seal: bool) -> Differences:
-        kinds = dict(self.connection.execute("SELECT kind, count(*) FROM upserts GROUP BY kind"))
-        differences = Differences(
-            create=kinds.get(Kind.CREATE, 0),
-            update=kinds.get(Kind.UPDATE, 0),
-            write=kinds.get(Kind.WRITE, 0),
-            unchanged=self._count_desired() - sum(kinds.values()),
-            delete=self.one("SELECT count(*) FROM deletes"),
-        )
-        self.put(phase=Phase.WRITING, unchanged=differences.unchanged)
-        if seal:
-            self._seal("plan")
-        return differences
-
-    def repeated_keys(self) -> int:
-        """Return how many keys the store holds in more than one row."""
-        return self.one(
-            "SELECT count(*) FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1)"
-        )
 
     def planned_upserts(self, after: int, most: int) -> list[tuple[int, SyncChange]]:
         """Return up to `most` (key, change) of values to write, with keys above `after`."""
@@ -289,24 +255,26 @@ class WorkingSet(Database):
         keys = self.connection.execute(
             "SELECT key FROM upserts WHERE state = ? ORDER BY key", (State.PENDING,)
         )
-        return sum(1 for _ in groupby(key >> ID_BITS for (key,) in keys))
+        return sum(1 for _ in _distinct_customers(keys))
 
     def left(self) -> Differences:
         """Return what is left of the plan to carry out; what is written already is unchanged."""
-        kinds = dict(
-            self.connection.execute(
-                "SELECT kind, count(*) FROM upserts WHERE state = ? GROUP BY kind", (State.PENDING,)
-            )
-        )
-        tally = self.tally()
+        counts, tally = self._counts(), self.tally()
         written = tally.created + tally.updated + tally.written + tally.altered
         return Differences(
-            create=kinds.get(Kind.CREATE, 0),
-            update=kinds.get(Kind.UPDATE, 0),
-            write=kinds.get(Kind.WRITE, 0),
+            create=counts[Kind.CREATE, State.PENDING],
+            update=counts[Kind.UPDATE, State.PENDING],
+            write=counts[Kind.WRITE, State.PENDING],
             unchanged=int(self.number("unchanged")) + written,
             delete=tally.open_deletes,
         )
+
+    def _counts(self) -> Counter[tuple[int, int]]:
+        """Return how many upserts there are of each kind and state."""
+        found = self.connection.execute(
+            "SELECT kind, state, count(*) FROM upserts GROUP BY kind, state"
+        )
+        return Counter({(kind, state): count for kind, state, count in found})
 
     # Carrying it out.
 
@@ -371,26 +339,28 @@ class WorkingSet(Database):
         )
         return [*unresolved, *self.names.given(rows)]
 
-    def reclaim(self) -> int:
-        """Make pending what was in flight when the job died; return how many rows that were.
+    def take_over(self) -> None:
+        """Go on with the job of a run that died: what was in flight then is pending again.
 
         Unanswered values become pending, too, and are no failures any more. Deletes that were in
         flight stay so: see `doubtful_deletes`.
         """
         with self.transaction():
+            self._earlier = {name: self.number(name) for name in self.spent}
+            self.spent = dict(self._earlier)
             self.connection.execute(
                 "DELETE FROM failures WHERE key IN (SELECT key FROM upserts WHERE state = ?)",
                 (State.UNANSWERED,),
             )
-            self.connection.execute(
-                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.UNANSWERED)
+            _, in_flight = (
+                self.connection.execute(
+                    "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, state)
+                ).rowcount
+                for state in (State.UNANSWERED, State.IN_FLIGHT)
             )
-            reclaimed = self.connection.execute(
-                "UPDATE upserts SET state = ? WHERE state = ?", (State.PENDING, State.IN_FLIGHT)
-            ).rowcount
+            self.add(resumptions=1, resent=in_flight)
             if self.phase is Phase.DELETING and self.left().upserts:
                 self.put(phase=Phase.WRITING)
-            return reclaimed
 
     def doubtful_deletes(self) -> list[tuple[int, int]]:
         """Return (id, key) of the rows whose deletes were in flight when a job ended."""
@@ -403,29 +373,27 @@ class WorkingSet(Database):
 
     def tally(self) -> Tally:
         """Return how far all rows have come."""
-        done: dict[tuple[int, int], int] = {
-            (kind, state): count
-            for kind, state, count in self.connection.execute(
-                "SELECT kind, state, count(*) FROM upserts GROUP BY kind, state"
-            )
-        }
-        deletes = dict(
-            self.connection.execute("SELECT state, count(*) FROM deletes GROUP BY state")
+        counts = self._counts()
+        deletes = Counter(
+            dict(self.connection.execute("SELECT state, count(*) FROM deletes GROUP BY state"))
         )
-        deleted = deletes.get(State.DONE, 0)
-        open_deletes = sum(deletes.values()) - deleted
-        of_state = {
-            state: sum(count for (_, found), count in done.items() if found == state)
-            for state in State
-        }
+        of_state: Counter[int] = Counter()
+        for (_, state), count in counts.items():
+            of_state[state] += count
+        open_deletes = deletes.total() - deletes[State.DONE]
         return Tally(
-            created=done.get((Kind.CREATE, State.DONE), 0),
-            updated=done.get((Kind.UPDATE, State.DONE), 0),
-            written=done.get((Kind.WRITE, State.DONE), 0),
+            created=counts[Kind.CREATE, State.DONE],
+            updated=counts[Kind.UPDATE, State.DONE],
+            written=counts[Kind.WRITE, State.DONE],
             altered=of_state[State.ALTERED],
-            deleted=deleted,
+            deleted=deletes[State.DONE],
             failed=of_state[State.FAILED] + of_state[State.UNANSWERED],
             open=of_state[State.PENDING] + of_state[State.IN_FLIGHT] + open_deletes,
             open_deletes=open_deletes,
             unanswered=of_state[State.UNANSWERED],
         )
+
+
+def _distinct_customers(keys: Iterable[tuple[int]]) -> Iterator[int]:
+    # In the order of keys, those of a customer follow one another.
+    return (customer for customer, _ in groupby(key >> ID_BITS for (key,) in keys))

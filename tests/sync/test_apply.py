@@ -31,7 +31,7 @@ from tests.sync.lying_store import Lies, LyingStore
 FIRST = AttributeValueFilter(attribute_id_in=[1])
 
 
-def _unreadable(_: WorkingSet) -> Any:
+def _unreadable(*_: object) -> Any:
     raise sqlite3.DatabaseError("database disk image is malformed")
 
 
@@ -56,14 +56,14 @@ async def test_a_disk_too_full_for_one_more_note_leaves_the_report_that_the_jour
     sandbox: Sandbox, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.faults.add(Fault(FaultKind.UNAUTHORIZED, operation="upsert", after=5))
-    add = WorkingSet.add
+    put = WorkingSet.put
 
-    def add_to_a_full_disk(working_set: WorkingSet, /, **amounts: float) -> None:
-        if "seconds" in amounts:
+    def put_on_a_full_disk(working_set: WorkingSet, /, **values: str | float) -> None:
+        if values.get("seconds"):
             raise sqlite3.OperationalError("database or disk is full")
-        add(working_set, **amounts)
+        put(working_set, **values)
 
-    monkeypatch.setattr(WorkingSet, "add", add_to_a_full_disk)
+    monkeypatch.setattr(WorkingSet, "put", put_on_a_full_disk)
     with pytest.raises(AuthenticationError) as caught:
         await store.attribute_values.sync(
             upserts(100), scope=FIRST, prune=True, journal=tmp_path / "scores.db"

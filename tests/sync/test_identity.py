@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals import AttributeValueFilter, JournalError
+from bc_attrvals import AttributeValueFilter, JournalError, Reading
 from bc_attrvals.sync.database import open_temporary
-from bc_attrvals.sync.journal import JOURNALS, Identity, begin, end_loading, finish, fold_log
+from bc_attrvals.sync.journal import JOURNALS, Identity, begin, end_loading, finish
 from bc_attrvals.sync.options import JobKind
 from bc_attrvals.sync.scope import Scope
 
@@ -72,7 +72,6 @@ def test_a_report_stays_while_the_next_input_is_read_and_no_longer() -> None:
         begin(working_set, identity)
         end_loading(working_set, "digest")
         finish(working_set, "the report")
-        fold_log(working_set)
         assert working_set.text("report") == "the report"
         begin(working_set, identity)
         assert working_set.text("report") == "the report"
@@ -87,6 +86,6 @@ def test_a_job_with_open_changes_is_not_finished() -> None:
         begin(working_set, Identity(JobKind.UPSERT, "https://a/x", "scope", False))
         working_set.add_desired([(1, "x", None)])
         working_set.end_loading(seal=True)
-        working_set.plan_all(seal=True)
+        working_set.compare(Reading.NOTHING, prune=False, seal=True)
         with pytest.raises(JournalError, match="not made"):
             finish(working_set, "the report")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals import AttributeValueUpsert, ChangeKind
+from bc_attrvals import AttributeValueUpsert, ChangeKind, Reading
 from bc_attrvals.core.sync_states import State, from_key, to_key
 from bc_attrvals.sync.database import open_temporary
 from bc_attrvals.sync.journal import JOURNALS
@@ -57,14 +57,14 @@ def test_a_plan_is_the_difference_row_by_row(
         working_set.add_desired(desired)
         assert working_set.end_loading(seal=True) == len(wanted)
         working_set.add_current(current)
-        counts = working_set.compare(prune=prune, seal=True)
+        counts, repeated = working_set.compare(Reading.LIST, prune=prune, seal=True)
         assert (counts.create, counts.update, counts.delete) == (
             len(creates),
             len(updates),
             len(gone),
         )
         assert counts.unchanged == len(wanted) - len(creates) - len(updates)
-        assert working_set.repeated_keys() == sum(len(rows) > 1 for rows in held.values())
+        assert repeated == sum(len(rows) > 1 for rows in held.values())
         pending = working_set.pending_upserts(0, 99)
         assert pending == [
             (key, AttributeValueUpsert(*from_key(key), wanted[key][0]))
@@ -83,7 +83,7 @@ def test_every_state_is_counted_where_it_belongs(working_set: WorkingSet) -> Non
     keys = [to_key(one, 1) for one in range(1, 7)]
     working_set.add_desired([(key, "x", None) for key in keys])
     working_set.end_loading(seal=False)
-    working_set.plan_all(seal=False)
+    working_set.compare(Reading.NOTHING, prune=False, seal=False)
     for key, state in zip(keys, State, strict=True):
         working_set.mark_upserts([(state, key)])
     tally = working_set.tally()
@@ -95,7 +95,8 @@ def test_every_state_is_counted_where_it_belongs(working_set: WorkingSet) -> Non
         2,
     )
     # What was in flight is resent; what nobody answered is, too, and is no failure any more.
-    assert working_set.reclaim() == 1
+    working_set.take_over()
+    assert working_set.number("resent") == 1
     assert (working_set.tally().failed, working_set.tally().open) == (1, 3)
 
 
@@ -105,7 +106,7 @@ def test_changes_come_in_parts_that_leave_none_out(working_set: WorkingSet) -> N
     # Two rows of one key stand on both sides of a border.
     rows = [(to_key(one, 1), 3 * one + n, "y") for one in range(20, 25) for n in (0, 1)]
     working_set.add_current(rows)
-    working_set.compare(prune=True, seal=False)
+    working_set.compare(Reading.LIST, prune=True, seal=False)
     found, after = [], (0, 0)
     while part := working_set.planned_deletes(after, 3):
         after = part[-1][0]
@@ -127,7 +128,7 @@ def test_changes_come_in_parts_that_leave_none_out(working_set: WorkingSet) -> N
 def test_what_was_changed_behind_its_back_is_seen(working_set: WorkingSet, damage: str) -> None:
     working_set.add_desired([(to_key(one, 1), "x", None) for one in range(1, 5)])
     working_set.end_loading(seal=True)
-    working_set.compare(prune=False, seal=True)
+    working_set.compare(Reading.LIST, prune=False, seal=True)
     assert working_set.is_intact()
     working_set.connection.execute(damage)
     assert not working_set.is_intact()
