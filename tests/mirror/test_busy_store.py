@@ -12,7 +12,7 @@ from bc_attrvals import AttributeValueUpsert, Store
 from bc_attrvals.sandbox import Quirks, Sandbox
 
 from ..conftest import make_store
-from .test_mirror import held, seed, stored
+from .over_http import held, seed, stored
 
 
 class Client:

@@ -12,7 +12,7 @@ from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.sandbox import Sandbox
 
 from ..conftest import make_store
-from .test_mirror import held, seed, stored
+from .over_http import held, seed, stored
 
 KILLS = 3
 REFRESH = """

@@ -21,7 +21,7 @@ from bc_attrvals import (
 from bc_attrvals.sandbox import Operation, Sandbox
 
 from ..conftest import make_store
-from .test_mirror import held, seed, stored
+from .over_http import held, seed, stored
 
 EVERYTHING = AttributeValueFilter()
 
