@@ -8,38 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "APIError",
-    "AttributeTypeError",
-    "AuthenticationError",
-    "BCAttrValsError",
-    "CertificateError",
-    "ConnectionFailedError",
-    "ConnectionLostError",
-    "DecodeError",
-    "FilterIgnoredError",
-    "HookError",
-    "InvalidInputError",
-    "JournalError",
-    "ListingDriftError",
-    "MirrorError",
-    "NotFoundError",
-    "PayloadTooLargeError",
-    "PermissionDeniedError",
-    "RateLimitError",
-    "RequestTimeoutError",
-    "RestoreError",
-    "ServerError",
-    "StoreStateError",
-    "StoreSuspendedError",
-    "TransportError",
-    "UnconfirmedError",
-    "UnknownAttributeError",
-    "UnknownCustomerError",
-    "UnprocessableError",
-    "UnresolvedError",
-]
-
 
 def _restore(
     cls: type[BCAttrValsError], args: tuple[object, ...], state: dict[str, object]

@@ -9,11 +9,6 @@ import sys
 from importlib.metadata import version
 
 import bc_attrvals
-from bc_attrvals import errors
-
-
-def test_all_errors_are_exported() -> None:
-    assert set(errors.__all__) <= set(bc_attrvals.__all__)
 
 
 def test_all_names_resolve_and_are_sorted() -> None:

@@ -30,6 +30,7 @@ from bc_attrvals.errors import (
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.sync.scope import Scope
+from bc_attrvals.tables.layout import ALL_FIELDS
 
 #: Errors that neither the service nor the network causes.
 _OURS: Final = (
@@ -41,8 +42,6 @@ _OURS: Final = (
 )
 #: For the checks of a Store that is never entered; it opens nothing.
 _NO_TOKEN: Final = "-"  # noqa: S105
-#: The fields of the long form.
-_COLUMNS: Final = frozenset({"customer_id", "email", "attribute_id", "attribute", "value"})
 
 
 @attrs.frozen
@@ -153,7 +152,7 @@ class FileSource:
             raise InvalidInputError(message, field="customer_column")
         if self.columns and is_wide:
             raise InvalidInputError("columns are of the long form", field="columns")
-        unknown = set(self.columns) - _COLUMNS
+        unknown = set(self.columns).difference(ALL_FIELDS)
         if unknown:
             message = f"columns has no field {min(unknown)!r}"
             raise InvalidInputError(message, field="columns")

@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+import attrs
+
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import (
     AuthenticationError,
@@ -279,16 +281,9 @@ def _file_values(source: FileSource) -> Iterator[Item]:
     from bc_attrvals.tables.rows import BadRow
 
     try:
-        layout = Layout(
-            format=file_format(source.path, source.format),
-            encoding=source.encoding,
-            delimiter=source.delimiter,
-            columns=source.columns,
-            customer_column=source.customer_column,
-            email_column=source.email_column,
-            attributes=source.attributes,
-            attributes_by_header=source.attributes_by_header,
-        )
+        fields = attrs.asdict(source, recurse=False)
+        fields["format"] = file_format(fields.pop("path"), source.format)
+        layout = Layout(**fields)
         with open_input(source.path) as opened:
             for entry in read_values(opened, layout):
                 if isinstance(entry, BadRow):

@@ -188,9 +188,9 @@ def load_error(text: str) -> BCAttrValsError:
         stored = msgspec.json.decode(text, type=_StoredError)
     except msgspec.MsgspecError as cause:
         raise JournalError("the journal holds an error that can't be read") from cause
-    kind: type[BCAttrValsError] = BCAttrValsError
-    if stored.type in errors.__all__:
-        kind = getattr(errors, stored.type)
+    kind = getattr(errors, stored.type, None)
+    if not (isinstance(kind, type) and issubclass(kind, BCAttrValsError)):
+        kind = BCAttrValsError
     # Like unpickling, but for our own classes and plain values only.
     error: BCAttrValsError = kind.__new__(kind, *stored.args)
     error.args = tuple(stored.args)
