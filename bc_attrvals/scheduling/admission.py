@@ -41,10 +41,11 @@ class Lease(msgspec.Struct, eq=False):
     """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds) after waits."""
 
     operation: Operation
+    # The slots that one was taken of, and the quota's own lease.
+    slots: Concurrency
+    unit: object
     sent_at: float
     is_bulk: bool
-    # The quota's own lease.
-    unit: object
     slot_wait_s: float = 0.0
     quota_wait_s: float = 0.0
 
@@ -216,9 +217,8 @@ class Admission:
         """
         assert self._loop is not None
         now = self._loop.time()
-        concurrency = self._concurrency[lease.operation]
-        took_s = now - lease.sent_at
-        concurrency.leave(now, is_bulk=lease.is_bulk, took_s=None if status is None else took_s)
+        slots, took_s = lease.slots, now - lease.sent_at
+        slots.leave(now, lease.is_bulk, None if status is None else took_s)
         if not lease.is_bulk and lease.operation is _READ:
             self._bulk_pace.answered(now, took_s, status)
         if headers is not None and status == 429:
@@ -226,14 +226,14 @@ class Admission:
         else:
             self._units.release(lease.unit, headers)
         # Where nothing has gone wrong there is nothing to win back.
-        if concurrency.is_weak and status is not None and status < 500 and status != 429:
-            concurrency.went_well(lease.sent_at)
+        if slots.is_weak and status is not None and status < 500 and status != 429:
+            slots.went_well(lease.sent_at)
         self._pump()
 
     def cancel(self, lease: Lease) -> None:
         """Give slot and unit back unused: nothing was sent."""
         assert self._loop is not None
-        self._concurrency[lease.operation].leave(self._loop.time(), is_bulk=lease.is_bulk)
+        lease.slots.leave(self._loop.time(), lease.is_bulk)
         self._units.cancel(lease.unit)
         self._pump()
 
@@ -246,10 +246,9 @@ class Admission:
     def back_off(self, lease: Lease) -> None:
         """Halve the concurrency of an operation and pause it: the store is under load."""
         assert self._loop is not None
-        concurrency = self._concurrency[lease.operation]
-        now = self._loop.time()
-        if concurrency.back_off(lease.sent_at, now, self._retry, self._random):
-            pause_s = max(0.0, concurrency.blocked_until - now)
+        slots, now = lease.slots, self._loop.time()
+        if slots.back_off(lease.sent_at, now, self._retry, self._random):
+            pause_s = max(0.0, slots.blocked_until - now)
             _logger.info("the store is under load: each %s pauses %.3f s", lease.operation, pause_s)
             self._pump()
 
@@ -308,11 +307,12 @@ class Admission:
         unit = self._units.take(operation, now)
         if unit is None:
             return None
-        self._concurrency[operation].enter(is_bulk=is_bulk)
+        slots = self._concurrency[operation]
+        slots.enter(is_bulk)
         if is_bulk and operation is not self._shares.last and not self._units.must_be_asked:
             self._shares.changed(operation, now)
         self._queue.served(flow)
-        return Lease(operation, now, is_bulk, unit)
+        return Lease(operation, slots, unit, now, is_bulk)
 
     def _pump(self) -> None:
         """Grant all that can be granted now, and set the one timer for the rest."""

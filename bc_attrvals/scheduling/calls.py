@@ -117,7 +117,7 @@ class Calls:
         self._scheduler = scheduler
         self._requests = requests
         self._options = options
-        self._priority = priority
+        self._priority = priority if options.priority is None else options.priority
         self._flow = flow
         self._tally = Tally() if tally is None else tally
         #: Where events of the job are reported.

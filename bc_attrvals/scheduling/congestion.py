@@ -54,13 +54,13 @@ class Concurrency(msgspec.Struct, eq=False):
         """Return how many more may go now."""
         return 0 if now < self.blocked_until else int(self.bearable) - self.in_flight
 
-    def enter(self, *, is_bulk: bool) -> None:
+    def enter(self, is_bulk: bool) -> None:
         """Take a slot."""
         self.in_flight += 1
         self.bulk_in_flight += is_bulk
         self.bulk_granted += is_bulk
 
-    def leave(self, now: float, *, is_bulk: bool, took_s: float | None = None) -> None:
+    def leave(self, now: float, is_bulk: bool, took_s: float | None = None) -> None:
         """Give a slot back, and learn in how many seconds an answer came, if one did."""
         self.left_at = now
         self.in_flight -= 1

@@ -98,13 +98,24 @@ class LocalQuota:
             resets_in_s = quota.resets_in_s or 0.0
             self._emit(QuotaExhausted(quota.quota, resets_in_s if wait_s is None else wait_s))
 
-    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+    def release(
+        self, lease: object, headers: Mapping[str, str] | None, *, is_refused: bool = False
+    ) -> None:
         """End a lease and learn from the headers of its answer; None when there was none."""
-        self._end(lease, headers)
+        assert self._loop is not None
+        assert isinstance(lease, float)
+        now = self._loop.time()
+        if headers is None:
+            self._state.unanswered(now)
+        else:
+            quota = read_quota_headers(headers)
+            self._state.answered(lease, now, quota, refused=is_refused)
+        if self._waiting:
+            self._wake()
 
     def refused(self, lease: object, headers: Mapping[str, str]) -> None:
         """End a lease whose request was answered 429: nothing is left of its window."""
-        self._end(lease, headers, refused=True)
+        self.release(lease, headers, is_refused=True)
 
     def cancel(self, lease: object) -> None:
         """End a lease whose request was never sent: its unit is free."""
@@ -116,20 +127,6 @@ class LocalQuota:
     def snapshot(self) -> QuotaSnapshot:
         """Return what is known of the quota now."""
         return QuotaSnapshot() if self._loop is None else self._state.snapshot(self._loop.time())
-
-    def _end(
-        self, lease: object, headers: Mapping[str, str] | None, *, refused: bool = False
-    ) -> None:
-        assert self._loop is not None
-        assert isinstance(lease, float)
-        now = self._loop.time()
-        if headers is None:
-            self._state.unanswered(now)
-        else:
-            quota = read_quota_headers(headers)
-            self._state.answered(lease, now, quota, refused=refused)
-        if self._waiting:
-            self._wake()
 
     def _wake(self) -> None:
         for changed in self._waiting:

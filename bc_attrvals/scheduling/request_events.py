@@ -43,15 +43,10 @@ class TryReports:
             )
         )
 
-    def ended(
-        self,
-        exchange: Exchange,
-        seconds: float,
-        answer: Response | None,
-        error: BaseException | None,
-    ) -> None:
+    def ended(self, exchange: Exchange, seconds: float, outcome: Response | BaseException) -> None:
         """Report that a try was answered or ended by an error, where anybody asks for it."""
         request = exchange.request
+        answer = outcome if isinstance(outcome, Response) else None
         ended = RequestAnswered(
             request.operation,
             None if answer is None else answer.status,
@@ -63,7 +58,7 @@ class TryReports:
             method=request.method,
             job=exchange.job,
             resource=request.kind,
-            error=None if error is None else type(error).__name__,
+            error=type(outcome).__name__ if answer is None else None,
         )
         if self._events:
             self._events.emit(ended)

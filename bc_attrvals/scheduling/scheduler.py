@@ -210,24 +210,30 @@ class Scheduler:
 
     async def _carry(self, exchange: Exchange) -> Response:
         """Send a request; where it has failed before, after a pause."""
-        self._active[exchange] = task = asyncio.current_task(self._loop)
-        operation = exchange.request.operation
-        priority = exchange.options.priority
-        if priority is None:
-            priority = exchange.priority
-        worker, is_refused = exchange.worker, False
+        request, worker, admission = exchange.request, exchange.worker, self._admission
+        # A write's own task is known.
+        task = None if worker is None else worker.task
+        self._active[exchange] = task = task or asyncio.current_task(self._loop)
+        operation, priority, flow = request.operation, exchange.priority, exchange.flow
+        is_refused = False
         try:
             while True:
                 if exchange.error is not None and not is_refused:
                     await self._pause_before_retry(exchange)
-                lease = self._admission.acquire_nowait(operation, priority, exchange.flow)
+                lease = admission.acquire_nowait(operation, priority, flow)
                 if lease is None:
-                    began_at = self._loop.time()
-                    lease = await self._admission.acquire(
-                        operation, priority, exchange.flow, front=is_refused
-                    )
-                    exchange.waited_s += lease.sent_at - began_at
-                outcome = await self._try_once(exchange, lease)
+                    lease = await self._wait_for_lease(exchange, front=is_refused)
+                self._begin_try(exchange, lease)
+                outcome: Response | TransportError | DecodeError
+                try:
+                    outcome = await self._transport.send(request, exchange.options.timeout_s)
+                except (TransportError, DecodeError) as error:
+                    outcome = error
+                except BaseException as error:
+                    exchange.was_cut_off = isinstance(error, asyncio.CancelledError)
+                    self._end_try(exchange, lease, error)
+                    raise
+                self._end_try(exchange, lease, outcome)
                 is_left = worker is not None and worker.is_abandoned
                 if isinstance(outcome, Response) and is_success(outcome.status) and not is_left:
                     return outcome
@@ -238,14 +244,18 @@ class Scheduler:
         except asyncio.CancelledError as cancelled:
             if exchange.was_closed and task is not None and task.uncancel() == 0:
                 raise _closed_error(exchange) from None
-            if exchange.error is not None:
-                # A caller's timeout then shows what stood in the way as its cause's context.
-                exchange.error.attempts = exchange.sent
-                exchange.error.waited_s = exchange.waited_s
-                cancelled.__context__ = exchange.error
+            _show_cause(cancelled, exchange)
             raise
         finally:
             del self._active[exchange]
+
+    async def _wait_for_lease(self, exchange: Exchange, *, front: bool) -> Lease:
+        began_at = self._loop.time()
+        lease = await self._admission.acquire(
+            exchange.request.operation, exchange.priority, exchange.flow, front=front
+        )
+        exchange.waited_s += lease.sent_at - began_at
+        return lease
 
     def _note_failure(
         self, exchange: Exchange, lease: Lease, outcome: Response | BCAttrValsError
@@ -322,48 +332,31 @@ class Scheduler:
             self._reports.refused(exchange, wait_s)
         return not is_last
 
-    async def _try_once(self, exchange: Exchange, lease: Lease) -> Response | BCAttrValsError:
-        """Send once; slot and unit go back whatever happens."""
-        request = exchange.request
-        answer: Response | None = None
-        error: BaseException | None = None
-        was_sent = True
+    def _begin_try(self, exchange: Exchange, lease: Lease) -> None:
+        """Count a try and report it; it is about to be sent."""
         exchange.begin_try()
         self._requests += 1
-        if request.body is not None:
-            self._bytes_sent += len(request.body)
-        try:
-            if self._events.callbacks:
-                self._reports.sent(exchange, lease)
-            answer = await self._transport.send(request, exchange.options.timeout_s)
-        except (TransportError, DecodeError) as failure:
-            # Nothing left this machine, so no unit was spent.
-            was_sent = not isinstance(failure, ConnectionFailedError)
-            error = failure
-            return failure
-        except BaseException as failure:
-            exchange.was_cut_off = isinstance(failure, asyncio.CancelledError)
-            error = failure
-            raise
-        else:
-            return answer
-        finally:
-            exchange.end_try()
-            self._settle(lease, answer, was_sent=was_sent)
-            if self._events.callbacks or is_logged(logging.DEBUG):
-                self._reports.ended(exchange, self._loop.time() - lease.sent_at, answer, error)
-            # It holds this frame by its traceback.
-            del error
+        body = exchange.request.body
+        if body is not None:
+            self._bytes_sent += len(body)
+        if self._events.callbacks:
+            self._reports.sent(exchange, lease)
 
-    def _settle(self, lease: Lease, answer: Response | None, *, was_sent: bool) -> None:
-        if answer is not None:
-            self._bytes_received += len(answer.body)
-            self._rate_limited += answer.status == 429
-            self._admission.release(lease, answer.headers, status=answer.status)
-        elif was_sent:
-            self._admission.release(lease, None)
-        else:
+    def _end_try(self, exchange: Exchange, lease: Lease, outcome: Response | BaseException) -> None:
+        """Give slot and unit back, and report what a try ended with."""
+        exchange.end_try()
+        if isinstance(outcome, Response):
+            status = outcome.status
+            self._bytes_received += len(outcome.body)
+            self._rate_limited += status == 429
+            self._admission.release(lease, outcome.headers, status=status)
+        elif isinstance(outcome, ConnectionFailedError):
+            # Nothing left this machine, so no unit was spent.
             self._admission.cancel(lease)
+        else:
+            self._admission.release(lease, None)
+        if self._events.callbacks or is_logged(logging.DEBUG):
+            self._reports.ended(exchange, self._loop.time() - lease.sent_at, outcome)
 
 
 def _error_of(request: Request, answer: Response) -> APIError:
@@ -374,6 +367,14 @@ def _error_of(request: Request, answer: Response) -> APIError:
         method=request.method,
         path=request.resource,
     )
+
+
+def _show_cause(cancelled: asyncio.CancelledError, exchange: Exchange) -> None:
+    """Let a caller's timeout show, as its cause's context, what stood in the way."""
+    error = exchange.error
+    if error is not None:
+        error.attempts, error.waited_s = exchange.sent, exchange.waited_s
+        cancelled.__context__ = error
 
 
 def _closed_error(exchange: Exchange) -> BCAttrValsError:

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from bc_attrvals import AttributeValueUpsert, DecodeError, Limits, Operation, RetryPolicy
+from bc_attrvals import AttributeValueUpsert, DecodeError, Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
@@ -21,20 +21,27 @@ from tests.scheduling.test_scheduler import Named
 
 pytestmark = pytest.mark.looptime(noop_cycles=2)
 
+LIMITS = Limits()
+OTHERS = [AttributeValueUpsert(2, 1, "b")]
 ITEMS = [AttributeValueUpsert(1, 1, "a")]
 REQUESTS = RequestBuilder("hash", "https://api.bigcommerce.com")
 
 
 @asynccontextmanager
-async def open_calls(service: FakeService, attempts: int = 6) -> AsyncIterator[Calls]:
-    limits, retry, events = Limits(), RetryPolicy(attempts=attempts), EventBus()
+async def open_calls(
+    service: FakeService,
+    attempts: int = 6,
+    priority: Priority | None = None,
+    limits: Limits = LIMITS,
+) -> AsyncIterator[Calls]:
+    retry, events = RetryPolicy(attempts=attempts), EventBus()
     scheduler = Scheduler(service, limits=limits, retry=retry, events=events, random=Random(7))
     await scheduler.open("hash")
     try:
         yield Calls(
             scheduler,
             REQUESTS,
-            CallOptions(30.0, retry),
+            CallOptions(30.0, retry, priority),
             events=events,
             sizes=LearntSizes(limits),
         )
@@ -77,6 +84,26 @@ async def test_each_job_has_a_tally_of_its_own() -> None:
     assert (first.calls, first.retries) == (2, 1)
     assert (second.calls, second.retries) == (1, 0)
     assert (calls.calls, calls.retries) == (0, 0)
+
+
+async def test_a_priority_of_the_options_is_that_of_all_calls() -> None:
+    service = FakeService()
+    async with open_calls(
+        service, priority=Priority.INTERACTIVE, limits=Limits(writes=1)
+    ) as urgent:
+        bulk = Calls(
+            urgent._scheduler,
+            REQUESTS,
+            CallOptions(),
+            events=urgent.events,
+            sizes=urgent.sizes,
+            priority=Priority.BULK,
+        )
+        queued = asyncio.gather(*(bulk.put(ITEMS, Worker()) for _ in range(5)))
+        await asyncio.sleep(0.01)
+        await urgent.for_job().put(OTHERS, Worker())
+        await queued
+    assert service.order[1] == REQUESTS.upsert(OTHERS)
 
 
 async def test_a_cancelled_single_write_returns_at_once_and_keeps_its_slot() -> None:

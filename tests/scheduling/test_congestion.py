@@ -23,12 +23,12 @@ RETRY = RetryPolicy(base_s=0.25, cap_s=20.0)
 def test_a_refusal_halves_and_pauses_and_those_sent_before_it_count_no_more() -> None:
     slots = Concurrency(8)
     for _ in range(8):
-        slots.enter(is_bulk=True)
+        slots.enter(True)
     assert slots.room(0.0) == 0
     assert slots.back_off(1.0, 2.0, RETRY, Longest())
     assert not slots.back_off(1.9, 2.0, RETRY, Longest())
     for _ in range(8):
-        slots.leave(2.0, is_bulk=True)
+        slots.leave(2.0, True)
     assert slots.room(2.249) == 0
     assert slots.room(2.25) == 4
     assert slots.is_weak

@@ -898,18 +898,6 @@ async def test_a_job_whose_request_found_a_free_slot_has_had_its_turn() -> None:
     assert [request.path for request in service.order] == ["/b1", "/a", "/b2"]
 
 
-async def test_a_priority_of_the_options_is_the_requests() -> None:
-    service = FakeService()
-    urgent = Request(Operation.READ, "GET", "/urgent")
-    async with open_scheduler(service, limits=Limits(reads=1)) as scheduler:
-        queued = asyncio.gather(*(send(scheduler, flow=Flow()) for _ in range(5)))
-        await asyncio.sleep(0.01)
-        options = CallOptions(priority=Priority.INTERACTIVE)
-        await scheduler.send(Exchange(urgent, options, Priority.BULK))
-        await queued
-    assert service.order[1] == urgent
-
-
 async def test_waits_are_drawn_by_a_generator_of_its_own_where_none_is_given() -> None:
     service = FakeService(fault=lambda _: 500 if service.seen == 1 else None)
     scheduler = Scheduler(service, limits=LIMITS, retry=RETRY, events=EventBus())
