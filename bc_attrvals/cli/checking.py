@@ -22,11 +22,10 @@ _MOST_SHOWN: Final = 20
 
 @attrs.frozen
 class Checked(Generic[T]):
-    """The rows of a file, kept in a spool, and how many of them are good and bad."""
+    """The rows of a file, kept in a spool, and how many of them are good."""
 
     rows: Iterable[T]
     good: int
-    bad: int
 
 
 def check(
@@ -43,11 +42,8 @@ def check(
 
     Raises `Failure` if there are any, unless they shall be skipped.
     """
-    good = bad = shown = 0
-    previous = ""
-    # The first is held back: the only one is the whole message.
-    only: str | None = None
-    silent = skip_invalid and settings.quiet
+    good = bad = 0
+    texts: list[str] = []
     spool: Spool[T] = Spool(stack)
     for entry in spool.keep(entries):
         if not isinstance(entry, BadRow):
@@ -56,22 +52,15 @@ def check(
         bad += 1
         text = f"{name}: {entry}"
         # A bad customer id makes every cell of its row bad; one line is enough.
-        if text == previous:
-            continue
-        previous = text
-        shown += 1
-        if shown == 1:
-            only = text
-        elif shown <= _MOST_SHOWN and not silent:
-            if only is not None:
-                click.echo(only, err=True)
-                only = None
+        if len(texts) <= _MOST_SHOWN and text not in texts[-1:]:
+            texts.append(text)
+    problem = None if skip_invalid or not bad else f"{name}: {counted(bad, 'bad value')}"
+    if problem is not None and len(texts) == 1:
+        raise Failure(f"{texts[0]}; nothing was sent")
+    if problem is not None or not settings.quiet:
+        for text in texts[:_MOST_SHOWN]:
             click.echo(text, err=True)
-    if bad and not skip_invalid:
-        if only is not None:
-            raise Failure(f"{only}; nothing was sent")
-        more = f", the first {_MOST_SHOWN} are shown" if shown > _MOST_SHOWN else ""
-        raise Failure(f"{name}: {counted(bad, 'bad value')}{more}; nothing was sent")
-    if only is not None and not silent:
-        click.echo(only, err=True)
-    return Checked(spool, good, bad)
+    if problem is not None:
+        more = f", the first {_MOST_SHOWN} are shown" if len(texts) > _MOST_SHOWN else ""
+        raise Failure(f"{problem}{more}; nothing was sent")
+    return Checked(spool, good)

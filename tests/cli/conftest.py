@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
-from tests.cli.tables import KINDS, PEOPLE
+from tests.cli.tables import KINDS, PEOPLE, START
 
 ROOT = Path(__file__).parents[2]
 _NOT_OURS = {"PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "COLUMNS"}
@@ -138,3 +138,11 @@ def store(serve: Callable[..., Served]) -> Iterator[Served]:
     """Serve a store whose customers and attributes have names."""
     with serve(customers=PEOPLE, attributes=KINDS) as served:
         yield served
+
+
+@pytest.fixture
+def stored(served: Served) -> Served:
+    """Serve a store of 600 values of 300 customers."""
+    rows = [(n // 2 + 1, n % 2 + 1, f"v{n}", START + n // 2) for n in range(600)]
+    served.do(served.sandbox.seed(rows))
+    return served

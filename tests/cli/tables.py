@@ -9,6 +9,8 @@ import pytest
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
 
+#: When the first row of the fixture `stored` was written.
+START = 1_700_000_000
 HEAD = "customer_id,attribute_id,value\n"
 CHANGED = HEAD + "1,1,new\n2,1,v2\n3,1,c;d\n"
 WIDE = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--attribute", "y=2"]

@@ -221,7 +221,6 @@ class _ExportJob(Job):
         ids = [one for one in attributes.values() if wanted is None or one in wanted]
         keys = [one for one in (shape.customer_column, shape.email_column) if one is not None]
         writer = self._writer((*keys, *attributes), keys[:1] if shape.customer_column else ())
-        addresses = None if shape.email_column is None else _Addresses(work.store)
         with closing(WideTable(attributes.values())) as table:
             narrowed = attrs.evolve(self._filter, attribute_id_in=tuple(ids))
             async with aclosing(self._read(work, narrowed)) as chunks:
@@ -231,8 +230,8 @@ class _ExportJob(Job):
             rows = table.rows()
             while chunk := await anyio.to_thread.run_sync(lambda: list(islice(rows, _CHUNK_ROWS))):
                 written: Sequence[Sequence[Written]] = chunk
-                if addresses is not None:
-                    emails = await addresses.of({row[0] for row in chunk})
+                if shape.email_column is not None:
+                    emails = await work.store.customers.emails_by_id([row[0] for row in chunk])
                     self._without_address += len(chunk) - len(emails)
                     if shape.customer_column is not None:
                         written = [(row[0], emails.get(row[0]), *row[1:]) for row in chunk]

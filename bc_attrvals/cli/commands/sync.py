@@ -6,8 +6,10 @@ The plan is shown, and a deletion asked for, before anything is written.
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Final, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -26,6 +28,8 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.text import counted
+
+T = TypeVar("T")
 
 _DIFF_COLUMNS: Final = ("change", "customer_id", "attribute_id", "old", "new")
 
@@ -224,6 +228,23 @@ class _PlannedJob(JournalledJob):
             return AttributeValueFilter(attribute_id_in=self.attributes)
         return self.options.scope
 
+    @asynccontextmanager
+    async def call_of(
+        self, work: Work, method: Callable[..., Awaitable[T]]
+    ) -> AsyncIterator[Callable[..., Awaitable[T]]]:
+        """Open the mirror; yield a method of the library with what a sync and its plan share."""
+        options = self.options
+        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
+            yield partial(
+                method,
+                self.values,
+                scope=self.scope,
+                prune=options.prune,
+                allow_empty=options.allow_empty,
+                allow_unresolved=options.allow_unresolved,
+                mirror=mirror,
+            )
+
     def plan_text(self, plan: SyncPlan) -> str:
         """Return the plan in lines, with the values of empty cells that are to be deleted."""
         cells = self.values.cells
@@ -263,18 +284,12 @@ class _SyncJob(_PlannedJob):
                 work.ask(question, "nothing was written")
             return True
 
-        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
-            self.report = await work.store.attribute_values.sync(
-                self.values,
-                scope=self.scope,
-                prune=options.prune,
-                allow_empty=options.allow_empty,
-                allow_unresolved=options.allow_unresolved,
+        async with self.call_of(work, work.store.attribute_values.sync) as sync:
+            self.report = await sync(
                 journal=self.source.journal,
                 restart=self.source.restart,
                 confirm=confirm,
                 max_failures=self.max_failures,
-                mirror=mirror,
             )
         if cells is not None:
             await cells.delete_stored(work)
@@ -324,17 +339,11 @@ class _DryRunJob(_PlannedJob):
 
     async def carry_out(self, work: Work) -> None:
         options = self.options
-        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
-            self.plan = await work.store.attribute_values.plan_sync(
-                self.values,
-                scope=self.scope,
-                prune=options.prune,
-                allow_empty=options.allow_empty,
-                allow_unresolved=options.allow_unresolved,
+        async with self.call_of(work, work.store.attribute_values.plan_sync) as plan_sync:
+            self.plan = await plan_sync(
                 # A diff shows what is stored, also where writing unread costs less.
                 always_read=self._diff is not None,
                 show_changes=None if self._diff is None else self._show,
-                mirror=mirror,
             )
         cells = self.values.cells
         found = 0 if cells is None else await cells.find(work.store)
