@@ -183,35 +183,31 @@ class Session:
         self._deadlines = Deadlines()
         # Writes all go to one place; pages are asked for once.
         self._urls: dict[str, URL] = {}
-        headers = CIMultiDict(
-            {
-                _AUTH_TOKEN: access_token,
-                hdrs.ACCEPT: _JSON,
-                hdrs.CONTENT_TYPE: _JSON,
-                hdrs.USER_AGENT: user_agent,
-            }
-        )
+        headers = {
+            _AUTH_TOKEN: access_token,
+            hdrs.ACCEPT: _JSON,
+            hdrs.CONTENT_TYPE: _JSON,
+            hdrs.USER_AGENT: user_agent,
+        }
+        # Redirects are not followed: the access token must not travel.
+        self._options: dict[str, Any] = {"allow_redirects": False, "headers": CIMultiDict(headers)}
         # What raises below has this frame in its traceback, and reporters of crashes show locals.
-        del access_token
+        del access_token, headers
         self._owned = session is None
         self._proxy = proxy
         self._has_answered = False
-        # Redirects are not followed: the access token must not travel.
-        self._options: dict[str, Any] = {"allow_redirects": False}
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # aiohttp sends headers of the session to the proxy too, outside of TLS.
-                headers=headers if proxy is None else None,
+                headers=self._options.pop("headers") if proxy is None else None,
                 timeout=_NO_TIMEOUT,
                 middlewares=(_no_resend,),
                 trace_configs=list(trace_configs),
                 proxy=proxy,
             )
-            if proxy is not None:
-                self._options["headers"] = headers
             del proxy
         else:
             if session.closed:
@@ -220,7 +216,6 @@ class Session:
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
             self._options |= {
-                "headers": headers,
                 "middlewares": _with_no_resend(session),
                 "timeout": _NO_TIMEOUT,
                 # Whatever the session does otherwise: answers are read here, errors mapped.
