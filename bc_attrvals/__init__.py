@@ -205,10 +205,7 @@ def __getattr__(name: str) -> object:
     if name in _MODULE_OF_NAME:
         found: object = getattr(import_module(_MODULE_OF_NAME[name]), name)
     elif name == "__version__":
-        from importlib.metadata import version
-
-        # Of the installed distribution, which is the one place that has it.
-        found = version(__name__)
+        found = import_module(f"{__name__}.version").__version__
     elif name in {module.split(".")[1] for module in _MODULE_OF_NAME.values()}:
         found = import_module(f"{__name__}.{name}")
     else:

@@ -13,30 +13,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, nullcontext
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from bc_attrvals.core.arguments import check_range, listed
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
-from bc_attrvals.core.models import (
-    AttributeValue,
-    AttributeValueUpsert,
-    Page,
-    Pagination,
-    check_id,
-)
-from bc_attrvals.core.outcomes import (
-    DeleteReport,
-    UpsertOutcome,
-    UpsertReport,
-    attach_report,
-    check_failures,
-)
-from bc_attrvals.errors import (
-    BCAttrValsError,
-    InvalidInputError,
-    ListingDriftError,
-)
+from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination, check_id
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftError
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
@@ -45,6 +28,7 @@ from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
 # What one kind of job needs is imported by its first one: importing the package loads no more than
 # a listing needs.
 if TYPE_CHECKING:
+    from bc_attrvals.core.outcomes import DeleteReport, UpsertOutcome, UpsertReport
     from bc_attrvals.naming.named_source import NamedSource
     from bc_attrvals.naming.resolver import Resolver
     from bc_attrvals.sync.options import JournalPath
@@ -54,8 +38,6 @@ if TYPE_CHECKING:
     from bc_attrvals.writing.outcomes import Outcomes
     from bc_attrvals.writing.sources import Items
     from bc_attrvals.writing.upsert_job import UpsertJob
-
-T = TypeVar("T")
 
 #: `delete_where` lists its filter so often before it gives up.
 _MOST_DELETE_PASSES = 5
@@ -284,12 +266,14 @@ class AttributeValues(SyncMethods):
         the same again, and only items that were not confirmed are sent. The input is then read to
         its end before anything is sent. See `sync` for refused journals and `restart`.
         """
-        from bc_attrvals.sync.options import JobKind, SyncOptions
+        from bc_attrvals.core.outcomes import check_failures
         from bc_attrvals.writing.outcomes import Outcomes
 
         self._ensure_open()
         with BulkJob(self._calls, "upsert") as bulk:
             if journal is not None:
+                from bc_attrvals.sync.options import JobKind, SyncOptions
+
                 options = SyncOptions(
                     kind=JobKind.UPSERT,
                     max_failures=max_failures,
@@ -423,6 +407,8 @@ class AttributeValues(SyncMethods):
 def _finished(job: UpsertJob) -> UpsertReport:
     report = job.report()
     if job.error is not None:
+        from bc_attrvals.core.outcomes import attach_report
+
         attach_report(job.error, report)
         raise job.error
     return report

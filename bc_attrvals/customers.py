@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import TypeVar
 from urllib.parse import quote
 
 from bc_attrvals.core.arguments import checked_list, listed
@@ -21,8 +20,6 @@ from bc_attrvals.errors import InvalidInputError, UnknownCustomerError
 from bc_attrvals.naming.addresses import customers_by, look_up
 from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.scheduling.calls import Calls
-
-T = TypeVar("T")
 
 
 class Customers:

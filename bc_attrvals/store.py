@@ -38,9 +38,7 @@ from bc_attrvals.store_arguments import (
     full_user_agent,
     variable,
 )
-from bc_attrvals.transport.proxies import check_proxy, proxy_of_environment
 from bc_attrvals.transport.session import Session
-from bc_attrvals.writing.batching import KeyRegistry
 
 # Imported where they are needed, so that importing the package loads what a listing needs.
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from bc_attrvals.customers import Customers
     from bc_attrvals.mirror.mirror import Mirror
     from bc_attrvals.naming.resolver import Resolver
+    from bc_attrvals.writing.batching import KeyRegistry
     from bc_attrvals.writing.coalescing import Coalescer
 
 
@@ -309,6 +308,8 @@ class Store(StoreView):
             check_type("session", session, aiohttp.ClientSession)
         check_type("trust_env", trust_env, bool)
         if self._proxy_url is not None:
+            from bc_attrvals.transport.proxies import check_proxy
+
             check_proxy(self._proxy_url)
         trace_configs = checked_traces(trace_configs)
         if session is not None:
@@ -377,10 +378,13 @@ class Store(StoreView):
 
     async def _open(self) -> _Runtime:
         from bc_attrvals.naming.resolver import Resolver
+        from bc_attrvals.writing.batching import KeyRegistry
         from bc_attrvals.writing.coalescing import Coalescer
 
         proxy = self._proxy_url
         if proxy is None and self._trust_env:
+            from bc_attrvals.transport.proxies import proxy_of_environment
+
             proxy = proxy_of_environment(self._base_url)
         session = Session(
             self._base_url,

@@ -11,7 +11,6 @@ import os
 import platform
 import re
 from collections.abc import Iterable
-from functools import cache
 from typing import Final
 
 import aiohttp
@@ -20,6 +19,7 @@ from yarl import URL
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.scheduling.quota import Priority
+from bc_attrvals.version import __version__
 
 # The unreserved characters of RFC 3986: a hash of these stands in a path as it is.
 STORE_HASH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}", re.ASCII)
@@ -119,21 +119,8 @@ def full_user_agent(own: str | None) -> str:
     """Return the `User-Agent`: the caller's own name, then ours."""
     if own is not None:
         check_pattern("user_agent", own, _USER_AGENT, "printable ASCII characters")
-    name = _own_name()
+    name = f"bc_attrvals/{__version__} Python/{platform.python_version()}"
     return f"{own} {name}" if own else name
-
-
-@cache
-def _own_name() -> str:
-    """Return name and version of library and interpreter, as a `User-Agent` has them."""
-    # Here, for it loads the readers of CSV, e-mail and zip files; once, for it reads a file.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("bc_attrvals")
-    except PackageNotFoundError:
-        number = "0"
-    return f"bc_attrvals/{number} Python/{platform.python_version()}"
 
 
 def check_absent(**given: bool) -> None:
