@@ -1,6 +1,6 @@
 """Shows how far a job is, on stderr: a bar on a terminal, else a plain line now and then.
 
-rich is loaded for the bar alone.
+rich is loaded only for the bar.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """File formats: CSV, JSON Lines and Parquet, in long and wide form; and data frames.
 
-In: paths, layouts, tables. Out: values and bad rows with their places, or files. Imports the core
-alone, and nothing of the command line.
+In: paths, layouts, tables. Out: values and bad rows with their places, or files. Imports only the
+core, and nothing of the command line.
 """
 
 from bc_attrvals.tables.arrow import from_arrow, to_arrow

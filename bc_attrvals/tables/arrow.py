@@ -26,6 +26,14 @@ Untyped: TypeAlias = Any
 UNIT: Final = "row"
 _MOMENTS: Final = ("date_created", "date_modified")
 _ALL_COLUMNS: Final = (*FIELDS, "id", *_MOMENTS)
+#: What a column must hold, and the types that do.
+_TEXT: Final = ("string", "large_string", "string_view", "null")
+_NAMES: Final = ("names and addresses are strings", _TEXT)
+_IDS: Final = ("ids are integers", (*_TEXT, "integer", "floating", "decimal"))
+_VALUES: Final = (
+    "values are strings, numbers, booleans or dates",
+    (*_IDS[1], "boolean", "date", "timestamp"),
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NANOSECONDS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -127,34 +135,22 @@ def checked_layout(arrow: ModuleType, schema: Untyped, name: str, layout: Layout
     """
     layout = layout.resolved([one.strip() for one in schema.names], name)
     types = arrow.types
-    text = ("string", "large_string", "string_view", "null")
-    numbers = ("integer", "floating", "decimal")
-    wanted = {
-        "ids are integers": (*text, *numbers),
-        "names and addresses are strings": text,
-        "values are strings, numbers, booleans or dates": (
-            *(*text, *numbers),
-            *("boolean", "date", "timestamp"),
-        ),
-    }
-    kinds = list(wanted)
-    places = [kinds[layout.by_email]]
+    places: list[tuple[str, Sequence[str]]] = [_NAMES if layout.by_email else _IDS]
     if layout.wide:
-        places += [kinds[2]] * len(layout.attributes)
+        places += [_VALUES] * len(layout.attributes)
     else:
-        places += [kinds[layout.fields[1] == "attribute"], kinds[2]]
-    for column, kind in zip(layout.needed, places, strict=True):
+        places += [_NAMES if layout.fields[1] == "attribute" else _IDS, _VALUES]
+    for column, (words, kinds) in zip(layout.needed, places, strict=True):
         type_ = schema.types[_place(schema, column)]
         plain = type_.value_type if types.is_dictionary(type_) else type_
-        checks = (getattr(types, f"is_{one}", None) for one in wanted[kind])
+        checks = (getattr(types, f"is_{one}", None) for one in kinds)
         if not any(check is not None and check(plain) for check in checks):
-            message = f"{name}: column {column}: is of type {type_}; {kind}"
-            raise FileError(message)
+            raise FileError(f"{name}: column {column}: is of type {type_}; {words}")
     return layout
 
 
 def _place(schema: Untyped, column: str) -> int:
-    # A name with a dot may bring columns that nobody asked for, and names may have blanks.
+    # A name with a dot may bring columns that were not asked for, and names may have blanks.
     return [name.strip() for name in schema.names].index(column)
 
 

@@ -14,10 +14,10 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, Self, TypeAlias, cast
+from typing import IO, Any, Final, Self, TypeAlias, cast
 
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.text import one_line
@@ -203,22 +203,12 @@ def _spooled(stream: IO[bytes], name: str) -> Iterator[IO[bytes]]:
         yield copy
 
 
-class Part(Protocol):
-    """A writer with something to write at the end of its file."""
-
-    def finish(self) -> None:
-        """Write what is left; the file is about to be put in its place."""
-
-    def drop(self) -> None:
-        """Write nothing any more; the file is given up."""
-
-
 class OutputFile:
     """A file that appears, readable by its owner only, when it is `commit`ted.
 
     It is written beside its place and renamed into it: never through a link that stands there.
     What a killed process left there of the same file is removed. `-` is standard output, written
-    as it comes. Written through `text` or `binary`, one of them alone. A name that ends in `.gz`
+    as it comes. Written either through `text` or through `binary`. A name that ends in `.gz`
     makes it compressed.
     """
 
@@ -234,12 +224,12 @@ class OutputFile:
         self.text = io.TextIOWrapper(
             binary, encoding=encoding, errors="backslashreplace", newline=""
         )
-        self._parts: list[Part] = []
+        self._writer: tuple[Callable[[], None], Callable[[], None]] | None = None
         self._flushed_bytes = 0
 
-    def attach(self, part: Part) -> None:
-        """Let a writer finish before the file is put in its place."""
-        self._parts.append(part)
+    def attach(self, finish: Callable[[], None], drop: Callable[[], None]) -> None:
+        """Let a writer `finish` before the file is put in its place, or `drop` what it has."""
+        self._writer = finish, drop
 
     def _begin(self, path: Path) -> IO[bytes]:
         _check_target(path)
@@ -252,9 +242,10 @@ class OutputFile:
 
     def commit(self) -> None:
         """Put the file in its place."""
-        for part in self._parts:
-            part.finish()
-        self._parts.clear()
+        if self._writer is not None:
+            finish, _ = self._writer
+            finish()
+            self._writer = None
         self.text.flush()
         if self._temporary is None:
             return
@@ -295,8 +286,10 @@ class OutputFile:
 
     def close(self) -> None:
         """Drop what was not committed."""
-        while self._parts:
-            self._parts.pop().drop()
+        if self._writer is not None:
+            _, drop = self._writer
+            drop()
+            self._writer = None
         if self.is_standard:
             with suppress(ValueError, BrokenPipeError):
                 # Standard output itself stays open.

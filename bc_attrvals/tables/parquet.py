@@ -29,7 +29,7 @@ _BUFFER_BYTES: Final = 1 << 20
 
 
 def parquet_table(source: InputFile, layout: Layout) -> Table:
-    """Return the rows of a Parquet file, of the needed columns alone.
+    """Return the rows of a Parquet file, only the needed columns.
 
     Raises `FileError` for a file that is cut off or damaged, whose columns are missing, doubled or
     of a type that fits no cell; at once or from the rows.
@@ -107,7 +107,7 @@ class ParquetRows:
         self._sink = _Sink(file.binary)
         self._writer: Any = parquet.ParquetWriter(self._sink, self._schema)
         self._rows: list[Sequence[object]] = []
-        file.attach(self)
+        file.attach(self.finish, self.drop)
 
     def write(self, rows: Iterable[Sequence[object]]) -> None:
         """Write rows; None is null."""

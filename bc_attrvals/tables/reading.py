@@ -84,5 +84,5 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
 
 
 def _is_number(lines: Lines) -> bool:
-    """Whether a file has ids alone: the first line is one."""
+    """Whether a file has only ids: the first line is one."""
     return next(lines, "").strip(" \r\n").isdigit()

@@ -1,7 +1,7 @@
 """Makes values of the rows of an input, or reports what is wrong with a row and where.
 
-Between the formats, whose readers return a `Table` of cells, and `reading`. Cells are checked here
-alone, so that all formats accept and refuse the same.
+Between the formats, whose readers return a `Table` of cells, and `reading`. Cells are checked only
+here, so that all formats accept and refuse the same.
 
 Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings become strings by
 `value_text`; booleans become `true` and `false`. All of that is lossless, so no option asks for it.

@@ -5,8 +5,9 @@ The last step of `export`, and of `--failures`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -14,7 +15,7 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.json_lines import JSONRows
-from bc_attrvals.tables.layout import CSV, FIELDS, PARQUET
+from bc_attrvals.tables.layout import CSV, PARQUET
 from bc_attrvals.tables.parquet import ParquetRows
 from bc_attrvals.tables.rows import Written
 from bc_attrvals.tables.spool import scratch_database
@@ -24,11 +25,8 @@ MOMENTS: Final = ("date_created", "date_modified")
 IDS: Final = ("customer_id", "attribute_id", "id")
 
 
-class RowWriter(Protocol):
-    """Writes rows under fixed columns. Blocks."""
-
-    def write(self, rows: Iterable[Sequence[Written]]) -> None:
-        """Write rows; each has a cell a column."""
+#: Writes rows under fixed columns; `write` takes rows that have a cell a column. Blocks.
+RowWriter: TypeAlias = CSVRows | JSONRows | ParquetRows
 
 
 def row_writer(
@@ -44,7 +42,7 @@ def row_writer(
     """Return the writer of a format, with its header written.
 
     `ids` are the columns of integers, `moments` those of datetimes, for formats that have types.
-    With `spreadsheet_safe` (CSV alone) no cell begins as a formula does. Raises `FileError` where
+    With `spreadsheet_safe` (only CSV) no cell begins as a formula does. Raises `FileError` where
     Parquet's extra is not installed.
     """
     if format == PARQUET:
@@ -70,30 +68,24 @@ class LongForm:
     @property
     def columns(self) -> Sequence[str]:
         """The names of the columns."""
-        customer, attribute, value = FIELDS
-        return (
-            customer,
-            *(() if self.emails is None else ("email",)),
-            attribute,
-            *(() if self.names is None else ("attribute",)),
-            value,
-            *(("id", *MOMENTS) if self.all_columns else ()),
-        )
+        return [name for name, _ in self._cells()]
 
     def rows(self, values: Iterable[AttributeValue]) -> Iterator[Sequence[Written]]:
         """Yield the row of each value."""
+        cells = [cell for _, cell in self._cells()]
+        return ([cell(one) for cell in cells] for one in values)
+
+    def _cells(self) -> Iterator[tuple[str, Callable[[AttributeValue], Written]]]:
         names, emails = self.names, self.emails
-        for one in values:
-            row: list[Written] = [one.customer_id]
-            if emails is not None:
-                row.append(emails.get(one.customer_id))
-            row.append(one.attribute_id)
-            if names is not None:
-                row.append(names.get(one.attribute_id))
-            row.append(one.attribute_value)
-            if self.all_columns:
-                row += (one.id, one.date_created, one.date_modified)
-            yield row
+        yield "customer_id", attrgetter("customer_id")
+        if emails is not None:
+            yield "email", lambda one: emails.get(one.customer_id)
+        yield "attribute_id", attrgetter("attribute_id")
+        if names is not None:
+            yield "attribute", lambda one: names.get(one.attribute_id)
+        yield "value", attrgetter("attribute_value")
+        for name in ("id", *MOMENTS) if self.all_columns else ():
+            yield name, attrgetter(name)
 
 
 class WideTable:

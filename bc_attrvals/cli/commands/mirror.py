@@ -71,7 +71,7 @@ def mirror(
     status is 1.
 
     The rows of OUT have a sequence number and a kind, put or delete; a row that changed twice has
-    its last change alone. The first time every value is a put. If writing ends after OUT is in its
+    only its last change. The first time every value is a put. If writing ends after OUT is in its
     place, the same changes may be written once more.
     """
     check_paths([], [("--changes", changes)], [("FILE", file)], json=settings.json)

@@ -1,4 +1,4 @@
-"""`probe`: ask a test store what nobody could verify, and put back what was written."""
+"""`probe`: ask a test store what the reference leaves open, and put back what was written."""
 
 from __future__ import annotations
 
