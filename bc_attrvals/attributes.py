@@ -142,7 +142,10 @@ class Attributes:
             try:
                 for start in range(0, len(missing), size):
                     names = missing[start : start + size]
-                    await self._create({name: wanted[name] for name in names})
+                    new = [{"name": name, "type": wanted[name]} for name in names]
+                    # Sent once: it is not idempotent.
+                    post = partial(self._change, self._calls.once(), self._requests.post(new))
+                    await self._calls.shielded(post)
             except (UnprocessableError, PayloadTooLargeError):
                 if size == 1 or len(missing) == 1:
                     raise
@@ -199,13 +202,6 @@ class Attributes:
             raise UnconfirmedError(f"attributes are still there after deleting them: {numbers}")
         seconds = loop.time() - began_at
         return DeleteReport(len(set(ids)), calls.calls, calls.retries, seconds)
-
-    async def _create(self, types: Mapping[str, AttributeType]) -> None:
-        """Make definitions in one POST, sent once: it is not idempotent."""
-        request = self._requests.post(
-            [{"name": name, "type": kind} for name, kind in types.items()]
-        )
-        await self._calls.shielded(partial(self._change, self._calls.once(), request))
 
     async def _change(self, calls: Calls, request: Request, worker: Worker) -> None:
         """Send a change; what it did is seen in the listing that follows, not in its answer."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aioresponses import aioresponses
@@ -18,17 +16,8 @@ from bc_attrvals import (
     Store,
     UnknownAttributeError,
 )
-from bc_attrvals.sandbox import Fault, Quirks, Sandbox
-from tests.conftest import make_store
-
-TYPES = {"Loyalty tier": "string", "Shoe size": "number", "Birthday": "date"}
-
-
-@asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[tuple[Sandbox, Store]]:
-    sandbox = Sandbox(**{"quota": None, "attributes": TYPES, **options})
-    async with sandbox, make_store(sandbox) as store:
-        yield sandbox, store
+from bc_attrvals.sandbox import Fault, Quirks
+from tests.people import TYPES, opened
 
 
 @pytest.mark.parametrize("page", [1, 2])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,18 +15,9 @@ from bc_attrvals import (
     Store,
     UnknownCustomerError,
 )
-from bc_attrvals.sandbox import Quirks, Sandbox
-from tests.conftest import make_store
+from bc_attrvals.sandbox import Quirks
+from tests.people import PEOPLE, opened
 from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
-
-PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
-
-
-@asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[tuple[Sandbox, Store]]:
-    sandbox = Sandbox(**{"quota": None, "customers": PEOPLE, **options})
-    async with sandbox, make_store(sandbox) as store:
-        yield sandbox, store
 
 
 async def test_addresses_are_looked_up_in_chunks_that_a_url_holds() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,26 +15,15 @@ from bc_attrvals import (
     InvalidInputError,
     NamedValue,
     OutcomeStatus,
-    Store,
     UnknownAttributeError,
     UnknownCustomerError,
     UnprocessableError,
 )
 from bc_attrvals.core.named_value import Item
-from bc_attrvals.sandbox import Fault, Quirks, Sandbox
-from tests.conftest import make_store
+from bc_attrvals.sandbox import Fault, Quirks
+from tests.people import PEOPLE, TYPES, opened
 
-PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
-TYPES = {"Loyalty tier": "string", "Shoe size": "number", "Birthday": "date"}
 NAMES = list(TYPES)
-
-
-@asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[tuple[Sandbox, Store]]:
-    defaults = {"quota": None, "customers": PEOPLE, "attributes": TYPES}
-    sandbox = Sandbox(**{**defaults, **options})
-    async with sandbox, make_store(sandbox) as store:
-        yield sandbox, store
 
 
 def spelled(number: int) -> str:

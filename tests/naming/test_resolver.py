@@ -20,17 +20,13 @@ from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.sandbox import Quirks, Sandbox
 from bc_attrvals.scheduling.calls import Calls
 from tests.conftest import make_store
+from tests.people import PEOPLE, TYPES, opened
 from tests.probes import until
-
-PEOPLE = {number: f"person{number}@example.org" for number in range(1, 801)}
-TYPES = {"Loyalty tier": "string", "Shoe size": "number", "Birthday": "date"}
 
 
 @asynccontextmanager
-async def opened(**options: object) -> AsyncIterator[tuple[Sandbox, Resolver, Calls]]:
-    defaults = {"quota": None, "customers": PEOPLE, "attributes": TYPES}
-    sandbox = Sandbox(**{**defaults, **options})
-    async with sandbox, make_store(sandbox) as store:
+async def resolving(**options: object) -> AsyncIterator[tuple[Sandbox, Resolver, Calls]]:
+    async with opened(**options) as (sandbox, store):
         runtime, calls, _ = store._state.bound(store._options)
         yield sandbox, runtime.resolver, calls.for_job()
 
@@ -42,7 +38,7 @@ async def test_ids_names_and_addresses_are_mixed_at_will() -> None:
         NamedValue("person7@example.org", "Birthday", "1980-02-29"),
         NamedValue(5, 1, "silver"),
     ]
-    async with opened() as (sandbox, resolver, calls):
+    async with resolving() as (sandbox, resolver, calls):
         assert await resolver.resolve(items, calls) == [
             AttributeValueUpsert(5, 2, "43"),
             AttributeValueUpsert(7, 1, "gold"),
@@ -60,7 +56,7 @@ async def test_many_addresses_take_few_calls_and_are_remembered(regards_case: bo
         for _ in range(3)
     ]
     quirks = Quirks(case_sensitive_emails=regards_case)
-    async with opened(quirks=quirks) as (_, resolver, calls):
+    async with resolving(quirks=quirks) as (_, resolver, calls):
         found = await resolver.resolve(items, calls)
         assert [one.customer_id for one in found] == [n for n in PEOPLE for _ in range(3)]  # type: ignore[union-attr]
         assert calls.calls <= 16
@@ -82,7 +78,7 @@ async def test_spellings_are_asked_for_once_where_case_is_disregarded() -> None:
         for spelling in (address.upper(), address.title(), address)
     ]
     items.append(NamedValue("Nobody@Example.org", "Loyalty tier", "gold"))
-    async with opened(quirks=Quirks(case_sensitive_emails=False)) as (sandbox, resolver, calls):
+    async with resolving(quirks=Quirks(case_sensitive_emails=False)) as (sandbox, resolver, calls):
         found = await resolver.resolve(items, calls)
         assert [one.customer_id for one in found[:-1]] == [n for n in range(1, 101) for _ in "abc"]  # type: ignore[union-attr]
         assert isinstance(found[-1], UnknownCustomerError)
@@ -101,7 +97,7 @@ async def test_what_is_not_known_fails_alone_and_names_the_nearest() -> None:
         NamedValue(5, "Birthday", 7),
         NamedValue(5, "Loyalty tier", 7),
     ]
-    async with opened() as (_, resolver, calls):
+    async with resolving() as (_, resolver, calls):
         found = await resolver.resolve(items, calls)
     kinds = [
         UnknownCustomerError,
@@ -132,7 +128,7 @@ async def test_a_new_definition_is_seen_after_it_is_made() -> None:
 
 
 async def test_a_definition_that_others_made_is_seen_by_the_next_job() -> None:
-    async with opened() as (sandbox, resolver, calls):
+    async with resolving() as (sandbox, resolver, calls):
         item = [NamedValue(5, "CRM score", 0.5)]
         (found,) = await resolver.resolve(item, calls)
         assert isinstance(found, UnknownAttributeError)
@@ -144,7 +140,7 @@ async def test_a_definition_that_others_made_is_seen_by_the_next_job() -> None:
 
 async def test_definitions_that_were_read_during_a_change_are_not_remembered() -> None:
     item = [NamedValue(5, "CRM score", 0.5)]
-    async with opened(latency_ms=50) as (sandbox, resolver, calls):
+    async with resolving(latency_ms=50) as (sandbox, resolver, calls):
         reading = asyncio.create_task(resolver.resolve(item, calls))
         await until(lambda: sandbox.in_flight("list_attributes") > 0)
         resolver.definitions.forget()
