@@ -141,17 +141,21 @@ class Apply:
         job = DeleteJob(self._calls)
         ids: list[int] = []
         noted = 0
-        while ids := await self._database.run(_next_deletes, ids, most, self._calls):
-            try:
+        try:
+            while True:
+                done, ids = ids, await self._database.run(_next_deletes, ids, most, self._calls)
+                noted = job.report().deleted
+                if done:
+                    self._advance(len(done))
+                if not ids:
+                    return
                 await job.run(ids)
-            except BCAttrValsError:
-                # It is unknown which of them are deleted: all stay in flight.
-                self.deleted_unnoted = job.report().deleted - noted
-                raise
-            noted = job.report().deleted
-            if self._known is not None:
-                await self._known.note([], ids)
-            self._advance(len(ids))
+                if self._known is not None:
+                    await self._known.note([], ids)
+        except BCAttrValsError:
+            # It is unknown which of them are deleted: all stay in flight.
+            self.deleted_unnoted = job.report().deleted - noted
+            raise
 
     def report_from_memory(self) -> SyncReport:
         """Return what this run did, for when the working set can't be read any more.
@@ -194,25 +198,29 @@ class Apply:
     async def _commit(self) -> None:
         begun, self._begun = self._begun, []
         written, rows, others = self._outcomes.take()
-        altered = [one for one in others if one.status is OutcomeStatus.ALTERED]
-        failed = [one for one in others if one.status is OutcomeStatus.FAILED]
-        settled = [one for one in failed if self._is_settled(one)]
-        if len(settled) < len(failed):
-            self._unsettled = next(one.error for one in failed if not self._is_settled(one))
-        not_sent = [_sent(one) for one in others if one.status is OutcomeStatus.NOT_SENT]
+        altered: list[UpsertOutcome] = []
+        failed: list[UpsertOutcome] = []
         marks = [(State.DONE, key) for key in _keys(written)]
-        marks += ((State.PENDING, key) for key in _keys(not_sent))
+        for one in others:
+            if one.status is OutcomeStatus.ALTERED:
+                altered.append(one)
+            elif one.status is OutcomeStatus.NOT_SENT:
+                marks.append((State.PENDING, to_key(*_sent(one).key)))
+            elif self._is_settled(one):
+                failed.append(one)
+            else:
+                self._unsettled = self._unsettled or one.error
         marks += ((State.IN_FLIGHT, key) for key in begun)
         await self._database.run(
-            _note_outcomes, marks, altered, settled, self._calls, self._max_failures
+            _note_outcomes, marks, altered, failed, self._calls, self._max_failures
         )
         if self._known is not None:
             rows += (one.stored for one in altered if one.stored is not None)
             await self._known.note(rows, [])
         done = len(written) + len(altered)
-        if done or settled:
+        if done or failed:
             self._written += done
-            self._advance(done, settled)
+            self._advance(done, failed)
 
     def _start_phase(self, phase: Phase, tally: Tally) -> None:
         """Start to count: what earlier runs of a journal did is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -86,6 +87,29 @@ async def test_an_error_of_the_journal_itself_has_a_report(
         )
     assert isinstance(caught.value.report, SyncReport)
     assert (caught.value.report.created, caught.value.report.calls) == (20, 3)
+
+
+async def test_deletes_that_could_not_be_noted_are_reported_as_deleted(
+    sandbox: Sandbox, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sandbox.seed([(c, 1, "old") for c in range(1, 301)])
+    mark = WorkingSet.mark_deletes
+
+    def mark_on_a_full_disk(working_set: WorkingSet, ids: Iterable[int], state: State) -> None:
+        ids = list(ids)
+        if ids and state is State.DONE:
+            raise sqlite3.OperationalError("database or disk is full")
+        mark(working_set, ids, state)
+
+    monkeypatch.setattr(WorkingSet, "mark_deletes", mark_on_a_full_disk)
+    with pytest.raises(JournalError) as caught:
+        await store.attribute_values.sync(
+            [], scope=FIRST, prune=True, allow_empty=True, journal=tmp_path / "scores.db"
+        )
+    assert isinstance(caught.value.report, SyncReport)
+    gone = 300 - await sandbox.count()
+    assert 0 < gone < 300
+    assert (caught.value.report.deleted, caught.value.report.not_sent) == (gone, 300 - gone)
 
 
 async def test_a_row_without_a_readable_value_does_not_stop_the_look_up_of_deletes(
