@@ -14,6 +14,13 @@ DesiredRow: TypeAlias = tuple[int, str, str | None]
 #: (key, id, value or None where it can't be read)
 CurrentRow: TypeAlias = tuple[int, int, str | None]
 
+#: The names that a value was given with: (key, customer, attribute).
+GivenName: TypeAlias = tuple[int, int | str, int | str]
+#: (key if known, customer, attribute, value, error as JSON)
+Unresolved: TypeAlias = tuple[int | None, int | str, int | str, str, str]
+#: (customer and attribute as given, value, error as JSON)
+FailedRow: TypeAlias = tuple[int | str, int | str, str, str]
+
 # Ids of customers and attributes have 31 bits, so two of them fit into SQLite's signed 64.
 ID_BITS: Final = MAX_ID.bit_length()
 

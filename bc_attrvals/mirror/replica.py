@@ -23,7 +23,6 @@ from bc_attrvals.mirror.replica_schema import (
     IN_ATTRIBUTES,
     MICRO,
     SCHEMA,
-    TABLES,
     Cells,
     HeldRow,
     cells_of,
@@ -56,15 +55,11 @@ class Taken:
 class Replica(Database):
     """The tables of one mirror, over a connection in autocommit mode."""
 
+    schema = SCHEMA
     #: The last change before the refresh that is under way.
     _before: int | None = None
     #: The condition that a row is of the customers that are reconciled.
     _customers = ""
-
-    def create(self) -> None:
-        """Create all tables anew, whatever there was before."""
-        with self.transaction():
-            self.create_tables(TABLES, SCHEMA)
 
     # A refresh is one transaction: nothing of it is seen before all of it is proven.
 

@@ -18,7 +18,6 @@ from bc_attrvals.core.models import AttributeValue
 COLUMNS: Final = "id, customer_id, attribute_id, value, created, modified"
 _CELLS: Final = """id INTEGER NOT NULL, customer_id INTEGER NOT NULL,
     attribute_id INTEGER NOT NULL, value, created INTEGER NOT NULL, modified INTEGER NOT NULL"""
-TABLES: Final = ("rows", "gone")
 SCHEMA: Final = (
     # `born` is the number of the change that added the row.
     f"CREATE TABLE rows (sequence INTEGER PRIMARY KEY, {_CELLS}, born INTEGER NOT NULL)",

@@ -44,7 +44,12 @@ _logger = logging.getLogger(__name__)
 
 
 class CurrentState:
-    """One reading of the store into a working set."""
+    """One reading of the store, or of a mirror, into a working set.
+
+    With `prune` the whole scope is read. Raises `FilterIgnoredError` for a row outside of the
+    scope, and with `prune` `DecodeError` for one whose ids can't be read: what to delete is unknown
+    then.
+    """
 
     def __init__(
         self,
@@ -52,47 +57,43 @@ class CurrentState:
         *,
         scope: Scope,
         database: DatabaseThread[WorkingSet],
+        prune: bool,
     ) -> None:
         self._calls = calls
         self._scope = scope
         self._database = database
         self._reader = UnorderedReader(calls)
-        self._prune = False
+        self._prune = prune
         self._rows = 0
         self._unreadable = 0
 
-    async def read(self, *, prune: bool, always: bool = False) -> Reading:
+    async def read(self, *, always: bool) -> Reading:
         """Read, note the rows in the working set, and return how it was done.
 
-        With `prune` the whole scope is listed. With `always` the store is read though writing
-        everything costs less. Raises `FilterIgnoredError` for a row outside of the scope, and with
-        `prune` `DecodeError` for one whose ids can't be read: what to delete is unknown then.
-        Raises `ListingDriftError` for a listing that did not prove complete.
+        With `always` the store is read though writing everything costs less. Raises
+        `ListingDriftError` for a listing that did not prove complete.
         """
-        self._prune = prune
         try:
-            return await (self._read_scope() if prune else self._read_cheaply(always=always))
+            if not self._prune:
+                return await self._read_cheaply(always=always)
+            # Only a listing shows what is to be deleted.
+            queries = self._calls.queries(self._scope.narrowed(None))
+            await self._read_all(each(map(self._reader.listing, queries)))
+            return Reading.LIST
         finally:
             if self._unreadable:
                 _logger.warning("rows with ids that can't be read: %d", self._unreadable)
 
-    async def read_mirror(self, known: KnownState, *, prune: bool) -> int:
+    async def read_mirror(self, known: KnownState) -> int:
         """Refresh a mirror and take its rows; return how many calls listing it anew takes.
 
-        Raises what a refresh raises. Rows are noted as by `read`.
+        Raises what a refresh raises.
         """
-        self._prune = prune
         listing_calls = await known.refresh()
         async with aclosing(known.row_lists()) as lists:
             async for rows in lists:
                 await self._take_in(rows)
         return listing_calls
-
-    async def _read_scope(self) -> Reading:
-        # Only a listing shows what is to be deleted.
-        queries = self._calls.queries(self._scope.narrowed(None))
-        await self._read_all(each(map(self._reader.listing, queries)))
-        return Reading.LIST
 
     async def _read_cheaply(self, *, always: bool) -> Reading:
         facts = await self._database.run(WorkingSet.facts, _MOST_CUSTOMERS)
@@ -123,14 +124,8 @@ class CurrentState:
 
     def _customers_per_listing(self, facts: DesiredFacts, attributes: int) -> int:
         """Return how many customers to look up at once: what a URL takes, and fills its pages."""
-        fitting, too_many = 1, len(facts.last_customers) + 1
-        while too_many - fitting > 1:
-            middle = (fitting + too_many) // 2
-            part = facts.last_customers[:middle]
-            if len(self._queries(part, facts)) > 1:
-                too_many = middle
-            else:
-                fitting = middle
+        first = self._queries(facts.last_customers, facts)[0]
+        fitting = len(first.filter.customer_id_in or ())
         if fitting == facts.customers:
             return fitting
         return customers_per_listing(fitting, attributes, self._calls.sizes.page)

@@ -15,9 +15,8 @@ import hashlib
 import os
 import sqlite3
 import stat
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -52,15 +51,24 @@ _SEAL_ROWS: Final = 4_096
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
-class Database(ABC):
+class Database:
     """A connection in autocommit mode, with a table of notes (names and values)."""
+
+    #: The statements that create the other tables.
+    schema: tuple[str, ...] = ()
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection: Final = connection
 
-    @abstractmethod
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
+        notes = "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
+        with self.transaction():
+            tables = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for (table,) in tables.fetchall():
+                self.connection.execute(f"DROP TABLE {table}")
+            for statement in (notes, *self.schema):
+                self.connection.execute(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -78,21 +86,9 @@ class Database(ABC):
                 self.connection.execute("ROLLBACK")
             raise
 
-    def create_tables(self, tables: Iterable[str] = (), schema: Iterable[str] = ()) -> None:
-        """Create the table of notes and these tables anew, empty."""
-        for table in ("meta", *tables):
-            self.connection.execute(f"DROP TABLE IF EXISTS {table}")
-        notes = "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
-        for statement in (notes, *schema):
-            self.connection.execute(statement)
-
     def put(self, /, **values: str | float) -> None:
         """Set notes by name."""
         self.connection.executemany("REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    def drop(self, /, *names: str) -> None:
-        """Delete notes by name."""
-        self.connection.executemany("DELETE FROM meta WHERE name = ?", [(name,) for name in names])
 
     def add(self, /, **amounts: float) -> None:
         """Add to notes that are numbers; a missing one counts as 0."""
@@ -206,7 +202,7 @@ def check_path(path: DatabasePath, field: str) -> str:
 def open_temporary(kind: DatabaseKind[DatabaseT]) -> DatabaseT:
     """Open a database that goes with its connection."""
     connection = sqlite3.connect("", isolation_level=None)
-    _run_all(connection, _TEMPORARY_PRAGMAS)
+    connection.executescript(";".join(_TEMPORARY_PRAGMAS))
     database = kind.tables(connection)
     database.create()
     return database
@@ -222,12 +218,15 @@ def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False
     full = os.path.abspath(path)  # noqa: PTH100 - must not follow links
     _make_file(kind, full, name)
     before = os.lstat(full)
-    connection = sqlite3.connect(full, timeout=0, isolation_level=None)
-    try:
-        _run_all(connection, _FILE_PRAGMAS)
+    with ExitStack() as stack:
+        connection = stack.enter_context(
+            closing(sqlite3.connect(full, timeout=0, isolation_level=None))
+        )
+        connection.executescript(";".join(_FILE_PRAGMAS))
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
-        _check_unmoved(kind, before, os.lstat(full), name)
+        if not os.path.samestat(before, os.lstat(full)):
+            raise kind.error(f"{name} was replaced while it was opened")
         is_new = _is_blank(connection)
         if not is_new:
             kind.check(connection, name, restart=restart)
@@ -241,9 +240,7 @@ def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False
                 connection.execute(f"PRAGMA application_id = {kind.application_id}")
                 connection.execute(f"PRAGMA user_version = {kind.version}")
                 database.create()
-    except BaseException:
-        connection.close()
-        raise
+        stack.pop_all()
     return database
 
 
@@ -259,11 +256,6 @@ def reading_file(kind: DatabaseKind[DatabaseT], path: DatabasePath) -> Iterator[
             connection.execute("PRAGMA query_only = ON")
             kind.check(connection, name)
             yield kind.tables(connection)
-
-
-def _run_all(connection: sqlite3.Connection, statements: Sequence[str]) -> None:
-    for statement in statements:
-        connection.execute(statement)
 
 
 def _make_file(kind: DatabaseKind[DatabaseT], path: str, name: str) -> None:
@@ -292,13 +284,6 @@ def _is_there(kind: DatabaseKind[DatabaseT], path: str, name: str) -> bool:
             raise kind.error(f"{name}{' with ' + suffix if suffix else ''} is {what}")
         found = not suffix
     return found
-
-
-def _check_unmoved(
-    kind: DatabaseKind[DatabaseT], before: os.stat_result, after: os.stat_result, name: str
-) -> None:
-    if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
-        raise kind.error(f"{name} was replaced while it was opened")
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

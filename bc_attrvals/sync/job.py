@@ -226,7 +226,7 @@ class SyncJob:
 
     async def _unresolved(self) -> tuple[int, int]:
         """Return how many values can't be resolved, and how many of them keep a prune back."""
-        failed, unknown = await self._run(lambda working_set: working_set.names.counts())
+        failed, unknown = await self._run(WorkingSet.unresolved)
         is_free = not self._options.prune or self._options.allow_unresolved
         return failed, 0 if is_free else unknown
 
@@ -242,11 +242,13 @@ class SyncJob:
         options = self._options
         reading, saved = Reading.NOTHING, 0
         if options.kind is JobKind.SYNC:
-            state = CurrentState(self._calls, scope=self._scope, database=self._database)
+            state = CurrentState(
+                self._calls, scope=self._scope, database=self._database, prune=options.prune
+            )
             if self._known is None:
-                reading = await state.read(prune=options.prune, always=options.always_read)
+                reading = await state.read(always=options.always_read)
             else:
-                listing_calls = await state.read_mirror(self._known, prune=options.prune)
+                listing_calls = await state.read_mirror(self._known)
                 saved = max(0, listing_calls - self._calls.calls)
                 reading = Reading.MIRROR
         differences, repeated = await self._run(

@@ -97,8 +97,7 @@ def begin(working_set: WorkingSet, identity: Identity) -> None:
 def end_loading(working_set: WorkingSet, digest: str) -> None:
     """Note that the input was read to its end; from here on the journal is of the new job alone."""
     with working_set.transaction():
-        working_set.put(phase=Phase.READING, digest=digest)
-        working_set.drop(*_REPORT)
+        working_set.put(phase=Phase.READING, digest=digest, **dict.fromkeys(_REPORT, ""))
 
 
 def finish(working_set: WorkingSet, report: str) -> None:

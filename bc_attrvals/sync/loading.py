@@ -14,9 +14,8 @@ import attrs
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
-from bc_attrvals.core.sync_states import DesiredRow, to_key
+from bc_attrvals.core.sync_states import DesiredRow, GivenName, Unresolved, to_key
 from bc_attrvals.errors import InvalidInputError, UnresolvedError
-from bc_attrvals.sync.given_names import GivenName, Unresolved
 from bc_attrvals.sync.options import Normalise
 from bc_attrvals.sync.report import dump_error
 from bc_attrvals.sync.scope import Scope

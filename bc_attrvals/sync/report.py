@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 import msgspec
 
 from bc_attrvals import errors
+from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
+from bc_attrvals.core.sync_states import FailedRow
 from bc_attrvals.errors import BCAttrValsError, JournalError
-from bc_attrvals.sync.given_names import item_of
 from bc_attrvals.sync.options import JournalPath
 
 if TYPE_CHECKING:
@@ -96,17 +98,14 @@ def report_of(working_set: WorkingSet, most_failures: int) -> SyncReport:
         deleted=tally.deleted,
         unchanged=int(working_set.number("unchanged")),
         written=tally.written,
-        failed=tally.failed + working_set.names.counts()[0],
+        failed=tally.failed + working_set.unresolved()[0],
         calls=int(spent["calls"]),
         not_sent=tally.open,
         superseded=int(working_set.number("superseded")),
         resent=int(working_set.number("resent")),
         retries=int(spent["retries"]),
         seconds=spent["seconds"],
-        failures=tuple(
-            UpsertOutcome(item, OutcomeStatus.FAILED, None, load_error(text))
-            for item, text in working_set.failures(most_failures)
-        ),
+        failures=_outcomes(working_set.failures(most_failures)),
         resumed=working_set.number("resumptions") > 0,
         altered=tally.altered,
     )
@@ -143,15 +142,23 @@ def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
         stored = msgspec.json.decode(text, type=_StoredReport)
     except msgspec.MsgspecError as cause:
         raise JournalError("the journal holds a report that can't be read") from cause
-    return stored.counts, tuple(
+    return stored.counts, _outcomes(stored.failures)
+
+
+def _outcomes(failures: Iterable[FailedRow]) -> tuple[UpsertOutcome, ...]:
+    return tuple(
         UpsertOutcome(
-            item_of(customer, attribute, value),
-            OutcomeStatus.FAILED,
-            None,
-            load_error(error),
+            _item(customer, attribute, value), OutcomeStatus.FAILED, None, load_error(error)
         )
-        for customer, attribute, value, error in stored.failures
+        for customer, attribute, value, error in failures
     )
+
+
+def _item(customer: int | str, attribute: int | str, value: str) -> Item:
+    """Return the item of a failure: a named value where a name or an address is in it."""
+    if isinstance(customer, int) and isinstance(attribute, int):
+        return AttributeValueUpsert(customer, attribute, value)
+    return NamedValue(customer, attribute, value)
 
 
 def _text_of(item: Item) -> str:
@@ -161,8 +168,7 @@ def _text_of(item: Item) -> str:
 @attrs.frozen
 class _StoredReport:
     counts: dict[str, Any]
-    #: (customer, attribute, value, error as JSON)
-    failures: list[tuple[int | str, int | str, str, str]]
+    failures: list[FailedRow]
 
 
 @attrs.frozen

@@ -43,18 +43,20 @@ class Staging:
         self._last_key: _Row = ()
         self._is_staging = False
 
-    def create(self) -> None:
-        """Create the table anew, empty."""
-        for table in (self._table, f"{self._table}_staged"):
-            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+    @property
+    def schema(self) -> tuple[str, str]:
+        """The statements that create the table, and the one in which rows are staged."""
         # A single integer key is SQLite's own row id: no second index.
         layout = "" if self._key_columns == 1 else " WITHOUT ROWID"
-        self._connection.execute(
-            f"CREATE TABLE {self._table} ({self._definition}, PRIMARY KEY ({self._key})){layout}"
+        return (
+            f"CREATE TABLE {self._table} ({self._definition}, PRIMARY KEY ({self._key})){layout}",
+            f"CREATE TABLE {self._table}_staged (number INTEGER PRIMARY KEY, {self._definition})",
         )
-        self._connection.execute(
-            f"CREATE TABLE {self._table}_staged (number INTEGER PRIMARY KEY, {self._definition})"
-        )
+
+    def clear(self) -> None:
+        """Empty the table."""
+        for table in (self._table, f"{self._table}_staged"):
+            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608
         self._last_key = ()
         self._is_staging = False
 

@@ -13,7 +13,6 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from bc_attrvals.core.models import MAX_ID, AttributeValueUpsert
-from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER, ChangeKind, Reading, SyncChange
 from bc_attrvals.core.sync_states import (
     ID_BITS,
@@ -21,15 +20,17 @@ from bc_attrvals.core.sync_states import (
     DesiredFacts,
     DesiredRow,
     Differences,
+    FailedRow,
+    GivenName,
     Kind,
     Phase,
     State,
     Tally,
+    Unresolved,
     from_key,
     to_key,
 )
 from bc_attrvals.sync.database import Database
-from bc_attrvals.sync.given_names import GivenName, GivenNames, Unresolved
 from bc_attrvals.sync.staging import Staging
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ _SCHEMA: Final = (
     "CREATE TABLE upserts (key INTEGER PRIMARY KEY, kind INTEGER NOT NULL, state INTEGER NOT NULL)",
     "CREATE TABLE deletes (id INTEGER PRIMARY KEY, state INTEGER NOT NULL)",
     "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, error TEXT NOT NULL)",
+    # A named value is resolved when it is loaded. Its names are kept for reports, and one that
+    # could not be resolved is kept with its key if that is known: its row must not be pruned.
+    # Columns without a type keep integers and texts apart.
+    "CREATE TABLE given_names (key INTEGER PRIMARY KEY, customer, attribute)",
+    "CREATE TABLE unresolved (number INTEGER PRIMARY KEY, key, customer, attribute, value, error)",
 )
 _TABLES: Final = ("upserts", "deletes", "failures")
 #: What never changes once it is complete. Damage to it would not show otherwise.
@@ -75,8 +81,7 @@ class WorkingSet(Database):
             {"key": "INTEGER NOT NULL", "id": "INTEGER NOT NULL", "value": "TEXT"},
             key_columns=2,
         )
-        #: The names that desired values were given with.
-        self.names = GivenNames(connection)
+        self.schema = (*_SCHEMA, *self._desired.schema, *self._current.schema)
         self._earlier: dict[str, float] = dict.fromkeys(("calls", "retries", "seconds"), 0)
         #: What this job took, in all its runs: calls, retries and seconds.
         self.spent = dict(self._earlier)
@@ -84,10 +89,9 @@ class WorkingSet(Database):
     def create(self) -> None:
         """Create all tables anew, whatever there was before."""
         with self.transaction():
-            self.create_tables(_TABLES, _SCHEMA)
-            self._desired.create()
-            self._current.create()
-            self.names.create()
+            super().create()
+            self._desired.clear()
+            self._current.clear()
             self.put(phase=Phase.LOADING)
 
     @property
@@ -126,7 +130,12 @@ class WorkingSet(Database):
         """Insert desired rows, of equal keys the last one wins; and the names they came with."""
         with self.transaction():
             self._desired.add(rows)
-            self.names.add(names, unresolved)
+            self.connection.executemany("REPLACE INTO given_names VALUES (?, ?, ?)", names)
+            self.connection.executemany(
+                "INSERT INTO unresolved (key, customer, attribute, value, error) "
+                "VALUES (?, ?, ?, ?, ?)",
+                unresolved,
+            )
             self.add(loaded=len(rows))
 
     def add_current(self, rows: Sequence[CurrentRow]) -> None:
@@ -134,10 +143,17 @@ class WorkingSet(Database):
         with self.transaction():
             self._current.add(rows)
 
+    def unresolved(self) -> tuple[int, int]:
+        """Return how many values could not be resolved, and of how many the key is unknown."""
+        found: tuple[int, int] = self.connection.execute(
+            "SELECT count(*), count(*) - count(key) FROM unresolved"
+        ).fetchone()
+        return found
+
     def forget_current(self) -> None:
         """Delete what was read, to read anew."""
         with self.transaction():
-            self._current.create()
+            self._current.clear()
 
     def end_loading(self, *, seal: bool) -> int:
         """Note that all desired rows are there; return how many, equal keys counted once.
@@ -326,18 +342,19 @@ class WorkingSet(Database):
                 "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
             )
 
-    def failures(self, most: int) -> list[tuple[Item, str]]:
-        """Return the first failures: unresolved ones, then others in the order they came.
-
-        Each is the item as it was given, and its error as JSON.
-        """
-        unresolved = self.names.failures(most)
-        rows = self.connection.execute(
-            "SELECT failures.key, desired.value, failures.error FROM failures "
-            "JOIN desired ON desired.key = failures.key ORDER BY failures.number LIMIT ?",
-            (most - len(unresolved),),
+    def failures(self, most: int) -> list[FailedRow]:
+        """Return the first failures: unresolved ones, then others in the order they came."""
+        unresolved: list[FailedRow] = self.connection.execute(
+            "SELECT customer, attribute, value, error FROM unresolved ORDER BY number LIMIT ?",
+            (most,),
+        ).fetchall()
+        others = self.connection.execute(
+            "SELECT coalesce(customer, failures.key >> ?), coalesce(attribute, failures.key & ?), "
+            "desired.value, error FROM failures JOIN desired ON desired.key = failures.key "
+            "LEFT JOIN given_names ON given_names.key = failures.key ORDER BY number LIMIT ?",
+            (ID_BITS, MAX_ID, most - len(unresolved)),
         )
-        return [*unresolved, *self.names.given(rows)]
+        return [*unresolved, *others]
 
     def take_over(self) -> None:
         """Go on with the job of a run that died: what was in flight then is pending again.

@@ -24,6 +24,13 @@ def connection() -> Iterator[sqlite3.Connection]:
         yield opened
 
 
+def plain(connection: sqlite3.Connection) -> Staging:
+    staging = Staging(connection, "rows", {"key": "INTEGER NOT NULL", "value": "TEXT"})
+    for statement in staging.schema:
+        connection.execute(statement)
+    return staging
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(parts=ROWS, ascending=st.booleans(), key_columns=st.sampled_from([1, 2]))
 def test_of_equal_keys_the_last_row_stays(
@@ -34,7 +41,8 @@ def test_of_equal_keys_the_last_row_stays(
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         columns = {"key": "INTEGER NOT NULL", "id": "INTEGER NOT NULL", "value": "TEXT"}
         staging = Staging(connection, "rows", columns, key_columns=key_columns)
-        staging.create()
+        for statement in staging.schema:
+            connection.execute(statement)
         for part in parts:
             staging.add(part)
         staging.merge()
@@ -44,8 +52,7 @@ def test_of_equal_keys_the_last_row_stays(
 
 
 def test_rows_in_order_are_appended_and_not_staged(connection: sqlite3.Connection) -> None:
-    staging = Staging(connection, "rows", {"key": "INTEGER NOT NULL", "value": "TEXT"})
-    staging.create()
+    staging = plain(connection)
     staging.add([(1, "a"), (2, "b")])
     staging.add([(3, "c")])
     assert connection.execute("SELECT count(*) FROM rows").fetchone() == (3,)
@@ -61,11 +68,10 @@ def test_rows_in_order_are_appended_and_not_staged(connection: sqlite3.Connectio
     assert connection.execute("SELECT count(*) FROM rows_staged").fetchone() == (0,)
 
 
-def test_created_again_it_is_empty_and_begins_anew(connection: sqlite3.Connection) -> None:
-    staging = Staging(connection, "rows", {"key": "INTEGER NOT NULL", "value": "TEXT"})
-    staging.create()
+def test_cleared_it_is_empty_and_begins_anew(connection: sqlite3.Connection) -> None:
+    staging = plain(connection)
     staging.add([(5, "a"), (4, "b")])
-    staging.create()
+    staging.clear()
     staging.add([(1, "c")])
     staging.merge()
     assert connection.execute("SELECT * FROM rows").fetchall() == [(1, "c")]
