@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-import attrs
 import msgspec
 
 STATUS_CODES_URL: Final = (
@@ -17,8 +16,7 @@ PROBLEM_TYPE: Final = "application/problem+json"
 HTML_TYPE: Final = "text/html; charset=UTF-8"
 
 
-@attrs.frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One answer: status, body and the headers that only this answer has.
 
     `shows_quota` is False where the service omits the `X-Rate-Limit` headers.

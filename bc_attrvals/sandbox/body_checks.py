@@ -7,10 +7,10 @@ item's index: see `refusal`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, TypeVar, get_args
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
-import attrs
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -69,8 +69,7 @@ class Renaming(Struct):
     name: Name
 
 
-@attrs.frozen
-class BadItem:
+class BadItem(Struct, frozen=True):
     """Why an item is refused: one of its fields, and what is wrong with it."""
 
     field: str
@@ -87,18 +86,17 @@ def parse_upserts(body: bytes, quirks: Quirks) -> tuple[Indexed[UpsertItem], Ref
 
     Raises RefusalError if it is not an array of 1 to `max_items` of them.
     """
-    items = _array(body, VALUES_TITLE)
+    items = _array(body, VALUES_TITLE, UpsertItem)
     size = len(items)
     if quirks.batch_by == "customers":
-        owners = [item.get("customer_id") if isinstance(item, dict) else None for item in items]
-        size = len(set(map(str, owners)))
+        size = len({str(_field(item, "customer_id")) for item in items})
     _check_size(size, quirks.max_items, quirks.batch_limit_status)
     return _sorted_out(items, UpsertItem)
 
 
 def parse_new_attributes(body: bytes, quirks: Quirks) -> tuple[Indexed[NewAttribute], Refused]:
     """Split the body of a POST of attributes into good and bad items."""
-    items = _array(body, CREATE_TITLE)
+    items = _array(body, CREATE_TITLE, NewAttribute)
     if quirks.max_new_attributes is not None:
         _check_size(len(items), quirks.max_new_attributes, 422)
     return _sorted_out(items, NewAttribute)
@@ -106,7 +104,7 @@ def parse_new_attributes(body: bytes, quirks: Quirks) -> tuple[Indexed[NewAttrib
 
 def parse_renamings(body: bytes) -> tuple[Indexed[Renaming], Refused]:
     """Split the body of a PUT of attributes into good and bad items."""
-    return _sorted_out(_array(body, RENAME_TITLE), Renaming)
+    return _sorted_out(_array(body, RENAME_TITLE, Renaming), Renaming)
 
 
 def refusal(title: str, refused: Mapping[int, BadItem], quirks: Quirks) -> RefusalError:
@@ -121,9 +119,18 @@ def refusal(title: str, refused: Mapping[int, BadItem], quirks: Quirks) -> Refus
     return RefusalError(quirks.refusal_status, title, errors)
 
 
-def _array(body: bytes, title: str) -> list[object]:
+@cache
+def _decoder(kind: type[Struct]) -> msgspec.json.Decoder[list[Any]]:
+    return msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+
+
+def _array(body: bytes, title: str, kind: type[Struct]) -> list[Any]:
+    """Return the items: as this kind if all of them are good, else as they came."""
     try:
-        decoded: object = msgspec.json.decode(body)
+        try:
+            decoded = _decoder(kind).decode(body)
+        except msgspec.ValidationError:
+            decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusalError(422, title, {".data": "the body is not JSON"}) from error
     if not isinstance(decoded, list):
@@ -131,6 +138,10 @@ def _array(body: bytes, title: str) -> list[object]:
     if not decoded:
         raise RefusalError(422, title, {".data": "the array is empty"})
     return decoded
+
+
+def _field(item: object, name: str) -> object:
+    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
 
 
 def _check_size(size: int, most: int, status: int) -> None:
@@ -141,17 +152,16 @@ def _check_size(size: int, most: int, status: int) -> None:
     raise RefusalError(status, f"At most {most} items per call.", {".data": f"{size} items given"})
 
 
-def _sorted_out(items: Iterable[object], kind: type[T]) -> tuple[Indexed[T], Refused]:
-    try:
-        return list(enumerate(msgspec.convert(items, list[kind]))), {}  # type: ignore[valid-type]
-    except msgspec.ValidationError:
-        refused = {index: bad for index, item in enumerate(items) if (bad := _bad(item, kind))}
-        good = [
-            (index, msgspec.convert(item, kind))
-            for index, item in enumerate(items)
-            if index not in refused
-        ]
-        return good, refused
+def _sorted_out(items: list[Any], kind: type[T]) -> tuple[Indexed[T], Refused]:
+    if isinstance(items[0], kind):
+        return list(enumerate(items)), {}
+    refused = {index: bad for index, item in enumerate(items) if (bad := _bad(item, kind))}
+    good = [
+        (index, msgspec.convert(item, kind))
+        for index, item in enumerate(items)
+        if index not in refused
+    ]
+    return good, refused
 
 
 def _bad(item: object, kind: type[Struct]) -> BadItem | None:

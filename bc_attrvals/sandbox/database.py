@@ -67,6 +67,7 @@ class Database:
         self.wall_clock = wall_clock
         self.membership_version = 0
         self.modification_version = 0
+        self._last_ids: dict[str, int] | None = None
         if path != ":memory:":
             # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
             # file.
@@ -87,14 +88,20 @@ class Database:
         return int(self.wall_clock())
 
     def last_ids(self) -> dict[str, int]:
-        """Return the largest id that each table ever held; ids are never given twice."""
-        statement = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0"
-        return dict(self.connection.execute(statement).fetchall())
+        """Return the largest id that each table ever held; ids are never given twice.
+
+        Whoever inserts outside of a `transaction` keeps it.
+        """
+        if self._last_ids is None:
+            statement = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0"
+            self._last_ids = dict(self.connection.execute(statement).fetchall())
+        return self._last_ids
 
     def clear(self, table: str) -> None:
         """Delete a table's rows and begin its ids again."""
         self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
         self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self._last_ids = None
         self.note_change(membership=True)
 
     def note_change(self, *, membership: bool) -> None:
@@ -105,6 +112,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's statements together, or none if it raises."""
+        self._last_ids = None
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-import attrs
 import msgspec
 
 from bc_attrvals.sandbox.database import Database, json_list
@@ -36,16 +35,15 @@ _RELATIONS: Final = {
 }
 
 
-@attrs.define
-class _Remembered:
+class _Remembered(msgspec.Struct):
     """What is known of one filter's matches at one version of the rows."""
 
     version: tuple[int, int]
     total: int
     is_dense: bool
     # Offsets in ascending order, from 0, and the order key of the row before each.
-    offsets: list[int] = attrs.field(factory=list)
-    keys: list[int] = attrs.field(factory=list)
+    offsets: list[int] = msgspec.field(default_factory=list)
+    keys: list[int] = msgspec.field(default_factory=list)
 
     def start(self, offset: int) -> tuple[int, int | None]:
         """Return the nearest known offset at or before this one, and its key."""

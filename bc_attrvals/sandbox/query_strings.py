@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final, Literal
 from urllib.parse import unquote_plus
 
-import attrs
+from msgspec import Struct
 
 from bc_attrvals.sandbox.answers import RefusalError
 from bc_attrvals.sandbox.quirks import Quirks
@@ -32,8 +32,7 @@ _UNIX_TIME: Final = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _INTEGER: Final = re.compile(r"\d{1,10}", re.ASCII)
 
 
-@attrs.frozen
-class Condition:
+class Condition(Struct, frozen=True):
     """One condition on a column. A date is in UNIX seconds; `in` has a tuple. Hashable."""
 
     column: str
@@ -41,8 +40,7 @@ class Condition:
     operand: Operand
 
 
-@attrs.frozen
-class ListQuery:
+class ListQuery(Struct, frozen=True):
     """A parsed listing; all conditions must hold. Pages count from 1.
 
     `asked_limit` is the limit before it was cut to the largest page. `filter_query` is the raw
@@ -59,8 +57,7 @@ class ListQuery:
 Reader = Callable[[str, str, Quirks], Operand]
 
 
-@attrs.frozen
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A filter of a listing: its column, its relation, and the function that reads its value."""
 
     column: str

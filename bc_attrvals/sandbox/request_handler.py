@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -40,7 +41,10 @@ from bc_attrvals.sandbox.resources import Applied, Request, Resources
 _REQUEST_ID: Final = istr("X-Request-Id")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _TOKEN: Final = istr("X-Auth-Token")
-_JSON_TYPES: Final = ("application/json", "application/*", "*/*")
+_ACCEPT: Final = istr("Accept")
+# From the narrowest.
+_JSON_RANGES: Final = ("application/json", "application/*", "*/*")
+_NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 # A client in this same loop may send before this end sees that it closed another socket. That takes
 # some turns of the loop.
 _SETTLING_TURNS: Final = 4
@@ -105,17 +109,10 @@ class Service:
             # The absolute form, as it is sent to a proxy.
             target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, raw_query = target.partition("#")[0].partition("?")
-        decoded, store = unquote(path), f"/stores/{self.options.store_hash}/v3"
-        resource = decoded.removeprefix(store) if decoded.startswith(store) else ""
+        resource = _resource_of(path, self.options.store_hash)
         operation = operation_of(resource, request.method)
-        entry = self.log.begin(
-            method=request.method,
-            operation=operation,
-            path=path,
-            query_string=raw_query,
-            raw_headers=request.raw_headers,
-            now_s=self.options.clock(),
-        )
+        clock = self.options.clock
+        entry = self.log.begin(request, operation, path, raw_query, clock())
         self.calls[operation] += 1
         backend = self.backend
         task = asyncio.current_task()
@@ -124,7 +121,7 @@ class Service:
         self._tasks.add(task)
         backend.server.watch(request, partial(self._abandoned, entry))
         try:
-            await self._settle(entry)
+            await self._count_in(entry)
             refused = self._refuse_address(request, resource, operation, len(target))
             response = await self._respond(backend, request, entry, refused)
             if response is None:
@@ -138,7 +135,7 @@ class Service:
             backend.server.unwatch(request)
             self.in_flight.leave(operation, entry.sequence)
             self._tasks.discard(task)
-            entry.ended_at_s = self.options.clock()
+            entry.ended_at_s = clock()
 
     async def stop(self) -> None:
         """Cancel all that is being handled."""
@@ -148,7 +145,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _settle(self, entry: LogEntry) -> None:
+    async def _count_in(self, entry: LogEntry) -> None:
         """Count the request in, and how many it finds."""
         operation, sequence = entry.operation, entry.sequence
         count = self.in_flight.enter(operation, sequence)
@@ -206,7 +203,9 @@ class Service:
         if operation is Operation.OTHER:
             allow = (("Allow", ", ".join(methods)),)
             return error_answer(405, shows_quota=False, headers=allow)
-        return _refuse_media_types(request)
+        accept = request.headers.get(_ACCEPT, "*/*")
+        content_type = request.headers.get(_CONTENT_TYPE, "application/json")
+        return _refuse_media_types(request.method, accept, content_type)
 
     def _refuse_limits(self, entry: LogEntry) -> Answer | None:
         """Take the quota unit, then look at the concurrency."""
@@ -267,10 +266,10 @@ class Service:
 
     def _response(self, answer: Answer, entry: LogEntry) -> web.Response:
         self.statuses[answer.status] += 1
+        quirks = self.options.quirks
         headers: CIMultiDict[str] = CIMultiDict(answer.headers)
         if answer.body:
             headers[_CONTENT_TYPE] = answer.content_type
-        quirks = self.options.quirks
         if answer.shows_quota and quirks.rate_headers:
             headers.extend(self.quota.headers())
         if quirks.request_id:
@@ -278,17 +277,29 @@ class Service:
         return web.Response(status=answer.status, body=answer.body or None, headers=headers)
 
 
-def _refuse_media_types(request: web.BaseRequest) -> Answer | None:
+@lru_cache
+def _resource_of(path: str, store_hash: str) -> str:
+    """Return the path below the store's own, "" outside of it."""
+    decoded, store = unquote(path), f"/stores/{store_hash}/v3"
+    return decoded.removeprefix(store) if decoded.startswith(store) else ""
+
+
+@lru_cache
+def _refuse_media_types(method: str, accept: str, content_type: str) -> Answer | None:
     """Refuse other media types than JSON (BigCommerce guide, API status codes)."""
-    accept = request.headers.get("Accept", "*/*")
-    if not any(_media_type(one) in _JSON_TYPES for one in accept.split(",")):
+    if not _accepts_json(accept):
         return error_answer(406, shows_quota=False)
-    kind = _media_type(request.headers.get(_CONTENT_TYPE, "application/json"))
+    kind = content_type.partition(";")[0].strip().lower()
     is_json = kind == "application/json" or kind.endswith("+json")
-    if request.method in ("PUT", "POST") and not is_json:
+    if method in ("PUT", "POST") and not is_json:
         return error_answer(415, shows_quota=False)
     return None
 
 
-def _media_type(text: str) -> str:
-    return text.partition(";")[0].strip().lower()
+def _accepts_json(accept: str) -> bool:
+    """Whether the narrowest media range that holds JSON has a weight (RFC 9110, section 12.5.1)."""
+    is_wanted: dict[str, bool] = {}
+    for media_range in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in media_range.split(";"))
+        is_wanted[kind] = not any(map(_NO_WEIGHT.fullmatch, parameters))
+    return next((is_wanted[kind] for kind in _JSON_RANGES if kind in is_wanted), False)

@@ -13,6 +13,8 @@ from itertools import islice
 from typing import Final, overload
 
 import attrs
+from aiohttp import web
+from msgspec import Struct, structs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals.sandbox.faults import FaultKind
@@ -51,8 +53,7 @@ class RecordedRequest:
     request_id: str
 
 
-@attrs.define(eq=False, kw_only=True)
-class LogEntry:
+class LogEntry(Struct, eq=False):
     """The entry behind a record, filled while the request is handled. Private to the sandbox."""
 
     sequence: int
@@ -72,22 +73,7 @@ class LogEntry:
 
     def freeze(self) -> RecordedRequest:
         """Return the record as it is now."""
-        return RecordedRequest(
-            sequence=self.sequence,
-            method=self.method,
-            operation=self.operation,
-            path=self.path,
-            query_string=self.query_string,
-            headers=self.headers,
-            body=self.body,
-            started_at_s=self.started_at_s,
-            ended_at_s=self.ended_at_s,
-            status=self.status,
-            fault=self.fault,
-            item_count=self.item_count,
-            in_flight=self.in_flight,
-            request_id=self.request_id,
-        )
+        return RecordedRequest(**structs.asdict(self))
 
 
 class RequestLog(Sequence[RecordedRequest]):
@@ -153,25 +139,23 @@ class RequestLog(Sequence[RecordedRequest]):
 
     def begin(
         self,
-        *,
-        method: str,
+        request: web.BaseRequest,
         operation: Operation,
         path: str,
         query_string: str,
-        raw_headers: RawHeaders,
         now_s: float,
     ) -> LogEntry:
         """Log a request whose head has arrived."""
         self._sequence += 1
         entry = LogEntry(
-            sequence=self._sequence,
-            method=method,
-            operation=operation,
-            path=path,
-            query_string=query_string,
-            headers=self._head(raw_headers),
-            started_at_s=now_s,
-            request_id=f"{self._sequence:032x}",
+            self._sequence,
+            request.method,
+            operation,
+            path,
+            query_string,
+            self._head(request.raw_headers),
+            now_s,
+            f"{self._sequence:032x}",
         )
         self._entries.append(entry)
         return entry

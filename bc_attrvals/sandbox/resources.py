@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 import msgspec
+from msgspec import Struct
 
 from bc_attrvals.sandbox.answers import Answer, RefusalError
 from bc_attrvals.sandbox.body_checks import (
@@ -40,20 +41,26 @@ from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.rows import RowStore, UpsertResult
 
 _DELETED: Final = Answer(204)
+# A row of an answer, by the name that the value has there.
+_SHOWN_ROWS: Final = {
+    name: msgspec.defstruct(
+        "ShownRow",
+        ["id", "attribute_id", name, "customer_id", "date_created", "date_modified"],
+    )
+    for name in ("attribute_value", "value")
+}
 _ATTRIBUTE_COLUMNS: Final = "id, name, type, date_created, date_modified"
 _CUSTOMER_COLUMNS: Final = "id, email, date_created, date_modified"
 
 
-@attrs.frozen
-class Applied:
+class Applied(Struct, frozen=True):
     """An answer, and how many rows or ids the request was about."""
 
     answer: Answer
     item_count: int
 
 
-@attrs.frozen
-class Request:
+class Request(Struct, frozen=True):
     """The parts of a request that decide what is stored.
 
     `rejected_customers` do not exist, whatever the definitions say.
@@ -141,23 +148,16 @@ class Resources:
             self.rows.delete(ids)
         return Applied(_DELETED, len(ids))
 
-    def _echo(self, result: UpsertResult) -> list[dict[str, int | str]]:
+    def _echo(self, result: UpsertResult) -> list[Struct]:
         rows = result.rows
         if self._quirks.omit_unchanged:
             rows = [row for row in rows if row[0] in result.changed_ids]
         if self._quirks.answer_order == "reversed":
             rows = rows[::-1]
-        name, zone = self._quirks.value_field, self._zone
+        shown, zone = _SHOWN_ROWS[self._quirks.value_field], self._zone
         return [
-            {
-                "id": row_id,
-                "attribute_id": attribute_id,
-                name: value,
-                "customer_id": customer_id,
-                "date_created": _date(created_s, zone),
-                "date_modified": _date(modified_s, zone),
-            }
-            for row_id, customer_id, attribute_id, value, created_s, modified_s in rows
+            shown(number, attribute_id, value, customer_id, _date(made, zone), _date(changed, zone))
+            for number, customer_id, attribute_id, value, made, changed in rows
         ]
 
     def _dates(self, created_s: int, modified_s: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 import attrs
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from bc_attrvals.sandbox.body_checks import (
     MAX_VALUE_CHARACTERS,
@@ -52,8 +52,7 @@ class StoredRow:
     date_modified_s: int
 
 
-@attrs.frozen
-class UpsertResult:
+class UpsertResult(Struct, frozen=True):
     """The rows that an upsert names, in its order and as tuples of the columns; those changed."""
 
     rows: list[_Row]
@@ -67,6 +66,11 @@ class RowStore:
         """Keep the values in this database."""
         self.database = database
         self.connection = database.connection
+        # All that were ever stored, or more: a customer holds no more values than there are.
+        attribute_ids = self.connection.execute(
+            "SELECT DISTINCT attribute_id FROM attribute_values"
+        )
+        self._attribute_ids = {row[0] for row in attribute_ids}
 
     def upsert(
         self,
@@ -85,10 +89,13 @@ class RowStore:
         by_key = {(row[1], row[2]): row for row in self._select_by_key(items)}
         by_id = {row[0]: row for row in by_key.values()}
         by_id.update((row[0], row) for row in self._select_by_id(items))
-        counts = self._counts(items) if len(by_key) < len(items) else {}
-        first_id = last_id = self.database.last_ids().get("attribute_values", 0)
+        self._attribute_ids.update([item.attribute_id for _, item in items])
+        can_be_full = len(self._attribute_ids) > MAX_VALUES_PER_CUSTOMER
+        counts = self._counts(items) if can_be_full else {}
+        last_ids = self.database.last_ids()
+        first_id = last_id = last_ids.get("attribute_values", 0)
         written: dict[int, _Row] = {}
-        named: dict[int, _Row] = {}
+        named: dict[tuple[int, int], _Row] = {}
         for index, item in items:
             if index in refused:
                 continue
@@ -104,11 +111,13 @@ class RowStore:
                 row = written[last_id] = (last_id, *key, item.value, now_s, now_s)
             elif touch_unchanged or row[3] != item.value:
                 row = written[row[0]] = (row[0], *key, item.value, row[4], now_s)
-            by_key[key] = by_id[row[0]] = named[row[0]] = row
+            by_key[key] = by_id[row[0]] = named[key] = row
         if refused and not store_good_items:
             return UpsertResult([], frozenset())
         if written:
             self._write(written.values())
+            if last_id > first_id:
+                last_ids["attribute_values"] = last_id
             self.database.note_change(membership=last_id > first_id)
         return UpsertResult(list(named.values()), frozenset(written))
 
@@ -139,6 +148,7 @@ class RowStore:
                 created_s = seconds_of(row[3]) if len(row) > 3 else now_s
                 modified_s = seconds_of(row[4]) if len(row) > 4 else created_s
                 read += 1
+                self._attribute_ids.add(attribute_id)
                 yield customer_id, attribute_id, value, created_s, modified_s
 
         with self.database.transaction():

@@ -44,6 +44,10 @@ async def test_long_urls_are_served_and_too_long_ones_refused() -> None:
         ("GET", {"Accept": "application/*"}, 200),
         ("GET", {"Accept": "text/html"}, 406),
         ("DELETE", {"Accept": "application/xml"}, 406),
+        ("GET", {"Accept": "application/json;q=0"}, 406),
+        ("GET", {"Accept": "text/html, application/json; q=0.000"}, 406),
+        ("GET", {"Accept": "application/json;q=0, */*;q=0.1"}, 406),
+        ("GET", {"Accept": "APPLICATION/JSON; q=0.001, */*;q=0"}, 200),
     ],
 )
 async def test_other_media_types_than_json_are_refused(
