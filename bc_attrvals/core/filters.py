@@ -38,40 +38,27 @@ def _to_utc(value: When, field: str) -> datetime:
     if value.tzinfo is None or value.utcoffset() is None:
         message = f"{field} is a datetime without time zone; give it one, such as datetime.UTC"
         raise InvalidInputError(message, field=field)
+    return value.astimezone(UTC)
+
+
+def _whole_second(value: When | None, field: str) -> datetime | None:
+    """Return a moment in whole seconds: a `_max` rounded down, a `_min` up, others as they are."""
+    if value is None:
+        return None
     try:
-        return value.astimezone(UTC)
+        moment = _to_utc(value, field)
+        whole = moment.replace(microsecond=0)
+        if whole == moment or field.endswith("_max"):
+            return whole
+        if field.endswith("_min"):
+            return whole + _ONE_SECOND
     except OverflowError:
         message = f"{field} is outside of the years 1 to 9999 in UTC"
         raise InvalidInputError(message, field=field) from None
-
-
-def _exact_second(value: When | None, field: str) -> datetime | None:
-    if value is None:
-        return None
-    moment = _to_utc(value, field)
-    if moment.microsecond:
-        # The service keeps whole seconds and matches the bare form exactly (its reference).
-        message = f"{field} matches a whole second exactly, and so takes no fraction of one"
-        raise InvalidInputError(message, field=field)
-    return moment
-
-
-def _second_up(value: When | None, field: str) -> datetime | None:
-    if value is None:
-        return None
-    moment = _to_utc(value, field)
-    whole = moment.replace(microsecond=0)
-    if whole == moment:
-        return whole
-    try:
-        return whole + _ONE_SECOND
-    except OverflowError:
-        message = f"{field} is outside of the years 1 to 9999 in UTC"
-        raise InvalidInputError(message, field=field) from None
-
-
-def _second_down(value: When | None, field: str) -> datetime | None:
-    return None if value is None else _to_utc(value, field).replace(microsecond=0)
+    # The service keeps whole seconds and matches the bare form exactly (BigCommerce reference, Get
+    # Customer Attribute Values).
+    message = f"{field} matches a whole second exactly, and so takes no fraction of one"
+    raise InvalidInputError(message, field=field)
 
 
 def _id_tuple(value: Iterable[int] | None, field: str) -> tuple[int, ...] | None:
@@ -141,12 +128,12 @@ class AttributeValueFilter:
             _id_tuple(customer_id_in, "customer_id_in"),
             _id_tuple(attribute_id_in, "attribute_id_in"),
             _checked_name(name),
-            _exact_second(date_created, "date_created"),
-            _second_up(date_created_min, "date_created_min"),
-            _second_down(date_created_max, "date_created_max"),
-            _exact_second(date_modified, "date_modified"),
-            _second_up(date_modified_min, "date_modified_min"),
-            _second_down(date_modified_max, "date_modified_max"),
+            _whole_second(date_created, "date_created"),
+            _whole_second(date_created_min, "date_created_min"),
+            _whole_second(date_created_max, "date_created_max"),
+            _whole_second(date_modified, "date_modified"),
+            _whole_second(date_modified_min, "date_modified_min"),
+            _whole_second(date_modified_max, "date_modified_max"),
         )
 
     @property

@@ -159,28 +159,6 @@ class QuotaState:
     store has a quota at all.
     """
 
-    __slots__ = (
-        "_bare",
-        "_believed_at",
-        "_blocked_until",
-        "_countdown_s",
-        "_end_high",
-        "_end_low",
-        "_granularity_s",
-        "_guessed_since",
-        "_has_answer",
-        "_left",
-        "_lost",
-        "_next_probe_at",
-        "_out",
-        "_probes",
-        "_quota",
-        "_reserve",
-        "_sent",
-        "_share",
-        "_window_s",
-    )
-
     def __init__(self, reserve: int = 0) -> None:
         self._reserve = reserve
         self._share = 1.0

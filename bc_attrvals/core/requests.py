@@ -75,8 +75,6 @@ class RequestBuilder:
     The store's hash, the base URL and the resource fix the room that is left in a URL.
     """
 
-    __slots__ = ("_delete_room_bytes", "_encode", "_listing_room_bytes", "_path")
-
     def __init__(
         self, store_hash: str, base_url: str, resource: Resource = Resource.ATTRIBUTE_VALUES
     ) -> None:

@@ -190,8 +190,8 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
 _SUSPENDED: Final = "the store is suspended"
 _MOST_TITLE_CHARACTERS: Final = 200
 _MOST_ERRORS: Final = 50
-#: Where a refusal has its words; it may also hold an `error` with words in it.
-_WORDS: Final = ("title", "detail", "message", "error_description")
+#: Where a refusal has its words; an `error` or a `detail` may also be an object or a list of them.
+_WORDS: Final = ("title", "detail", "message", "error_description", "msg")
 
 
 def error_from_answer(
@@ -239,7 +239,8 @@ def _reason(document: object) -> str:
             document = document[0] if document else None
         elif isinstance(document, dict):
             words = [text for name in _WORDS if isinstance(text := document.get(name), str)]
-            document = next((text for text in words if text.strip()), document.get("error"))
+            deeper = document.get("error") or document.get("detail")
+            document = next((text for text in words if text.strip()), deeper)
         else:
             return ""
     return document

@@ -53,28 +53,6 @@ class PageCount:
     the pages of its first total and 100 more; then the total grows faster than pages are read.
     """
 
-    __slots__ = (
-        "_given_up",
-        "_highest",
-        "_highest_has_news",
-        "_is_overfull",
-        "_least_total",
-        "_limit",
-        "_most_pages",
-        "_most_rows",
-        "_news",
-        "_seen",
-        "_size",
-        "_stale",
-        "_surplus_pages",
-        "_taken",
-        "_without_id",
-        "has_moved",
-        "is_short_page",
-        "last_page",
-        "total",
-    )
-
     def __init__(self, limit: int, most_rows: int = MOST_ROWS) -> None:
         self._limit = limit
         self._most_rows = most_rows

@@ -23,8 +23,6 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 class Listing:
     """One query of an `UnorderedReader`, and how far it is read; pages count from 1."""
 
-    __slots__ = ("_most_rows", "count", "limit", "next_page", "query", "under_way")
-
     def __init__(self, query: ListingQuery, limit: int, most_rows: int = MOST_ROWS) -> None:
         self.query = query
         self._most_rows = most_rows
