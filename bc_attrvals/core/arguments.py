@@ -1,9 +1,11 @@
-"""Checks of arguments that more than one resource takes."""
+"""Checks of arguments that several models and resources share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+import attrs
 
 from bc_attrvals.errors import InvalidInputError
 
@@ -30,6 +32,22 @@ def check_range(field: str, value: int, low: int, high: int | None) -> None:
     """Raise `InvalidInputError` naming `field` unless `value` is an int within the bounds."""
     good = isinstance(value, int) and not isinstance(value, bool) and value >= low
     if not good or (high is not None and value > high):
-        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
         message = f"{field} must be an int {bounds}, not {value!r}"
         raise InvalidInputError(message, field=field)
+
+
+def between(
+    low: int, high: int | None = None
+) -> Callable[[object, attrs.Attribute[int], int], None]:
+    """Return the validator of a field that holds an int within the bounds."""
+    return lambda _, attribute, value: check_range(attribute.name, value, low, high)
+
+
+def check_encodes(text: str, field: str) -> None:
+    """Raise `InvalidInputError` naming `field` for a text that UTF-8 can't encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{field} holds a lone surrogate at character {error.start}"
+        raise InvalidInputError(message, field=field) from None

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from bc_attrvals.core.arguments import check_encodes, checked_list
 from bc_attrvals.core.models import Row, check_id
 from bc_attrvals.errors import FilterIgnoredError, InvalidInputError
 
@@ -64,12 +65,8 @@ def _whole_second(value: When | None, field: str) -> datetime | None:
 def _id_tuple(value: Iterable[int] | None, field: str) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        message = f"{field} must be an iterable of ints, not {type(value).__name__}"
-        raise InvalidInputError(message, field=field)
-    checked = (check_id(one, field, f"{field}[{index}]") for index, one in enumerate(value))
     # Once each, in the order given: an id asked for twice would be listed twice when split.
-    return tuple(dict.fromkeys(checked))
+    return tuple(dict.fromkeys(checked_list(field, value, check_id)))
 
 
 def _checked_name(name: str | None) -> str | None:
@@ -81,10 +78,7 @@ def _checked_name(name: str | None) -> str | None:
     if not name:
         # How the service reads `name=` is not known; "no filter" would be the worst.
         raise InvalidInputError("name must not be empty", field="name")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InvalidInputError("name holds a lone surrogate", field="name") from None
+    check_encodes(name, "name")
     return name
 
 
@@ -159,7 +153,7 @@ class AttributeValueFilter:
         service counts it so is not documented. A row whose date or id can't be read matches no
         filter that needs it.
         """
-        return self._fault_of([row]) is None
+        return _fault_of(self, [row]) is None
 
     def named(self, attribute_ids: Iterable[int]) -> AttributeValueFilter:
         """Return this filter for the attributes alone that `name` stands for, `name` kept.
@@ -171,28 +165,29 @@ class AttributeValueFilter:
             ids = tuple(one for one in self.attribute_id_in if one in ids)
         return attrs.evolve(self, attribute_id_in=ids)
 
-    def _fault_of(self, rows: Sequence[Row]) -> tuple[int, str] | None:
-        """Return the index of the first row that does not match and the field to blame for it."""
-        for field, ids in (
-            ("customer_id", self.customer_id_in),
-            ("attribute_id", self.attribute_id_in),
-        ):
-            if ids is None:
-                continue
-            wanted = frozenset(ids)
-            get_id = attrgetter(field)
-            if not wanted.issuperset(map(get_id, rows)):
-                return next(i for i, row in enumerate(rows) if get_id(row) not in wanted), field
-        for field, exact, least, most in (
-            ("date_created", self.date_created, self.date_created_min, self.date_created_max),
-            ("date_modified", self.date_modified, self.date_modified_min, self.date_modified_max),
-        ):
-            if exact is None and least is None and most is None:
-                continue
-            for index, row in enumerate(rows):
-                if not _is_within(getattr(row, field), exact, least, most):
-                    return index, field
-        return None
+
+def _fault_of(filter: AttributeValueFilter, rows: Sequence[Row]) -> tuple[int, str] | None:
+    """Return the index of the first row that does not match and the field to blame for it."""
+    for field, ids in (
+        ("customer_id", filter.customer_id_in),
+        ("attribute_id", filter.attribute_id_in),
+    ):
+        if ids is None:
+            continue
+        wanted = frozenset(ids)
+        get_id = attrgetter(field)
+        if not wanted.issuperset(map(get_id, rows)):
+            return next(i for i, row in enumerate(rows) if get_id(row) not in wanted), field
+    for field, exact, least, most in (
+        ("date_created", filter.date_created, filter.date_created_min, filter.date_created_max),
+        ("date_modified", filter.date_modified, filter.date_modified_min, filter.date_modified_max),
+    ):
+        if exact is None and least is None and most is None:
+            continue
+        for index, row in enumerate(rows):
+            if not _is_within(getattr(row, field), exact, least, most):
+                return index, field
+    return None
 
 
 def _is_within(
@@ -248,7 +243,7 @@ class ListingQuery(msgspec.Struct, frozen=True):
         """Raise `FilterIgnoredError` for the first row that the query did not ask for."""
         if self.filter is _EVERYTHING:
             return
-        fault = self.filter._fault_of(rows)  # noqa: SLF001 - of this module
+        fault = _fault_of(self.filter, rows)
         if fault is not None:
             index, field = fault
             row_id = rows[index].id

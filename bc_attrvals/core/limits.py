@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, Final, Literal, Self
 
 import attrs
 
-from bc_attrvals.core.arguments import check_range
+from bc_attrvals.core.arguments import between
 from bc_attrvals.errors import InvalidInputError
 
 #: "Limit of 10 customers per call" (reference of PUT); rows is the safe reading.
 MAX_BATCH_SIZE: Final = 10
 #: The largest `limit` of the service's general guide.
 MAX_PAGE_SIZE: Final = 250
-
-
-def _between(
-    low: int, high: int | None = None
-) -> Callable[[object, attrs.Attribute[int], int], None]:
-    def check(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
-        del instance
-        check_range(attribute.name, value, low, high)
-
-    return check
 
 
 def _rows_or_customers(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -54,18 +43,18 @@ class Limits:
     `writes` are in use it waits for one of them. A lone call waits for nothing; 0 shares nothing.
     """
 
-    reads: int = attrs.field(default=10, validator=_between(1))
-    writes: int = attrs.field(default=3, validator=_between(1))
-    deletes: int = attrs.field(default=3, validator=_between(1))
-    batch_size: int = attrs.field(default=10, validator=_between(1, MAX_BATCH_SIZE))
+    reads: int = attrs.field(default=10, validator=between(1))
+    writes: int = attrs.field(default=3, validator=between(1))
+    deletes: int = attrs.field(default=3, validator=between(1))
+    batch_size: int = attrs.field(default=10, validator=between(1, MAX_BATCH_SIZE))
     batch_by: Literal["rows", "customers"] = attrs.field(
         default="rows", validator=_rows_or_customers
     )
-    page_size: int = attrs.field(default=250, validator=_between(1, MAX_PAGE_SIZE))
-    delete_size: int = attrs.field(default=50, validator=_between(1))
-    reserve: int = attrs.field(default=0, validator=_between(0))
-    coalesce_ms: int = attrs.field(default=10, validator=_between(0, 1_000))
-    max_response_bytes: int = attrs.field(default=8 * 2**20, validator=_between(1024))
+    page_size: int = attrs.field(default=250, validator=between(1, MAX_PAGE_SIZE))
+    delete_size: int = attrs.field(default=50, validator=between(1))
+    reserve: int = attrs.field(default=0, validator=between(0))
+    coalesce_ms: int = attrs.field(default=10, validator=between(0, 1_000))
+    max_response_bytes: int = attrs.field(default=8 * 2**20, validator=between(1024))
 
     @classmethod
     def from_probe(cls, file: str | os.PathLike[str]) -> Self:

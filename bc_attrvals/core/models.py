@@ -18,6 +18,7 @@ import attrs
 import msgspec
 from msgspec.structs import force_setattr
 
+from bc_attrvals.core.arguments import check_encodes
 from bc_attrvals.errors import DecodeError, InvalidInputError
 
 __all__ = [
@@ -200,7 +201,7 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
         ):
             force_setattr(self, "customer_id", check_id(customer_id, "customer_id"))
             force_setattr(self, "attribute_id", check_id(attribute_id, "attribute_id"))
-            force_setattr(self, "value", _check_value(value))
+            force_setattr(self, "value", check_value(value))
             if self.id is not None:
                 force_setattr(self, "id", check_id(self.id, "id", most=MAX_ROW_ID))
 
@@ -226,19 +227,16 @@ def check_id(value: object, field: str, place: str | None = None, *, most: int =
     return number
 
 
-def _check_value(value: object) -> str:
+def check_value(value: object) -> str:
+    """Return a plain string that the service can store, or raise `InvalidInputError`."""
     if not isinstance(value, str):
         message = f"value must be a str, not {type(value).__name__}"
         raise InvalidInputError(message, field="value")
     if len(value) > MAX_VALUE_CHARACTERS:
         message = f"value has {len(value)} characters, at most {MAX_VALUE_CHARACTERS} are stored"
         raise InvalidInputError(message, field="value")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        message = f"value holds a lone surrogate at character {error.start}"
-        raise InvalidInputError(message, field="value") from None
-    # Plain, too; str() of an enum's member may be its name.
+    check_encodes(value, "value")
+    # str() of an enum's member may be its name.
     return str.__str__(value)
 
 

@@ -15,7 +15,13 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, AttributeValueUpsert, check_id
+from bc_attrvals.core.arguments import check_encodes
+from bc_attrvals.core.models import (
+    MAX_VALUE_CHARACTERS,
+    AttributeValueUpsert,
+    check_id,
+    check_value,
+)
 from bc_attrvals.errors import AttributeTypeError, InvalidInputError
 
 #: What a `NamedValue` may hold. numpy's integers and floats count as int and float.
@@ -64,11 +70,7 @@ class NamedValue:
             check_attribute_name(self.attribute)
         else:
             object.__setattr__(self, "attribute", check_id(self.attribute, "attribute"))
-        text = value_text(self.value)
-        if len(text) > MAX_VALUE_CHARACTERS:
-            message = f"value has {len(text)} characters, at most {MAX_VALUE_CHARACTERS} are stored"
-            raise InvalidInputError(message, field="value")
-        _check_encodes(text, "value")
+        check_value(value_text(self.value))
 
     @property
     def key(self) -> tuple[int | str, int | str]:
@@ -172,17 +174,9 @@ def check_attribute_name(name: object, field: str = "attribute", place: str | No
     elif len(name) > _MAX_NAME_CHARACTERS:
         problem = f"has {len(name)} characters, at most {_MAX_NAME_CHARACTERS} are allowed"
     else:
-        _check_encodes(name, field)
+        check_encodes(name, field)
         return name
     raise InvalidInputError(f"the attribute's name {problem}", field=field, place=place)
-
-
-def _check_encodes(text: str, field: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"{field} holds a lone surrogate at character {error.start}"
-        raise InvalidInputError(message, field=field) from None
 
 
 def check_type(item: NamedValue, kind: AttributeType | str, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from bc_attrvals.core.arguments import between
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import (
     APIError,
@@ -40,13 +41,6 @@ def _positive(instance: object, attribute: attrs.Attribute[float], value: float)
         raise InvalidInputError(message, field=attribute.name)
 
 
-def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
-    del instance
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        message = f"{attribute.name} must be an int of at least 1, not {value!r}"
-        raise InvalidInputError(message, field=attribute.name)
-
-
 @attrs.frozen
 class RetryPolicy:
     """How often a request is sent, and how long it waits in between.
@@ -61,7 +55,7 @@ class RetryPolicy:
     resource are idempotent, so one that may have been applied is sent again.
     """
 
-    attempts: int = attrs.field(default=6, validator=_at_least_one)
+    attempts: int = attrs.field(default=6, validator=between(1))
     base_s: float = attrs.field(default=0.25, validator=_positive)
     cap_s: float = attrs.field(default=20.0, validator=_positive)
     write_factor: float = attrs.field(default=2.0, validator=_positive)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from bc_attrvals import InvalidInputError
-from bc_attrvals.core.arguments import check_range, listed
+from bc_attrvals.core.arguments import between, check_encodes, check_range, listed
 
 
 @pytest.mark.parametrize("values", ["12", b"12", None, 7])
@@ -36,3 +37,31 @@ def test_a_number_out_of_range_is_refused_with_its_bounds(
 def test_the_bounds_are_in_range() -> None:
     check_range("page", 1, 1, None)
     check_range("page", 10, 1, 10)
+
+
+def test_a_text_that_utf_8_cannot_encode_is_refused_with_its_place() -> None:
+    check_encodes("\U0001f600", "name")
+    with pytest.raises(InvalidInputError, match="lone surrogate at character 2") as caught:
+        check_encodes("ab\udfff", "name")
+    assert caught.value.field == "name"
+
+
+@attrs.frozen
+class Bounded:
+    few: int = attrs.field(default=1, validator=between(1, 3))
+    many: int = attrs.field(default=0, validator=between(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"few": 4}, "few must be an int from 1 to 3, not 4"),
+        ({"few": True}, "few must be an int from 1 to 3, not True"),
+        ({"many": -1}, "many must be an int of at least 0, not -1"),
+        ({"many": 1.0}, "many must be an int of at least 0, not 1.0"),
+    ],
+)
+def test_a_field_out_of_its_bounds_is_named(given: dict[str, Any], message: str) -> None:
+    assert Bounded(3, 10**30).few == 3
+    with pytest.raises(InvalidInputError, match=f"^{message}$"):
+        Bounded(**given)

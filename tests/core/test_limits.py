@@ -52,7 +52,7 @@ def test_the_bounds_themselves_are_accepted(name: str, bounds: tuple[int, int | 
 def test_what_is_beyond_them_is_refused(name: str, bounds: tuple[int, int | None]) -> None:
     low, high = bounds
     for bad in (low - 1, -(10**9), *(() if high is None else (high + 1, 10**9))):
-        allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
         with pytest.raises(
             InvalidInputError, match=f"^{name} must be an int {allowed}, not {bad}$"
         ) as caught:
