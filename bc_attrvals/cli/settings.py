@@ -7,9 +7,9 @@ environment comes last.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import click
@@ -142,6 +142,19 @@ class Settings:
             show(err=True)
             click.echo(f"Error: {problem}", err=True)
         return status
+
+    def finish(
+        self,
+        command: str,
+        text: str,
+        fields: Mapping[str, object],
+        status: int = 0,
+        *,
+        err: bool = False,
+    ) -> NoReturn:
+        """Print the closing summary of a command, and exit with its status."""
+        summary = {"command": command, "exit_status": status, **fields}
+        click.get_current_context().exit(self.summarize(text, summary, err=err))
 
     def note(self, text: str) -> None:
         """Say something in passing, on stderr."""

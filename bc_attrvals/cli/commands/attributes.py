@@ -114,15 +114,9 @@ def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
         confirm(question, "nothing was deleted")
     ids = [one.id for one in found]
     call_store(store, lambda opened: opened.attributes.delete(ids, with_values=True))
-    settings.summarize(
-        f"Deleted {what} ({shown}) and {counted(values, 'value')}.",
-        {
-            "command": "attributes delete",
-            "exit_status": 0,
-            "attributes": [_as_dict(one) for one in found],
-            "values": values,
-        },
-    )
+    text = f"Deleted {what} ({shown}) and {counted(values, 'value')}."
+    fields = {"attributes": [_as_dict(one) for one in found], "values": values}
+    settings.finish("attributes delete", text, fields)
 
 
 async def _find(resource: Attributes, texts: Iterable[str]) -> list[Attribute]:
@@ -140,9 +134,7 @@ async def _find(resource: Attributes, texts: Iterable[str]) -> list[Attribute]:
 def _show(settings: Settings, command: str, definitions: Iterable[Attribute]) -> None:
     rows = [_as_dict(one) for one in definitions]
     if settings.json:
-        summary = {"command": f"attributes {command}", "exit_status": 0, "attributes": rows}
-        settings.summarize("", summary)
-        return
+        settings.finish(f"attributes {command}", "", {"attributes": rows})
     for row in rows:
         click.echo(f"{row['id']:>10}  {row['type']:<6}  {one_line(str(row['name']))}")
 

@@ -34,6 +34,5 @@ def count(settings: Settings, filter: AttributeValueFilter, *, mirror: str | Non
 
     number = call_store(settings.store(), counted)
     if settings.json:
-        settings.summarize("", {"command": "count", "exit_status": 0, "count": number})
-    else:
-        click.echo(number)
+        settings.finish("count", "", {"count": number})
+    click.echo(number)

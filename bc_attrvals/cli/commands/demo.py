@@ -86,10 +86,7 @@ def demo(
     refuse((not items, "there are no values to store"))
     demo = _Demo(settings, items, quota, window_s)
     run(lambda _: demo.run())
-    status = 0 if demo.is_equal else 1
-    fields = {"command": "demo", "exit_status": status, **demo.as_dict()}
-    settings.summarize(demo.text(), fields)
-    click.get_current_context().exit(status)
+    settings.finish("demo", demo.text(), demo.as_dict(), 0 if demo.is_equal else 1)
 
 
 @attrs.define

@@ -120,21 +120,19 @@ def fleet(
                         board.add(result)
 
     run(work)
-    status = board.exit_status
     seconds = time.monotonic() - began_at
-    settings.summarize(
+    settings.finish(
+        "fleet",
         f"{counted(board.done, 'store')}: {board.good:,} as desired, "
         f"{board.done - board.good:,} not; {seconds:.1f} s.",
         {
-            "command": "fleet",
-            "exit_status": status,
             "jobs": len(jobs),
             "ok": board.good,
             "failed": board.done - board.good,
             "seconds": round(seconds, 3),
         },
+        board.exit_status,
     )
-    click.get_current_context().exit(status)
 
 
 def _shared_quota(settings: Settings) -> EnvironmentVariable | None:

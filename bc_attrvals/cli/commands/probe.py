@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import msgspec
@@ -98,7 +98,6 @@ def probe(
     if restored is not None:
         refuse((customers or attributes, "--restore takes no --customer and no --attribute"))
         _restore(settings, Path(restored))
-        return
     words = "name what may be written: --customer ID --attribute ID_OR_NAME"
     refuse((not customers or not attributes, words))
     need_terminal(yes=yes, stdin_taken=False, what="probes")
@@ -132,9 +131,8 @@ def probe(
         f"{settled} of {counted(len(facts), 'fact')} settled in {counted(report.calls, 'call')}; "
         f"everything is as before. The file: {output}"
     )
-    summary = {"command": "probe", "exit_status": 0, "output": output, **document}
     table = "\n".join([*map(_line, facts, facts.values()), headline])
-    settings.summarize(table, summary, err=output == STANDARD)
+    settings.finish("probe", table, {"output": output, **document}, err=output == STANDARD)
 
 
 def _is_id(text: str) -> bool:
@@ -168,7 +166,7 @@ def _shown(fact: Fact) -> str:
     return f"none up to {fact.largest}" if value is None else str(value)
 
 
-def _restore(settings: Settings, path: Path) -> None:
+def _restore(settings: Settings, path: Path) -> NoReturn:
     async def main(_: Stopper) -> tuple[int, int]:
         async with settings.session() as (session, store_hash, base_url):
             wire = Wire(session, store_hash, base_url)
@@ -180,7 +178,5 @@ def _restore(settings: Settings, path: Path) -> None:
             return changed, wire.calls
 
     changed, calls = run(main)
-    settings.summarize(
-        f"Restored {counted(changed, 'value')}; everything is as before the probe.",
-        {"command": "probe", "exit_status": 0, "restored": changed, "calls": calls},
-    )
+    text = f"Restored {counted(changed, 'value')}; everything is as before the probe."
+    settings.finish("probe", text, {"restored": changed, "calls": calls})
