@@ -28,6 +28,7 @@ _LONGEST_WINDOW_S: Final = 86_400.0
 _PROBED: Final = "bc_attrvals.quirks_from"
 _FILES: Final = "bc_attrvals.sandbox_files"
 _IN_MEMORY: Final = ":memory:"
+_NUMBER_OR_NONE: Final = "N|none"
 
 
 def _finite(number: float) -> float:
@@ -45,14 +46,21 @@ def _whole_or_none(text: str) -> int | None:
     raise ValueError(f"{text!r} is neither a number nor none")
 
 
+def _quota(text: str) -> int | None:
+    quota = _whole_or_none(text)
+    if quota == 0:
+        raise ValueError("a quota of 0 allows nothing")
+    return quota
+
+
 def quota_option(default: str | None) -> Callable[[F], F]:
     """Add `--quota N|none`."""
     return click.option(
         "--quota",
         default=default,
         show_default=True,
-        callback=parsed(_whole_or_none),
-        metavar="N|none",
+        callback=parsed(_quota),
+        metavar=_NUMBER_OR_NONE,
         help="Calls allowed in a window.",
     )
 
@@ -110,16 +118,35 @@ def _read_config(file: str) -> None:
         content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    known = [one.name for one in ctx.command.params if one.name not in {None, "config"}]
-    for key in content:
+    known = {one.name: one for one in ctx.command.params if one.name not in {None, "config"}}
+    for key, value in content.items():
         if key not in known:
             close = difflib.get_close_matches(key, [name for name in known if name], n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(f"{file}: {key!r} is no option{meant}")
+        types, words = _types_of(known[key])
+        # By the exact type: bool is an int in Python, but not in TOML.
+        if type(value) not in types:
+            raise ValueError(f"{file}: {key} must be {words}, not {value!r}")
     ctx.default_map = {
         **(ctx.default_map or {}),
         **{key: _as_given(value) for key, value in content.items()},
     }
+
+
+def _types_of(option: click.Parameter) -> tuple[tuple[type, ...], str]:
+    """Return what TOML must hold for an option: the types, and the same in words."""
+    if option.multiple:
+        return (list, dict), "a list or a table"
+    if isinstance(option.type, click.types.BoolParamType):
+        return (bool,), "true or false"
+    if isinstance(option.type, click.IntRange):
+        return (int,), "a whole number"
+    if isinstance(option.type, click.FloatRange):
+        return (int, float), "a number"
+    if option.metavar == _NUMBER_OR_NONE:
+        return (int, str), "a whole number or 'none'"
+    return (str,), "a string"
 
 
 def _as_given(value: object) -> object:
@@ -170,7 +197,7 @@ _OPTIONS: Final = (
         default="3",
         show_default=True,
         callback=parsed(_whole_or_none),
-        metavar="N|none",
+        metavar=_NUMBER_OR_NONE,
         help="PUTs accepted at once; more are answered 429.",
     ),
     click.option(

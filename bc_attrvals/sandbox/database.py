@@ -142,9 +142,9 @@ def json_list(items: Iterable[int] | Iterable[str]) -> str:
 
 
 def seconds_of(moment: Moment) -> int:
-    """Return whole UNIX seconds; raises ValueError for a naive datetime."""
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise ValueError("seed dates must be aware datetimes or UNIX seconds")
+    """Return whole UNIX seconds; raises ValueError for a naive datetime or another type."""
+    if isinstance(moment, datetime) and moment.tzinfo is not None:
         return int(moment.timestamp())
-    return moment
+    if isinstance(moment, int) and not isinstance(moment, bool):
+        return moment
+    raise ValueError(f"a date must be an aware datetime or whole UNIX seconds, not {moment!r}")

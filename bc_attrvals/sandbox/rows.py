@@ -134,7 +134,7 @@ class RowStore:
     def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
         """Insert rows past all limits, in one transaction; returns how many were read.
 
-        `replace` deletes all others before. Only the length of a value is checked.
+        `replace` deletes all others before. Dates and the length of a value are checked.
         """
         read = 0
 
@@ -145,8 +145,11 @@ class RowStore:
                 customer_id, attribute_id, value = row[:3]
                 if len(value) > MAX_VALUE_CHARACTERS:
                     raise ValueError(f"value of row {read} is longer than {MAX_VALUE_CHARACTERS}")
-                created_s = seconds_of(row[3]) if len(row) > 3 else now_s
-                modified_s = seconds_of(row[4]) if len(row) > 4 else created_s
+                try:
+                    created_s = seconds_of(row[3]) if len(row) > 3 else now_s
+                    modified_s = seconds_of(row[4]) if len(row) > 4 else created_s
+                except ValueError as error:
+                    raise ValueError(f"row {read}: {error}") from None
                 read += 1
                 self._attribute_ids.add(attribute_id)
                 yield customer_id, attribute_id, value, created_s, modified_s

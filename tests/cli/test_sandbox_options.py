@@ -107,7 +107,9 @@ def test_a_file_gives_options_and_the_line_goes_before_it(served, made, tmp_path
     assert (
         served.run("sandbox", "--config", file, "--quota", "9", "--store-hash", "x").exit_code == 0
     )
-    filed, line = made
+    assert served.run("sandbox", "--config", file, "--quota", "none").exit_code == 0
+    filed, line, unlimited = made
+    assert unlimited["quota"] is None
     assert (filed["quota"], filed["window_s"], filed["latency_ms"]) == (450, 2, 5)
     assert (filed["max_concurrent_puts"], filed["proxy"]) == (2, True)
     assert filed["faults"] == [Fault("503", probability=0.05), Fault("hang", operation="delete")]
@@ -158,6 +160,15 @@ def test_what_is_no_file_of_a_probe_exits_2(served, tmp_path, content, said) -> 
         ("[customers]\nann = 'a@b.c'", "'ann=a@b.c' is not ID=ADDRESS"),
         ("latency_ms = nan", "nan is not a finite number"),
         ("host = '0.0.0.0'", "set allow_remote"),
+        ("https = 'yes'", "https must be true or false, not 'yes'"),
+        ("latency_ms = true", "latency_ms must be a number, not True"),
+        ("seed_values = 1.5", "seed_values must be a whole number, not 1.5"),
+        ("quota = 2.5", "quota must be a whole number or 'none', not 2.5"),
+        ("max_concurrent_puts = true", "max_concurrent_puts must be a whole number or 'none'"),
+        ("quota = 0", "a quota of 0 allows nothing"),
+        ("host = 5", "host must be a string, not 5"),
+        ("faults = '503'", "faults must be a list or a table, not '503'"),
+        ("plan = 'unlimited'\nwindow_s = 5", "--window-s has no meaning without a quota"),
     ],
 )
 def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> None:
@@ -184,6 +195,7 @@ def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> Non
         (["--seed-values", "99999999999"], "is not in the range"),
         (["--port", "65536"], "is not in the range"),
         (["--quota", "-1"], "'-1' is neither a number nor none"),
+        (["--quota", "0"], "a quota of 0 allows nothing"),
         (["--fault", "hnag"], "did you mean hang?"),
         (["--fault", "503,tmes=3"], "did you mean times?"),
         (["--fault", "503,operation=upset"], "did you mean upsert?"),

@@ -32,4 +32,7 @@ async def test_seeding_is_all_or_nothing_and_overwrites_equal_keys() -> None:
             await sandbox.seed([(2, 1, "a"), (3, 1, "x" * 256)])
         with pytest.raises(ValueError, match="aware"):
             await sandbox.seed([(2, 1, "a", aware.replace(tzinfo=None))])
+        for date in ("2024-05-01", "2024-05-01T00:00:00Z", 1.5, None, True):
+            with pytest.raises(ValueError, match="row 1: a date must be"):
+                await sandbox.seed([(2, 1, "a"), (3, 1, "a", aware, date)])  # type: ignore[list-item]
         assert await sandbox.count() == 1

@@ -79,7 +79,9 @@ def sandbox(
     options["quota"] = _quota_of(plan, options["quota"])
     refuse(
         (
-            options["window_s"] is not None and options["quota"] is None,
+            options["window_s"] is not None
+            and options["quota"] is None
+            and not _is_left_over("window_s"),
             "--window-s has no meaning without a quota",
         )
     )
@@ -104,6 +106,13 @@ def _quota_of(plan: str | None, quota: int | None) -> int | None:
         if by_plan:
             break
     return PLANS[plan or "standard"]
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether the line chose the quota, and this option comes from the file."""
+    source = click.get_current_context().get_parameter_source
+    chosen = (source("plan"), source("quota"))
+    return source(name) is ParameterSource.DEFAULT_MAP and ParameterSource.COMMANDLINE in chosen
 
 
 async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_values: int) -> None:
