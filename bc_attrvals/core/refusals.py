@@ -1,6 +1,6 @@
-"""What a refused write says: which of its items is at fault, or its size, or neither.
+"""What a refusal says: which item of a write is at fault, or the size of a call, or neither.
 
-Pure: (error, items in the call) → verdict. The bulk writes act on it.
+Pure: (error, items in the call) → verdict. The bulk writes act on it, and the readers of pages.
 """
 
 from __future__ import annotations
@@ -76,6 +76,18 @@ def size_allowed(error: BCAttrValsError, count: int) -> int | None:
             if fitting := [size for size in sizes if 0 < size < count]:
                 return max(fitting)
     return None
+
+
+_PAGE_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
+
+
+def is_of_page_size(error: APIError) -> bool:
+    """Return whether a page was refused for its `limit`.
+
+    Too large a `limit` is answered 413 (BigCommerce guide, Filtering), or 422 that names it.
+    """
+    texts = (error.title, *error.errors, *error.errors.values())
+    return error.status == 413 or (error.status == 422 and any(map(_PAGE_LIMIT.search, texts)))
 
 
 def check_deleted(status: int, body: bytes) -> None:

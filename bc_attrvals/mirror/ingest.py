@@ -22,9 +22,8 @@ from bc_attrvals.mirror.replica_schema import row_of
 from bc_attrvals.mirror.report import Faults
 from bc_attrvals.mirror.service_clock import ServiceClock, second_of
 from bc_attrvals.reading.exactly_once import date_of
-from bc_attrvals.reading.page_count import is_refusal_of_size
 from bc_attrvals.scheduling.at_once import at_once_in_order
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 
 #: SQLite's integers are signed and have 64 bits.
@@ -53,12 +52,12 @@ class Ingest:
     async def first_page(self, query: ListingQuery) -> tuple[Page, int | None]:
         """Take in the first page, of fewer rows if the service refuses so many. See `take`."""
         sizes = self.calls.sizes
+        limit = sizes.page
         try:
-            page = await self._fetch((query, 1, sizes.page))
+            page = await self._fetch((query, 1, limit))
         except APIError as error:
-            if sizes.page <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+            if not sizes.lower_page(limit, error):
                 raise
-            sizes.lower_page()
             page = await self._fetch((query, 1, sizes.page))
         return page, await self.take(page.data)
 

@@ -36,10 +36,10 @@ from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.errors import APIError, ListingDriftError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
-from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
+from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.reading.pager import note_drift
 from bc_attrvals.scheduling.at_once import all_at_once
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
 
 T = TypeVar("T")
 
@@ -143,12 +143,12 @@ class _ExactListing:
                     yield rows
 
     async def _first_page(self, whole: CreatedRange) -> Page:
+        limit = self._calls.sizes.page
         try:
             return await self._page(whole, 1)
         except APIError as error:
-            if self._calls.sizes.page <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+            if not self._calls.sizes.lower_page(limit, error):
                 raise
-        self._calls.sizes.lower_page()
         return await self._page(whole, 1)
 
     async def _ranges(self, total: int, dates: Sequence[datetime]) -> list[CreatedRange]:

@@ -8,16 +8,10 @@ the page and not the count, to answer the whole store's pages, and to number pag
 
 from __future__ import annotations
 
-import re
 from typing import Final, TypeVar
 
 from bc_attrvals.core.models import MAX_ID, MAX_ROW_ID
-from bc_attrvals.errors import (
-    BCAttrValsError,
-    ListingDriftError,
-    PayloadTooLargeError,
-    UnprocessableError,
-)
+from bc_attrvals.errors import ListingDriftError
 from bc_attrvals.reading.seen_ids import HasId, SeenIds
 
 #: After this many pages in a row without a new row, further pages are not asked for. The same for
@@ -194,18 +188,3 @@ def _first_of_each(rows: list[R], ids: set[int]) -> list[R]:
         elif not 0 < row.id <= MAX_ROW_ID:
             first.append(row)
     return first
-
-
-def is_refusal_of_size(error: BCAttrValsError) -> bool:
-    """Return whether a page was refused for its `limit`.
-
-    Too large a `limit` is answered 413 (BigCommerce guide, Filtering), or 422 that names it.
-    """
-    if isinstance(error, PayloadTooLargeError):
-        return True
-    if not isinstance(error, UnprocessableError):
-        return False
-    return any(_LIMIT.search(text) for text in (error.title, *error.errors, *error.errors.values()))
-
-
-_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)

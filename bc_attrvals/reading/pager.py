@@ -16,8 +16,8 @@ from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.errors import APIError
 from bc_attrvals.events import ListingDriftSeen
-from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls, Fetched
+from bc_attrvals.reading.page_count import PageCount
+from bc_attrvals.scheduling.calls import Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
@@ -101,9 +101,8 @@ class _ReadAhead:
             try:
                 page = await self._calls.decode(await self._fetches[0])
             except APIError as error:
-                if number > 1 or self._limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+                if number > 1 or not self._calls.sizes.lower_page(self._limit, error):
                     raise
-                self._calls.sizes.lower_page()
                 self._fetches.clear()
                 self._begin()
                 continue

@@ -16,8 +16,8 @@ from contextlib import aclosing
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, BareRow, Row, whole_row
 from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError
-from bc_attrvals.reading.page_count import MOST_ROWS, PageCount, is_refusal_of_size
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.reading.page_count import MOST_ROWS, PageCount
+from bc_attrvals.scheduling.calls import Calls
 
 
 class Listing:
@@ -109,9 +109,8 @@ class UnorderedReader:
         try:
             page = await self._calls.bare_page(listing.query, number, listing.limit)
         except APIError as error:
-            if number > 1 or listing.limit <= DEFAULT_PAGE_SIZE or not is_refusal_of_size(error):
+            if number > 1 or not self._calls.sizes.lower_page(listing.limit, error):
                 raise
-            self._calls.sizes.lower_page()
             listing.begin(self._calls.sizes.page)
             self._claim(listing)
             page = await self._calls.bare_page(listing.query, number, listing.limit)

@@ -18,11 +18,11 @@ from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValueUpsert, BarePage, Page
 from bc_attrvals.core.rate_limit import QuotaSnapshot
-from bc_attrvals.core.refusals import check_deleted
+from bc_attrvals.core.refusals import check_deleted, is_of_page_size
 from bc_attrvals.core.requests import Operation, Request, RequestBuilder
 from bc_attrvals.core.responses import Response, decode_bare_page, decode_page
 from bc_attrvals.core.retry import RetryPolicy
-from bc_attrvals.errors import DecodeError, UnconfirmedError
+from bc_attrvals.errors import APIError, DecodeError, UnconfirmedError
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.exchange import CallOptions, Exchange, Tally, Worker
 from bc_attrvals.scheduling.quota import Flow, Priority
@@ -58,9 +58,12 @@ class LearntSizes:
         """Return how many calls it takes to write so many values of so many customers."""
         return -(-customers // self.customers) if self.customers else -(-values // self.batch)
 
-    def lower_page(self) -> None:
-        """Ask for fewer rows a page from now on."""
+    def lower_page(self, limit: int, error: APIError) -> bool:
+        """Ask for fewer rows a page from now on if an error refuses `limit`; return whether."""
+        if limit <= DEFAULT_PAGE_SIZE or not is_of_page_size(error):
+            return False
         self.page = min(self.page, DEFAULT_PAGE_SIZE)
+        return True
 
     def lower_look_up(self, most: int) -> None:
         """Ask for fewer customers a call from now on."""

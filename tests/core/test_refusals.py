@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals.core.refusals import Fault, check_deleted, fault_of, size_allowed
+from bc_attrvals.core.refusals import Fault, check_deleted, fault_of, is_of_page_size, size_allowed
 from bc_attrvals.errors import (
     APIError,
     AuthenticationError,
@@ -100,3 +100,21 @@ def test_a_deletion_is_confirmed_by_204_and_an_empty_200_alone(status: int, body
         return
     with pytest.raises(UnconfirmedError, match=str(status)):
         check_deleted(status, body)
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (PayloadTooLargeError(413, "too large"), True),
+        (UnprocessableError(422, "Invalid filter", {"limit": "must be at most 50"}), True),
+        (UnprocessableError(422, "The Limit may not be over 100"), True),
+        (UnprocessableError(422, "Invalid filter", {"name": "unknown"}), False),
+        (UnprocessableError(422, "unlimited nonsense"), False),
+        (ServerError(500, "limit"), False),
+    ],
+)
+def test_a_refusal_of_a_pages_size_is_told_from_others(error: APIError, is_one: bool) -> None:
+    assert is_of_page_size(error) is is_one

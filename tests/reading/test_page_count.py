@@ -11,13 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals import (
-    APIError,
     ListingDriftError,
-    PayloadTooLargeError,
-    ServerError,
-    UnprocessableError,
 )
-from bc_attrvals.reading.page_count import PageCount, is_refusal_of_size
+from bc_attrvals.reading.page_count import PageCount
 
 
 @attrs.frozen
@@ -337,24 +333,6 @@ def test_any_lie_ends_in_bounded_calls_with_all_rows_or_an_error(
     told = answer(1, 0)[1]
     # A total that is itself too small can't be told from the truth.
     assert reading.error is not None or len(reading.ids) == min(told, len(ids)) == told
-
-
-# -- refusals of a page's size --
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (PayloadTooLargeError(413, "too large"), True),
-        (UnprocessableError(422, "Invalid filter", {"limit": "must be at most 50"}), True),
-        (UnprocessableError(422, "The Limit may not be over 100"), True),
-        (UnprocessableError(422, "Invalid filter", {"name": "unknown"}), False),
-        (UnprocessableError(422, "unlimited nonsense"), False),
-        (ServerError(500, "limit"), False),
-    ],
-)
-def test_a_refusal_of_a_pages_size_is_told_from_others(error: APIError, is_one: bool) -> None:
-    assert is_refusal_of_size(error) is is_one
 
 
 @pytest.mark.parametrize("totals", [(10, 11), (0, 1), (49, 3)])

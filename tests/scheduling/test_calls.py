@@ -9,7 +9,17 @@ from random import Random
 
 import pytest
 
-from bc_attrvals import AttributeValueUpsert, DecodeError, Limits, Operation, Priority, RetryPolicy
+from bc_attrvals import (
+    APIError,
+    AttributeValueUpsert,
+    DecodeError,
+    Limits,
+    Operation,
+    PayloadTooLargeError,
+    Priority,
+    RetryPolicy,
+    ServerError,
+)
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
@@ -123,8 +133,15 @@ async def test_a_cancelled_single_write_returns_at_once_and_keeps_its_slot() -> 
 
 def test_a_refused_page_size_is_learnt_once() -> None:
     sizes = LearntSizes(Limits(page_size=250))
-    sizes.lower_page()
+    assert sizes.lower_page(250, PayloadTooLargeError(413, "too large"))
     assert sizes.page == 50
-    small = LearntSizes(Limits(page_size=20))
-    small.lower_page()
-    assert small.page == 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [(20, PayloadTooLargeError(413, "too large")), (250, ServerError(500, "limit"))],
+)
+def test_an_error_that_refuses_no_size_of_a_page_teaches_none(limit: int, error: APIError) -> None:
+    sizes = LearntSizes(Limits(page_size=limit))
+    assert not sizes.lower_page(limit, error)
+    assert sizes.page == limit
