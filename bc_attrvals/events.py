@@ -194,7 +194,7 @@ Event: TypeAlias = (
 
 
 class EventBus:
-    """Delivers each event to all subscribers; one that raises harms nobody."""
+    """Delivers each event to all subscribers, whatever one of them raises."""
 
     __slots__ = ("callbacks",)
 

@@ -235,8 +235,7 @@ class StoreView:
     def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Have `callback` called with every event; the function returned ends that.
 
-        It runs on the event loop's thread and must not block. What it raises is logged, and
-        harms nobody.
+        It runs on the event loop's thread and must not block. What it raises is logged.
         """
         return self._state.events.subscribe(callback)
 
@@ -246,15 +245,16 @@ class Store(StoreView):
 
     `store_hash` and `access_token` come from the store's API account. `base_url` must be https,
     or http to loopback, because the token travels with each request. `limits` bounds what is under
-    way at once, `retry` says how stubborn to be, `timeout` is seconds for each try. A `session` of
-    your own is used (its proxy, TLS and trace settings) and not closed. `quota` replaces the
+    way at once, `retry` how often a request is sent; `timeout` is seconds for each try. A `session`
+    of your own is used (its proxy, TLS and trace settings) and not closed. `quota` replaces the
     quota of this process by one shared with others. `trace_configs` are aiohttp's. `user_agent` is
     put before the library's name. `proxy` is `http://[user:password@]host[:port]`;
     `trust_env=True` takes the proxy that `HTTPS_PROXY` and `NO_PROXY` name when the Store is
     entered. `trace_configs`, `proxy` and `trust_env` go with the Store's own session only.
 
     Certificates are checked against OpenSSL's default authorities; the environment variables
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. A sync finds a certificate that is not trusted
+    before it reads its input; with a session of yours, at its first request.
 
     Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
     or error, and a Store can't be pickled.

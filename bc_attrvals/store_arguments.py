@@ -40,10 +40,10 @@ def variable(name: str) -> str:
 
 
 def check_pattern(field: str, value: str, pattern: re.Pattern[str], what: str) -> None:
-    """Raise `InvalidInputError` for what is no string of a pattern."""
-    # The value is never quoted: arguments may have been mixed up, and it be the token.
+    """Raise `InvalidInputError` unless the value is a string of a pattern."""
+    # The value is not quoted: arguments may have been mixed up, so it may be the token.
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        message = f"{field} must be a string of {what}, not empty and not endless"
+        message = f"{field} must be a string of {what}, neither empty nor too long"
         raise InvalidInputError(message, field=field)
 
 

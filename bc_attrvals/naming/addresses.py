@@ -1,10 +1,10 @@
 """Looks customers up by e-mail address, in chunks as large as a URL holds.
 
-Open in the service: whether `email:in` regards case, and how many addresses it takes. So an address
-is asked for as given and, if not found, in lower case; of several spellings, the first one alone
-comes first. Once an answer shows an address in another case than it was asked for, each address is
-asked for once. A chunk that is refused, or answered with a page too small for it, is halved, and
-the size that was taken is learnt.
+It is not documented whether `email:in` regards case, and how many addresses it takes. So an address
+is asked for as given and, if not found, in lower case. Of several spellings the first is asked for
+before the others. Once an answer shows an address in another case than it was asked for, each
+address is asked for once. A chunk that is refused, or answered with a page too small for it, is
+halved, and the size that was taken is learnt.
 """
 
 from __future__ import annotations
