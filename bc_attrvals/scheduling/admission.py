@@ -209,7 +209,7 @@ class Admission:
         return lease
 
     def release(
-        self, lease: Lease, headers: Mapping[str, str] | None, *, status: int | None = None
+        self, lease: Lease, headers: Mapping[str, str] | None, status: int | None = None
     ) -> None:
         """Give slot and unit back and learn from the answer.
 

@@ -57,14 +57,16 @@ class Concurrency(msgspec.Struct, eq=False):
     def enter(self, is_bulk: bool) -> None:
         """Take a slot."""
         self.in_flight += 1
-        self.bulk_in_flight += is_bulk
-        self.bulk_granted += is_bulk
+        if is_bulk:
+            self.bulk_in_flight += 1
+            self.bulk_granted += 1
 
     def leave(self, now: float, is_bulk: bool, took_s: float | None = None) -> None:
         """Give a slot back, and learn in how many seconds an answer came, if one did."""
         self.left_at = now
         self.in_flight -= 1
-        self.bulk_in_flight -= is_bulk
+        if is_bulk:
+            self.bulk_in_flight -= 1
         if took_s is not None:
             average_s = self.latency_s
             if average_s is not None:

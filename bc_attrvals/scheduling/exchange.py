@@ -60,10 +60,6 @@ class Worker(msgspec.Struct, eq=False):
     is_abandoned: bool = False
     is_finishing: bool = False
 
-    def begin(self) -> None:
-        """Note that its next call begins."""
-        self.on_wire = self.has_failed = self.was_sent = False
-
     def abandon(self) -> None:
         """Stop waiting for it: a call on the wire ends by itself, anything else ends now."""
         self.is_abandoned = True
@@ -107,21 +103,6 @@ class Exchange(msgspec.Struct, eq=False):
     def job(self) -> int | None:
         """The number of the job it belongs to; None for a single call."""
         return None if self.tally is None else self.tally.job
-
-    def begin_try(self) -> None:
-        """Count a try; it is about to be sent."""
-        self.sent += 1
-        tally, worker = self.tally, self.worker
-        if tally is not None:
-            tally.calls += 1
-            tally.retries += self.sent > 1
-        if worker is not None:
-            worker.on_wire = worker.was_sent = True
-
-    def end_try(self) -> None:
-        """Note that nothing of it is on the wire any more."""
-        if self.worker is not None:
-            self.worker.on_wire = False
 
     def fail(self, error: BCAttrValsError) -> None:
         """Note what a try ended with."""

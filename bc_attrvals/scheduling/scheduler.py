@@ -197,8 +197,9 @@ class Scheduler:
         is free at once, and a read's connection is closed. Writes that must not lose their slot
         while on the wire run in a task of `start`.
         """
-        if exchange.worker is not None:
-            exchange.worker.begin()
+        worker = exchange.worker
+        if worker is not None:
+            worker.on_wire = worker.has_failed = worker.was_sent = False
         return self._carry(exchange)
 
     def send_again(
@@ -334,9 +335,15 @@ class Scheduler:
 
     def _begin_try(self, exchange: Exchange, lease: Lease) -> None:
         """Count a try and report it; it is about to be sent."""
-        exchange.begin_try()
+        exchange.sent += 1
         self._requests += 1
-        body = exchange.request.body
+        tally, worker, body = exchange.tally, exchange.worker, exchange.request.body
+        if tally is not None:
+            tally.calls += 1
+            if exchange.sent > 1:
+                tally.retries += 1
+        if worker is not None:
+            worker.on_wire = worker.was_sent = True
         if body is not None:
             self._bytes_sent += len(body)
         if self._events.callbacks:
@@ -344,12 +351,14 @@ class Scheduler:
 
     def _end_try(self, exchange: Exchange, lease: Lease, outcome: Response | BaseException) -> None:
         """Give slot and unit back, and report what a try ended with."""
-        exchange.end_try()
+        if exchange.worker is not None:
+            exchange.worker.on_wire = False
         if isinstance(outcome, Response):
             status = outcome.status
             self._bytes_received += len(outcome.body)
-            self._rate_limited += status == 429
-            self._admission.release(lease, outcome.headers, status=status)
+            if status == 429:
+                self._rate_limited += 1
+            self._admission.release(lease, outcome.headers, status)
         elif isinstance(outcome, ConnectionFailedError):
             # Nothing left this machine, so no unit was spent.
             self._admission.cancel(lease)
