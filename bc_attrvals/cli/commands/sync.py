@@ -19,7 +19,7 @@ from bc_attrvals.cli.console import Failure, refuse, warn
 from bc_attrvals.cli.filtering import scope_options
 from bc_attrvals.cli.journalled import JournalledJob
 from bc_attrvals.cli.mirroring import mirror_option, opened_mirror
-from bc_attrvals.cli.options import examples, parsed
+from bc_attrvals.cli.options import F, bundled, examples, parsed
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -82,14 +82,53 @@ def _limit(given: str) -> DeletionLimit:
     return DeletionLimit(int(match[1]), bool(match[2]), is_given=True)
 
 
-#: The option gives a `DeletionLimit`, or None.
-_MAX_DELETE = click.option(
-    "--max-delete",
-    metavar="N|N%",
-    callback=parsed(_limit),
-    help="With --prune or --empty delete: refuse to delete more values than this. [default: half of"
-    " those in the scope, or of FILE, once that is more than 100]",
+@attrs.frozen(kw_only=True)
+class _Options:
+    """The options of a sync beside those of its file."""
+
+    scope: AttributeValueFilter | None
+    prune: bool
+    allow_empty: bool
+    allow_unresolved: bool
+    max_delete: DeletionLimit | None
+    diff: str | None
+    mirror: str | None
+
+    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
+        return (self.max_delete or DeletionLimit()).problem(plan, for_empty_cells)
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--prune", is_flag=True, help="Delete what is stored in the scope and not in FILE."
+    ),
+    click.option(
+        "--allow-empty", is_flag=True, help="With --prune: a FILE without values may delete all."
+    ),
+    click.option(
+        "--allow-unresolved",
+        is_flag=True,
+        help="With --prune: delete though names or addresses in FILE are unknown.",
+    ),
+    click.option(
+        "--max-delete",
+        metavar="N|N%",
+        callback=parsed(_limit),
+        help="With --prune or --empty delete: refuse to delete more values than this. [default:"
+        " half of those in the scope, or of FILE, once that is more than 100]",
+    ),
+    click.option(
+        "--diff",
+        type=click.Path(allow_dash=True),
+        metavar="FILE",
+        help="With --dry-run: gets each change, with the old and the new value.",
+    ),
+    mirror_option("Refresh this mirror and compare with it; it is made if it is missing."),
 )
+
+
+def _sync_options(function: F) -> F:
+    return scope_options(bundled(function, _Options, "options", _OPTIONS))
 
 
 @click.command(
@@ -102,37 +141,9 @@ _MAX_DELETE = click.option(
     )
 )
 @value_file_options
-@scope_options
-@click.option("--prune", is_flag=True, help="Delete what is stored in the scope and not in FILE.")
-@click.option(
-    "--allow-empty", is_flag=True, help="With --prune: a FILE without values may delete all."
-)
-@click.option(
-    "--allow-unresolved",
-    is_flag=True,
-    help="With --prune: delete though names or addresses in FILE are unknown.",
-)
-@_MAX_DELETE
-@click.option(
-    "--diff",
-    type=click.Path(allow_dash=True),
-    metavar="FILE",
-    help="With --dry-run: gets each change, with the old and the new value.",
-)
-@mirror_option("Refresh this mirror and compare with it; it is made if it is missing.")
+@_sync_options
 @with_store_settings
-def sync(
-    settings: Settings,
-    source: ValueFile,
-    scope: AttributeValueFilter | None,
-    *,
-    prune: bool,
-    allow_empty: bool,
-    allow_unresolved: bool,
-    max_delete: DeletionLimit | None,
-    diff: str | None,
-    mirror: str | None,
-) -> None:
+def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
 
     The plan is shown first, with its calls and its time. --dry-run stops there; --diff gets each
@@ -149,44 +160,39 @@ def sync(
     already are not written twice. The journal of a finished sync gives way to the next sync. An
     unfinished one of another FILE or scope is refused; --restart discards it.
     """
+    prune, diff = options.prune, options.diff
     refuse((diff is not None and not source.dry_run, "--diff goes with --dry-run"))
     shape = source.check(
-        settings, prune=prune, outputs=[("--diff", diff)], databases=[("--mirror", mirror)]
-    )
-    if prune:
-        refuse(
-            (
-                scope is None and not shape.wide,
-                "--prune needs a scope: --attribute-id, --customer-id or --whole-store",
-            ),
-            # An unreadable row is not a missing row.
-            (
-                source.skip_invalid,
-                "--skip-invalid with --prune would delete the values of bad rows",
-            ),
-            (source.deletes_empty, "--prune already deletes the values of empty cells"),
-        )
-    else:
-        refuse(
-            (allow_empty, "--allow-empty goes with --prune"),
-            (allow_unresolved, "--allow-unresolved goes with --prune"),
-            (
-                max_delete is not None and not source.deletes_empty,
-                "--max-delete goes with --prune or --empty delete",
-            ),
-        )
-    options = _Options(
-        scope=scope,
+        settings,
         prune=prune,
-        allow_empty=allow_empty,
-        allow_unresolved=allow_unresolved,
-        limit=max_delete or DeletionLimit(),
-        mirror=mirror,
+        outputs=[("--diff", diff)],
+        databases=[("--mirror", options.mirror)],
+    )
+    refuse(
+        (
+            prune and options.scope is None and not shape.wide,
+            "--prune needs a scope: --attribute-id, --customer-id or --whole-store",
+        ),
+        # An unreadable row is not a missing row.
+        (
+            prune and source.skip_invalid,
+            "--skip-invalid with --prune would delete the values of bad rows",
+        ),
+        (
+            prune and source.deletes_empty,
+            "--prune already deletes the values of empty cells",
+        ),
+        (options.allow_empty and not prune, "--allow-empty goes with --prune"),
+        (options.allow_unresolved and not prune, "--allow-unresolved goes with --prune"),
+        (
+            options.max_delete and not (prune or source.deletes_empty),
+            "--max-delete goes with --prune or --empty delete",
+        ),
     )
     store = settings.store(source.limits)
     with ExitStack() as stack:
         values = stack.enter_context(source.opened(settings, shape))
-        if prune and not values.good and not allow_empty:
+        if prune and not values.good and not options.allow_empty:
             message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
         values.warn_if_none()
@@ -197,18 +203,6 @@ def sync(
                 rows = RowFile(stack, diff, _DIFF_COLUMNS, like=shape, ids=_DIFF_COLUMNS[1:3])
             job = _DryRunJob(values, source, options, rows)
         run_job(settings, store, job)
-
-
-@attrs.frozen(kw_only=True)
-class _Options:
-    """The options of the library's `sync`, and the most that it may delete."""
-
-    scope: AttributeValueFilter | None
-    prune: bool
-    allow_empty: bool
-    allow_unresolved: bool
-    limit: DeletionLimit
-    mirror: str | None
 
 
 class _PlannedJob(JournalledJob):
@@ -274,7 +268,7 @@ class _SyncJob(_PlannedJob):
             self.plan = plan
             # Looked up before the question; what others store there later stays.
             found = 0 if cells is None else await cells.find(work.store)
-            problem = options.limit.problem(plan, found)
+            problem = options.problem(plan, found)
             if problem is not None:
                 raise Failure(f"{problem}; nothing was written")
             if plan.write_calls or plan.delete or found:
@@ -347,7 +341,7 @@ class _DryRunJob(_PlannedJob):
             )
         cells = self.values.cells
         found = 0 if cells is None else await cells.find(work.store)
-        problem = options.limit.problem(self.plan, found)
+        problem = options.problem(self.plan, found)
         if problem is not None:
             warn(problem)
 
