@@ -217,6 +217,7 @@ class OutputFile:
         self.name = name
         self.is_standard = name == STANDARD
         self._temporary: str | None = None
+        self._held = ExitStack()
         binary = _buffered_stdout() if self.is_standard else self._begin(Path(name))
         if name.lower().endswith(".gz"):
             binary = io.BufferedWriter(_Gzip(binary), _GZIP_MEMBER_BYTES)
@@ -238,6 +239,9 @@ class OutputFile:
         except OSError as error:
             raise _os_error(self.name, error) from None
         _unfinished.add(self._temporary)
+        if sys.platform != "win32":
+            # The lock outlasts the closing: until then others would take the file for left over.
+            self._held.callback(os.close, os.dup(descriptor))
         return os.fdopen(descriptor, "wb")
 
     def commit(self) -> None:
@@ -266,21 +270,24 @@ class OutputFile:
     def commit_flushed(self) -> str | None:
         """After an error, put the text up to the last `flush` in place; return where it is.
 
-        That is the temporary file when it can't be put in place. None: nothing was flushed, or
-        this is standard output.
+        That is another file when it can't be put in place. None: nothing was flushed, or this is
+        standard output.
         """
         if self._temporary is None or not self._flushed_bytes:
             return None
         temporary, self._temporary = self._temporary, None
+        _unfinished.discard(temporary)
         with suppress(OSError):
             # It tries to write the rest again.
             self.text.close()
         os.truncate(temporary, self._flushed_bytes)
-        _unfinished.discard(temporary)
         try:
             _check_target(Path(self.name))
             Path(temporary).replace(self.name)
         except (OSError, FileError):
+            with suppress(OSError):
+                # Under its own name the next run would remove it.
+                return str(Path(temporary).replace(Path(temporary).with_suffix(".kept")))
             return temporary
         return self.name
 
@@ -302,6 +309,7 @@ class OutputFile:
                 Path(self._temporary).unlink()
             _unfinished.discard(self._temporary)
             self._temporary = None
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self

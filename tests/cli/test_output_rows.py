@@ -12,6 +12,7 @@ import pytest
 
 from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.core.models import AttributeValueUpsert
+from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.layout import Layout
 from tests.cli.tables import HEAD, WIDE
 
@@ -188,6 +189,10 @@ def test_a_file_that_can_not_be_put_in_its_place_is_named(tmp_path, capsys, name
         assert "1,1,v1,refused\n2,1,v2,refused\n3,1,v3,refused\n" in told
     else:
         kept = Path(failures.problem.rpartition(" are in ")[2])
+        target.rmdir()
+        # The next run of the same command leaves it where it is.
+        with OutputFile(str(target)):
+            pass
         assert sum("v" in line for line in kept.read_text().splitlines()) == 3 + ("csv" in name)
         assert told == ""
 

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from bc_attrvals.tables import files
 from bc_attrvals.tables.files import FileError, OutputFile, open_input
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.reading import read_ids, read_values
@@ -124,3 +125,21 @@ def test_what_a_killed_process_left_of_an_output_is_removed_by_the_next(tmp_path
         living.commit()
     assert path.read_text() == "a"
     assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def test_an_output_that_is_put_in_its_place_is_not_taken_for_left_over(
+    tmp_path, monkeypatch
+) -> None:
+    path = tmp_path / "out.csv"
+    check = files._check_target
+
+    def another_begins(target) -> None:
+        monkeypatch.setattr(files, "_check_target", check)
+        check(target)
+        OutputFile(str(path)).close()
+
+    with OutputFile(str(path)) as file:
+        file.text.write("a")
+        monkeypatch.setattr(files, "_check_target", another_begins)
+        file.commit()
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["a"]
