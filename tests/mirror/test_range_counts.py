@@ -136,6 +136,19 @@ def test_bounds_are_not_learnt_from_seconds_whose_rows_are_gone() -> None:
         assert refreshed.bounds == Bounds(min_inclusive=True, max_inclusive=True)
 
 
+def test_bounds_are_not_learnt_from_pages_that_do_not_fit_together() -> None:
+    # Of the seconds 1 and 2, in pages of two, row 1 goes after the first page: row 3 is not shown.
+    rows = [SeenRow(1, 1, 1), SeenRow(2, 1, 1), SeenRow(3, 1, 2), SeenRow(4, 1, 2)]
+    search = Search(Table(rows), until=2, page_size=2)
+    asking = search.can_count([Range((1,), 1, 1)])
+    assert next(asking) == Ask([Question(None, 1, 2, 1, 2)])
+    asking.send([Answer(4, rows[:2])])
+    with pytest.raises(StopIteration) as ended:
+        asking.send([Answer(3, rows[3:])])
+    assert ended.value.value is False
+    assert search.bounds == Bounds()
+
+
 # Counts that are wrong.
 
 

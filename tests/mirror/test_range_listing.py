@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bc_attrvals.errors import ListingDriftError
-from bc_attrvals.mirror.range_counts import Answer, Ask, Done, Drop, Search
+from bc_attrvals.mirror.range_counts import Answer, Ask, Done, Drop, Search, most_reads
 from bc_attrvals.mirror.range_listing import list_ranges
 from bc_attrvals.mirror.ranges import Range, pages
 from bc_attrvals.mirror.reconcile import reconcile
@@ -43,7 +43,22 @@ def test_all_rows_of_one_second_are_listed_in_pages() -> None:
 
 def test_a_service_of_smaller_pages_is_believed() -> None:
     rows = customers(2_000)
-    assert reconciled(rows, range(100, 400), largest_page=100).dropped == 300
+    store, mirror = store_without(rows, range(100, 400), largest_page=20), Table(rows)
+    refreshed = refresh(store, mirror)
+    assert refreshed.dropped == 300
+    assert mirror.rows == store.table.rows
+    # Ranges of what was taken for a page are cut once more.
+    assert refreshed.reads <= most_reads(1_700, 20, bounds_known=False)
+
+
+def test_a_listing_of_more_rows_than_its_total_drops_nothing() -> None:
+    rows = customers(8)
+    search = Search(Table(rows), until=START + 100, page_size=10)
+    steps = list_ranges(search, [search.counted(search.unproven[0])])
+    asked = next(steps)
+    assert isinstance(asked, Ask)
+    assert steps.send([Answer(1, rows[:2])]) == asked
+    assert steps.send([Answer(2, rows[:2])]) == Drop(search.unproven[0], frozenset({1, 2}))
 
 
 def test_the_rows_asked_for_at_once_are_bounded() -> None:
