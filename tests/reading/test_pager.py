@@ -781,6 +781,8 @@ Work = Callable[[Store], Awaitable[object]]
 
 async def test_listings_side_by_side_share_the_reads(sandbox: Sandbox) -> None:
     await sandbox.seed((customer, 1, "v") for customer in range(1, 1501))
+    # It answers one page at a time, so fewer would be under way at once.
+    sandbox.latency_ms = 2
     async with make_store(sandbox, limits=Limits(page_size=50, reads=4)) as store:
         lists = await asyncio.gather(*(all_rows(store) for _ in range(6)))
         assert {len(one) for one in lists} == {1500}
