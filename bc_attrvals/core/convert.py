@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
 import cattrs
@@ -24,6 +24,7 @@ from bc_attrvals.core.models import (
     Page,
     Pagination,
     page_of,
+    to_utc,
     whole_row,
 )
 from bc_attrvals.errors import DecodeError
@@ -70,9 +71,8 @@ def _text(value: object, expected: object) -> str:
 
 
 def _moment(value: object, _: object) -> datetime:
-    # Through msgspec, so that both paths read the same spellings. Zoneless dates are UTC.
-    moment = msgspec.convert(value, datetime)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    # Through msgspec, so that both paths read the same spellings.
+    return to_utc(msgspec.convert(value, datetime))
 
 
 def _make_converter() -> cattrs.Converter:

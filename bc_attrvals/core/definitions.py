@@ -6,13 +6,13 @@ Both are read only as far as names and addresses need it. New fields are ignored
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 import msgspec
 
-from bc_attrvals.core.models import Pagination
+from bc_attrvals.core.models import Pagination, to_utc
 from bc_attrvals.errors import DecodeError
 
 T = TypeVar("T", bound="Attribute | Customer")
@@ -30,7 +30,8 @@ class Attribute:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; dates are ISO strings."""
-        return _plain(self)
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
 
 
 @attrs.frozen
@@ -48,7 +49,8 @@ class Customer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; dates are ISO strings."""
-        return _plain(self)
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
 
 
 @attrs.frozen
@@ -95,20 +97,7 @@ def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes) -> RowsPag
 
 def _in_utc(row: T) -> T:
     return attrs.evolve(
-        row, date_created=_utc(row.date_created), date_modified=_utc(row.date_modified)
+        row,
+        date_created=row.date_created and to_utc(row.date_created),
+        date_modified=row.date_modified and to_utc(row.date_modified),
     )
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
-    # The service's own zoneless dates are UTC.
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _plain(row: Attribute | Customer) -> dict[str, Any]:
-    plain = attrs.asdict(row)
-    for name in ("date_created", "date_modified"):
-        if plain[name] is not None:
-            plain[name] = plain[name].isoformat()
-    return plain

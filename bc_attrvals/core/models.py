@@ -73,6 +73,11 @@ _RowId = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_ID)]
 _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+def to_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; the service's zoneless dates are UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def _dates_in_utc(cls: type[T]) -> type[T]:
     """Bring the dates of a record to UTC where they are read.
 

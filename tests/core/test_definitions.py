@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bc_attrvals import Attribute
+from datetime import UTC, datetime
+
+import pytest
+
+from bc_attrvals import Attribute, DecodeError
+from bc_attrvals.core.definitions import decode_attributes, decode_customers
 
 
 def test_a_definition_is_plain_json() -> None:
@@ -13,3 +18,27 @@ def test_a_definition_is_plain_json() -> None:
         "date_created": None,
         "date_modified": None,
     }
+
+
+def test_dates_of_a_definition_are_utc_with_or_without_a_zone() -> None:
+    [one] = decode_attributes(
+        b'{"data":[{"id":1,"name":"Tier","type":"string","date_created":"2024-10-24T04:32:20",'
+        b'"date_modified":"2024-10-24T06:32:20+02:00","new":1}],"meta":{}}'
+    ).data
+    assert one.date_created == one.date_modified == datetime(2024, 10, 24, 4, 32, 20, tzinfo=UTC)
+    dates = {name: one.to_dict()[name] for name in ("date_created", "date_modified")}
+    assert set(dates.values()) == {"2024-10-24T04:32:20Z"}
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        (b'{"id":1}', "$.data[0]"),
+        (b'{"id":"1","email":"a@b"}', "$.data[0].id"),
+        (b'{"id":1,"email":"a@b","date_created":"0001-01-01T00:00:00+05:00"}', "$"),
+    ],
+)
+def test_a_customer_that_can_not_be_read_is_named_by_its_place(row: bytes, place: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_customers(b'{"data":[' + row + b"]}")
+    assert caught.value.place == place
