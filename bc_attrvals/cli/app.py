@@ -10,8 +10,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-from bc_attrvals.cli.console import Failure, Refused, SomeFailed, leave_stdout
-from bc_attrvals.cli.interrupts import Interrupted
+from bc_attrvals.cli.console import Failure, Interrupted, Refused, SomeFailed, leave_stdout
 from bc_attrvals.cli.options import SuggestingGroup, examples
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
 from bc_attrvals.core.outcomes import PartialFailureError

@@ -31,6 +31,14 @@ class Refused(Failure):
     exit_code = 3
 
 
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The command was stopped by a signal; `exit_status` is 128 and its number."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_status = 128 + signal_number
+
+
 def refuse(*problems: tuple[object, str]) -> None:
     """Raise `click.UsageError` with the first message whose condition holds."""
     for holds, message in problems:

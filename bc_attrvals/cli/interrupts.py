@@ -14,20 +14,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+from bc_attrvals.cli.console import Interrupted
 from bc_attrvals.tables.files import discard_unfinished
 
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR: Final = "\x1b[?25h"
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The command was stopped by a signal; `exit_status` is 128 and its number."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.exit_status = 128 + signal_number
 
 
 class Stopper:

@@ -19,11 +19,11 @@ from bc_attrvals.cli.console import leave_stdout, refuse, warn
 from bc_attrvals.cli.options import F, with_options
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
-from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.tables.text import one_line
 
 # The client is loaded by what talks to a store: help does not wait for it.
 if TYPE_CHECKING:
+    from bc_attrvals.events import Event
     from bc_attrvals.scheduling.quota import Quota
     from bc_attrvals.store import Store
     from bc_attrvals.transport.session import Session
@@ -71,7 +71,8 @@ class Settings:
             limits=limits,
             quota=quota,
         )
-        store.subscribe(_warn_of_quota)
+        if quota is not None:
+            store.subscribe(_warn_of_quota)
         return store
 
     @asynccontextmanager
@@ -163,6 +164,8 @@ class Settings:
 
 
 def _warn_of_quota(event: Event) -> None:
+    from bc_attrvals.events import SharedQuotaLost, SharedQuotaRegained
+
     if isinstance(event, SharedQuotaLost):
         share = f"{event.share:.0%}" if event.share else "one call"
         warn(

@@ -3,7 +3,3 @@
 In: paths, layouts, tables. Out: values and bad rows with their places, or files. Imports only the
 core, and nothing of the command line.
 """
-
-from bc_attrvals.tables.arrow import from_arrow, to_arrow
-
-__all__ = ["from_arrow", "to_arrow"]

@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from bc_attrvals import InvalidInputError
-from bc_attrvals.core.arguments import between, check_encodes, check_range, listed
+from bc_attrvals.core.arguments import between, check_encodes, check_range, checked_list, listed
+from bc_attrvals.core.models import check_id
 
 
 @pytest.mark.parametrize("values", ["12", b"12", None, 7])
@@ -65,3 +66,10 @@ def test_a_field_out_of_its_bounds_is_named(given: dict[str, Any], message: str)
     assert Bounded(3, 10**30).few == 3
     with pytest.raises(InvalidInputError, match=f"^{message}$"):
         Bounded(**given)
+
+
+def test_a_bad_entry_is_refused_with_its_place() -> None:
+    assert checked_list("ids", iter((1, 2)), check_id) == [1, 2]
+    with pytest.raises(InvalidInputError, match="ids must be an int") as caught:
+        checked_list("ids", [1, "2"], check_id)
+    assert (caught.value.field, caught.value.place) == ("ids", "ids[1]")

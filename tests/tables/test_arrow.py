@@ -9,8 +9,14 @@ from decimal import Decimal
 import pytest
 
 import bc_attrvals
-from bc_attrvals import AttributeValue, AttributeValueUpsert, InvalidInputError, NamedValue
-from bc_attrvals.tables import from_arrow, to_arrow
+from bc_attrvals import (
+    AttributeValue,
+    AttributeValueUpsert,
+    InvalidInputError,
+    NamedValue,
+    from_arrow,
+    to_arrow,
+)
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.reading import read_values
