@@ -8,7 +8,7 @@
       link.py, address.py     the wire to the server, and its address
       grants.lua              in the server: who may send now, and what the answers taught
       membership.py           which other processes there are
-      degraded.py, fallback.py  grants without the server: when, and how many
+      degraded.py             grants without the server
 
 In: requests for leases, by `scheduling`. Out: leases, and what is known of the quota. Imports
 scheduling, events and core. `README.md` beside this file has the reference: servers, failures,

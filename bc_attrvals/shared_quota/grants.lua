@@ -91,6 +91,16 @@ local function drop(one, index)
   return lease[2], lease[3]
 end
 
+-- Its slots are free, its units may be spent.
+local function abandon(id)
+  local one = processes[id]
+  for index = #one.held, 1, -1 do
+    drop(one, index)
+    lose(now)
+  end
+  processes[id] = nil
+end
+
 local function begin_shares()
   for _, one in pairs(processes) do one.had = {0, 0, 0} end
 end
@@ -176,16 +186,12 @@ local function settle(one, entry)
   end
 end
 
--- Processes whose time ran out are dead: their slots are free, their units may be spent.
+-- Processes whose time ran out are dead.
 local review = now - st.reviewed > REVIEW
 for id, one in pairs(processes) do
   if one.ends <= now then
     review = true
-    for index = #one.held, 1, -1 do
-      drop(one, index)
-      lose(now)
-    end
-    processes[id] = nil
+    abandon(id)
   end
 end
 
@@ -205,8 +211,13 @@ if (fresh and ask.back) or (silent and ask.lost) or stood_still then
 end
 
 -- It holds what it says, and what it was granted and has not received yet.
-local known = {}
-for _, lease in ipairs(me.held) do known[lease[1]] = true end
+local function numbers(leases)
+  local found = {}
+  for _, lease in ipairs(leases) do found[lease[1]] = true end
+  return found
+end
+
+local known, said = numbers(me.held), numbers(ask.held)
 for _, lease in ipairs(ask.held) do
   if not known[lease[1]] then
     me.held[#me.held + 1] = {lease[1], lease[2], lease[3]}
@@ -216,8 +227,6 @@ for _, lease in ipairs(ask.held) do
   end
 end
 for _, entry in ipairs(ask.done) do settle(me, entry) end
-local said = {}
-for _, lease in ipairs(ask.held) do said[lease[1]] = true end
 for index = #me.held, 1, -1 do
   local seq = me.held[index][1]
   if seq <= ask.seen and not said[seq] then
@@ -232,13 +241,7 @@ for _, lease in ipairs(me.held) do
     me.want[kind] = math.max(0, me.want[kind] - 1)
   end
 end
-if ask.leave then
-  for index = #me.held, 1, -1 do
-    drop(me, index)
-    lose(now)
-  end
-  processes[ask.id] = nil
-end
+if ask.leave then abandon(ask.id) end
 
 -- The members: all that listen, idle or not, and those that hold leases. `joined` is in order.
 local place, changed = 1, false

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-import attrs
+import msgspec
 
 from bc_attrvals.core.rate_limit import QuotaHeaders
 from bc_attrvals.core.requests import Operation
@@ -23,8 +23,7 @@ _NUMBER: Final = {operation: index + 1 for index, operation in enumerate(OPERATI
 ANSWERED, BARE, UNANSWERED, UNSENT = range(4)
 
 
-@attrs.define(eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """A slot and a unit; a negative number is of one taken without the server."""
 
     number: int
@@ -33,8 +32,7 @@ class Lease:
     sent_at: float
 
 
-@attrs.define(eq=False)
-class Ended:
+class Ended(msgspec.Struct, eq=False):
     """A lease that ended, with what its answer said of the quota."""
 
     number: int
@@ -91,12 +89,10 @@ class Leases:
     def next_waiter(self, operation: Operation, priority: Priority) -> asyncio.Future[Lease] | None:
         """Take out the first request of a queue that still waits."""
         waiters = self._waiters[operation, priority]
-        for _ in range(len(waiters)):
+        while waiters:
             future = waiters.popleft()
             if not future.done():
                 return future
-            # Cancelled: its own `acquire` takes it out.
-            waiters.append(future)
         return None
 
     def fail_all(self, error: Exception) -> None:
@@ -121,26 +117,17 @@ class Leases:
         now: float,
         headers: QuotaHeaders | None,
         retry_after_s: float,
-    ) -> bool:
-        """Close a lease and queue its report; return False if it is not held."""
+    ) -> Ended | None:
+        """Close a lease and queue its report, which is returned; None if it is not held."""
         if self.held.get(lease.number) is not lease:
-            return False
+            return None
         del self.held[lease.number]
         self.in_flight[lease.operation] -= 1
         ended = Ended(lease.number, kind, lease.sent_at, now, headers, retry_after_s)
         self.ended.append(ended)
         if headers is not None:
             self.newest = ended
-        return True
-
-    def take_ended(self) -> list[Ended]:
-        """Take what ended, to report it."""
-        ended, self.ended = self.ended, []
         return ended
-
-    def put_back(self, ended: list[Ended]) -> None:
-        """Put back what may not have been reported; reporting it twice is harmless."""
-        self.ended = ended + self.ended
 
     def entries(self, now: float, *, with_newest: bool) -> list[tuple[float, ...]]:
         """Return what ended as the script reads it.
@@ -149,7 +136,7 @@ class Leases:
         """
         entries = [one.entry(now) for one in self.ended]
         if with_newest and self.newest is not None:
-            entries.append(attrs.evolve(self.newest, number=0).entry(now))
+            entries.append(msgspec.structs.replace(self.newest, number=0).entry(now))
         return entries
 
     def wanted(self) -> list[int]:

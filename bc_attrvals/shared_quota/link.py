@@ -11,11 +11,10 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import attrs
 import msgspec
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     reset_ms: float
 
 
-@attrs.frozen(kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a process reports and asks; times in milliseconds, of the past as ages.
 
     `seen` is the newest grant received; `held` the leases under way (number, operation, priority),
@@ -122,27 +120,21 @@ class Ask:
         return max(0.0, now_ms - self.at - self.slack) if self.at > 0 else 0.0
 
 
-@attrs.frozen(kw_only=True)
-class Callbacks:
+def _ignore(*args: object) -> None:
+    del args
+
+
+class Callbacks(msgspec.Struct, frozen=True, kw_only=True):
     """Called with what comes over the channels, from a task of the link.
 
     `alive` is called when every earlier message has been read, `lost` once when listening has
     failed, with the class of what went wrong.
     """
 
-    granted: Callable[[Grant], None]
-    joined: Callable[[Joined], None]
-    alive: Callable[[], None]
-    lost: Callable[[str], None]
-
-    @classmethod
-    def none(cls) -> Callbacks:
-        """Return callbacks that do nothing."""
-
-        def ignore(*args: object) -> None:
-            del args
-
-        return cls(granted=ignore, joined=ignore, alive=ignore, lost=ignore)
+    granted: Callable[[Grant], None] = _ignore
+    joined: Callable[[Joined], None] = _ignore
+    alive: Callable[[], None] = _ignore
+    lost: Callable[[str], None] = _ignore
 
 
 class Link:
@@ -215,7 +207,7 @@ class Link:
     async def call(self, ask: Ask) -> Reply:
         """Call the script once. Raises `LinkError`; it may have been done then."""
         assert self._redis is not None
-        message = msgspec.msgpack.encode(attrs.asdict(ask, recurse=False))
+        message = msgspec.msgpack.encode(ask)
         # redis-py types it for both of its clients.
         answer = cast(Awaitable[bytes], self._redis.evalsha(self._sha, 1, self._key, message))
         reply = await self._guarded(answer)
@@ -241,14 +233,10 @@ class Link:
             tasks = []
         for task in tasks:
             task.cancel()
-        try:
-            if tasks:
-                await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
-            try:
-                await _close_quietly(self._pubsub)
-            finally:
-                await _close_quietly(self._redis)
+        async with AsyncExitStack() as stack:
+            for one in (self._redis, self._pubsub):
+                stack.push_async_callback(_close_quietly, one)
+            await asyncio.gather(*tasks, return_exceptions=True)
         self._pubsub = self._redis = None
 
     async def _until_it_fails(

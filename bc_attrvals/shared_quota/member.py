@@ -22,7 +22,6 @@ from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuotaRegained
 from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.shared_quota.degraded import DegradedMode
-from bc_attrvals.shared_quota.fallback import LocalShare
 from bc_attrvals.shared_quota.leases import OPERATIONS, PRIORITIES, UNSENT, Lease, Leases
 from bc_attrvals.shared_quota.link import (
     PING_S,
@@ -68,8 +67,7 @@ class Member:
         self._process = self.new_id()
         self._loop = asyncio.get_running_loop()
         self._leases = leases = Leases()
-        self._local = LocalShare(limits, options.fallback_share)
-        self._degraded = DegradedMode(self._local, leases)
+        self._degraded = DegradedMode(limits, options.fallback_share, leases)
         self._wake_up = WakeUp(lambda: leases.ended)
         self._membership = Membership(
             hold_s=options.lease_s, fresh_s=_FRESH_S + 2 * options.timeout_s
@@ -127,13 +125,13 @@ class Member:
         """Return what is known of the quota now, all processes taken together."""
         now = self._loop.time()
         reply = self._reply
-        if reply is None or self.is_lost:
-            return self._local.snapshot(now)
+        own = self._degraded.state.snapshot(now)
+        if reply is None or reply.quota < 0 or self.is_lost:
+            return own
         resets_in_s = reply.reset_ms / 1000 - (now - self._replied_at)
-        if reply.quota < 0 or resets_in_s < 0:
-            return self._local.snapshot(now)
-        window_s = self._local.snapshot(now).window_s
-        return QuotaSnapshot(reply.quota, reply.left, resets_in_s, window_s)
+        if resets_in_s < 0:
+            return own
+        return QuotaSnapshot(reply.quota, reply.left, resets_in_s, own.window_s)
 
     async def acquire(self, operation: Operation, priority: Priority) -> Lease:
         """Wait for a lease. Cancelled, it leaves nothing taken."""
@@ -162,9 +160,10 @@ class Member:
         if self._task is None:
             return
         now = self._loop.time()
-        if not self._leases.end(lease, kind, now, headers, retry_after_s):
+        ended = self._leases.end(lease, kind, now, headers, retry_after_s)
+        if ended is None:
             return
-        self._local.ended(lease.sent_at, now, kind, headers, retry_after_s)
+        self._degraded.ended(ended)
         if self.is_lost:
             self._degraded.grant()
         else:
@@ -224,13 +223,9 @@ class Member:
 
     async def _call(self) -> None:
         assert self._link is not None
-        began_at = self._loop.time()
-        ask = self._ask()
-        reported = self._leases.take_ended()
         try:
-            reply = await self._link.call(ask)
+            reply, ask, began_at = await self._report(self._link)
         except LinkError as error:
-            self._leases.put_back(reported)
             self._lose(error.kind)
             return
         self._was_forgotten = reply.forgotten and ask.back
@@ -239,7 +234,18 @@ class Member:
             # what is known of the quota is reported next.
             self._emit(SharedQuotaRegained(0.0, forgotten=True))
             self._wake_up.wake()
-        self._take(reply, began_at, ask)
+        self._take(reply, ask, began_at)
+
+    async def _report(self, link: Link) -> tuple[Reply, Ask, float]:
+        """Call the server; return its answer, what it was asked, and when that began."""
+        began_at, ask = self._loop.time(), self._ask()
+        reported, self._leases.ended = self._leases.ended, []
+        try:
+            return await link.call(ask), ask, began_at
+        except LinkError:
+            # They may have been reported; reporting them twice is harmless.
+            self._leases.ended = reported + self._leases.ended
+            raise
 
     def _ask(self, *, leave: bool = False) -> Ask:
         now = self._loop.time()
@@ -265,7 +271,7 @@ class Member:
             at=0.0 if self.is_lost else self._membership.server_s(now) * 1000,
         )
 
-    def _take(self, reply: Reply, began_at: float, ask: Ask) -> None:
+    def _take(self, reply: Reply, ask: Ask, began_at: float) -> None:
         now = self._loop.time()
         self._reply, self._replied_at, self._confirmed_at = reply, now, began_at
         # The way there took less than there and back. The longest of late counts, and is forgotten
@@ -302,7 +308,8 @@ class Member:
         self._seen = grant.seq
         operation = OPERATIONS[grant.operation - 1]
         priority = PRIORITIES[grant.priority - 1]
-        lease = self._begin(grant.seq, operation, priority, now)
+        self._degraded.state.take()
+        lease = self._leases.begin(grant.seq, operation, priority, now)
         future = self._leases.next_waiter(operation, priority)
         if future is None:
             self.end(lease, UNSENT, None)
@@ -321,18 +328,11 @@ class Member:
         now, rank = self._loop.time(), joined.ids.index(self._process)
         self._membership.update(len(joined.ids), rank, joined.now_ms / 1000, now, is_delayed=True)
         if self.is_lost:
-            self._local.set_members(self._membership.known(now))
-
-    def _alive(self) -> None:
-        self._membership.confirmed(self._loop.time())
+            self._degraded.set_members(self._membership.known(now))
 
     def _check_channels(self) -> None:
         if self._link is not None:
             self._link.check_channels()
-
-    def _begin(self, number: int, operation: Operation, priority: Priority, now: float) -> Lease:
-        self._local.state.take()
-        return self._leases.begin(number, operation, priority, now)
 
     def _call_soon(self) -> None:
         """Have what ended reported: at once if anybody waits, else with the next call."""
@@ -357,8 +357,8 @@ class Member:
             return
         now = self._loop.time()
         self._lost_since = now
-        self._local.start(now, self._membership.known(now))
-        self._emit(SharedQuotaLost(self._local.share, kind))
+        self._degraded.start(now, self._membership.known(now))
+        self._emit(SharedQuotaLost(self._degraded.share, kind))
         self._wake_up.wake()
         self._degraded.grant()
 
@@ -371,17 +371,13 @@ class Member:
         try:
             await link.connect(
                 Callbacks(
-                    granted=self._granted, joined=self._joined, alive=self._alive, lost=self._lose
+                    granted=self._granted,
+                    joined=self._joined,
+                    alive=lambda: self._membership.confirmed(self._loop.time()),
+                    lost=self._lose,
                 )
             )
-            began_at = self._loop.time()
-            ask = self._ask()
-            reported = self._leases.take_ended()
-            try:
-                reply = await link.call(ask)
-            except LinkError:
-                self._leases.put_back(reported)
-                raise
+            reply, ask, began_at = await self._report(link)
         except BaseException:
             await link.aclose()
             raise
@@ -389,7 +385,7 @@ class Member:
         lost_since, self._lost_since = self._lost_since, None
         if lost_since is not None:
             self._emit(SharedQuotaRegained(self._loop.time() - lost_since, reply.forgotten))
-        self._take(reply, began_at, ask)
+        self._take(reply, ask, began_at)
         if link.has_lost_channels:
             self._lose("ConnectionError")
         elif self._leases.ended or self._leases.waiting:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import attrs
+import msgspec
 
 #: A time of the server this much earlier than the last one shows that its clock was set back.
 _SET_BACK_S: Final = 5.0
 
 
-@attrs.frozen
-class KnownMembers:
+class KnownMembers(msgspec.Struct, frozen=True):
     """The processes of this store, as last reported.
 
     `rank` is ours of `count`, from 0; `clock_s` added to the loop's time is the server's clock.
@@ -77,7 +76,7 @@ class Membership:
         # Without any report the configured share holds, which is chosen for that.
         is_sure = self._reported_at_s == -math.inf or now - self._confirmed_at <= self._fresh_s
         clock_s = self._newest.clock_s
-        return attrs.evolve(self._believed(now), clock_s=clock_s, is_sure=is_sure)
+        return msgspec.structs.replace(self._believed(now), clock_s=clock_s, is_sure=is_sure)
 
     def server_s(self, now: float) -> float:
         """Return the server's clock, no later than it is; 0.0 if it is not known."""

@@ -120,7 +120,7 @@ class RedisQuota:
         options = self._options
         link = Link(options.url, f"{options.namespace}:check", Member.new_id(), options.timeout_s)
         try:
-            await link.connect(Callbacks.none())
+            await link.connect(Callbacks())
         except LinkError as error:
             failed = error
         finally:
