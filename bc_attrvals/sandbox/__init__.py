@@ -13,9 +13,8 @@ A request for the store passes, in this order:
 - `answers` and `fault_answers`; `connections`, which drops and cuts off.
 
 `emulated_store` is the store as a test sees it, and `threaded` the same without an event loop.
-`control` serves it as JSON: `control_routes` is the table, `control_handlers` carries out,
-`control_input` checks, `row_search` finds. `listeners` opens the ports, with `certificates` and
-`proxy`.
+`control` serves it as JSON: `control_input` checks, `control_handlers` has the routes, `row_search`
+finds, `openapi` describes. `listeners` opens the ports, with `certificates` and `proxy`.
 
 It may import aiohttp, attrs, msgspec, multidict and trustme, and nothing of the client: a shared
 decoder would hide a shared mistake.

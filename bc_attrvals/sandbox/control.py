@@ -27,14 +27,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from bc_attrvals.sandbox import openapi
-from bc_attrvals.sandbox.control_handlers import PREFIX, Call, Handlers
-from bc_attrvals.sandbox.control_input import BadControlError, read_body, read_query
-from bc_attrvals.sandbox.control_routes import Route, routes_of
+from bc_attrvals.sandbox.control_handlers import PREFIX, ROUTES, Handlers, Route
+from bc_attrvals.sandbox.control_input import BadControlError, NoQuery, read_body, read_query
 from bc_attrvals.sandbox.emulated_store import EmulatedStore
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _READING: Final = frozenset({"GET", "HEAD"})
+_DESCRIPTIONS: Final = {"": openapi.listed, openapi.PATH: openapi.described}
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
     ("X-Content-Type-Options", "nosniff"),
@@ -87,11 +87,9 @@ class Control:
         """Control this store; `needs_token` asks each request for the access token."""
         self._store = store
         self._needs_token = needs_token
-        table = routes_of(Handlers(store))
-        self._listed = openapi.listed(table)
-        self._described = openapi.described(table)
+        self._handlers = Handlers(store)
         self._routes: dict[str, dict[str, Route]] = {}
-        for route in table:
+        for route in ROUTES:
             self._routes.setdefault(route.path, {})[route.method] = route
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -143,25 +141,26 @@ class Control:
 
     async def _dispatch(self, request: web.BaseRequest, path: str, raw_query: str) -> object:
         method = "GET" if request.method == "HEAD" else request.method
-        for fixed, content in (("", self._listed), (openapi.PATH, self._described)):
-            if path == fixed:
-                read_query(raw_query, ())
-                if method != "GET":
-                    raise BadControlError("method", "one of GET", 405)
-                return content
-        number = ""
+        if path in _DESCRIPTIONS:
+            read_query(raw_query, NoQuery)
+            if method != "GET":
+                raise BadControlError("method", "one of GET", 405)
+            return _DESCRIPTIONS[path](ROUTES)
+        from_path = {}
         methods = self._routes.get(path)
         if methods is None:
-            parent, _, number = path.rpartition("/")
+            parent, _, from_path["number"] = path.rpartition("/")
             methods = self._routes.get(f"{parent}/{{number}}")
         if methods is None:
             raise BadControlError("path", f"no such route; GET {PREFIX} lists them", 404)
         route = methods.get(method)
         if route is None:
             raise BadControlError("method", f"one of {', '.join(methods)}", 405)
-        query = read_query(raw_query, tuple(route.query))
-        body = None if route.body is None else read_body(await _body_of(request), route.body)
-        return await route.handler(Call(query, body, number))
+        asked = read_query(raw_query, route.query, **from_path)
+        if route.body is not None:
+            body = read_body(await _body_of(request), route.body)
+            return await route.handler(self._handlers, body)
+        return await route.handler(self._handlers, *([] if route.query is NoQuery else [asked]))
 
 
 async def _body_of(request: web.BaseRequest) -> bytes:

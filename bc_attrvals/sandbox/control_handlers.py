@@ -1,17 +1,18 @@
-"""Carries out the control routes: from checked input to JSON content.
+"""The control routes: what each takes, an example of its body, and how it is carried out.
 
-`control_routes` has the table of them, and `control` reads and guards the requests.
+`control` reads and guards the requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import attrs
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from bc_attrvals.sandbox import control_input as bodies
 from bc_attrvals.sandbox.control_input import BadControlError
@@ -25,17 +26,55 @@ from bc_attrvals.sandbox.row_search import RowPage, RowQuery
 from bc_attrvals.sandbox.rows import StoredRow
 
 PREFIX: Final = "/sandbox"
-_LONGEST_SEARCH: Final = 255
-_MOST_SEQUENCES: Final = 10**15
+F = TypeVar("F", bound=Callable[..., Awaitable[object]])
+
+_ROW: Final = {"customer_id": 7, "attribute_id": 1, "value": "gold"}
+_FAULT: Final = {"kind": "503", "operation": "list", "probability": 0.05}
+_FAULT_SHAPE: Any = str | bodies.FaultBody
+_CUSTOMERS: Final = {"customers": {"7": "ann@example.org"}}
+_QUIRK: Final = {"order": "shuffled"}
+_ATTRIBUTES: Final = {"attributes": {"Tier": "string", "Shoe size": "number"}}
 
 
-@attrs.frozen
-class Call:
-    """A checked request: the query's parameters, the decoded body, and the number in the path."""
+class Route(Struct, frozen=True):
+    """One route; `path` is below `/sandbox`.
 
-    query: Mapping[str, str]
-    body: Any = None
-    number: str = ""
+    `body` is the type of the JSON body, None for none, and `example` one of it. `query` has the
+    parameters, and the number in the path.
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[object]]
+    body: Any
+    example: object
+    query: type[Struct]
+
+    @property
+    def says(self) -> str:
+        """What the route does."""
+        return (self.handler.__doc__ or "").rstrip(".")
+
+
+#: The table of the routes: `control` dispatches by it, and `openapi` describes it.
+ROUTES: Final[list[Route]] = []
+
+
+def _route(
+    method: str,
+    path: str,
+    body: Any = None,  # noqa: ANN401 - what msgspec decodes
+    example: object = None,
+    *,
+    query: type[Struct] = bodies.NoQuery,
+) -> Callable[[F], F]:
+    """Enter a handler into the table; it takes the body or the query, if it has one."""
+
+    def register(handler: F) -> F:
+        ROUTES.append(Route(method, path, handler, body, example, query))
+        return handler
+
+    return register
 
 
 class Handlers:
@@ -45,9 +84,9 @@ class Handlers:
         """Control this store."""
         self._store = store
 
-    async def state(self, call: Call) -> object:
+    @_route("GET", "/state")
+    async def state(self) -> object:
         """Show counts, quota, calls in flight, faults and quirks."""
-        del call
         store = self._store
         quota = store.quota
         stored = await store.browse(RowQuery(limit=0))
@@ -76,11 +115,10 @@ class Handlers:
             "quirks": attrs.asdict(store.quirks),
         }
 
-    async def rows(self, call: Call) -> object:
+    @_route("GET", "/rows", query=bodies.RowsQuery)
+    async def rows(self, asked: bodies.RowsQuery) -> object:
         """Show attribute values, filtered, by id."""
-        wanted = bodies.read_row_query(call.query)
-        if len(wanted.value) > _LONGEST_SEARCH:
-            raise BadControlError("value", f"at most {_LONGEST_SEARCH} characters")
+        wanted = RowQuery(**msgspec.structs.asdict(asked))
         page = await self._store.browse(wanted)
         return {
             "rows": [_row_json(row, page) for row in page.rows],
@@ -90,58 +128,64 @@ class Handlers:
             "pages": -(-page.total // wanted.limit),
         }
 
-    async def add_rows(self, call: Call) -> object:
+    @_route("POST", "/rows", bodies.RowsBody, {"rows": [_ROW]})
+    async def add_rows(self, body: bodies.RowsBody) -> object:
         """Insert values, past all limits."""
-        return await self._insert(call, replace=False)
+        return await self._insert(body, replace=False)
 
-    async def replace_rows(self, call: Call) -> object:
+    @_route("PUT", "/rows", bodies.RowsBody, {"rows": [_ROW]})
+    async def replace_rows(self, body: bodies.RowsBody) -> object:
         """Insert values and delete all others."""
-        return await self._insert(call, replace=True)
+        return await self._insert(body, replace=True)
 
-    async def _insert(self, call: Call, *, replace: bool) -> object:
-        read = await self._store.seed((row.seed_row() for row in call.body.rows), replace=replace)
+    async def _insert(self, body: bodies.RowsBody, *, replace: bool) -> object:
+        read = await self._store.seed((row.seed_row() for row in body.rows), replace=replace)
         return {"inserted": read, "rows": await self._store.count()}
 
-    async def delete_rows(self, call: Call) -> object:
+    @_route("DELETE", "/rows", query=bodies.IdsQuery)
+    async def delete_rows(self, asked: bodies.IdsQuery) -> object:
         """Delete values."""
-        return {"deleted": await self._store.delete_rows(_needed_ids(call, "rows"))}
+        return {"deleted": await self._store.delete_rows(asked.id)}
 
-    async def customers(self, call: Call) -> object:
+    @_route("GET", "/customers")
+    async def customers(self) -> object:
         """Show the customers that are defined."""
-        del call
         found = await self._store.customers()
         return {"customers": [{"id": one.id, "email": one.email} for one in found]}
 
-    async def add_customers(self, call: Call) -> object:
+    @_route("POST", "/customers", bodies.CustomersBody, _CUSTOMERS)
+    async def add_customers(self, body: bodies.CustomersBody) -> object:
         """Define customers; values then name only existing ones."""
-        return await self._define(call, customers=call.body.customers)
+        return await self._define(customers=body.customers)
 
-    async def replace_customers(self, call: Call) -> object:
+    @_route("PUT", "/customers", bodies.CustomersBody, _CUSTOMERS)
+    async def replace_customers(self, body: bodies.CustomersBody) -> object:
         """Define customers and delete all others."""
-        return await self._define(call, customers=call.body.customers, replace=True)
+        return await self._define(customers=body.customers, replace=True)
 
-    async def delete_customers(self, call: Call) -> object:
+    @_route("DELETE", "/customers", query=bodies.IdsQuery)
+    async def delete_customers(self, asked: bodies.IdsQuery) -> object:
         """Delete customers."""
-        ids = _needed_ids(call, "customers")
-        return {"deleted": await self._store.delete_customers(ids)}
+        return {"deleted": await self._store.delete_customers(asked.id)}
 
-    async def attributes(self, call: Call) -> object:
+    @_route("GET", "/attributes")
+    async def attributes(self) -> object:
         """Show the attributes that are defined."""
-        del call
         found = await self._store.attributes()
         return {"attributes": [{"id": one.id, "name": one.name, "type": one.type} for one in found]}
 
-    async def add_attributes(self, call: Call) -> object:
+    @_route("POST", "/attributes", bodies.AttributesBody, _ATTRIBUTES)
+    async def add_attributes(self, body: bodies.AttributesBody) -> object:
         """Define attributes; values then name only existing ones."""
-        return await self._define(call, attributes=call.body.attributes)
+        return await self._define(attributes=body.attributes)
 
-    async def replace_attributes(self, call: Call) -> object:
+    @_route("PUT", "/attributes", bodies.AttributesBody, _ATTRIBUTES)
+    async def replace_attributes(self, body: bodies.AttributesBody) -> object:
         """Define attributes and delete all others; values stay."""
-        return await self._define(call, attributes=call.body.attributes, replace=True)
+        return await self._define(attributes=body.attributes, replace=True)
 
     async def _define(
         self,
-        call: Call,
         *,
         customers: bodies.Customers | UnsetType = UNSET,
         attributes: bodies.Attributes | UnsetType = UNSET,
@@ -152,22 +196,24 @@ class Handlers:
             await self._store.define(customers=people, attributes=kinds, replace=replace)
         except ValueError as error:
             raise _of_field(error) from None
-        return await (self.attributes(call) if people is None else self.customers(call))
+        return await (self.attributes() if people is None else self.customers())
 
-    async def rejected(self, call: Call) -> object:
+    @_route("GET", "/rejected-customers")
+    async def rejected(self) -> object:
         """Show the customers that are rejected."""
-        del call
         return {"customer_ids": sorted(self._store.rejected_customers)}
 
-    async def reject(self, call: Call) -> object:
+    @_route("POST", "/rejected-customers", bodies.RejectedBody, {"customer_ids": [8]})
+    async def reject(self, body: bodies.RejectedBody) -> object:
         """Reject more customers in upserts."""
-        self._store.reject_customers(call.body.customer_ids)
-        return await self.rejected(call)
+        self._store.reject_customers(body.customer_ids)
+        return await self.rejected()
 
-    async def set_rejected(self, call: Call) -> object:
+    @_route("PUT", "/rejected-customers", bodies.RejectedBody, {"customer_ids": [8]})
+    async def set_rejected(self, body: bodies.RejectedBody) -> object:
         """Reject these and no others."""
         self._store.accept_customers()
-        return await self.reject(call)
+        return await self.reject(body)
 
     def _all_faults(self) -> dict[str, object]:
         faults = self._store.faults
@@ -185,19 +231,21 @@ class Handlers:
             "scripted": faults.scripted,
         }
 
-    async def faults(self, call: Call) -> object:
+    @_route("GET", "/faults")
+    async def faults(self) -> object:
         """Show the faults in force, with numbers and hits."""
-        del call
         return self._all_faults()
 
-    async def add_fault(self, call: Call) -> object:
+    @_route("POST", "/faults", _FAULT_SHAPE, "503=5%,operation=list")
+    async def add_fault(self, body: str | bodies.FaultBody) -> object:
         """Add a fault: an object or a line."""
-        number = self._store.faults.add(bodies.read_fault(call.body, ""))
+        number = self._store.faults.add(bodies.read_fault(body, ""))
         return {"number": number, **self._all_faults()}
 
-    async def set_faults(self, call: Call) -> object:
+    @_route("PUT", "/faults", list[_FAULT_SHAPE], [_FAULT, "429=10%"])
+    async def set_faults(self, body: list[str | bodies.FaultBody]) -> object:
         """Replace all faults."""
-        self._replace_faults(_read_faults(call.body, ""))
+        self._replace_faults(_read_faults(body, ""))
         return self._all_faults()
 
     def _replace_faults(self, faults: list[Fault]) -> None:
@@ -205,53 +253,53 @@ class Handlers:
         for fault in faults:
             self._store.faults.add(fault)
 
-    async def clear_faults(self, call: Call) -> object:
+    @_route("DELETE", "/faults")
+    async def clear_faults(self) -> object:
         """End all faults and scripts."""
-        del call
         self._store.faults.clear()
         return self._all_faults()
 
-    async def end_fault(self, call: Call) -> object:
+    @_route("DELETE", "/faults/{number}", query=bodies.FaultQuery)
+    async def end_fault(self, asked: bodies.FaultQuery) -> object:
         """End one fault."""
-        given = {"number": call.number}
-        number = bodies.read_number(given, "number", 0, least=1, most=_MOST_SEQUENCES)
-        if not self._store.faults.remove(number):
+        if not self._store.faults.remove(asked.number):
             raise BadControlError("number", "no fault in force has it", 404)
         return self._all_faults()
 
-    async def script(self, call: Call) -> object:
+    @_route(
+        "POST", "/faults/script", bodies.ScriptBody, {"faults": ["503", None], "operation": "list"}
+    )
+    async def script(self, body: bodies.ScriptBody) -> object:
         """Set the faults of the next requests."""
-        operation = bodies.read_operation(call.body.operation)
         steps = [
             None if one is None else bodies.read_fault(one, f"faults[{index}]")
-            for index, one in enumerate(call.body.faults)
+            for index, one in enumerate(body.faults)
         ]
-        self._store.faults.script(steps, operation)
+        self._store.faults.script(steps, body.operation)
         return self._all_faults()
 
-    async def quirks(self, call: Call) -> object:
+    @_route("GET", "/quirks")
+    async def quirks(self) -> object:
         """Show and explain the quirks."""
-        del call
         return {"quirks": attrs.asdict(self._store.quirks), "described": Quirks.described()}
 
-    async def change_quirks(self, call: Call) -> object:
+    @_route("PATCH", "/quirks", dict[str, Any], _QUIRK)
+    async def change_quirks(self, body: dict[str, Any]) -> object:
         """Change some quirks."""
-        await self._store.set_quirks(bodies.read_quirks(self._store.quirks, call.body))
+        await self._store.set_quirks(bodies.read_quirks(self._store.quirks, body))
         return {"quirks": attrs.asdict(self._store.quirks)}
 
-    async def set_quirks(self, call: Call) -> object:
+    @_route("PUT", "/quirks", dict[str, Any], {"max_limit": 100, "omit_links": True})
+    async def set_quirks(self, body: dict[str, Any]) -> object:
         """Set these quirks and the defaults of others."""
-        await self._store.set_quirks(bodies.read_quirks(Quirks(), call.body))
+        await self._store.set_quirks(bodies.read_quirks(Quirks(), body))
         return {"quirks": attrs.asdict(self._store.quirks)}
 
-    async def requests(self, call: Call) -> object:
+    @_route("GET", "/requests", query=bodies.LogQuery)
+    async def requests(self, asked: bodies.LogQuery) -> object:
         """Show the newest requests, oldest first."""
-        asked = call.query
-        after = bodies.read_number(asked, "after", 0, least=0, most=_MOST_SEQUENCES)
-        limit = bodies.read_number(asked, "limit", 100, least=1, most=bodies.MOST_LOGGED)
-        operation = bodies.read_operation(asked.get("operation"))
         log = self._store.requests
-        found = log.newest(limit, after=after, operation=operation)
+        found = log.newest(asked.limit, after=asked.after, operation=asked.operation)
         return {
             "requests": [self._request_json(one) for one in found],
             "seen": log.seen,
@@ -285,15 +333,16 @@ class Handlers:
                 text = text.replace(shape, "***")
         return text
 
-    async def clear_requests(self, call: Call) -> object:
+    @_route("DELETE", "/requests")
+    async def clear_requests(self) -> object:
         """Delete the log."""
-        del call
         self._store.requests.clear()
         return {"requests": [], "seen": self._store.requests.seen, "kept": 0}
 
-    async def set_latency(self, call: Call) -> object:
+    @_route("PUT", "/latency", bodies.LatencyBody, {"latency_ms": 80})
+    async def set_latency(self, body: bodies.LatencyBody) -> object:
         """Set the latency of all calls."""
-        self._change_latency(call.body.latency_ms)
+        self._change_latency(body.latency_ms)
         return {"latency_ms": self._store.latency_ms}
 
     def _change_latency(self, latency_ms: float) -> None:
@@ -302,16 +351,18 @@ class Handlers:
         except ValueError as error:
             raise BadControlError("latency_ms", str(error)) from None
 
-    async def set_quota(self, call: Call) -> object:
+    @_route("PUT", "/quota", bodies.QuotaBody, {"quota": 150, "spend": 10})
+    async def set_quota(self, body: bodies.QuotaBody) -> object:
         """Set the quota; spend units as another app."""
-        if not isinstance(call.body.quota, UnsetType):
-            self._store.set_quota(call.body.quota)
-        self._store.spend(call.body.spend)
+        if not isinstance(body.quota, UnsetType):
+            self._store.set_quota(body.quota)
+        self._store.spend(body.spend)
         return {"quota": self._store.quota, "left": self._store.quota_left}
 
-    async def set_settings(self, call: Call) -> object:
+    @_route("PUT", "/settings", bodies.SettingsBody, {"quota": 450, "quirks": _QUIRK, **_CUSTOMERS})
+    async def set_settings(self, body: bodies.SettingsBody) -> object:
         """Change several settings at once, or none if one is bad."""
-        body, store = call.body, self._store
+        store = self._store
         given = {
             name: value
             for name in body.__struct_fields__
@@ -324,37 +375,31 @@ class Handlers:
         try:
             check_definitions(people, kinds)
             if "latency_ms" in given:
-                self._change_latency(body.latency_ms)
+                self._change_latency(given["latency_ms"])
             await store.define(customers=people, attributes=kinds, replace=True)
         except ValueError as error:
             raise _of_field(error) from None
         if "quota" in given:
-            store.set_quota(body.quota)
+            store.set_quota(given["quota"])
         for name in given.keys() & {"store_hash", "access_token", "max_concurrent_puts"}:
             setattr(store, name, given[name])
         if "quirks" in given:
             await store.set_quirks(quirks)
         if "faults" in given:
             self._replace_faults(faults)
-        return await self.state(call)
+        return await self.state()
 
-    async def reset(self, call: Call) -> object:
+    @_route("POST", "/reset", bodies.ResetBody, {"only": ["rows", "log"]})
+    async def reset(self, body: bodies.ResetBody) -> object:
         """Return to an empty, healthy store, or parts of it."""
         try:
-            if call.body.only is None:
+            if body.only is None:
                 await self._store.reset()
             else:
-                await self._store.reset(call.body.only)
+                await self._store.reset(body.only)
         except ValueError as error:
             raise BadControlError("only", str(error)) from None
-        return await self.state(call)
-
-
-def _needed_ids(call: Call, part: str) -> tuple[int, ...]:
-    ids = bodies.read_ids(call.query, "id")
-    if ids is None:
-        raise BadControlError("id", f"missing; POST {PREFIX}/reset deletes all {part}")
-    return ids
+        return await self.state()
 
 
 def _read_faults(given: list[str | bodies.FaultBody], field: str) -> list[Fault]:

@@ -6,9 +6,8 @@ Unknown fields are refused, so that a typing error in another language's test su
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,19 +19,25 @@ from bc_attrvals.sandbox.faults import Fault
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.query_strings import MAX_ID
 from bc_attrvals.sandbox.quirks import QUIRK_NAMES, Quirks
-from bc_attrvals.sandbox.row_search import RowQuery
 
-MOST_ROWS_PAGE: Final = 1_000
-MOST_LOGGED: Final = 1_000
+# Parameters that hold several ids.
+_LISTS: Final = frozenset({"id", "customer_id", "attribute_id"})
 _PLACE: Final = re.compile(r"(?s)(?P<message>.*?)(?: - at (?:`key` in )?`(?P<place>[^`]*)`)?")
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
-_LONGEST_PAGE_NUMBER: Final = 9
+
+T = TypeVar("T", bound=Struct)
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Ids = Annotated[list[Id], Meta(max_length=100_000)]
 Moment = Annotated[int, Meta(ge=0, le=253_402_300_799)] | Annotated[datetime, Meta(tz=True)]
 Units = Annotated[int, Meta(ge=0, le=999_999_999)]
+Sequence = Annotated[int, Meta(ge=0, le=10**15)]
+_IDS_MESSAGE: Final = "must be positive 32-bit integers with commas between"
+_OPERATIONS_SAY: Final = Meta(description=f"one of {', '.join(Operation)}")
+_IDS_SAY: Final = Meta(description="ids with commas between")
+IdList = Annotated[tuple[Id, ...], _IDS_SAY]
+AnyIds = Annotated[tuple[Id, ...] | None, _IDS_SAY]
 
 
 class BadControlError(Exception):
@@ -44,6 +49,42 @@ class BadControlError(Exception):
         self.field = field
         self.message = message
         self.status = status
+
+
+class NoQuery(Struct, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class IdsQuery(Struct, forbid_unknown_fields=True):
+    """Ids to delete; no deletion is of all."""
+
+    id: IdList
+
+
+class FaultQuery(Struct, forbid_unknown_fields=True):
+    """The number of a fault, from the path."""
+
+    number: Annotated[Sequence, Meta(description="as GET /sandbox/faults shows it")]
+
+
+class RowsQuery(Struct, forbid_unknown_fields=True):
+    """Which rows to show."""
+
+    customer_ids: AnyIds = msgspec.field(name="customer_id", default=None)
+    attribute_ids: AnyIds = msgspec.field(name="attribute_id", default=None)
+    value: Annotated[str, Meta(max_length=255, description="a part of the value")] = ""
+    page: Annotated[int, Meta(ge=1, le=10**9, description="from 1")] = 1
+    limit: Annotated[int, Meta(ge=1, le=1_000, description="1 to 1,000, 50 by default")] = 50
+
+
+class LogQuery(Struct, forbid_unknown_fields=True):
+    """Which requests to show."""
+
+    after: Annotated[Sequence, Meta(description="a sequence number")] = 0
+    limit: Annotated[int, Meta(ge=1, le=1_000, description="1 to 1,000, 100 by default")] = 100
+    operation: Annotated[Operation | None, Meta(description=f"one of {', '.join(Operation)}")] = (
+        None
+    )
 
 
 class RowBody(Struct, forbid_unknown_fields=True):
@@ -99,7 +140,7 @@ class ScriptBody(Struct, forbid_unknown_fields=True):
     """The faults of the next requests, null for a healthy one."""
 
     faults: list[str | FaultBody | None]
-    operation: str | None = None
+    operation: Operation | None = None
 
 
 class LatencyBody(Struct, forbid_unknown_fields=True):
@@ -231,60 +272,22 @@ def _field_of(field: str, message: str) -> str:
     return f"{field}.{inner}".strip(".")
 
 
-def read_query(raw: str, known: tuple[str, ...]) -> dict[str, str]:
-    """Return the query's parameters; refuses unknown ones and repeated ones."""
+def read_query(raw: str, kind: type[T], **from_path: str) -> T:
+    """Decode a query, and what the path names; refuses unknown and repeated parameters."""
     found: dict[str, str] = {}
     for name, value in parse_qsl(raw, keep_blank_values=True):
-        if name not in known:
-            raise BadControlError(name, f"unknown parameter; one of {', '.join(known) or 'none'}")
         if name in found:
             raise BadControlError(name, "given twice")
         found[name] = value
-    return found
-
-
-def read_row_query(query: Mapping[str, str]) -> RowQuery:
-    """Return which rows are asked for."""
-    return RowQuery(
-        customer_ids=read_ids(query, "customer_id"),
-        attribute_ids=read_ids(query, "attribute_id"),
-        value=query.get("value", ""),
-        page=read_number(query, "page", 1, least=1, most=10**_LONGEST_PAGE_NUMBER),
-        limit=read_number(query, "limit", 50, least=1, most=MOST_ROWS_PAGE),
-    )
-
-
-def read_operation(given: str | None, field: str = "operation") -> Operation | None:
-    """Return the operation of this name."""
+    given = {
+        name: [part.strip() for part in value.split(",")] if name in _LISTS else value
+        for name, value in {**found, **from_path}.items()
+        if value.strip() or name not in kind.__struct_encode_fields__
+    }
     try:
-        return None if given in (None, "") else Operation(given)
-    except ValueError:
-        raise BadControlError(field, f"one of {', '.join(Operation)}") from None
-
-
-def read_ids(query: Mapping[str, str], name: str) -> tuple[int, ...] | None:
-    """Return the ids of a parameter, such as `5` or `5,6`; None if it is missing or empty."""
-    text = query.get(name, "").strip()
-    if not text:
-        return None
-    ids = []
-    for part in text.split(","):
-        number = _number(part.strip())
-        if number is None or not 1 <= number <= MAX_ID:
-            raise BadControlError(name, "must be positive 32-bit integers with commas between")
-        ids.append(number)
-    return tuple(ids)
-
-
-def read_number(query: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
-    """Return a whole number of the query."""
-    if name not in query:
-        return default
-    number = _number(query[name])
-    if number is None or not least <= number <= most:
-        raise BadControlError(name, f"must be a whole number from {least:,} to {most:,}")
-    return number
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        refused = _refused(str(error))
+        name, bracket, _ = refused.field.partition("[")
+        message = _IDS_MESSAGE if bracket else refused.message
+        raise BadControlError(name, message) from None

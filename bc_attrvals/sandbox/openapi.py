@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bc_attrvals.sandbox.control_handlers import PREFIX
-from bc_attrvals.sandbox.control_routes import Route
+from bc_attrvals.sandbox.control_handlers import PREFIX, Route
 
 PATH: Final = "/openapi.json"
 _NUMBER: Final = "{number}"
@@ -23,7 +22,7 @@ def listed(routes: Iterable[Route]) -> dict[str, object]:
             {
                 "route": f"{route.method} {PREFIX}{route.path}",
                 "says": route.says,
-                **({"query": dict(route.query)} if route.query else {}),
+                **({"query": says} if (says := _says(route)) else {}),
                 **({} if route.body is None else {"body": route.example}),
             }
             for route in routes
@@ -82,19 +81,29 @@ def _json(schema: object, example: object = None) -> dict[str, object]:
     return {"content": {"application/json": content}}
 
 
+def _says(route: Route) -> dict[str, str]:
+    """Return what each parameter of the query takes."""
+    return {
+        name: schema["description"]
+        for name, schema in _schema(route).get("properties", {}).items()
+        if name != "number"
+    }
+
+
+def _schema(route: Route) -> dict[str, Any]:
+    return next(iter(msgspec.json.schema(route.query)["$defs"].values()))
+
+
 def _parameters(route: Route) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = [
+    schema = _schema(route)
+    return [
         {
             "name": name,
-            "in": "query",
-            "description": says,
-            "schema": {"type": "string"},
-            # No deletion is of all.
-            "required": route.method == "DELETE",
+            "in": "path" if f"{{{name}}}" in route.path else "query",
+            "description": of_one["description"],
+            # As text: ids have commas between.
+            "schema": {"type": "integer" if name == "number" else "string"},
+            "required": name in schema.get("required", ()),
         }
-        for name, says in route.query.items()
+        for name, of_one in schema.get("properties", {}).items()
     ]
-    if _NUMBER in route.path:
-        number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer"}}
-        found.append(number)
-    return found

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from bc_attrvals.sandbox import Fault
+from bc_attrvals.sandbox.control_handlers import ROUTES
+from bc_attrvals.sandbox.control_input import read_body
 from tests.sandbox.api import Control, item, running, until
 
 MINE = {"customer_id": 1, "attribute_id": 2, "value": "a"}
@@ -213,3 +217,19 @@ async def test_settings_are_changed_together_or_not_at_all() -> None:
         assert (state["quirks"]["max_limit"], state["faults"][0]["kind"]) == (100, "503")
         assert sandbox.access_token == "new"
         assert (await ask("PUT", "/sandbox/settings", {})).json["store_hash"] == "other"
+
+
+def test_every_route_is_explained_and_stands_once() -> None:
+    routes = ROUTES
+    assert len({(route.method, route.path) for route in routes}) == len(routes)
+    for route in routes:
+        assert route.says[0].isupper()
+        assert (route.method == "GET") <= (route.body is None)
+
+
+def test_every_example_is_a_body_of_its_route() -> None:
+    typed = [route for route in ROUTES if route.body is not None]
+    assert len(typed) > 10
+    for route in typed:
+        decoded = read_body(msgspec.json.encode(route.example), route.body)
+        assert msgspec.to_builtins(decoded)
