@@ -127,9 +127,9 @@ class Apply:
     async def _pending(self) -> AsyncGenerator[list[AttributeValueUpsert]]:
         """Yield the pending upserts in the order of their keys."""
         after = 0
-        while rows := await self._database.run(WorkingSet.pending_upserts, after, _CHUNK):
-            after = rows[-1][0]
-            yield [item for _, item in rows]
+        while items := await self._database.run(WorkingSet.pending_upserts, after, _CHUNK):
+            after = to_key(*items[-1].key)
+            yield items
 
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
@@ -198,12 +198,14 @@ class Apply:
     async def _commit(self) -> None:
         begun, self._begun = self._begun, []
         written, rows, others = self._outcomes.take()
-        altered: list[UpsertOutcome] = []
+        altered: list[tuple[str, int]] = []
         failed: list[UpsertOutcome] = []
         marks = [(State.DONE, key) for key in _keys(written)]
         for one in others:
-            if one.status is OutcomeStatus.ALTERED:
-                altered.append(one)
+            if one.stored is not None:
+                # In another form than it was sent.
+                altered.append((one.stored.value, to_key(*_sent(one).key)))
+                rows.append(one.stored)
             elif one.status is OutcomeStatus.NOT_SENT:
                 marks.append((State.PENDING, to_key(*_sent(one).key)))
             elif self._is_settled(one):
@@ -215,7 +217,6 @@ class Apply:
             _note_outcomes, marks, altered, failed, self._calls, self._max_failures
         )
         if self._known is not None:
-            rows += (one.stored for one in altered if one.stored is not None)
             await self._known.note(rows, [])
         done = len(written) + len(altered)
         if done or failed:
@@ -280,20 +281,19 @@ def _settle_deletes(working_set: WorkingSet, ids: list[int], found: set[int]) ->
 def _note_outcomes(
     working_set: WorkingSet,
     marks: list[tuple[State, int]],
-    altered: list[UpsertOutcome],
+    altered: list[tuple[str, int]],
     failed: list[UpsertOutcome],
     calls: Calls,
     most_failures: int,
 ) -> None:
     with working_set.transaction():
-        if altered:
-            marks += _marks_of_altered(working_set, altered)
         if failed:
             keys = _keys(map(_sent, failed))
             states = (State.UNANSWERED if _is_unanswered(one) else State.FAILED for one in failed)
             marks += zip(states, keys, strict=True)
             working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         working_set.mark_upserts(marks)
+        working_set.mark_written(altered)
         working_set.spend(calls=calls.calls, retries=calls.retries)
 
 
@@ -301,16 +301,6 @@ def _sent(outcome: UpsertOutcome) -> AttributeValueUpsert:
     """Return the upsert of an outcome; names were resolved when the values were loaded."""
     assert isinstance(outcome.item, AttributeValueUpsert)
     return outcome.item
-
-
-def _marks_of_altered(
-    working_set: WorkingSet, altered: Iterable[UpsertOutcome]
-) -> Iterator[tuple[State, int]]:
-    """Yield the marks of values of which the store holds another form: the expected one is done."""
-    held = {to_key(*_sent(one).key): one.stored.value for one in altered if one.stored is not None}
-    kept = working_set.kept_values(list(held))
-    for key, value in held.items():
-        yield State.DONE if kept.get(key) == value else State.ALTERED, key
 
 
 def _dumped(failed: Iterable[UpsertOutcome]) -> Iterator[str]:

@@ -294,26 +294,15 @@ class WorkingSet(Database):
 
     # Carrying it out.
 
-    def pending_upserts(self, after: int, most: int) -> list[tuple[int, AttributeValueUpsert]]:
-        """Return up to `most` (key, item) to send, with keys above `after`."""
+    def pending_upserts(self, after: int, most: int) -> list[AttributeValueUpsert]:
+        """Return up to `most` items to send, in the order of their keys, above `after`."""
         rows = self.connection.execute(
-            "SELECT upserts.key, desired.value FROM upserts "
+            "SELECT upserts.key >> ?, upserts.key & ?, desired.value FROM upserts "
             "JOIN desired ON desired.key = upserts.key "
             "WHERE upserts.key > ? AND upserts.state = ? ORDER BY upserts.key LIMIT ?",
-            (after, State.PENDING, most),
+            (ID_BITS, MAX_ID, after, State.PENDING, most),
         )
-        return [(key, AttributeValueUpsert(*from_key(key), value)) for key, value in rows]
-
-    def kept_values(self, keys: Sequence[int]) -> dict[int, str]:
-        """Return by key the form that the store keeps of a value, where that is another one."""
-        found: dict[int, str] = {}
-        for key in keys:
-            row = self.connection.execute(
-                "SELECT kept FROM desired WHERE key = ? AND kept IS NOT NULL", (key,)
-            ).fetchone()
-            if row is not None:
-                found[key] = row[0]
-        return found
+        return [AttributeValueUpsert(*row) for row in rows]
 
     def pending_deletes(self, most: int) -> list[int]:
         """Return up to `most` ids to delete."""
@@ -322,25 +311,32 @@ class WorkingSet(Database):
         )
         return [one for (one,) in rows]
 
+    # In a transaction of the caller.
+
     def mark_upserts(self, marks: Iterable[tuple[State, int]]) -> None:
         """Note how far upserts have come, by (state, key)."""
-        with self.transaction():
-            self.connection.executemany("UPDATE upserts SET state = ? WHERE key = ?", marks)
+        self.connection.executemany("UPDATE upserts SET state = ? WHERE key = ?", marks)
+
+    def mark_written(self, held: Iterable[tuple[str, int]]) -> None:
+        """Note, by (value, key), what the store holds: altered unless that was expected."""
+        self.connection.executemany(
+            "UPDATE upserts SET state = CASE WHEN ? IS (SELECT kept FROM desired WHERE key = ?) "
+            "THEN ? ELSE ? END WHERE key = ?",
+            [(value, key, State.DONE, State.ALTERED, key) for value, key in held],
+        )
 
     def mark_deletes(self, ids: Iterable[int], state: State) -> None:
         """Note how far deletes have come."""
-        with self.transaction():
-            self.connection.executemany(
-                "UPDATE deletes SET state = ? WHERE id = ?", [(state, one) for one in ids]
-            )
+        self.connection.executemany(
+            "UPDATE deletes SET state = ? WHERE id = ?", [(state, one) for one in ids]
+        )
 
     def add_failures(self, failures: Iterable[tuple[int, str]], most: int) -> None:
         """Keep (key, error as JSON) of upserts, up to `most` in all."""
-        with self.transaction():
-            room = most - self.one("SELECT count(*) FROM failures")
-            self.connection.executemany(
-                "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
-            )
+        room = most - self.one("SELECT count(*) FROM failures")
+        self.connection.executemany(
+            "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
+        )
 
     def failures(self, most: int) -> list[FailedRow]:
         """Return the first failures: unresolved ones, then others in the order they came."""

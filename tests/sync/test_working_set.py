@@ -67,7 +67,7 @@ def test_a_plan_is_the_difference_row_by_row(
         assert repeated == sum(len(rows) > 1 for rows in held.values())
         pending = working_set.pending_upserts(0, 99)
         assert pending == [
-            (key, AttributeValueUpsert(*from_key(key), wanted[key][0]))
+            AttributeValueUpsert(*from_key(key), wanted[key][0])
             for key in sorted(creates | updates)
         ]
         assert working_set.pending_deletes(99) == sorted(gone)
