@@ -157,11 +157,11 @@ class Admission:
             return None
         now = self._loop.time()
         is_bulk = priority is _BULK
-        if self._room(operation, now, is_bulk=is_bulk) <= 0:
+        if self._room(operation, now, is_bulk) <= 0:
             return None
         if is_bulk and now < self._shares.until and self._left_for(operation, now) < 1:
             return None
-        return self._take(operation, flow or _NO_FLOW, now, is_bulk=is_bulk)
+        return self._take(operation, flow or _NO_FLOW, now, is_bulk)
 
     async def acquire(
         self,
@@ -282,15 +282,14 @@ class Admission:
             )
         self._events.emit(event)
 
-    def _room(self, operation: Operation, now: float, *, is_bulk: bool) -> int:
+    def _room(self, operation: Operation, now: float, is_bulk: bool) -> int:
         """Return how many requests may go now, as far as slots and pauses are concerned."""
         if now < self._blocked_until:
             return 0
-        concurrency = self._concurrency[operation]
-        room = concurrency.room(now)
+        slots = self._concurrency[operation]
         if is_bulk and operation is _READ:
-            return min(room, self._bulk_pace.room(now, concurrency.bulk_in_flight))
-        return room
+            return min(slots.room(now), self._bulk_pace.room(now, slots.bulk_in_flight))
+        return slots.room(now)
 
     def _left_for(self, operation: Operation, now: float) -> float:
         """Return how many units bulk requests of an operation may take beside those of others."""
@@ -303,7 +302,7 @@ class Admission:
         quota = self._units.snapshot()
         return self._shares.left_for(operation, now, quota, self._concurrency, waiting)
 
-    def _take(self, operation: Operation, flow: Flow, now: float, *, is_bulk: bool) -> Lease | None:
+    def _take(self, operation: Operation, flow: Flow, now: float, is_bulk: bool) -> Lease | None:
         unit = self._units.take(operation, now)
         if unit is None:
             return None
@@ -316,13 +315,15 @@ class Admission:
 
     def _pump(self) -> None:
         """Grant all that can be granted now, and set the one timer for the rest."""
+        if self._queue.count or self._blocked_since is not None or self._timer is not None:
+            if not self._closed:
+                self._grant()
+        elif self._units.must_be_asked:
+            self._ask(0.0)
+
+    def _grant(self) -> None:
         loop = self._loop
-        if not self._queue.count and self._blocked_since is None and self._timer is None:
-            if self._units.must_be_asked:
-                self._ask(0.0)
-            return
-        if self._closed or loop is None:
-            return
+        assert loop is not None
         now = loop.time()
         is_held_back = False
 
@@ -330,7 +331,7 @@ class Admission:
             nonlocal is_held_back
             if (
                 self._units.available(operation, now) <= 0
-                or self._room(operation, now, is_bulk=is_bulk) <= 0
+                or self._room(operation, now, is_bulk) <= 0
             ):
                 return False
             if is_bulk and self._left_for(operation, now) < 1:
@@ -343,7 +344,7 @@ class Admission:
             if waiting.future.done():
                 # Cancelled, and its task has not run since.
                 continue
-            lease = self._take(waiting.operation, waiting.flow, now, is_bulk=waiting.is_bulk)
+            lease = self._take(waiting.operation, waiting.flow, now, waiting.is_bulk)
             assert lease is not None
             waiting.future.set_result(lease)
         if self._units.must_be_asked:
@@ -360,10 +361,10 @@ class Admission:
             if not count:
                 self._units.want(operation, 0, 0)
                 continue
-            room = self._room(operation, now, is_bulk=False)
+            room = self._room(operation, now, False)
             bulk = self._queue.bulk_count_of(operation)
             urgent = max(0, min(count - bulk, room))
-            bulk_room = min(room - urgent, self._room(operation, now, is_bulk=True))
+            bulk_room = min(room - urgent, self._room(operation, now, True))
             self._units.want(operation, urgent, max(0, min(bulk, bulk_room)))
 
     def _fail_one(self, operation: Operation, error: BaseException) -> None:

@@ -141,15 +141,19 @@ class BadItemSearch:
             return self._unknown[: self._most]
         return self._single[:1]
 
-    def settle(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Take out items that need no further call; what is left of a guilty part stays guilty."""
+    def settle(self, items: Sequence[AttributeValueUpsert]) -> bool:
+        """Take out items that need no further call; return whether these were all of one call.
+
+        What is left of a guilty part stays guilty.
+        """
         if len(items) == len(self._unknown) and not self._guilty and not self._single:
-            # All in one call: the usual case.
+            # The usual case.
             self._unknown.clear()
-            return
+            return True
         keys = {item.key for item in items}
         for rest in (self._guilty, self._unknown, self._single):
             rest[:] = [item for item in rest if item.key not in keys]
+        return False
 
     def again(self, items: Sequence[AttributeValueUpsert]) -> None:
         """Take back items that were accepted and then not found."""

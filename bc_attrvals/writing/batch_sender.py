@@ -61,8 +61,9 @@ class Batch:
         """Go on with the next items."""
         self.keyed, self.part = keyed, []
         self.open.begin(keyed.values())
-        self.tried.clear()
-        self.sendings.clear()
+        if self.tried:
+            self.tried.clear()
+            self.sendings.clear()
 
 
 class BatchSender:
@@ -116,7 +117,8 @@ class BatchSender:
                 self._outcomes.stored(part, rows)
                 if self._suspects.known:
                     self._suspects.clear(part)
-                left.settle(part)
+                if left.settle(part):
+                    return
             else:
                 await self._confirm(part, rows, batch, lost)
 
