@@ -331,26 +331,15 @@ def _chunks(parameter: str, ids: Sequence[int] | None, room_bytes: int) -> Itera
     if ids is None:
         yield None
         return
-    begin = 0
-    for part in join_ids(ids, room_bytes - len(parameter) - 1):
-        end = begin + part.count(",") + 1
-        yield tuple(ids[begin:end])
-        begin = end
+    for part in parts_of(map(str, ids), room_bytes - len(parameter) - 1):
+        yield tuple(map(int, part))
 
 
 def _parameter(name: str, ids: _IdPart) -> str:
     return "" if ids is None else f"{name}={','.join(map(str, ids))}"
 
 
-def join_ids(ids: Iterable[int], room_bytes: int, most: int | None = None) -> Iterator[str]:
-    """Yield `1,2,3` strings of at most `room_bytes` and at most `most` ids, in order."""
-    for part in join_texts(map(str, ids), room_bytes, most):
-        yield ",".join(part)
-
-
-def join_texts(
-    texts: Iterable[str], room_bytes: int, most: int | None = None
-) -> Iterator[list[str]]:
+def parts_of(texts: Iterable[str], room_bytes: int, most: int | None = None) -> Iterator[list[str]]:
     """Yield lists of ASCII texts, at most `most` each, that take `room_bytes` joined by commas."""
     part: list[str] = []
     length = 0

@@ -83,18 +83,8 @@ class UpsertReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types."""
-        return {
-            "ok": self.ok,
-            "stored": self.stored,
-            "altered": self.altered,
-            "failed": self.failed,
-            "superseded": self.superseded,
-            "not_sent": self.not_sent,
-            "failures": [outcome.to_dict() for outcome in self.failures],
-            "calls": self.calls,
-            "retries": self.retries,
-            "seconds": self.seconds,
-        }
+        counts = attrs.asdict(self, recurse=False)
+        return {"ok": self.ok, **counts, "failures": [one.to_dict() for one in self.failures]}
 
 
 class PartialFailureError(BCAttrValsError):

@@ -15,12 +15,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
 import attrs
 import msgspec
 from multidict import istr
+
+from bc_attrvals.core.models import to_utc
 
 #: The window of the service, where an answer leaves it out (BigCommerce guide, API rate limits).
 DEFAULT_WINDOW_S: Final = 30.0
@@ -115,23 +118,21 @@ def _wait_s(text: str, headers: Mapping[str, str], wall_s: float) -> float | Non
     try:
         wait_s = float(text)
     except ValueError:
-        until_s = _http_date_s(text)
-        if until_s is None:
+        until, since = http_date(text), http_date(headers.get(_DATE))
+        if until is None:
             return None
-        since_s = _http_date_s(headers.get(_DATE, ""))
-        wait_s = until_s - (wall_s if since_s is None else since_s)
         # A date in the past asks for no wait.
-        return wait_s if wait_s > 0 else 0.0
+        return max(0.0, until.timestamp() - (wall_s if since is None else since.timestamp()))
     return wait_s if math.isfinite(wait_s) and wait_s >= 0 else None
 
 
-def _http_date_s(text: str) -> float | None:
+def http_date(text: str | None) -> datetime | None:
+    """Return the moment of an HTTP date, which is in UTC (RFC 9110, 5.6.7); None for others."""
     # Imported here: it loads the parser of e-mail, and few answers have a date to read.
-    from email.utils import mktime_tz, parsedate_tz
+    from email.utils import parsedate_to_datetime
 
     try:
-        parsed = parsedate_tz(text[:64])
-        return None if parsed is None else float(mktime_tz(parsed))
+        return None if text is None else to_utc(parsedate_to_datetime(text[:64]))
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
 

@@ -16,8 +16,7 @@ from bc_attrvals.core.filters import (
     MAX_URL_BYTES,
     AttributeValueFilter,
     ListingQuery,
-    join_ids,
-    join_texts,
+    parts_of,
     split_queries,
 )
 from bc_attrvals.core.models import AttributeValueUpsert
@@ -107,7 +106,7 @@ class RequestBuilder:
     def queries_in(self, parameter: str, texts: Sequence[str], most: int) -> list[list[str]]:
         """Return the texts, percent-encoded already, in parts that one URL can ask for."""
         room_bytes = self._listing_room_bytes - len(parameter) - 1
-        return list(join_texts(texts, room_bytes, most))
+        return list(parts_of(texts, room_bytes, most))
 
     def post(self, document: object) -> Request:
         """Return the POST of a JSON document. It is not idempotent."""
@@ -126,9 +125,9 @@ class RequestBuilder:
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
         """Yield DELETEs with the count of ids each names: at most `most`, and a short URL."""
-        for part in join_ids(ids, self._delete_room_bytes, most):
-            count = part.count(",") + 1
-            yield Request(Operation.DELETE, "DELETE", f"{self._path}?id:in={part}"), count
+        for part in parts_of(map(str, ids), self._delete_room_bytes, most):
+            path = f"{self._path}?id:in={','.join(part)}"
+            yield Request(Operation.DELETE, "DELETE", path), len(part)
 
 
 def _plain(item: AttributeValueUpsert) -> AttributeValueUpsert:

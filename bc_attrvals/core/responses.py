@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 from multidict import CIMultiDictProxy, istr
@@ -26,6 +26,8 @@ from bc_attrvals.errors import (
     StoreSuspendedError,
     UnprocessableError,
 )
+
+T = TypeVar("T")
 
 _REQUEST_ID: Final = istr("X-Request-Id")
 
@@ -65,10 +67,6 @@ class _PageEnvelope(msgspec.Struct):
     meta: _Meta
 
 
-class _RowsEnvelope(msgspec.Struct):
-    data: list[AttributeValue]
-
-
 class Echo(msgspec.Struct, gc=False):
     """What proves a value stored, of a row that a PUT answers with: its id, key and value."""
 
@@ -83,13 +81,13 @@ class Echo(msgspec.Struct, gc=False):
         return (self.customer_id, self.attribute_id)
 
 
-class _EchoesEnvelope(msgspec.Struct, gc=False):
-    data: list[Echo]
+class _Data(msgspec.Struct, Generic[T], gc=False):
+    data: list[T]
 
 
 _PAGE_DECODER: Final = msgspec.json.Decoder(_PageEnvelope)
-_ROWS_DECODER: Final = msgspec.json.Decoder(_RowsEnvelope)
-_ECHOES_DECODER: Final = msgspec.json.Decoder(_EchoesEnvelope)
+_ROWS_DECODER: Final = msgspec.json.Decoder(_Data[AttributeValue])
+_ECHOES_DECODER: Final = msgspec.json.Decoder(_Data[Echo])
 
 # What stops the fast path: its own refusals, JSON that is nested too deeply, and dates that leave
 # the years 1 to 9999 on their way to UTC.

@@ -213,12 +213,13 @@ class SyncPlan:
             ]
         if self.saved_calls:
             rows.insert(1, ("saved", "against listing", _calls_text(self.saved_calls)))
-        if self.repeated:
-            rows.append(("repeated", f"{self.repeated:,}", ""))
-        if self.unresolved:
-            rows.append(("unresolved", f"{self.unresolved:,}", ""))
-        if self.withheld:
-            rows.append(("not pruned", f"{self.withheld:,}", ""))
+        for name, count in (
+            ("repeated", self.repeated),
+            ("unresolved", self.unresolved),
+            ("not pruned", self.withheld),
+        ):
+            if count:
+                rows.append((name, f"{count:,}", ""))
         rows += [
             ("delete", f"{self.delete:,}", _calls_text(self.delete_calls)),
             ("in all", f"about {_duration_text(self.seconds)}", _calls_text(self.calls)),

@@ -13,6 +13,7 @@ from typing import Final
 
 from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
+from bc_attrvals.core.rate_limit import http_date
 from bc_attrvals.errors import APIError, DecodeError, MirrorError
 from bc_attrvals.events import MirrorProgressed
 from bc_attrvals.mirror.created_index import CreatedIndex
@@ -21,7 +22,6 @@ from bc_attrvals.mirror.replica import Replica, Taken
 from bc_attrvals.mirror.replica_schema import row_of
 from bc_attrvals.mirror.report import Faults
 from bc_attrvals.mirror.service_clock import ServiceClock, second_of
-from bc_attrvals.reading.exactly_once import date_of
 from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
@@ -78,7 +78,7 @@ class Ingest:
 
     async def _fetch(self, asked: tuple[ListingQuery, int, int]) -> Page:
         fetched = await self.calls.fetch(*asked)
-        date = date_of(fetched.answer.headers.get("Date"))
+        date = http_date(fetched.answer.headers.get("Date"))
         if date is not None:
             self.clock.observe_date(second_of(date), self._loop.time())
         return await self.calls.decode(fetched)

@@ -27,13 +27,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
+from bc_attrvals.core.rate_limit import http_date
 from bc_attrvals.errors import APIError, ListingDriftError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
 from bc_attrvals.reading.page_count import PageCount
@@ -344,21 +344,12 @@ class _ExactListing:
         if not self._is_pinned:
             query = (bounds or self._bounds).query(query, part)
         fetched = await self._calls.fetch(query, number, self._calls.sizes.page)
-        now = date_of(fetched.answer.headers.get("Date"))
+        now = http_date(fetched.answer.headers.get("Date"))
         if now is not None:
             self._now = now if self._now is None else max(self._now, now)
         page = await self._calls.decode(fetched)
         self._highest_id = max(self._highest_id, *(row.id for row in page.data), 0)
         return page
-
-
-def date_of(header: str | None) -> datetime | None:
-    """Return the moment of a `Date` header; None without one that can be read."""
-    try:
-        moment = None if header is None else parsedate_to_datetime(header)
-        return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]:

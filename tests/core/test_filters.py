@@ -18,7 +18,7 @@ from bc_attrvals.core.filters import (
     MAX_URL_BYTES,
     AttributeValueFilter,
     ListingQuery,
-    join_ids,
+    parts_of,
     split_queries,
 )
 from bc_attrvals.core.models import MAX_ID, AttributeValue
@@ -468,7 +468,7 @@ def test_attribute_ids_stay_together_up_to_half_of_the_room() -> None:
 def test_joined_ids_keep_their_order_the_room_and_the_most(
     numbers: list[int], room_bytes: int, most: int | None
 ) -> None:
-    parts = list(join_ids(numbers, room_bytes, most))
+    parts = [",".join(part) for part in parts_of(map(str, numbers), room_bytes, most)]
     assert [int(one) for part in parts for one in part.split(",")] == numbers
     assert all(len(part) <= room_bytes for part in parts)
     assert all(part.count(",") < (most or 100) for part in parts)

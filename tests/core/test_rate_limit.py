@@ -7,6 +7,7 @@ tell windows apart by answers that were under way for longer than a window.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
@@ -19,6 +20,7 @@ from bc_attrvals.core.rate_limit import (
     QuotaHeaders,
     QuotaSnapshot,
     QuotaState,
+    http_date,
     read_quota_headers,
     read_retry_after_s,
 )
@@ -1014,3 +1016,22 @@ def test_a_retry_after_is_read_in_seconds_or_as_a_date_and_bounded(
     headers: dict[str, str], wait_s: float | None
 ) -> None:
     assert read_retry_after_s(CIMultiDict(headers), NOON) == wait_s
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Thu, 01 Jan 2026 12:00:00 GMT",
+        "Thu Jan  1 12:00:00 2026",
+        "Thu, 01 Jan 2026 14:00:00 +0200",
+    ],
+)
+def test_an_http_date_means_the_same_wherever_the_machine_stands(
+    elsewhere: None, text: str
+) -> None:
+    assert http_date(text) == datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", [None, "", "soon", "Thu, 99 Jan 2026 12:00:00 GMT", "\ud800"])
+def test_what_is_no_http_date_is_none(text: str | None) -> None:
+    assert http_date(text) is None
