@@ -33,15 +33,9 @@ class RefusalError(Exception):
     """Ends a request with an ErrorResponse; raised by the parsers, answered by `resources`."""
 
     def __init__(self, status: int, title: str, errors: Mapping[str, str] | None = None) -> None:
-        """Keep the content of the ErrorResponse."""
+        """Keep the answer for the client."""
         super().__init__(status, title)
-        self.status = status
-        self.title = title
-        self.errors = dict(errors or {})
-
-    def answer(self) -> Answer:
-        """Return the answer for the client."""
-        return error_answer(self.status, self.title, self.errors)
+        self.answer = error_answer(status, title, errors)
 
 
 def error_answer(

@@ -7,36 +7,31 @@ disk.
 
 from __future__ import annotations
 
-import math
-import os
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 import attrs
 
 from bc_attrvals.sandbox.definitions import (
     AttributeSeeds,
+    Checked,
     CustomerSeeds,
-    Definitions,
     StoredAttribute,
     StoredCustomer,
     check_definitions,
 )
-from bc_attrvals.sandbox.faults import MAX_DELAY_S, Fault, Faults
+from bc_attrvals.sandbox.faults import Faults
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.quota import QuotaWindow, Window
-from bc_attrvals.sandbox.request_handler import Service, ServiceOptions
+from bc_attrvals.sandbox.quota import Window
+from bc_attrvals.sandbox.request_handler import Service
 from bc_attrvals.sandbox.request_log import RequestLog
 from bc_attrvals.sandbox.resources import Resources
 from bc_attrvals.sandbox.row_search import RowPage, RowQuery, browse
-from bc_attrvals.sandbox.rows import RowStore, SeedRow, StoredRow
+from bc_attrvals.sandbox.rows import SeedRow, StoredRow
 
-P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S")
 
 # Read by OpenSSL (Python, Ruby, Go), by Python's requests, by curl, and by Node.
 _CA_VARIABLES: Final = (
@@ -65,36 +60,14 @@ class EmulatedStore:
     """The state of one emulated store and the controls over it. `Sandbox` serves it."""
 
     def __init__(
-        self,
-        database: str | os.PathLike[str],
-        options: ServiceOptions,
-        *,
-        quota: int | None,
-        window_s: float,
-        latency_ms: float,
-        faults: Sequence[Fault] | Faults,
-        seed: int,
-        request_log_size: int,
-        customers: CustomerSeeds | None,
-        attributes: AttributeSeeds | None,
-        wall_clock: Callable[[], float],
+        self, database: str, service: Service, defined: Checked, wall_clock: Callable[[], float]
     ) -> None:
-        """Prepare; nothing is opened before the start."""
-        check_latency(latency_ms)
-        check_puts(options.max_concurrent_puts)
-        self._database = os.fspath(database)
-        self._options = options
+        """Prepare; nothing is opened before the start. `defined` is there from the start."""
+        self._database = database
+        self._service = service
+        self._options = service.options
+        self._defined = defined
         self._wall_clock = wall_clock
-        self._defined = check_definitions(customers, attributes)
-        granularity_ms = options.quirks.reset_granularity_ms
-        self._service = Service(
-            options,
-            faults=faults if isinstance(faults, Faults) else Faults(faults),
-            quota=QuotaWindow(quota, window_s, options.clock, reset_granularity_ms=granularity_ms),
-            log=RequestLog(request_log_size),
-            rng=random.Random(seed),  # noqa: S311 - repeatable on purpose
-            latency_ms=latency_ms,
-        )
         self._addresses: Addresses | None = None
 
     def __repr__(self) -> str:
@@ -152,12 +125,11 @@ class EmulatedStore:
     @property
     def latency_ms(self) -> float:
         """Milliseconds between arrival and application; may be set at any time."""
-        return self._service.latency_ms
+        return self._options.latency_ms
 
     @latency_ms.setter
     def latency_ms(self, latency_ms: float) -> None:
-        check_latency(latency_ms)
-        self._service.latency_ms = latency_ms
+        self._options.latency_ms = latency_ms
 
     @property
     def store_hash(self) -> str:
@@ -184,7 +156,6 @@ class EmulatedStore:
 
     @max_concurrent_puts.setter
     def max_concurrent_puts(self, max_concurrent_puts: int | None) -> None:
-        check_puts(max_concurrent_puts)
         self._options.max_concurrent_puts = max_concurrent_puts
 
     @property
@@ -308,19 +279,20 @@ class EmulatedStore:
         if replace:
             given = (("customers", customers), ("attributes", attributes))
             replaced = [table for table, seeds in given if seeds is not None]
-        await self._with_definitions(Definitions.define, checked, replace=replaced)
+        await self._in_thread(lambda to: to.definitions.define(checked, replace=replaced))
 
     async def customers(self) -> list[StoredCustomer]:
         """Return all customers by ascending id."""
-        return await self._with_definitions(Definitions.customers)
+        return await self._in_thread(lambda of: of.definitions.customers())
 
     async def attributes(self) -> list[StoredAttribute]:
         """Return all attributes by ascending id."""
-        return await self._with_definitions(Definitions.attributes)
+        return await self._in_thread(lambda of: of.definitions.attributes())
 
     async def delete_customers(self, customer_ids: Iterable[int]) -> int:
         """Delete customers past HTTP; their values stay. Returns how many there were."""
-        return await self._with_definitions(Definitions.delete_customers, list(customer_ids))
+        ids = list(customer_ids)
+        return await self._in_thread(lambda of: of.definitions.delete_customers(ids))
 
     async def seed(self, rows: Iterable[SeedRow], *, replace: bool = False) -> int:
         """Insert rows into the database, past HTTP and its limits.
@@ -330,27 +302,28 @@ class EmulatedStore:
         all other rows. `rows` is read in the database thread. Returns how many were read. Raises
         ValueError, and stores nothing, if one is bad.
         """
-        return await self._with_rows(RowStore.seed, rows, replace=replace)
+        return await self._in_thread(lambda to: to.rows.seed(rows, replace=replace))
 
     async def rows(self) -> list[StoredRow]:
         """Return all stored rows by ascending id."""
-        return await self._with_rows(RowStore.rows)
+        return await self._in_thread(lambda of: of.rows.rows())
 
     async def browse(self, query: RowQuery) -> RowPage:
         """Return one page of the rows that a query selects."""
-        return await self._in_thread(lambda resources: resources, browse, query)
+        return await self._in_thread(lambda of: browse(of, query))
 
     async def values(self) -> dict[tuple[int, int], str]:
         """Return all stored values by (customer_id, attribute_id)."""
-        return await self._with_rows(RowStore.values)
+        return await self._in_thread(lambda of: of.rows.values())
 
     async def count(self) -> int:
         """Return the number of stored rows."""
-        return await self._with_rows(RowStore.count)
+        return await self._in_thread(lambda of: of.rows.count())
 
     async def delete_rows(self, ids: Iterable[int]) -> int:
         """Delete rows past HTTP; returns how many there were."""
-        return await self._with_rows(RowStore.delete, list(ids))
+        wanted = list(ids)
+        return await self._in_thread(lambda of: of.rows.delete(wanted))
 
     async def reset(self, only: Iterable[str] = RESET_PARTS) -> None:
         """Return to an empty, healthy store, or `only` parts of it.
@@ -365,7 +338,7 @@ class EmulatedStore:
             unknown = ", ".join(sorted(parts - frozenset(RESET_PARTS)))
             raise ValueError(f"unknown part {unknown!r}; one of {', '.join(RESET_PARTS)}")
         service = self._service
-        await self._in_thread(lambda resources: resources, self._reset_database, parts)
+        await self._in_thread(lambda of: self._reset_database(of, parts))
         if "faults" in parts:
             service.faults.clear()
         if "log" in parts:
@@ -391,37 +364,8 @@ class EmulatedStore:
             )
         )
 
-    async def _with_rows(
-        self, job: Callable[Concatenate[RowStore, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._in_thread(lambda resources: resources.rows, job, *args, **kwargs)
-
-    async def _with_definitions(
-        self, job: Callable[Concatenate[Definitions, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._in_thread(lambda resources: resources.definitions, job, *args, **kwargs)
-
-    async def _in_thread(
-        self,
-        part: Callable[[Resources], S],
-        job: Callable[Concatenate[S, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _in_thread(self, job: Callable[[Resources], T]) -> T:
         backend = self._service.backend
         if backend is None:
             raise RuntimeError("the sandbox is not running")
-        return await backend.thread.run(job, part(backend.resources), *args, **kwargs)
-
-
-def check_latency(latency_ms: float) -> None:
-    """Raise ValueError for a latency that cannot be waited for."""
-    longest_ms = MAX_DELAY_S * 1000
-    if not (math.isfinite(latency_ms) and 0 <= latency_ms <= longest_ms):
-        raise ValueError(f"latency_ms must be from 0 to {longest_ms:,}, not {latency_ms!r}")
-
-
-def check_puts(max_concurrent_puts: int | None) -> None:
-    """Raise ValueError for a limit that lets no PUT in."""
-    if max_concurrent_puts is not None and max_concurrent_puts < 1:
-        raise ValueError(f"max_concurrent_puts must be at least 1, got {max_concurrent_puts}")
+        return await backend.thread.run(job, backend.resources)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import random
 import re
 from collections import Counter
@@ -27,6 +28,7 @@ from bc_attrvals.sandbox.database_thread import DatabaseThread
 from bc_attrvals.sandbox.fault_answers import error_of, misleading_answer
 from bc_attrvals.sandbox.faults import (
     ERROR_ANSWER_KINDS,
+    MAX_DELAY_S,
     MISLEADING_KINDS,
     Fault,
     FaultKind,
@@ -50,14 +52,28 @@ _NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _SETTLING_TURNS: Final = 4
 
 
+def _check_latency(options: object, attribute: object, latency_ms: float) -> None:
+    del options, attribute
+    longest_ms = MAX_DELAY_S * 1000
+    if not (math.isfinite(latency_ms) and 0 <= latency_ms <= longest_ms):
+        raise ValueError(f"latency_ms must be from 0 to {longest_ms:,}, not {latency_ms!r}")
+
+
+def _check_puts(options: object, attribute: object, max_concurrent_puts: int | None) -> None:
+    del options, attribute
+    if max_concurrent_puts is not None and max_concurrent_puts < 1:
+        raise ValueError(f"max_concurrent_puts must be at least 1, got {max_concurrent_puts}")
+
+
 @attrs.define(kw_only=True)
 class ServiceOptions:
-    """The options of the service; all but the clock may be changed while it runs."""
+    """The options of the service, checked; all but the clock may be changed while it runs."""
 
     store_hash: str
     access_token: str = attrs.field(repr=False)
     quirks: Quirks
-    max_concurrent_puts: int | None
+    latency_ms: float = attrs.field(validator=_check_latency)
+    max_concurrent_puts: int | None = attrs.field(validator=_check_puts)
     max_url_bytes: int
     clock: Callable[[], float]
 
@@ -82,14 +98,12 @@ class Service:
         quota: QuotaWindow,
         log: RequestLog,
         rng: random.Random,
-        latency_ms: float,
     ) -> None:
         """Prepare; `backend` is set when the sandbox starts."""
         self.options = options
         self.faults = faults
         self.quota = quota
         self.log = log
-        self.latency_ms = latency_ms
         self.in_flight = InFlight()
         self.calls: Counter[Operation] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -175,7 +189,7 @@ class Service:
         if answer is not None:
             return self._response(answer, entry)
         fault = self.faults.next_for(entry.operation, self._rng)
-        delay_s = self.latency_ms / 1000
+        delay_s = self.options.latency_ms / 1000
         if fault is not None:
             entry.fault = fault.kind
             delay_s += fault.delay_s

@@ -108,7 +108,7 @@ class Resources:
         try:
             return self._handlers[request.operation](request)
         except RefusalError as refused:
-            return Applied(refused.answer(), 0)
+            return Applied(refused.answer, 0)
 
     def _list(self, request: Request) -> Applied:
         query = parse_list_query(request.raw_query, VALUE_PARAMETERS, self._quirks)
@@ -132,7 +132,7 @@ class Resources:
             touch_unchanged=quirks.touch_unchanged,
         )
         if refused:
-            return Applied(refusal(VALUES_TITLE, refused, quirks).answer(), item_count)
+            return Applied(refusal(VALUES_TITLE, refused, quirks).answer, item_count)
         return Applied(_answer({"data": self._echo(result), "meta": {}}), item_count)
 
     def _upsert_time_s(self) -> int:
@@ -189,7 +189,7 @@ class Resources:
 
     def _changed_attributes(self, title: str, ids: list[int], refused: Refused) -> Applied:
         if refused:
-            return Applied(refusal(title, refused, self._quirks).answer(), 0)
+            return Applied(refusal(title, refused, self._quirks).answer, 0)
         found = {one.id: one for one in self.definitions.attributes()}
         data = [self._attribute(*attrs.astuple(found[one])) for one in dict.fromkeys(ids)]
         return Applied(_answer({"data": data, "meta": {}}), len(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Self
@@ -13,12 +14,14 @@ from aiohttp import web
 from bc_attrvals.sandbox.connections import ConnectionServer
 from bc_attrvals.sandbox.control import Control, is_control
 from bc_attrvals.sandbox.database_thread import DatabaseThread
-from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds
+from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds, check_definitions
 from bc_attrvals.sandbox.emulated_store import EmulatedStore
 from bc_attrvals.sandbox.faults import Fault, Faults
 from bc_attrvals.sandbox.listeners import Listeners, Listening
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.request_handler import Backend, ServiceOptions
+from bc_attrvals.sandbox.quota import QuotaWindow
+from bc_attrvals.sandbox.request_handler import Backend, Service, ServiceOptions
+from bc_attrvals.sandbox.request_log import RequestLog
 from bc_attrvals.sandbox.resources import Resources
 
 _HEAD_MARGIN_BYTES: Final = 8190
@@ -75,23 +78,21 @@ class Sandbox(EmulatedStore):
             store_hash=store_hash,
             access_token=access_token,
             quirks=quirks,
+            latency_ms=latency_ms,
             max_concurrent_puts=max_concurrent_puts,
             max_url_bytes=max_url_bytes,
             clock=clock,
         )
-        super().__init__(
-            database,
+        granularity_ms = quirks.reset_granularity_ms
+        service = Service(
             options,
-            quota=quota,
-            window_s=window_s,
-            latency_ms=latency_ms,
-            faults=faults,
-            seed=seed,
-            request_log_size=request_log_size,
-            customers=customers,
-            attributes=attributes,
-            wall_clock=wall_clock,
+            faults=faults if isinstance(faults, Faults) else Faults(faults),
+            quota=QuotaWindow(quota, window_s, clock, reset_granularity_ms=granularity_ms),
+            log=RequestLog(request_log_size),
+            rng=random.Random(seed),  # noqa: S311 - repeatable on purpose
         )
+        defined = check_definitions(customers, attributes)
+        super().__init__(os.fspath(database), service, defined, wall_clock)
         self._listening = Listening(
             host=host,
             port=port,

@@ -15,7 +15,7 @@ def test_an_error_has_the_services_four_fields() -> None:
 
 
 def test_a_refusal_keeps_its_errors() -> None:
-    answer = RefusalError(422, "Refused.", {"0.data": "missing"}).answer()
+    answer = RefusalError(422, "Refused.", {"0.data": "missing"}).answer
     content = json.loads(answer.body)
     assert (answer.status, content["title"]) == (422, "Refused.")
     assert content["errors"] == {"0.data": "missing"}
