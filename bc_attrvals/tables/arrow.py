@@ -52,10 +52,10 @@ def from_arrow(
     `table` has the Arrow C stream interface (`__arrow_c_stream__`). In long form it has the
     columns `customer_id` or `email`, `attribute_id` or `attribute`, and `value`; `columns` maps
     these names to other ones. In wide form, one row a customer, `customer_column` holds the id or
-    `email_column` the address, and `attributes` maps columns to the id or name of their
-    attribute; with `attributes_by_header` all other columns are attributes of their names. Ids
-    may be whole floats. Numbers, booleans, dates and timestamps become strings without loss. Nulls
-    of the wide form and blank rows are no values.
+    `email_column` the address (`id:7` is the customer 7), and `attributes` maps columns to the id
+    or name of their attribute; with `attributes_by_header` all other columns are attributes of
+    their names. Ids may be whole floats. Numbers, booleans, dates and timestamps become strings
+    without loss. Nulls of the wide form and blank rows are no values.
 
     Raises `InvalidInputError` at once for columns that are missing or of a wrong type, and from
     the iterator for a bad row, whose `place` is `row 3`. Needs the extra `parquet`.

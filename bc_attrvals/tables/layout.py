@@ -71,9 +71,9 @@ class Layout:
     otherwise.
 
     In wide form a row has all values of a customer. `customer_column` holds the id, or
-    `email_column` the address. `attributes` maps columns to the id or the name of their
-    attribute. With `attributes_by_header` each other column that has a name is an attribute of
-    that name.
+    `email_column` the address, where `id:7` is the customer 7. `attributes` maps columns to the id
+    or the name of their attribute. With `attributes_by_header` each other column that has a name
+    is an attribute of that name.
 
     Blanks around the names of columns do not count.
     """

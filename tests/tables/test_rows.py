@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_attrvals import AttributeValueUpsert
+from bc_attrvals import AttributeValueUpsert, NamedValue
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.rows import MISSING, BadRow, Table, entries, parse_id
+from bc_attrvals.tables.rows import MISSING, BadRow, Table, entries, marked, parse_id
 
 
 @given(st.integers(0, 2**53))
@@ -43,6 +43,21 @@ WIDE = Layout(customer_column="ID", attributes={"x": 1, "y": 2})
 def read(layout, *rows) -> list[object]:
     found = entries(Table(layout, iter(enumerate(rows, 1)), "row"))
     return [str(one) if isinstance(one, BadRow) else one for one in found]
+
+
+@given(st.integers(1, 2**31 - 1))
+def test_a_customer_without_an_address_is_read_back_by_id(number) -> None:
+    long = Layout(columns={"email": "E"}).resolved(["E", "attribute_id", "value"], "in.csv")
+    wide = Layout(email_column="E", attributes={"x": 1})
+    for layout, row in ((long, (marked(number), 1, "v")), (wide, (marked(number), "v"))):
+        (found,) = read(layout, row)
+        assert found in [NamedValue(number, 1, "v"), AttributeValueUpsert(number, 1, "v")]
+
+
+@pytest.mark.parametrize("cell", ["id:", "id:x", "id:0", "id:-1", f"id:{2**31}", "id:1.5"])
+def test_what_is_no_id_behind_the_mark_is_refused(cell) -> None:
+    (found,) = read(Layout(email_column="E", attributes={"x": 1}), (cell, "v"))
+    assert found.startswith("row 1, column E: ")
 
 
 def test_rows_without_content_are_skipped() -> None:
