@@ -75,7 +75,8 @@ class PageCount:
         self._least_total = 0
         # Whether an answer had more rows than its own total.
         self._is_overfull = False
-        self._given_up = False
+        #: Whether the answers contradict themselves, so that reading on proves nothing.
+        self.is_given_up = False
 
     def __repr__(self) -> str:
         return f"<PageCount {self.rows} rows of {self.total}, {self._taken} pages>"
@@ -96,14 +97,9 @@ class PageCount:
         return not self.has_moved and self.rows == self.total
 
     @property
-    def is_given_up(self) -> bool:
-        """True when the answers contradict themselves, so that reading on proves nothing."""
-        return self._given_up
-
-    @property
     def is_over(self) -> bool:
         """True when no answer, of a page under way either, can add anything."""
-        return self._given_up or self.is_complete
+        return self.is_given_up or self.is_complete
 
     def take(self, number: int, rows: list[R], total: int) -> list[R]:
         """Count one answer, and return its rows that no page before it had.
@@ -134,16 +130,16 @@ class PageCount:
             self._stale += 1
             grown = (total - self._least_total) // size
             most = _MOST_STALE_PAGES + min(grown, max(_MOST_GROWN_PAGES, self._news))
-            self._given_up = self._stale >= most
+            self.is_given_up = self._stale >= most
         # One answer contradicts itself, and others contradict each other: no total is of any use.
-        self._given_up |= (self._is_overfull and self.has_moved) or total > self._most_rows
+        self.is_given_up |= (self._is_overfull and self.has_moved) or total > self._most_rows
         if self._taken == 1:
             self._most_pages = _MOST_TIMES_LONGER * expected + _MOST_PAGES_MORE
         elif number > expected and self.rows > total and not self.has_moved:
             self._surplus_pages += 1
-            self._given_up |= self._surplus_pages >= _MOST_STALE_PAGES
+            self.is_given_up |= self._surplus_pages >= _MOST_STALE_PAGES
         self._plan(number, expected, has_news=has_news)
-        self._given_up |= self._most_pages <= self._taken < self.last_page
+        self.is_given_up |= self._most_pages <= self._taken < self.last_page
         return rows
 
     def check(self) -> None:
@@ -152,7 +148,7 @@ class PageCount:
         A total that moved is no error by itself: rows that others insert or delete meanwhile move
         it. It is one if an answer had fewer rows than its own total puts on its page.
         """
-        if self._given_up or self._is_unproven:
+        if self.is_given_up or self._is_unproven:
             raise ListingDriftError(
                 f"the listing brought {self.rows} different rows in {self._taken} pages; "
                 f"its total says {self.total}"
