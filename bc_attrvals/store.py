@@ -20,7 +20,7 @@ from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
 from bc_attrvals.scheduling.calls import Calls, LearntSizes
-from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.close_task import CloseTask
 from bc_attrvals.scheduling.exchange import CallOptions
 from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
@@ -73,7 +73,7 @@ class _State(msgspec.Struct, eq=False):
     runtime: _Runtime | None = None
     is_opening: bool = False
     was_closed: bool = False
-    closing: Closing = msgspec.field(default_factory=Closing)
+    closing: CloseTask = msgspec.field(default_factory=CloseTask)
 
     def __repr__(self) -> str:
         if self.runtime is not None:

@@ -13,9 +13,7 @@ import logging
 import math
 from collections.abc import Mapping
 from random import Random
-from typing import Final, Protocol
-
-import msgspec
+from typing import Final
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot
@@ -24,8 +22,8 @@ from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, EventBus, QuotaExhausted
 from bc_attrvals.scheduling.asked_quota import AskedQuota
-from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
 from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
+from bc_attrvals.scheduling.leases import Lease, Leases, Units
 from bc_attrvals.scheduling.local_quota import LocalQuota
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
 from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
@@ -33,40 +31,7 @@ from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
 _logger = logging.getLogger(__name__)
 
 # Read for each request; access to an enum's member is slow.
-_READ: Final = Operation.READ
 _BULK: Final = Priority.BULK
-
-
-class Lease(msgspec.Struct, eq=False):
-    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds) after waits."""
-
-    operation: Operation
-    # The slots that one was taken of, and the quota's own lease.
-    slots: Concurrency
-    unit: object
-    sent_at: float
-    is_bulk: bool
-    slot_wait_s: float = 0.0
-    quota_wait_s: float = 0.0
-
-
-class _Units(Protocol):
-    """Where the units come from that a decision needs: `LocalQuota`, or a quota's `AskedQuota`."""
-
-    must_be_asked: bool
-
-    async def open(self, store_hash: str, limits: Limits) -> None: ...
-    async def close(self) -> None: ...
-    def want(self, operation: Operation, urgent: int, bulk: int) -> None: ...
-    def available(self, operation: Operation, now: float) -> float: ...
-    def take(self, operation: Operation, now: float) -> object | None: ...
-    def opens_at(self, now: float) -> float | None: ...
-    def is_spent(self, now: float) -> bool: ...
-    def note_waiting(self, now: float, wait_s: float | None) -> None: ...
-    def release(self, lease: object, headers: Mapping[str, str] | None) -> None: ...
-    def refused(self, lease: object, headers: Mapping[str, str]) -> None: ...
-    def cancel(self, lease: object) -> None: ...
-    def snapshot(self) -> QuotaSnapshot: ...
 
 
 class _Waiter(Waiting, eq=False, kw_only=True):
@@ -85,17 +50,15 @@ class Admission:
         self._random = random
         self._events = events
         self._queue = FairQueue(Operation)
-        self._units: _Units
         if quota is None or isinstance(quota, LocalQuota):
             local = LocalQuota() if quota is None else quota
             local.report_to(self._report)
-            self._units = local
+            self._units: Units = local
         else:
             asked = whole(quota)
             asked.report_to(self._report)
             self._units = AskedQuota(asked, arrived=self._pump, failed=self._fail_one)
-        self._concurrency: dict[Operation, Concurrency] = {}
-        self._bulk_pace = BulkPace(1)
+        self._leases = Leases(self._units)
         self._shares = Shares()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
@@ -113,20 +76,14 @@ class Admission:
     def __repr__(self) -> str:
         counts = ", ".join(
             f"{operation}: {one.in_flight} in flight, {self._queue.count_of(operation)} queued"
-            for operation, one in self._concurrency.items()
+            for operation, one in self._leases.slots.items()
         )
         return f"<Admission {counts}>"
 
     async def open(self, store_hash: str, limits: Limits) -> None:
         """Bind to the running loop, and open the quota."""
         self._loop = asyncio.get_running_loop()
-        self._bulk_pace = BulkPace(limits.reads)
-        self._concurrency = {
-            Operation.READ: Concurrency(limits.reads),
-            Operation.WRITE: Concurrency(limits.writes),
-            Operation.DELETE: Concurrency(limits.deletes),
-        }
-        await self._units.open(store_hash, limits)
+        await self._leases.open(store_hash, limits)
 
     def turn_away(self) -> None:
         """Fail all that wait, and all that come after, with `StoreStateError`."""
@@ -216,25 +173,13 @@ class Admission:
         `headers` and `status` are None when there was none.
         """
         assert self._loop is not None
-        now = self._loop.time()
-        slots, took_s = lease.slots, now - lease.sent_at
-        slots.leave(now, lease.is_bulk, None if status is None else took_s)
-        if not lease.is_bulk and lease.operation is _READ:
-            self._bulk_pace.answered(now, took_s, status)
-        if headers is not None and status == 429:
-            self._units.refused(lease.unit, headers)
-        else:
-            self._units.release(lease.unit, headers)
-        # Where nothing has gone wrong there is nothing to win back.
-        if slots.is_weak and status is not None and status < 500 and status != 429:
-            slots.went_well(lease.sent_at)
+        self._leases.end(lease, self._loop.time(), headers, status)
         self._pump()
 
     def cancel(self, lease: Lease) -> None:
         """Give slot and unit back unused: nothing was sent."""
         assert self._loop is not None
-        lease.slots.leave(self._loop.time(), lease.is_bulk)
-        self._units.cancel(lease.unit)
+        self._leases.cancel(lease, self._loop.time())
         self._pump()
 
     def wait_for(self, delay_s: float) -> None:
@@ -254,17 +199,17 @@ class Admission:
 
     def in_flight(self) -> dict[Operation, int]:
         """Return the requests out now, for each operation."""
-        return {operation: one.in_flight for operation, one in self._concurrency.items()}
+        return {operation: one.in_flight for operation, one in self._leases.slots.items()}
 
     def queued(self) -> dict[Operation, int]:
         """Return the requests that wait now, for each operation."""
-        return {operation: self._queue.count_of(operation) for operation in self._concurrency}
+        return {operation: self._queue.count_of(operation) for operation in self._leases.slots}
 
     def latency_s(self) -> dict[Operation, float]:
         """Return how long answers take of late, for each operation that was answered."""
         return {
             operation: one.latency_s
-            for operation, one in self._concurrency.items()
+            for operation, one in self._leases.slots.items()
             if one.latency_s is not None
         }
 
@@ -286,10 +231,7 @@ class Admission:
         """Return how many requests may go now, as far as slots and pauses are concerned."""
         if now < self._blocked_until:
             return 0
-        slots = self._concurrency[operation]
-        if is_bulk and operation is _READ:
-            return min(slots.room(now), self._bulk_pace.room(now, slots.bulk_in_flight))
-        return slots.room(now)
+        return self._leases.room(operation, now, is_bulk)
 
     def _left_for(self, operation: Operation, now: float) -> float:
         """Return how many units bulk requests of an operation may take beside those of others."""
@@ -297,21 +239,18 @@ class Admission:
             return math.inf
         waiting = {
             one: (self._queue.bulk_count_of(one), self._queue.flow_count_of(one))
-            for one in self._concurrency
+            for one in self._leases.slots
         }
         quota = self._units.snapshot()
-        return self._shares.left_for(operation, now, quota, self._concurrency, waiting)
+        return self._shares.left_for(operation, now, quota, self._leases.slots, waiting)
 
     def _take(self, operation: Operation, flow: Flow, now: float, is_bulk: bool) -> Lease | None:
-        unit = self._units.take(operation, now)
-        if unit is None:
-            return None
-        slots = self._concurrency[operation]
-        slots.enter(is_bulk)
-        if is_bulk and operation is not self._shares.last and not self._units.must_be_asked:
-            self._shares.changed(operation, now)
-        self._queue.served(flow)
-        return Lease(operation, slots, unit, now, is_bulk)
+        lease = self._leases.take(operation, now, is_bulk)
+        if lease is not None:
+            if is_bulk and operation is not self._shares.last and not self._units.must_be_asked:
+                self._shares.changed(operation, now)
+            self._queue.served(flow)
+        return lease
 
     def _pump(self) -> None:
         """Grant all that can be granted now, and set the one timer for the rest."""
@@ -356,7 +295,7 @@ class Admission:
 
     def _ask(self, now: float) -> None:
         """Ask the quota for what those that wait could use."""
-        for operation in self._concurrency:
+        for operation in self._leases.slots:
             count = self._queue.count_of(operation)
             if not count:
                 self._units.want(operation, 0, 0)
@@ -384,7 +323,7 @@ class Admission:
             self._queue.count_of(operation)
             and one.room(now) > 0
             and self._units.available(operation, now) == 0
-            for operation, one in self._concurrency.items()
+            for operation, one in self._leases.slots.items()
         )
 
     def _note_whether_blocked(self, now: float, *, is_starved: bool) -> None:
@@ -412,7 +351,7 @@ class Admission:
         """Have one timer, at the first moment at which somebody who waits may go."""
         moments = [
             one.blocked_until
-            for operation, one in self._concurrency.items()
+            for operation, one in self._leases.slots.items()
             if self._queue.count_of(operation) and now < one.blocked_until
         ]
         if is_starved:

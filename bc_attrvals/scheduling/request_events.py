@@ -7,8 +7,8 @@ import logging
 from bc_attrvals.core.responses import Response
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import EventBus, RequestAnswered, RequestRetrying, RequestSent
-from bc_attrvals.scheduling.admission import Lease
 from bc_attrvals.scheduling.exchange import Exchange
+from bc_attrvals.scheduling.leases import Lease
 
 _logger = logging.getLogger(__name__)
 #: Whether log lines of a level are wanted.

@@ -34,8 +34,9 @@ from bc_attrvals.errors import (
     TransportError,
 )
 from bc_attrvals.events import EventBus
-from bc_attrvals.scheduling.admission import Admission, Lease
+from bc_attrvals.scheduling.admission import Admission
 from bc_attrvals.scheduling.exchange import Exchange, Worker
+from bc_attrvals.scheduling.leases import Lease
 from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.scheduling.request_events import TryReports, is_logged
 

@@ -16,7 +16,7 @@ from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers, read_
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event
-from bc_attrvals.scheduling.closing import Closing
+from bc_attrvals.scheduling.close_task import CloseTask
 from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.shared_quota.address import place_of, url_error
 from bc_attrvals.shared_quota.leases import ANSWERED, BARE, UNANSWERED, UNSENT, Lease
@@ -75,7 +75,7 @@ class RedisQuota:
         self._report: Callable[[Event], object] | None = None
         self._member: Member | None = None
         self._is_open = False
-        self._closing = Closing()
+        self._closing = CloseTask()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_options"):

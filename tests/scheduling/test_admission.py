@@ -13,7 +13,8 @@ from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.rate_limit import QuotaSnapshot
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import EventBus, QuotaExhausted
-from bc_attrvals.scheduling.admission import Admission, Lease
+from bc_attrvals.scheduling.admission import Admission
+from bc_attrvals.scheduling.leases import Lease
 from bc_attrvals.scheduling.quota import Flow
 
 # Nothing here does real I/O, so simulated time need not wait for any.

@@ -1,4 +1,4 @@
-"""The end of a Store, or of a part of one, which whoever asked for it may leave.
+"""Closes a Store, or a part of one, in a task that outlives a caller who is cancelled.
 
 Below the store and the shared quota.
 """
@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class Closing:
-    """A closing in a task of its own: cancelling who waits for it does not end it."""
+class CloseTask:
+    """The task that closes: cancelling who waits for it does not end it."""
 
     __slots__ = ("_task",)
 

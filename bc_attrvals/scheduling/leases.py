@@ -1,0 +1,97 @@
+"""Takes leases and ends them: a slot of an operation and a unit of the quota, for one try.
+
+Between `admission.py`, which decides whose lease is next, and the quota. Each lease ends once: by
+`end`, with what its answer teaches, or by `cancel`, where nothing was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import msgspec
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.requests import Operation
+from bc_attrvals.scheduling.asked_quota import AskedQuota
+from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
+from bc_attrvals.scheduling.local_quota import LocalQuota
+
+# Read for each request; access to an enum's member is slow.
+_READ: Final = Operation.READ
+
+
+#: Where the units come from.
+Units: TypeAlias = LocalQuota | AskedQuota
+
+
+class Lease(msgspec.Struct, eq=False):
+    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds) after waits."""
+
+    operation: Operation
+    # The slots that one was taken of, and the quota's own lease.
+    slots: Concurrency
+    unit: object
+    sent_at: float
+    is_bulk: bool
+    slot_wait_s: float = 0.0
+    quota_wait_s: float = 0.0
+
+
+class Leases:
+    """The leases of one Store that are out, and what is free for others."""
+
+    __slots__ = ("_pace", "_units", "slots")
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        #: The slots of each operation.
+        self.slots: dict[Operation, Concurrency] = {}
+        self._pace = BulkPace(1)
+
+    async def open(self, store_hash: str, limits: Limits) -> None:
+        """Make the slots, and open the quota."""
+        self._pace = BulkPace(limits.reads)
+        self.slots = {
+            Operation.READ: Concurrency(limits.reads),
+            Operation.WRITE: Concurrency(limits.writes),
+            Operation.DELETE: Concurrency(limits.deletes),
+        }
+        await self._units.open(store_hash, limits)
+
+    def room(self, operation: Operation, now: float, is_bulk: bool) -> int:
+        """Return how many slots are free now."""
+        slots = self.slots[operation]
+        if is_bulk and operation is _READ:
+            return min(slots.room(now), self._pace.room(now, slots.bulk_in_flight))
+        return slots.room(now)
+
+    def take(self, operation: Operation, now: float, is_bulk: bool) -> Lease | None:
+        """Take a slot, which must be free, and a unit; None where there is no unit."""
+        unit = self._units.take(operation, now)
+        if unit is None:
+            return None
+        slots = self.slots[operation]
+        slots.enter(is_bulk)
+        return Lease(operation, slots, unit, now, is_bulk)
+
+    def end(
+        self, lease: Lease, now: float, headers: Mapping[str, str] | None, status: int | None
+    ) -> None:
+        """Give slot and unit back and learn from the answer; both are None without one."""
+        slots, took_s = lease.slots, now - lease.sent_at
+        slots.leave(now, lease.is_bulk, None if status is None else took_s)
+        if not lease.is_bulk and lease.operation is _READ:
+            self._pace.answered(now, took_s, status)
+        if headers is not None and status == 429:
+            self._units.refused(lease.unit, headers)
+        else:
+            self._units.release(lease.unit, headers)
+        # Where nothing has gone wrong there is nothing to win back.
+        if slots.is_weak and status is not None and status < 500 and status != 429:
+            slots.went_well(lease.sent_at)
+
+    def cancel(self, lease: Lease, now: float) -> None:
+        """Give slot and unit back unused."""
+        lease.slots.leave(now, lease.is_bulk)
+        self._units.cancel(lease.unit)
