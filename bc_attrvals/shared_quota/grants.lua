@@ -301,6 +301,7 @@ end
 -- Of all that bulk requests want of this window each part has an equal share, and what it can't use
 -- before the end goes to the others. `keep` has the units that are held back for each part.
 local keep, kept, look_again = {}, 0, MANY
+for id in pairs(processes) do keep[id] = {0, 0, 0} end
 
 local function share_out()
   local rest = available()
@@ -342,7 +343,6 @@ local function share_out()
     rest = rest - share
     local held_back = math.max(0, math.floor(share) - part.had)
     if held_back > 0 then
-      keep[part.id] = keep[part.id] or {0, 0, 0}
       keep[part.id][part.op] = held_back
       kept = kept + held_back
       look_again = math.min(look_again, math.max(part.again, LOOK_AGAIN))
@@ -352,44 +352,41 @@ end
 
 -- Of all that wait with this priority and could go, the one served longest ago.
 local function next_waiting(priority, left)
-  local best_id, best, best_op, best_turn
+  local best_id, best_op, best_turn
   for id, one in pairs(processes) do
     for op = 1, 3 do
       local kind = (priority - 1) * 3 + op
       local turn = one.turns[kind]
       if one.want[kind] > 0 and busy[op] < most[op]
-        and (not best or turn < best_turn or (turn == best_turn and id < best_id))
-        and (priority == 1 or left > kept or (keep[id] and keep[id][op] > 0)) then
-        best_id, best, best_op, best_turn = id, one, op, turn
+        and (not best_id or turn < best_turn or (turn == best_turn and id < best_id))
+        and (priority == 1 or left > kept or keep[id][op] > 0) then
+        best_id, best_op, best_turn = id, op, turn
       end
     end
   end
-  return best_id, best, best_op
+  return best_id, best_op
 end
 
 local function grant_one(left)
   local priority = 1
-  local id, one, op = next_waiting(1, left)
-  local bulk_id, bulk, bulk_op = next_waiting(2, left)
-  if one and bulk then
-    st.urgent = st.urgent + 1
-    if st.urgent >= BULK_SHARE then
-      st.urgent, one = 0, nil
-    end
+  local id, op = next_waiting(1, left)
+  local bulk_id, bulk_op = next_waiting(2, left)
+  if id and bulk_id then
+    st.urgent = (st.urgent + 1) % BULK_SHARE
   end
-  if not one then
-    priority, id, one, op = 2, bulk_id, bulk, bulk_op
+  if not id or (bulk_id and st.urgent == 0) then
+    priority, id, op = 2, bulk_id, bulk_op
   end
-  if not one then return false end
-  local kind = (priority - 1) * 3 + op
+  if not id then return false end
+  local one, kind = processes[id], (priority - 1) * 3 + op
   if id ~= ask.id then
     local told = redis.call(
       'PUBLISH', KEYS[1] .. ':' .. id, cmsgpack.pack({one.seq + 1, op, priority}))
     if told == 0 then
       -- Nobody listens: it is dead, or will come back and ask again.
       one.want = {0, 0, 0, 0, 0, 0}
-      for _, units in ipairs(keep[id] or {}) do kept = kept - units end
-      keep[id] = nil
+      for _, units in ipairs(keep[id]) do kept = kept - units end
+      keep[id] = {0, 0, 0}
       return true
     end
   end
@@ -399,7 +396,7 @@ local function grant_one(left)
   one.turns[kind] = st.turn
   if priority == 2 then
     one.had[op] = one.had[op] + 1
-    if keep[id] and keep[id][op] > 0 then
+    if keep[id][op] > 0 then
       keep[id][op], kept = keep[id][op] - 1, kept - 1
     end
   end
