@@ -1,45 +1,46 @@
-"""Run all benchmarks and keep the figures.
+"""Run the benchmarks and keep the figures.
 
-    python -m benchmarks [--quick] [--keep]
+    python -m benchmarks [--quick] [--keep] [NAME ...]
 
-With `--keep`, writes `benchmarks/results-3.11.json` (by the interpreter's version), and of all such
-files draws `benchmarks/speed.svg` and makes the tables of `benchmarks/README.md`.
+Without names all are run: jobs, cpu, instructions, growth. With `--keep`, writes what was measured
+to `benchmarks/results-3.11.json` (by the interpreter's version), beside what is there of others,
+and of all such files draws `benchmarks/speed.svg` and fills in what stands between the markers of
+`benchmarks/README.md` and `README.md`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-from benchmarks import cpu, jobs, memory, plot, scaling, table
+from benchmarks import cpu, growth, instructions, jobs, kept
 from benchmarks.harness import environment
 
-_HERE = Path(__file__).parent
+_QUESTIONS = {"jobs": jobs, "cpu": cpu, "instructions": instructions, "growth": growth}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_QUESTIONS))
     parser.add_argument("--quick", action="store_true", help="tiny, to see that all run")
-    parser.add_argument("--keep", action="store_true", help="write results and plot")
+    parser.add_argument("--keep", action="store_true", help="write results, tables and plot")
     given = parser.parse_args()
+    if unknown := set(given.names) - set(_QUESTIONS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     began_at = time.perf_counter()
-    surroundings = environment()
-    print(", ".join(f"{name} {value}" for name, value in surroundings.items() if value), "\n")
-    results: dict[str, object] = {"environment": surroundings}
-    for module in (jobs, cpu, memory, scaling):
-        results[module.__name__.rpartition(".")[2]] = module.measure(quick=given.quick)
-        print(flush=True)
-    print(f"took {time.perf_counter() - began_at:.0f} s")
+    results: dict[str, object] = {"environment": environment()}
+    for name in given.names or _QUESTIONS:
+        part_began_at = time.perf_counter()
+        results[name] = _QUESTIONS[name].measure(quick=given.quick)
+        print(f"-- {name} took {time.perf_counter() - part_began_at:.0f} s\n", flush=True)
+    results["took_s"] = round(time.perf_counter() - began_at)
+    print(f"all took {results['took_s']} s")
     if given.keep:
-        name = f"results-{sys.version_info.major}.{sys.version_info.minor}.json"
-        (_HERE / name).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        kept = sorted(_HERE.glob("results-*.json"))
-        plot.draw(kept, _HERE / "speed.svg")
-        table.put_into(_HERE / "README.md", kept)
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        kept.put(Path(__file__).parent, version, results)
 
 
 if __name__ == "__main__":

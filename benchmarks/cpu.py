@@ -1,31 +1,25 @@
-"""What do reading and writing cost? Client CPU of a page of 250 and of a PUT of ten.
+"""What do reading and writing cost? Client CPU of a page of 250, a PUT of ten, a value of a sync.
 
 Over TLS, as every store speaks, and plain beside it, to see what is the cipher's. `stream` hands
 out typed values, the loop by hand untyped dicts. `upsert` pairs each answer with what was sent,
-keeps equal keys apart and accounts for every item; the loop by hand counts rows. Where valgrind is
-installed, its counts of instructions stand beside the seconds: they do not depend on the machine's
-load. And what does one request cost the scheduler when 10 or 10,000 others wait?
-
-    python -m benchmarks.cpu [--quick] [--json FILE]
+keeps equal keys apart and accounts for every item; the loop by hand counts rows. Then: what does
+one request cost the scheduler when 10 or 10,000 others wait, and how long does importing take?
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import attrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from bc_attrvals import AttributeValueUpsert, Limits, RetryPolicy, Store
+from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Limits, RetryPolicy, Store
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
@@ -34,38 +28,42 @@ from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.scheduling.scheduler import Scheduler
 from benchmarks import rivals
 from benchmarks.harness import (
-    child_environment,
+    Child,
+    Figure,
+    answer_all,
     cpu_s,
-    dump,
-    in_child,
     installed,
-    run_alone,
     show,
     take_turns,
     trusting,
 )
-from benchmarks.page_server import PageServer, hash_of
+from benchmarks.page_server import PageServer, hash_of, value_of
 from benchmarks.rivals import Target
 
-PAGE, BATCH = 250, 10
+#: Values of a page, of a PUT and of the unit of a sync, by the kind of work.
+SIZES = {"page": 250, "short": 250, "put": 10, "sync": 1}
 BY_HAND = "aiohttp + orjson by hand"
 STREAM, PAGES = "bc_attrvals, stream()", "bc_attrvals, pages()"
 UPSERT, UPSERT_STREAM = "bc_attrvals, upsert()", "bc_attrvals, upsert_stream()"
+SYNC, JOURNALLED = "bc_attrvals, sync()", "bc_attrvals, sync(journal=…)"
+OTHERS = ("httpx", "bigc", "bigcommerce")
+_IMPORTS = ("import aiohttp", "import bc_attrvals", "from bc_attrvals import Store")
 
-Job = Callable[[], Coroutine[Any, Any, int]]
+Run = Callable[[], int]
+
+
+def _store(target: Target) -> Store:
+    return Store(target.store_hash, target.access_token, base_url=target.url)
 
 
 async def stream(target: Target) -> int:
-    count = 0
-    async with Store(target.store_hash, target.access_token, base_url=target.url) as store:
-        async for _ in store.attribute_values.stream():
-            count += 1
-    return count
+    async with _store(target) as store:
+        return await _count(store.attribute_values.stream())
 
 
 async def pages(target: Target) -> int:
     count = 0
-    async with Store(target.store_hash, target.access_token, base_url=target.url) as store:
+    async with _store(target) as store:
         async for page in store.attribute_values.pages():
             for _ in page.data:
                 count += 1
@@ -79,17 +77,35 @@ def lazily(count: int) -> Iterator[AttributeValueUpsert]:
 
 
 async def upsert(target: Target, count: int) -> int:
-    async with Store(target.store_hash, target.access_token, base_url=target.url) as store:
+    async with _store(target) as store:
         report = await store.attribute_values.upsert(lazily(count))
     return report.stored
 
 
 async def upsert_stream(target: Target, count: int) -> int:
     stored = 0
-    async with Store(target.store_hash, target.access_token, base_url=target.url) as store:
+    async with _store(target) as store:
         async for outcome in store.attribute_values.upsert_stream(lazily(count)):
             stored += outcome.ok
     return stored
+
+
+async def sync(target: Target, count: int, journal: str | None = None) -> int:
+    """List what the store holds, of which every tenth value differs from what is desired."""
+    desired = (
+        AttributeValueUpsert(number, 1, value_of(number) if number % 10 else "another")
+        for number in range(1, count + 1)
+    )
+    scope = AttributeValueFilter(attribute_id_in=[1])
+    async with _store(target) as store:
+        report = await store.attribute_values.sync(desired, scope=scope, journal=journal)
+    # A short one is written without reading.
+    return report.updated + report.unchanged + report.written
+
+
+async def _journalled(target: Target, count: int) -> int:
+    with TemporaryDirectory() as folder:
+        return await sync(target, count, f"{folder}/journal.db")
 
 
 async def _count(rows: AsyncIterator[object]) -> int:
@@ -99,159 +115,108 @@ async def _count(rows: AsyncIterator[object]) -> int:
     return count
 
 
-def _timed(run: Callable[[], int], values: int) -> Callable[[], float]:
-    def checked() -> None:
-        count = run()
-        if count != values:
-            raise RuntimeError(f"{count} of {values} values came")
-
-    return lambda: cpu_s(checked)
+# --- in a process that trusts the server ---------------------------------------------------------
 
 
-def _on_loop(job: Job) -> Callable[[], int]:
-    return lambda: asyncio.run(job())
-
-
-def _reading(url: str, rows: int) -> dict[str, Callable[[], int]]:
-    target = Target(url, hash_of(rows, prebuilt=True), "token")
-    return {
-        BY_HAND: _on_loop(lambda: _count(rivals.stream_by_hand(target))),
-        STREAM: _on_loop(lambda: stream(target)),
-        PAGES: _on_loop(lambda: pages(target)),
+def contenders(url: str, kind: str, calls: int) -> dict[str, Run]:
+    """Return by name what makes so many calls, or syncs so many values, and counts the values."""
+    values = SIZES[kind] * calls
+    target = Target(url, hash_of(0 if kind == "put" else values, prebuilt=True), "token")
+    on_loop: dict[str, Callable[[], Coroutine[Any, Any, int]]]
+    if kind == "sync":
+        on_loop = {
+            SYNC: lambda: sync(target, values),
+            JOURNALLED: lambda: _journalled(target, values),
+        }
+    elif kind == "put":
+        on_loop = {
+            BY_HAND: lambda: rivals.put_by_hand(target, lazily(values)),
+            UPSERT: lambda: upsert(target, values),
+            UPSERT_STREAM: lambda: upsert_stream(target, values),
+            "httpx": lambda: rivals.put_httpx(target, lazily(values)),
+        }
+    else:
+        on_loop = {
+            BY_HAND: lambda: _count(rivals.stream_by_hand(target)),
+            STREAM: lambda: stream(target),
+            PAGES: lambda: pages(target),
+            "httpx": lambda: _count(rivals.stream_httpx(target)),
+        }
+    runs: dict[str, Run] = {
+        name: lambda job=job: asyncio.run(job())  # type: ignore[misc]
+        for name, job in on_loop.items()
     }
+    runs["bigc"], runs["bigcommerce"] = (
+        (lambda: rivals.put_bigc(target, lazily(values)))
+        if kind == "put"
+        else (lambda: sum(1 for _ in rivals.stream_bigc(target))),
+        (lambda: rivals.put_bigcommerce(target, lazily(values)))
+        if kind == "put"
+        else (lambda: sum(1 for _ in rivals.stream_bigcommerce(target))),
+    )
+    for name, job in list(on_loop.items()):
+        runs[f"{name}, uvloop"] = lambda job=job: _on_uvloop(job())  # type: ignore[misc]
+    return runs
 
 
-def _writing(url: str, values: int) -> dict[str, Callable[[], int]]:
-    target = Target(url, hash_of(0), "token")
-    return {
-        BY_HAND: _on_loop(lambda: rivals.put_by_hand(target, lazily(values))),
-        UPSERT: _on_loop(lambda: upsert(target, values)),
-        UPSERT_STREAM: _on_loop(lambda: upsert_stream(target, values)),
-    }
-
-
-def _on_uvloop(url: str, rows: int, values: int) -> tuple[dict[str, Callable[[], int]], ...]:
-    if not installed("uvloop"):
-        return {}, {}
+def _on_uvloop(job: Coroutine[Any, Any, int]) -> int:
     import uvloop
 
-    read, written = Target(url, hash_of(rows, prebuilt=True), "token"), Target(url, hash_of(0), "t")
-    return (
-        {f"{STREAM}, uvloop": lambda: uvloop.run(stream(read))},
-        {f"{UPSERT}, uvloop": lambda: uvloop.run(upsert(written, values))},
-    )
+    return uvloop.run(job)
 
 
-def _others(url: str, rows: int, values: int) -> tuple[dict[str, Callable[[], int]], ...]:
-    """Many times slower: fewer turns are enough."""
-    read, written = Target(url, hash_of(rows, prebuilt=True), "token"), Target(url, hash_of(0), "t")
-    reading, writing = {}, {}
-    if installed("httpx"):
-        reading["httpx"] = _on_loop(lambda: _count(rivals.stream_httpx(read)))
-        writing["httpx"] = _on_loop(lambda: rivals.put_httpx(written, lazily(values)))
-    for name in ("bigc", "bigcommerce"):
-        if installed(name):
-            listed, put = getattr(rivals, f"stream_{name}"), getattr(rivals, f"put_{name}")
-            reading[name] = lambda listed=listed: sum(1 for _ in listed(read))
-            writing[name] = lambda put=put: put(written, lazily(values))
-    return reading, writing
+def _compare(url: str, kind: str, names: list[str], calls: int, turns: int) -> object:
+    """Measure contenders, of which the first is the baseline."""
+    runs, values = contenders(url, kind, calls), SIZES[kind] * calls
+
+    def timed(run: Run) -> float:
+        def checked() -> None:
+            count = run()
+            if count != values:
+                raise RuntimeError(f"{count} of {values} values came")
+
+        return cpu_s(checked)
+
+    chosen = {name: lambda run=runs[name]: timed(run) for name in names}  # type: ignore[misc]
+    figures = take_turns(chosen, names[0], turns)
+    return [attrs.asdict(attrs.evolve(one, us=one.us / calls)) for one in figures]
 
 
-def _compare(
-    title: str, unit: str, size: int, values: int, runs: dict[str, Callable[[], int]], turns: int
-) -> list[dict[str, Any]]:
-    contenders = {name: _timed(run, values) for name, run in runs.items()}
-    figures = take_turns(contenders, BY_HAND, turns)
-    show(title, figures, unit, 1e6 * size / values)
-    return dump(figures)
+# --- in the process that measures ----------------------------------------------------------------
 
 
-def _child(url: str, turns: int, rows: int, values: int) -> dict[str, Any]:
-    """Measure one server; in a process that trusts it."""
-    is_tls = url.startswith("https:")
-    how = "TLS" if is_tls else "plain"
-    few = min(rows, 20 * PAGE)
-    reading, writing, short = _reading(url, rows), _writing(url, values), _reading(url, few)
-    if is_tls:
-        for runs, more in zip((reading, writing), _on_uvloop(url, rows, values), strict=True):
-            runs.update(more)
-    else:
-        del reading[PAGES], writing[UPSERT_STREAM]
-    del short[PAGES]
-    found = {
-        "page": _compare(f"Reading, {how}", "us a page", PAGE, rows, reading, turns),
-        "short": _compare(f"Reading 20 pages, {how}", "us a page", PAGE, few, short, turns),
-        "put": _compare(f"Writing, {how}", "us a PUT", BATCH, values, writing, turns),
-    }
-    if is_tls:
-        slow_reading, slow_writing = _others(url, rows // 5, values // 5)
-        slow_reading[BY_HAND] = _reading(url, rows // 5)[BY_HAND]
-        slow_writing[BY_HAND] = _writing(url, values // 5)[BY_HAND]
-        few = min(turns, 3)
-        found["page"] += _compare(
-            f"Reading, {how}", "us a page", PAGE, rows // 5, slow_reading, few
-        )[:-1]
-        found["put"] += _compare(
-            f"Writing, {how}", "us a PUT", BATCH, values // 5, slow_writing, few
-        )[:-1]
-    return found
-
-
-def _instructions(url: str, ca_file: str) -> dict[str, Any]:
-    """Return thousands of instructions of a page and a PUT: a long run less a short one."""
-
-    def count(kind: str, name: str, calls: int) -> int:
-        # Imports run at full speed: counting begins when the child says that it is ready.
-        child = subprocess.Popen(
-            [
-                *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
-                *("--callgrind-out-file=/dev/null", sys.executable, "-m", "benchmarks.cpu"),
-                *map(json.dumps, ("once", url, kind, name, calls)),
-            ],
-            env=child_environment(PYTHONHASHSEED="0", **trusting(ca_file)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdout is not None
-        child.stdout.readline()
-        switch = ["vgdb", f"--pid={child.pid}", "instrumentation", "on"]
-        subprocess.run(switch, check=True, capture_output=True)
-        told = child.communicate("\n")[1]
-        found = re.search(r"Collected : (\d+)", told)
-        assert found is not None, told
-        return int(found[1])
-
-    sizes = {("page", BY_HAND): (10, 60), ("page", STREAM): (10, 60)}
-    sizes |= {("put", BY_HAND): (30, 130), ("put", UPSERT): (30, 130)}
-    with ThreadPoolExecutor(2) as pool:
-        counts = {
-            key: [pool.submit(count, *key, calls) for calls in both] for key, both in sizes.items()
-        }
-        each = {
-            key: (counts[key][1].result() - counts[key][0].result()) / (both[1] - both[0])
-            for key, both in sizes.items()
-        }
-    result = {}
-    for kind, ours in (("page", STREAM), ("put", UPSERT)):
-        by_hand, own = each[kind, BY_HAND], each[kind, ours]
-        result[kind] = {"by_hand": round(by_hand), "ours": round(own), "ratio": own / by_hand}
-        print(
-            f"instructions a {kind}: {own / 1e3:,.0f} k, {own / by_hand:.2f} of by hand", flush=True
-        )
+def _calls(server: PageServer, *, quick: bool) -> dict[str, Any]:
+    """Return the figures of calls, over TLS and plain."""
+    uvloop = [", uvloop"] if installed("uvloop") else []
+    others = [name for name in OTHERS if installed(name)]
+    # Others are many times slower: fewer calls and turns are enough.
+    tls: list[tuple[str, list[str], int, int]] = [
+        ("page", [BY_HAND, STREAM, PAGES, *(STREAM + one for one in uvloop)], 200, 11),
+        ("page", [BY_HAND, *others], 40, 3),
+        ("short", [BY_HAND, STREAM], 20, 11),
+        ("put", [BY_HAND, UPSERT, UPSERT_STREAM, *(UPSERT + one for one in uvloop)], 400, 11),
+        ("put", [BY_HAND, *others], 80, 3),
+        ("sync", [SYNC, JOURNALLED], 20_000, 5),
+    ]
+    plain = [
+        ("page", [BY_HAND, STREAM], 200, 6),
+        ("short", [BY_HAND, STREAM], 20, 6),
+        ("put", [BY_HAND, UPSERT], 400, 6),
+    ]
+    result: dict[str, Any] = {}
+    for how, url, comparisons in (("tls", server.tls_url, tls), ("plain", server.url, plain)):
+        with Child("benchmarks.cpu", **trusting(server.ca_file)) as child:
+            found = result[how] = {}
+            for kind, names, calls, turns in comparisons:
+                size = (-(-calls // 10), 1) if quick else (calls, turns)
+                figures = [Figure(**one) for one in child.ask(url, kind, names, *size)]
+                unit = {"put": "us a PUT", "sync": "us a value"}.get(kind, "us a page")
+                show(f"{kind}, {how}, {size[0]} calls", figures, unit)
+                # The baseline is there already.
+                found.setdefault(kind, []).extend(
+                    attrs.asdict(one) for one in figures[1 if kind in found else 0 :]
+                )
     return result
-
-
-def _once(url: str, kind: str, name: str, calls: int) -> None:
-    runs, size = (_reading, PAGE) if kind == "page" else (_writing, BATCH)
-    # What is imported on first need is here by then.
-    runs(url, size)[name]()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    runs(url, size * calls)[name]()
-    # The interpreter's own end is not what is counted.
-    os._exit(0)
 
 
 class _Transport:
@@ -289,30 +254,31 @@ async def _queue_us(queued: int, requests: int) -> float:
     return 1e6 * seconds / (before + queued)
 
 
+def _import_cpu_s(statement: str) -> float:
+    """CPU seconds in a fresh interpreter."""
+    code = (
+        f"import time; began = time.process_time(); {statement}; print(time.process_time() - began)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
 def measure(*, quick: bool = False) -> dict[str, Any]:
     """Measure; see the module."""
-    rows, values, turns = (5_000, 300, 1) if quick else (50_000, 4_000, 11)
     with PageServer() as server:
-        result: dict[str, Any] = {"rows": rows, "values": values, "turns": turns}
-        for name, url, share in (("tls", server.tls_url, 1), ("plain", server.url, 2)):
-            arguments = (url, -(-turns // share), rows, values)
-            result[name] = in_child("benchmarks.cpu", *arguments, trust=server.ca_file)
-        if not quick and shutil.which("vgdb"):
-            result["instructions"] = _instructions(server.tls_url, server.ca_file)
-    requests = 1_000 if quick else 10_000
+        result = _calls(server, quick=quick)
     queue = result["scheduler_us_by_queued"] = {}
     for queued in (10, 100) if quick else (10, 10_000):
+        requests = 1_000 if quick else 10_000
         costs = [asyncio.run(_queue_us(queued, requests + queued)) for _ in range(3)]
         queue[str(queued)] = round(min(costs), 1)
         print(f"{queued:6} queued: {queue[str(queued)]:6.1f} us a request")
+    statements = {one: lambda one=one: _import_cpu_s(one) for one in _IMPORTS}  # type: ignore[misc]
+    figures = take_turns(statements, _IMPORTS[0], 1 if quick else 9)
+    show("Importing", figures, "us")
+    result["imports"] = [attrs.asdict(one) for one in figures]
     return result
 
 
 if __name__ == "__main__":
-    given = [one for one in sys.argv[1:] if not one.startswith("--")]
-    if given and given[0] == '"once"':
-        _once(*map(json.loads, given[1:]))
-    elif len(given) == 4:
-        print(json.dumps(_child(*map(json.loads, given))))
-    else:
-        run_alone("cpu", measure, __doc__)
+    answer_all(_compare)

@@ -7,7 +7,6 @@ this process, threads included, unless a benchmark says otherwise: the server is
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -16,11 +15,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -43,10 +42,13 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @attrs.frozen
 class Figure:
-    """One contender: median seconds of a run, and the ratio to the baseline, turn by turn."""
+    """One contender: median microseconds, and the ratio to the baseline, turn by turn.
+
+    `low` and `high` are the quartiles of the ratio.
+    """
 
     name: str
-    seconds: float
+    us: float
     ratio: float
     low: float
     high: float
@@ -55,10 +57,7 @@ class Figure:
 def take_turns(
     contenders: Mapping[str, Callable[[], float]], baseline: str, turns: int
 ) -> list[Figure]:
-    """Run all contenders `turns` times, after once for warmth; each returns its seconds.
-
-    `low` and `high` are the quartiles of the ratio.
-    """
+    """Run all contenders `turns` times, after once for warmth; each returns its seconds."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(turns + 1):
         # In turn from both ends, so that none always follows the same one.
@@ -73,7 +72,8 @@ def take_turns(
         ratios = [own / other for own, other in zip(seconds, taken[baseline], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4) if turns > 1 else [ratios[0]] * 3
         median = statistics.median
-        figures.append(Figure(name, median(seconds), median(ratios), low, high))
+        measured = (1e6 * median(seconds), median(ratios), low, high)
+        figures.append(Figure(name, *(round(one, 3) for one in measured)))
     return figures
 
 
@@ -95,25 +95,63 @@ def child_environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
 
 
-def in_child(module: str, *arguments: object, trust: str | None = None) -> Any:
-    """Run a module with arguments of JSON; return the JSON of its last line, print the others."""
-    variables = {} if trust is None else trusting(trust)
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *map(json.dumps, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=child_environment(**variables),
-    )
-    assert process.stdout is not None
-    last = ""
-    with process.stdout:
-        for line in process.stdout:
-            if last:
-                print(last, end="", flush=True)
-            last = line
-    if process.wait():
-        raise RuntimeError(f"{module} failed; see its error above")
-    return json.loads(last)
+class Child:
+    """A module in a process of its own, asked in lines of JSON; it ends when its input does.
+
+    `under` is a command that runs the interpreter.
+    """
+
+    def __init__(
+        self, module: str, *arguments: object, under: Sequence[str] = (), **variables: str
+    ):
+        self._module = module
+        self.process = subprocess.Popen(
+            [*under, sys.executable, "-m", module, *map(json.dumps, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=child_environment(**variables),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def ask(self, *message: Any) -> Any:
+        """Say something, and return the answer."""
+        self.tell(*message)
+        return self.answer()
+
+    def tell(self, *message: Any) -> None:
+        """Say something."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return what it says next."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._module} failed; see its error above")
+        return json.loads(line)
+
+
+def say(answer: object) -> None:
+    """Answer whoever started this process."""
+    print(json.dumps(answer), flush=True)
+
+
+def answer_all(answers: Callable[..., object]) -> None:
+    """Answer all that this process is asked, until whoever started it has no more questions."""
+    for line in sys.stdin:
+        say(answers(*json.loads(line)))
 
 
 def installed(*names: str) -> bool:
@@ -153,33 +191,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def show(title: str, figures: list[Figure], unit: str, scale: float) -> None:
-    """Print figures; `scale` turns seconds of a run into the unit."""
+def show(title: str, figures: list[Figure], unit: str) -> None:
+    """Print figures."""
     print(f"{title:<44} {unit:>12} {'ratio':>6}   {'quartiles':>12}")
     for one in figures:
         print(
-            f"  {one.name:<42} {one.seconds * scale:12.1f} {one.ratio:6.2f}"
-            f"   {one.low:5.2f} - {one.high:4.2f}",
+            f"  {one.name:<42} {one.us:12.1f} {one.ratio:6.2f}   {one.low:5.2f} - {one.high:4.2f}",
             flush=True,
         )
-
-
-def dump(figures: list[Figure]) -> list[dict[str, Any]]:
-    """Return figures as JSON holds them."""
-    return [
-        {key: round(value, 6) if isinstance(value, float) else value for key, value in one.items()}
-        for one in map(attrs.asdict, figures)
-    ]
-
-
-def run_alone(question: str, measure: Callable[..., dict[str, Any]], doc: str | None) -> None:
-    """Run one benchmark from the command line: `--quick` for a look, `--json` for a file."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{question}", description=doc)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    given = parser.parse_args()
-    figures = {"environment": environment(), question: measure(quick=given.quick)}
-    if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.flush()

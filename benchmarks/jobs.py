@@ -1,22 +1,19 @@
 """What does a user wait and pay for? Whole jobs over TLS, under a quota, at three latencies.
 
-Each contender runs in a process of its own against a Sandbox in another one, whose first window
-begins when the job does. Seconds and calls are set against the ideal: what the quota's windows, the
+Each contender has a process of its own, and the Sandbox another one, whose first window begins when
+the job does. Seconds and calls are set against the ideal: what the quota's windows, the
 requests at once (ten reads, three writes) and the latency allow at best, with nothing sent twice.
 And what is lost: rows that were not listed, values that were good and are not stored. One upsert is
 killed halfway and run again: how many calls did it take in all?
-
-    python -m benchmarks.jobs [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import json
-import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,7 +21,7 @@ import attrs
 
 from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Store
 from benchmarks import rivals
-from benchmarks.harness import child_environment, installed, run_alone
+from benchmarks.harness import Child, answer_all, installed, say
 from benchmarks.rivals import Target
 from benchmarks.sandbox_process import SandboxProcess
 
@@ -126,7 +123,7 @@ async def _ours(job: Job, journal: str | None) -> int:
     items = job.items()
     async with Store.from_env() as store:
         values = store.attribute_values
-        _say_ready()
+        _wait_for_word()
         if not items:
             return sum([1 async for _ in values.stream()])
         if job.stored:
@@ -140,7 +137,7 @@ async def _rivals(contender: str, job: Job) -> int:
     items = job.items()
     opened, _ = rivals.CLIENTS[contender]
     async with opened(Target.from_env(), QUOTA, WINDOW_S) as client:
-        _say_ready()
+        _wait_for_word()
         if not items:
             return len(await rivals.list_all(client))
         work = rivals.sync_all if job.stored else rivals.put_all
@@ -148,97 +145,54 @@ async def _rivals(contender: str, job: Job) -> int:
     return 0
 
 
-def _say_ready() -> None:
-    """Wait for the word to begin: making a process takes longer than a window."""
-    print("ready", flush=True)
+def _wait_for_word() -> None:
+    """Say that all is ready, and wait for the word to begin."""
+    say("ready")
     sys.stdin.readline()
 
 
-def _child(contender: str, job: dict[str, Any], journal: str | None) -> None:
+def _do(contender: str, job: dict[str, Any], journal: str | None) -> int:
+    """Do a job; return how many rows were listed."""
     work = Job(**job)
-    run = _ours(work, journal) if contender == OURS else _rivals(contender, work)
-    print(asyncio.run(run), flush=True)
+    return asyncio.run(_ours(work, journal) if contender == OURS else _rivals(contender, work))
 
 
 # --- in the process that measures ----------------------------------------------------------------
 
 
-@attrs.define
-class _Run:
-    """A child at work."""
-
-    contender: str
-    process: asyncio.subprocess.Process
-
-    @classmethod
-    async def start(
-        cls, contender: str, job: Job, sandbox: SandboxProcess, journal: str | None = None
-    ) -> _Run:
-        """Return when it is ready to begin."""
-        spec = (contender, attrs.asdict(job), journal)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "benchmarks.jobs", "child", *map(json.dumps, spec)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=child_environment(**sandbox.environment),
-        )
-        run = cls(contender, process)
-        await run._line()
-        return run
-
-    def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-
-    async def end(self) -> int:
-        """Wait for the end of the job; return how many rows it has listed."""
-        return int(await self._line())
-
-    async def _line(self) -> bytes:
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.contender} failed; see its error above")
-        return line
-
-
-async def _measure_one(
-    contender: str, job: Job, latency_ms: int, sandbox: SandboxProcess
+def _measure_one(
+    child: Child, contender: str, job: Job, latency_ms: int, sandbox: SandboxProcess
 ) -> Result:
-    run = await _Run.start(contender, job, sandbox)
-    await sandbox.reset()
-    await sandbox.seed(job.stored)
-    await sandbox.begin_window()
-    run.go()
+    child.ask(contender, attrs.asdict(job), None)
+    sandbox.ask("reset")
+    sandbox.ask("seed", job.stored)
+    sandbox.ask("begin_window")
     began_at = time.perf_counter()
-    listed = await run.end()
+    listed = child.ask("go")
     seconds = time.perf_counter() - began_at
-    await run.process.wait()
-    return await _result(contender, job, latency_ms, seconds, listed, sandbox)
+    return _result(contender, job, latency_ms, seconds, listed, sandbox)
 
 
-async def _measure_killed(contender: str, job: Job, sandbox: SandboxProcess) -> Result:
+def _measure_killed(contender: str, job: Job, sandbox: SandboxProcess) -> Result:
     """Run a job, kill it halfway, and run it again."""
     with TemporaryDirectory() as folder:
-        journal = f"{folder}/journal.db"
-        run = await _Run.start(contender, job, sandbox, journal)
-        await sandbox.reset()
-        run.go()
-        began_at = time.perf_counter()
-        while (await sandbox.facts())["calls"].get("upsert", 0) < job.calls // 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        run.process.kill()
-        await run.process.wait()
-        run = await _Run.start(contender, job, sandbox, journal)
-        run.go()
-        listed = await run.end()
-        seconds = time.perf_counter() - began_at
-        await run.process.wait()
-    return await _result(contender, job, _KILL_LATENCY_MS, seconds, listed, sandbox)
+        work = (contender, attrs.asdict(job), f"{folder}/journal.db")
+        with Child("benchmarks.jobs", **sandbox.environment) as child:
+            child.ask(*work)
+            sandbox.ask("reset")
+            child.tell("go")
+            began_at = time.perf_counter()
+            while sandbox.ask("facts")["calls"].get("upsert", 0) < job.calls // 2:
+                time.sleep(0.01)
+            child.process.kill()
+        with Child("benchmarks.jobs", **sandbox.environment) as child:
+            child.ask(*work)
+            listed = child.ask("go")
+            seconds = time.perf_counter() - began_at
+    return _result(contender, job, _KILL_LATENCY_MS, seconds, listed, sandbox)
 
 
-async def _result(
+def _result(
     contender: str,
     job: Job,
     latency_ms: int,
@@ -246,7 +200,7 @@ async def _result(
     listed: int,
     sandbox: SandboxProcess,
 ) -> Result:
-    facts = await sandbox.facts()
+    facts = sandbox.ask("facts")
     written = sum(value.startswith("new ") for value in facts["values"])
     lost = job.written - job.refused - written if job.given else job.stored - listed
     return Result(
@@ -262,36 +216,6 @@ async def _result(
     )
 
 
-async def _run(jobs: tuple[Job, ...], latencies_ms: tuple[int, ...]) -> dict[str, Any]:
-    contenders = [OURS, *(name for name, (_, needs) in rivals.CLIENTS.items() if installed(*needs))]
-    options = {
-        "quota": QUOTA,
-        "window_s": WINDOW_S,
-        "https": True,
-        "attributes": [["a", "string", _ATTRIBUTE]],
-    }
-    results, killed = [], []
-    print("seconds and calls to the ideal, 429s, values lost")
-    async with SandboxProcess(**options) as sandbox:
-        for latency_ms in latencies_ms:
-            await sandbox.set_latency(latency_ms)
-            for job in jobs:
-                for contender in contenders:
-                    results.append(await _measure_one(contender, job, latency_ms, sandbox))
-                    _show(results[-1])
-        await sandbox.set_latency(_KILL_LATENCY_MS)
-        print("killed halfway and run again")
-        for contender in contenders:
-            killed.append(await _measure_killed(contender, _KILLED, sandbox))
-            _show(killed[-1])
-    return {
-        "quota": QUOTA,
-        "window_s": WINDOW_S,
-        "results": [attrs.asdict(one) for one in results],
-        "killed": [attrs.asdict(one) for one in killed],
-    }
-
-
 def _show(one: Result) -> None:
     print(
         f"  {one.job:<18} {one.latency_ms:4} ms  {one.contender:<28}"
@@ -303,11 +227,41 @@ def _show(one: Result) -> None:
 
 def measure(*, quick: bool = False) -> dict[str, Any]:
     """Measure; see the module."""
-    return asyncio.run(_run(_TINY, (5,)) if quick else _run(JOBS, LATENCIES_MS))
+    jobs, latencies_ms = (_TINY, (5,)) if quick else (JOBS, LATENCIES_MS)
+    contenders = [OURS, *(name for name, (_, needs) in rivals.CLIENTS.items() if installed(*needs))]
+    results, killed = [], []
+    print("seconds and calls to the ideal, 429s, values lost")
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(
+            SandboxProcess(
+                quota=QUOTA,
+                window_s=WINDOW_S,
+                https=True,
+                attributes=[["a", "string", _ATTRIBUTE]],
+            )
+        )
+        children = {
+            name: stack.enter_context(Child("benchmarks.jobs", **sandbox.environment))
+            for name in contenders
+        }
+        for latency_ms in latencies_ms:
+            sandbox.ask("set_latency", latency_ms)
+            for job in jobs:
+                for name, child in children.items():
+                    results.append(_measure_one(child, name, job, latency_ms, sandbox))
+                    _show(results[-1])
+        sandbox.ask("set_latency", _KILL_LATENCY_MS)
+        print("killed halfway and run again")
+        for name in contenders:
+            killed.append(_measure_killed(name, _KILLED, sandbox))
+            _show(killed[-1])
+    return {
+        "quota": QUOTA,
+        "window_s": WINDOW_S,
+        "results": [attrs.asdict(one) for one in results],
+        "killed": [attrs.asdict(one) for one in killed],
+    }
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        _child(*map(json.loads, sys.argv[2:]))
-    else:
-        run_alone("jobs", measure, __doc__)
+    answer_all(_do)

@@ -1,34 +1,23 @@
 """Prebuilt pages over loopback, from a process of its own, so that the client is what is measured.
 
 An asyncio `Protocol` and no framework: it costs a fraction of what any client does. The store's
-hash says what the store holds, so that one server serves them all: `hash_of(rows, latency_ms)`.
-Row n belongs to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own
-rows, as the service does, and forgotten. An answer comes after its latency to a tenth of a
-millisecond, as far as the machine lets it: what is then missing of the ideal is the client's.
-
-`PageServer` starts `python -m benchmarks.page_server`, which ends when its input does. It serves on
-two ports, with TLS and without, and makes a certificate for that.
+hash says what the store holds, so that one server serves them all: `hash_of(rows)`. Row n belongs
+to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own rows, as the
+service does, and forgotten. It serves on two ports, with TLS and without.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
 from functools import lru_cache
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from bc_attrvals.sandbox.certificates import Authority
+from benchmarks.harness import Child, say
 
-_ROOT = Path(__file__).resolve().parent.parent
 _DATES = b'"date_created":"2024-10-24T04:32:20Z","date_modified":"2025-02-03T17:05:41Z"'
-#: An event loop's timers are late by up to a millisecond; this long before, time is watched.
-_TIMERS_LATE_S = 0.0015
 _EXTRA = (
     b"X-Rate-Limit-Time-Window-Ms: 30000\r\n"
     b"X-Rate-Limit-Time-Reset-Ms: 15000\r\n"
@@ -37,12 +26,12 @@ _EXTRA = (
 )
 
 
-def hash_of(rows: int, latency_ms: int = 0, *, prebuilt: bool = False) -> str:
-    """Return the hash of the store that holds so many rows and answers so slowly.
+def hash_of(rows: int, *, prebuilt: bool = False) -> str:
+    """Return the hash of the store that holds so many rows.
 
     Pages are built once where they are `prebuilt`, else anew for each request.
     """
-    return f"{'p' if prebuilt else 'r'}{rows}l{latency_ms}"
+    return f"{'p' if prebuilt else 'r'}{rows}"
 
 
 def value_of(number: int) -> str:
@@ -107,7 +96,6 @@ class _Connection(asyncio.Protocol):
     """Answers one request after the other; bodies need a Content-Length."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._received = b""
         self._transport: asyncio.Transport | None = None
 
@@ -130,71 +118,26 @@ class _Connection(asyncio.Protocol):
             return
         self._received = b""
         store = path.split(b"/", 3)[2]
-        rows, latency_ms = map(int, store[1:].split(b"l"))
         if method == b"PUT":
             answer = _echo(received[end + 4 :])
         else:
             query = dict(part.split(b"=") for part in path.partition(b"?")[2].split(b"&"))
             build = _prebuilt_page if store[:1] == b"p" else _page
-            answer = build(rows, int(query[b"page"]), int(query[b"limit"]))
-        if latency_ms:
-            due_at = self._loop.time() + latency_ms / 1000
-            self._loop.call_at(due_at - _TIMERS_LATE_S, self._write_when_due, due_at, answer)
-        else:
-            self._write(answer)
-
-    def _write_when_due(self, due_at: float, answer: bytes) -> None:
-        if self._loop.time() < due_at:
-            self._loop.call_soon(self._write_when_due, due_at, answer)
-        else:
-            self._write(answer)
-
-    def _write(self, answer: bytes) -> None:
+            answer = build(int(store[1:]), int(query[b"page"]), int(query[b"limit"]))
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(answer)
 
 
-class PageServer:
+class PageServer(Child):
     """`with PageServer() as server:`; then `server.url` or `server.tls_url`.
 
     A client of the latter trusts `server.ca_file`.
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self.url = self.tls_url = self.ca_file = ""
-
-    def __enter__(self) -> Self:
         """Start the process and wait until it serves."""
-        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.page_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )
-        assert self._process.stdout is not None
-        served = self._process.stdout.readline().split()
-        if not served:
-            raise RuntimeError("the page server did not start; see its error above")
-        self.url, self.tls_url, self.ca_file = served
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the process."""
-        process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.close()
-            process.wait()
-            process.stdout.close()
+        super().__init__("benchmarks.page_server")
+        self.url, self.tls_url, self.ca_file = self.answer()
 
 
 async def _serve() -> None:
@@ -203,12 +146,10 @@ async def _serve() -> None:
     plain = await loop.create_server(_Connection, "127.0.0.1", 0)
     tls = await loop.create_server(_Connection, "127.0.0.1", 0, ssl=authority.context)
     port, tls_port = (one.sockets[0].getsockname()[1] for one in (plain, tls))
-    sys.stdout.write(f"http://127.0.0.1:{port} https://127.0.0.1:{tls_port} {authority.ca_file}\n")
-    sys.stdout.flush()
+    urls = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}"
+    say([*urls, str(authority.ca_file)])
     # Until whoever started this process closes its input, or is gone.
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
+    await asyncio.to_thread(sys.stdin.read)
     authority.close()
 
 

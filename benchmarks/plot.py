@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -26,9 +24,8 @@ def _groups(result: dict[str, Any], python: str) -> Iterator[tuple[str, list[tup
         yield f"{title} over TLS: CPU, by hand = 1 (Python {python})", bars
 
 
-def draw(results: Sequence[Path], target: Path) -> None:
-    """Write an SVG of the newest of the result files."""
-    result = json.loads(results[-1].read_text(encoding="utf-8"))
+def drawn(result: dict[str, Any]) -> str:
+    """Return an SVG of one result."""
     parts: list[str] = []
     y = 24
     for heading, bars in _groups(result, result["environment"]["python"].split()[-1]):
@@ -47,10 +44,9 @@ def draw(results: Sequence[Path], target: Path) -> None:
             )
             y += _BAR + _GAP
         y += 26
-    svg = (
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{y}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
         + "\n".join(parts)
         + "</svg>\n"
     )
-    target.write_text(svg, encoding="utf-8")

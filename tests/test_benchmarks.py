@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import jobs, plot, table
+from benchmarks import jobs, kept, plot
 from benchmarks.harness import child_environment, trusting
 from benchmarks.page_server import PageServer, hash_of
 
@@ -47,24 +47,39 @@ def test_the_ideal_of_a_job_is_bound_by_windows_slots_and_latency() -> None:
     assert len({(item.customer_id - 1) // 10 for item in refused}) == 4
 
 
-def test_the_readme_holds_the_figures_that_are_kept(tmp_path: Path) -> None:
-    folder = Path(plot.__file__).parent
-    kept = sorted(folder.glob("results-*.json"))
-    assert len(kept) == 2
-    copy = tmp_path / "README.md"
-    copy.write_text((folder / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
-    table.put_into(copy, kept)
-    assert copy.read_text(encoding="utf-8") == (folder / "README.md").read_text(encoding="utf-8")
-    assert "| - |" not in table.cpu_table(kept)
-    drawn = tmp_path / "speed.svg"
-    plot.draw(kept, drawn)
-    assert drawn.read_text(encoding="utf-8") == (folder / "speed.svg").read_text(encoding="utf-8")
+def test_the_readmes_and_the_plot_hold_the_figures_that_are_kept() -> None:
+    folder = Path(kept.__file__).parent
+    results = kept.read(folder)
+    assert list(results) == ["3.11", "3.13"]
+    texts = kept.texts(results)
+    for readme in (folder / "README.md", _ROOT / "README.md"):
+        text = readme.read_text(encoding="utf-8")
+        assert kept.filled(text, texts) == text
+        assert sum(one in text for one in texts.values()) == text.count("<!-- end -->")
+    assert "| - |" not in texts["cpu"]
+    drawn = (folder / "speed.svg").read_text(encoding="utf-8")
+    assert plot.drawn(results["3.13"]) == drawn
+
+
+def test_a_result_is_kept_beside_what_was_measured_before(tmp_path: Path) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    for name in ("README.md", "benchmarks/README.md", "benchmarks/results-3.13.json"):
+        (tmp_path / name).write_text((_ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    before = kept.read(folder)["3.13"]
+    kept.put(folder, "3.13", {"instructions": {"page": {"ratio": 0.5}, "put": {"ratio": 0.25}}})
+    assert kept.read(folder)["3.13"] == before | {
+        "instructions": {"page": {"ratio": 0.5}, "put": {"ratio": 0.25}}
+    }
+    assert "0.50 / 0.25" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "0.50 / 0.25" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(KeyError):
+        kept.filled("<!-- other -->\ntext\n<!-- end -->", {})
 
 
 def test_the_page_servers_process_ends_with_its_owner() -> None:
     with PageServer() as server:
-        process = server._process
-        assert process is not None
+        process = server.process
         assert process.poll() is None
-        assert hash_of(250, 3) == "r250l3"
+        assert hash_of(250) == "r250"
     assert process.returncode == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from statistics import median
@@ -178,13 +178,18 @@ async def test_a_small_reserve_is_enough_at_the_services_own_quota(
 # --- priority and sharing ------------------------------------------------------------------------
 
 
-async def test_an_interactive_get_is_quick_while_bulk_work_runs() -> None:
-    # The latency is that of a near service; below it the emulation's own speed is what is measured.
-    async with (
-        SandboxProcess(quota=None, latency_ms=40) as sandbox,
-        make_store(sandbox) as store,  # type: ignore[arg-type]
-    ):
-        await sandbox.seed(8_000)
+@pytest.fixture
+def near_service() -> Iterator[SandboxProcess]:
+    # At a lower latency the emulation's own speed is what is measured.
+    with SandboxProcess(quota=None, latency_ms=40) as sandbox:
+        sandbox.ask("seed", 8_000)
+        yield sandbox
+
+
+async def test_an_interactive_get_is_quick_while_bulk_work_runs(
+    near_service: SandboxProcess,
+) -> None:
+    async with make_store(near_service) as store:  # type: ignore[arg-type]
         values = store.attribute_values
 
         async def seconds_of_a_get() -> float:
