@@ -89,8 +89,12 @@ class RawServer:
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    async def aclose(self) -> None:
+    def stop_listening(self) -> None:
+        """Refuse connections from here on; those there are stay."""
         self._server.close()
+
+    async def aclose(self) -> None:
+        self.stop_listening()
         for writer in list(self._writers):
             writer.transport.abort()
         for task in list(self._tasks):

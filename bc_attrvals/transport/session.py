@@ -78,7 +78,7 @@ class _Body(aiohttp.Payload):
         super().__init__(content, content_type=_JSON)
         self._content = content
         self.size = len(content)
-        self._was_written = False
+        self.was_written = False
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return the JSON as a string."""
@@ -93,12 +93,12 @@ class _Body(aiohttp.Payload):
     ) -> None:
         """Write it, once; its size is the content's length."""
         del content_length
-        if self._was_written:
+        if self.was_written:
             # The connection that was lost is not the one made to send it again.
             if (attempt := _attempt.get()) is not None:
                 attempt.has_connected = False
             raise ConnectionResetError("the connection was lost after the body was sent")
-        self._was_written = True
+        self.was_written = True
         await writer.write(self._content)
 
 
@@ -281,6 +281,13 @@ class Session:
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
             body = b""
             failure = self._failure(error, request, response, attempt, timeout_s)
+            if (
+                isinstance(failure, ConnectionFailedError)
+                and isinstance(data, _Body)
+                and data.was_written
+            ):
+                # An old aiohttp has connected again to resend it, and it may be applied already.
+                failure = _lost_after_body(failure)
         finally:
             self._deadlines.end(attempt)
         if failure is not None:
@@ -440,6 +447,13 @@ def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
         # Deprecated, and the only public way to ask for it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return session.loop
+
+
+def _lost_after_body(failed: ConnectionFailedError) -> ConnectionLostError:
+    message = "the connection was lost after the body was sent"
+    lost = ConnectionLostError(message, may_have_been_applied=True)
+    lost.method, lost.path = failed.method, failed.path
+    return lost
 
 
 def _closed_error() -> StoreStateError:

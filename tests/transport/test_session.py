@@ -325,6 +325,31 @@ async def test_a_kept_alive_connection_that_drops_is_sent_on_again_by_our_policy
             assert store.statistics().requests == attempts + 1
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_a_write_is_never_unsent_after_its_body_went_out_whatever_aiohttp_does(
+    monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    # aiohttp before 3.14.1 connects again, and asks no body whether it may be sent again.
+    monkeypatch.setattr("bc_attrvals.transport.session._Body.consumed", False)
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if len(server.requests) == 1:
+            await connection.say(answer(EMPTY_PAGE))
+            return
+        if is_gone:
+            server.stop_listening()
+        connection.close()
+
+    async with store_on(script, retry=ONCE) as (store, server):
+        await store.attribute_values.get_page()
+        with pytest.raises(ConnectionLostError) as caught:
+            await send(store, "PUT")
+        assert caught.value.may_have_been_applied
+        assert (caught.value.method, len(server.requests)) == ("PUT", 2)
+        check_no_token(caught.value, [])
+        await at_rest(store)
+
+
 @pytest.mark.parametrize("is_own", [True, False])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("drop", [close, reset], ids=["close", "reset"])
