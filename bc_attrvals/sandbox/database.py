@@ -56,7 +56,7 @@ Moment = int | datetime
 
 
 class Database:
-    """One connection, the clock for dates, and two versions. To be used by one thread at a time.
+    """One connection, the clock for dates, and two versions. To be used in one thread only.
 
     `membership_version` counts the changes that inserted or deleted attribute values,
     `modification_version` all changes.
@@ -72,7 +72,7 @@ class Database:
             # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
             # file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.connection = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
         except BaseException:

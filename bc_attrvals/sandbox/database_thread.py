@@ -1,7 +1,7 @@
 """Runs the blocking database work in one thread, in the order of the jobs.
 
-The event loop never waits for a disk. A database in memory has none: its short jobs are done in the
-loop itself, because the two switches of threads cost more than the job.
+The event loop never waits for a disk, and calls that arrive together are in flight together. In the
+loop itself a PUT would be done before the next one is seen, and no three would ever be at once.
 """
 
 from __future__ import annotations
@@ -27,29 +27,17 @@ class DatabaseThread:
     It belongs to the event loop it was made in. A plain queue costs half as much as an executor.
     """
 
-    def __init__(self, *, in_memory: bool = False) -> None:
-        """Start the thread; `in_memory` if no job of `run_short` waits for a disk."""
-        self._in_memory = in_memory
-        self._queued = 0
+    def __init__(self) -> None:
+        """Start the thread."""
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon, so that a sandbox that was not closed does not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="bc-attrvals-sandbox", daemon=True)
         self._thread.start()
 
-    async def run_short(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do a job as `run` does, but in the loop if it is in memory and the thread is idle."""
-        if self._in_memory:
-            # What arrived in the same turn of the loop is under way together.
-            await asyncio.sleep(0)
-            if not self._queued:
-                return job(*args, **kwargs)
-        return await self.run(job, *args, **kwargs)
-
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a job in the thread and return its result; if cancelled, the job is still done."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queued += 1
         self._jobs.put(partial(self._do, future, partial(job, *args, **kwargs)))
         return await future
 
@@ -70,11 +58,11 @@ class DatabaseThread:
         try:
             result = job()
         except Exception as error:  # noqa: BLE001 - raised again where the job was given
-            self._loop.call_soon_threadsafe(self._settle, future, future.set_exception, error)
+            self._loop.call_soon_threadsafe(_settle, future, future.set_exception, error)
         else:
-            self._loop.call_soon_threadsafe(self._settle, future, future.set_result, result)
+            self._loop.call_soon_threadsafe(_settle, future, future.set_result, result)
 
-    def _settle(self, future: asyncio.Future[T], settle: Callable[[S], None], outcome: S) -> None:
-        self._queued -= 1
-        if not future.done():
-            settle(outcome)
+
+def _settle(future: asyncio.Future[T], settle: Callable[[S], None], outcome: S) -> None:
+    if not future.done():
+        settle(outcome)

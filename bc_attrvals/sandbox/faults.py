@@ -12,11 +12,13 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import attrs
 
 from bc_attrvals.sandbox.operations import Operation
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class FaultKind(StrEnum):
@@ -81,24 +83,24 @@ MISLEADING_KINDS: Final = frozenset(
 )
 ERROR_ANSWER_KINDS: Final = frozenset(FaultKind) - _DROPS - MISLEADING_KINDS
 
-
 #: The longest delay of a fault, and the largest latency.
 MAX_DELAY_S: Final = 3_600
 _MOST_DIGITS: Final = 9
 
 
 def _to_kind(kind: FaultKind | str) -> FaultKind:
-    try:
-        return FaultKind(kind)
-    except ValueError:
-        raise ValueError(_unknown("fault kind", kind, FaultKind)) from None
+    return _member("fault kind", FaultKind, kind)
 
 
 def _to_operation(operation: Operation | str | None) -> Operation | None:
+    return None if operation is None else _member("operation", Operation, operation)
+
+
+def _member(what: str, names: type[E], given: str) -> E:
     try:
-        return None if operation is None else Operation(operation)
+        return names(given)
     except ValueError:
-        raise ValueError(_unknown("operation", operation, Operation)) from None
+        raise ValueError(_unknown(what, given, names)) from None
 
 
 def _unknown(what: str, given: object, names: Iterable[str]) -> str:
@@ -254,11 +256,11 @@ class Faults:
 
     def __iter__(self) -> Iterator[Fault]:
         """Iterate over a snapshot of the active faults."""
-        return iter([active.fault for active in self._active if not active.is_spent])
+        return iter([active.fault for active in self._active])
 
     def __len__(self) -> int:
         """Return how many faults can still hit, scripts apart."""
-        return sum(1 for _ in self)
+        return len(self._active)
 
     def __repr__(self) -> str:
         """Show counts."""
@@ -272,22 +274,19 @@ class Faults:
     @property
     def active(self) -> list[ActiveFault]:
         """The faults that can still hit, with their numbers and counts, as a copy."""
-        return [attrs.evolve(active) for active in self._active if not active.is_spent]
+        return [attrs.evolve(active) for active in self._active]
 
     def add(self, fault: Fault | FaultKind | str) -> int:
         """Add a fault, a kind or a line for `Fault.parse`; returns its number."""
         checked = to_fault(fault)
         self._added += 1
-        self._active = [active for active in self._active if not active.is_spent]
         self._active.append(ActiveFault(self._added, checked))
         return self._added
 
     def remove(self, number: int) -> bool:
         """End the fault of this number; False if none in force has it."""
         before = len(self)
-        self._active = [
-            active for active in self._active if active.number != number and not active.is_spent
-        ]
+        self._active = [active for active in self._active if active.number != number]
         return len(self) < before
 
     def clear(self) -> None:
@@ -316,13 +315,15 @@ class Faults:
                 return script.popleft()
         for active in self._active:
             fault = active.fault
-            if fault.operation not in (None, operation) or active.is_spent:
+            if fault.operation not in (None, operation):
                 continue
             active.seen += 1
             # Drawn for certain ones too, so that lowering a probability does not shift later draws.
             hit = rng.random() < fault.probability
             if active.seen > fault.after and hit:
                 active.hits += 1
+                if active.is_spent:
+                    self._active.remove(active)
                 return fault
         return None
 

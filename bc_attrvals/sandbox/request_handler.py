@@ -234,7 +234,7 @@ class Service:
 
     async def _apply(self, backend: Backend, entry: LogEntry) -> Answer:
         request = Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
-        applied: Applied = await backend.thread.run_short(backend.resources.apply, request)
+        applied: Applied = await backend.thread.run(backend.resources.apply, request)
         entry.item_count = applied.item_count
         return applied.answer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Final, overload
 
@@ -21,7 +22,6 @@ from bc_attrvals.sandbox.faults import FaultKind
 from bc_attrvals.sandbox.operations import Operation
 
 _TOKEN_HEADERS: Final = frozenset({b"x-auth-token", b"authorization", b"cookie"})
-_HEAD_CACHE_SIZE: Final = 256
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
@@ -84,8 +84,6 @@ class RequestLog(Sequence[RecordedRequest]):
         if capacity < 0:
             raise ValueError(f"capacity must not be negative, got {capacity}")
         self._entries: deque[LogEntry] = deque(maxlen=capacity)
-        # Clients repeat the same few heads; sharing them keeps a long log small.
-        self._heads: dict[RawHeaders, CIMultiDictProxy[str]] = {}
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -135,7 +133,6 @@ class RequestLog(Sequence[RecordedRequest]):
     def clear(self) -> None:
         """Forget the records; the sequence goes on."""
         self._entries.clear()
-        self._heads.clear()
 
     def begin(
         self,
@@ -153,26 +150,22 @@ class RequestLog(Sequence[RecordedRequest]):
             operation,
             path,
             query_string,
-            self._head(request.raw_headers),
+            _head(request.raw_headers),
             now_s,
             f"{self._sequence:032x}",
         )
         self._entries.append(entry)
         return entry
 
-    def _head(self, raw_headers: RawHeaders) -> CIMultiDictProxy[str]:
-        head = self._heads.get(raw_headers)
-        if head is None:
-            head = CIMultiDictProxy(
-                CIMultiDict(
-                    (
-                        name.decode("latin-1"),
-                        "***" if name.lower() in _TOKEN_HEADERS else value.decode("latin-1"),
-                    )
-                    for name, value in raw_headers
-                )
-            )
-            if len(self._heads) >= _HEAD_CACHE_SIZE:
-                self._heads.clear()
-            self._heads[raw_headers] = head
-        return head
+
+@lru_cache(maxsize=256)
+def _head(raw_headers: RawHeaders) -> CIMultiDictProxy[str]:
+    """Return the headers without a token. Clients repeat the same few; a long log shares them."""
+    shown = [
+        (
+            name.decode("latin-1"),
+            "***" if name.lower() in _TOKEN_HEADERS else value.decode("latin-1"),
+        )
+        for name, value in raw_headers
+    ]
+    return CIMultiDictProxy(CIMultiDict(shown))

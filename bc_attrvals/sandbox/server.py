@@ -129,7 +129,7 @@ class Sandbox(EmulatedStore):
         except RuntimeError:
             message = "the Sandbox needs asyncio; a ThreadedSandbox serves beside any event loop"
             raise RuntimeError(message) from None
-        self._thread = DatabaseThread(in_memory=self._database == ":memory:")
+        self._thread = DatabaseThread()
         try:
             self._resources = await self._thread.run(
                 Resources,

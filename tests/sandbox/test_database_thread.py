@@ -42,35 +42,3 @@ async def test_a_job_is_done_though_its_caller_is_cancelled() -> None:
     await asyncio.gather(task, return_exceptions=True)
     await thread.aclose()
     assert done.is_set()
-
-
-async def test_a_short_job_in_memory_needs_no_thread_and_overtakes_none() -> None:
-    thread = DatabaseThread(in_memory=True)
-    done: list[str] = []
-    may_end = threading.Event()
-
-    def long() -> int:
-        may_end.wait(5)
-        done.append("long")
-        return threading.get_ident()
-
-    def short() -> int:
-        done.append("short")
-        return threading.get_ident()
-
-    assert await thread.run_short(short) == threading.get_ident()
-    first = asyncio.create_task(thread.run(long))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(thread.run_short(short))
-    await asyncio.sleep(0)
-    may_end.set()
-    assert await second == await first != threading.get_ident()
-    assert done == ["short", "long", "short"]
-    assert await thread.run_short(short) == threading.get_ident()
-    await thread.aclose()
-
-
-async def test_short_jobs_on_a_file_are_done_in_the_thread() -> None:
-    thread = DatabaseThread(in_memory=False)
-    assert await thread.run_short(threading.get_ident) != threading.get_ident()
-    await thread.aclose()
