@@ -202,8 +202,8 @@ class Refresh:
             return
         wrong = (report.stale, report.missing, report.surplus, report.uncounted)
         _logger.warning(
-            "the mirror was wrong, and is repaired: %d rows had changed without a new "
-            "date_modified, %d were missing, %d were not in the store, %d were counted too few",
+            "the mirror was wrong, and is repaired; rows changed without a new date_modified: %d, "
+            "missing: %d, not in the store: %d, counted too few: %d",
             *wrong,
         )
         if self._calls.events:

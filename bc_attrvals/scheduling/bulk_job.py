@@ -69,7 +69,7 @@ class BulkJob:
         if events:
             events.emit(ended)
         _logger.info(
-            "%s %d ended%s: %s; %d calls, %d of them retries, %.3f s",
+            "%s %d ended%s: %s; calls: %d, of them retries: %d, %.3f s",
             ended.kind,
             ended.job,
             f" by {ended.error}" if ended.error else "",

@@ -43,7 +43,7 @@ async def test_a_change_without_a_new_date_modified_is_found_and_named(
         assert (report.stale, report.missing, report.surplus) == (1, 0, 0)
         assert report.faults == (Fault(FaultKind.STALE, before, after),)
         assert report.changed == 1
-        assert "1 rows had changed without a new date_modified" in caplog.text
+        assert "changed without a new date_modified: 1," in caplog.text
         assert "silently" not in caplog.text
         assert MirrorFoundWrong(1, 0, 0, 0) in events
         assert (await mirror.refresh(verify=True)).ok

@@ -143,7 +143,7 @@ async def test_info_shows_jobs_and_retries_and_debug_each_try(
         ),
         ("INFO", "request 1: write failed on try 2 with ConnectionLostError, sent again in _ s"),
         ("DEBUG", rf"request 1: PUT {path}, try 3: 200 after _ s, \d+ bytes, request id \S+"),
-        ("INFO", "upsert 1 ended: 1 stored; 3 calls, 2 of them retries, _ s"),
+        ("INFO", "upsert 1 ended: 1 stored; calls: 3, of them retries: 2, _ s"),
     ]
     assert len(told) == len(patterns), told
     for (level, text), (wanted, pattern) in zip(told, patterns, strict=True):
