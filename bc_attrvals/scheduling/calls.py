@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import Context
+from copy import copy
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -136,15 +137,11 @@ class Calls:
 
         A part of a job has the `number` of that job.
         """
-        return Calls(
-            self._scheduler,
-            self._requests,
-            self._options,
-            events=self.events,
-            sizes=self.sizes,
-            priority=Priority.BULK,
-            flow=Flow(),
-            tally=Tally(self._tally.job if number is None else number),
+        priority = self._options.priority
+        return self._changed(
+            _priority=Priority.BULK if priority is None else priority,
+            _flow=Flow(),
+            _tally=Tally(self._tally.job if number is None else number),
         )
 
     def next_job(self) -> int:
@@ -153,7 +150,7 @@ class Calls:
 
     def of(self, requests: RequestBuilder) -> Calls:
         """Return the same job's calls of another resource; both are counted together."""
-        return self._same(requests, self._options)
+        return self._changed(_requests=requests)
 
     def once(self) -> Calls:
         """Return the same calls, not sent again by themselves: for what is not idempotent.
@@ -161,26 +158,20 @@ class Calls:
         429s and connections that could not be made are still waited out or tried again by whoever
         calls: nothing was applied then.
         """
-        return self._same(self._requests, self._with(attrs.evolve(self.retry, attempts=1)))
+        return self._with(attrs.evolve(self.retry, attempts=1))
 
     def for_parts(self) -> Calls:
         """Return the same job's calls for parts of a refused call, which take fewer tries."""
-        return self._same(self._requests, self._with(self.retry.for_parts()))
+        return self._with(self.retry.for_parts())
 
-    def _with(self, retry: RetryPolicy) -> CallOptions:
-        return msgspec.structs.replace(self._options, retry=retry)
+    def _with(self, retry: RetryPolicy) -> Calls:
+        return self._changed(_options=msgspec.structs.replace(self._options, retry=retry))
 
-    def _same(self, requests: RequestBuilder, options: CallOptions) -> Calls:
-        return Calls(
-            self._scheduler,
-            requests,
-            options,
-            events=self.events,
-            sizes=self.sizes,
-            priority=self._priority,
-            flow=self._flow,
-            tally=self._tally,
-        )
+    def _changed(self, **changes: object) -> Calls:
+        calls = copy(self)
+        for name, value in changes.items():
+            setattr(calls, name, value)
+        return calls
 
     @property
     def options(self) -> CallOptions:

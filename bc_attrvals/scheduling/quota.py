@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot
@@ -89,36 +89,9 @@ class _Completed:
     """A user's quota. The one place that asks which methods it has."""
 
     def __init__(self, quota: Quota) -> None:
-        self._quota = quota
-        self.refused: Callable[[object, Mapping[str, str]], None] = _own(
-            quota, "refused", self.release
-        )
-        self.cancel: Callable[[object], None] = _own(quota, "cancel", self._release_unsent)
-        self.snapshot: Callable[[], QuotaSnapshot] = _own(quota, "snapshot", QuotaSnapshot)
-        self.report_to: Callable[[Callable[[Event], object]], None] = _own(
-            quota, "report_to", _report_nothing
-        )
-
-    async def open(self, store_hash: str, limits: Limits) -> None:
-        await self._quota.open(store_hash, limits)
-
-    async def acquire(self, operation: Operation, priority: Priority) -> object:
-        return await self._quota.acquire(operation, priority)
-
-    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
-        self._quota.release(lease, headers)
-
-    async def close(self) -> None:
-        await self._quota.close()
-
-    def _release_unsent(self, lease: object) -> None:
-        self._quota.release(lease, None)
-
-
-def _own(quota: Quota, name: str, default: Callable[..., Any]) -> Callable[..., Any]:
-    method: Callable[..., Any] = getattr(quota, name, default)
-    return method
-
-
-def _report_nothing(emit: Callable[[Event], object]) -> None:
-    del emit
+        self.open, self.acquire = quota.open, quota.acquire
+        self.release, self.close = quota.release, quota.close
+        self.refused = getattr(quota, "refused", quota.release)
+        self.cancel = getattr(quota, "cancel", lambda lease: quota.release(lease, None))
+        self.snapshot = getattr(quota, "snapshot", QuotaSnapshot)
+        self.report_to = getattr(quota, "report_to", lambda _: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from bc_attrvals.core.responses import Response
 from bc_attrvals.errors import BCAttrValsError
@@ -34,10 +35,7 @@ class TryReports:
             RequestSent(
                 request.operation,
                 exchange.sent,
-                request=self._number(exchange),
-                method=request.method,
-                job=exchange.job,
-                resource=request.kind,
+                **self._named(exchange),
                 queue_wait_s=lease.slot_wait_s,
                 quota_wait_s=lease.quota_wait_s,
             )
@@ -54,10 +52,7 @@ class TryReports:
             0 if answer is None else len(answer.body),
             None if answer is None else answer.request_id,
             attempt=exchange.sent,
-            request=self._number(exchange),
-            method=request.method,
-            job=exchange.job,
-            resource=request.kind,
+            **self._named(exchange),
             error=type(outcome).__name__ if answer is None else None,
         )
         if self._events:
@@ -84,10 +79,7 @@ class TryReports:
             exchange.sent,
             delay_s,
             type(error).__name__,
-            request=self._number(exchange),
-            method=request.method,
-            job=exchange.job,
-            resource=request.kind,
+            **self._named(exchange),
         )
         if self._events:
             self._events.emit(retrying)
@@ -110,6 +102,16 @@ class TryReports:
                 exchange.sent,
                 "when the quota allows" if wait_s is None else f"in {wait_s:.3f} s",
             )
+
+    def _named(self, exchange: Exchange) -> dict[str, Any]:
+        """Return the fields that tell which request an event is about."""
+        request = exchange.request
+        return {
+            "request": self._number(exchange),
+            "method": request.method,
+            "job": exchange.job,
+            "resource": request.kind,
+        }
 
     def _number(self, exchange: Exchange) -> int:
         if not exchange.number:

@@ -74,14 +74,6 @@ class Source(Protocol[T]):
 OpenSource: TypeAlias = Callable[[Callable[[], None], Context], Source[AttributeValueUpsert]]
 
 
-def check_upsert(item: object, index: int) -> AttributeValueUpsert:
-    """Return an entry of a bulk upsert, or raise `InvalidInputError` with its place."""
-    if not isinstance(item, AttributeValueUpsert):
-        message = f"expected AttributeValueUpsert, got {type(item).__name__}"
-        raise InvalidInputError(message, field="items", place=f"items[{index}]")
-    return item
-
-
 def check_item(item: object, index: int) -> Item:
     """Return an entry that may be a named value, or raise `InvalidInputError` with its place."""
     if not isinstance(item, AttributeValueUpsert | NamedValue):

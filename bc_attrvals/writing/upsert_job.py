@@ -151,7 +151,8 @@ class UpsertJob:
             self._fill(items)
         while self._more_to_come():
             room = self._read()
-            if not batcher.ready or (room and not self._send_partial()):
+            is_whole = not room or self._budget <= 0 or self._input.exhausted or self._input.pausing
+            if not batcher.ready or not is_whole:
                 return None
             self._budget = LOOK_AHEAD
             if keyed := batcher.take():
@@ -167,9 +168,6 @@ class UpsertJob:
         for batch in self._running:
             waiting += batch.worker.has_failed and not batch.worker.on_wire
         return room + min(waiting, self._most_waiting)
-
-    def _send_partial(self) -> bool:
-        return self._input.exhausted or self._input.pausing or self._budget <= 0
 
     def _read(self) -> int:
         """Read what there is room for, as far as it is at hand; return the room that is left."""

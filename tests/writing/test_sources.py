@@ -11,7 +11,7 @@ import pytest
 
 from bc_attrvals import InvalidInputError
 from bc_attrvals.sandbox import Sandbox
-from bc_attrvals.writing.sources import check_upsert, chunks, open_input
+from bc_attrvals.writing.sources import check_item, chunks, open_input
 from tests.conftest import make_store
 from tests.probes import at_rest, until, upserts
 
@@ -251,7 +251,7 @@ async def test_an_input_has_its_clean_up_to_the_end_before_it_is_exhausted() -> 
                 await asyncio.sleep(0)
             cleaned = True
 
-    source = open_input(Careful(), lambda: None, check_upsert)
+    source = open_input(Careful(), lambda: None, check_item)
     await until(lambda: len(source._buffer) == 3)  # type: ignore[union-attr]
     source.pull(10)
     await until(lambda: source.exhausted)
@@ -270,7 +270,7 @@ async def test_an_error_of_the_closing_is_no_end_either() -> None:
             raise self._error
 
     for make in ERRORS[:3]:
-        source = open_input(BadlyClosed(upserts(3), make()), lambda: None, check_upsert)
+        source = open_input(BadlyClosed(upserts(3), make()), lambda: None, check_item)
         await until(lambda: source._finished)  # type: ignore[union-attr]  # noqa: B023
         assert source.pull(10) == upserts(3)
         assert isinstance(source.error, type(make()))
