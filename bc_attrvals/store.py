@@ -247,10 +247,10 @@ class Store(StoreView):
     or http to loopback, because the token travels with each request. `limits` bounds what is under
     way at once, `retry` how often a request is sent; `timeout` is seconds for each try. A `session`
     of your own is used (its proxy, TLS and trace settings) and not closed. `quota` replaces the
-    quota of this process by one shared with others. `trace_configs` are aiohttp's. `user_agent` is
-    put before the library's name. `proxy` is `http://[user:password@]host[:port]`;
-    `trust_env=True` takes the proxy that `HTTPS_PROXY` and `NO_PROXY` name when the Store is
-    entered. `trace_configs`, `proxy` and `trust_env` go with the Store's own session only.
+    quota of this process by one shared with others. `user_agent` is put before the library's name.
+    `proxy` is `http://[user:password@]host[:port]`; `trust_env=True` takes the proxy that
+    `HTTPS_PROXY` and `NO_PROXY` name when the Store is entered. These two and `trace_configs`,
+    aiohttp's, go with the Store's own session only.
 
     Certificates are checked against OpenSSL's default authorities; the environment variables
     `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. A sync finds a certificate that is not trusted
@@ -304,8 +304,6 @@ class Store(StoreView):
             raise InvalidInputError(message, field="access_token")
         check_type("limits", limits, Limits)
         check_type("retry", retry, RetryPolicy)
-        if session is not None:
-            check_type("session", session, aiohttp.ClientSession)
         check_type("trust_env", trust_env, bool)
         if self._proxy_url is not None:
             from bc_attrvals.transport.proxies import check_proxy
@@ -313,6 +311,7 @@ class Store(StoreView):
             check_proxy(self._proxy_url)
         trace_configs = checked_traces(trace_configs)
         if session is not None:
+            check_type("session", session, aiohttp.ClientSession)
             check_absent(
                 trace_configs=bool(trace_configs), proxy=bool(self._proxy_url), trust_env=trust_env
             )
