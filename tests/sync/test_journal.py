@@ -7,7 +7,6 @@ import os
 import pickle
 import sqlite3
 import stat
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -40,23 +39,9 @@ from bc_attrvals.sync import database
 from bc_attrvals.sync.report import dump_error, load_error
 from tests.conftest import make_store
 from tests.probes import Key, at_rest, keys_of, until, upserts
+from tests.sync.killing import SYNC, kill_three_times, process
 
 FIRST = AttributeValueFilter(attribute_id_in=[1])
-
-#: What the killed process does: the same sync each time, to its end if it is let.
-_SYNC = """
-import asyncio, sys
-from bc_attrvals import AttributeValueFilter, AttributeValueUpsert, Store
-
-async def main(url, path):
-    desired = (AttributeValueUpsert(c, 1, f"new {c}") for c in range(1, 3001))
-    async with Store("sandbox", "sandbox-token", base_url=url) as store:
-        await store.attribute_values.sync(
-            desired, scope=AttributeValueFilter(attribute_id_in=[1]), prune=True, journal=path
-        )
-
-asyncio.run(main(*sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -114,27 +99,12 @@ async def interrupted(
 class TestResuming:
     async def test_killed_three_times_it_ends_complete(self, sandbox: Sandbox, path: Path) -> None:
         await sandbox.seed([(c, 1, "old") for c in range(2_000, 3_101)])
-        sandbox.latency_ms = 3
-        for kill in (1, 2, 3):
-            job = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _SYNC, sandbox.url, os.fspath(path), cwd=Path.cwd()
-            )
-            await until(lambda: sandbox.calls["upsert"] >= 70 * kill, 20)  # noqa: B023
-            job.kill()
-            assert await job.wait() < 0
-            # What was on its way is applied or not before the next one begins.
-            await until(lambda: not sandbox.in_flight())
-            with pytest.raises(JournalError, match="not finished"):
-                SyncReport.from_journal(path)
-        sandbox.latency_ms = 0
+        await kill_three_times(SYNC, sandbox, path)
         async with make_store(sandbox) as store:
             report = await store.attribute_values.sync(
-                (AttributeValueUpsert(c, 1, f"new {c}") for c in range(1, 3_001)),
-                scope=FIRST,
-                prune=True,
-                journal=path,
+                upserts(3_000), scope=FIRST, prune=True, journal=path
             )
-        assert await sandbox.values() == {(c, 1): f"new {c}" for c in range(1, 3_001)}
+        assert await sandbox.values() == {(c, 1): f"v{c}" for c in range(1, 3_001)}
         applied = times_applied(sandbox)
         assert len(applied) == 3_000
         assert sum(applied.values()) - 3_000 <= 3 * 30
@@ -381,11 +351,7 @@ class TestRefusals:
         with pytest.raises(JournalError, match="held by another"):
             await sync(upserts(60), scope=FIRST, prune=True, journal=path)
         # The attempt has not loosened the first one's hold on the file.
-        other = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _SYNC, "http://127.0.0.1:9", os.fspath(path)),
-            cwd=Path.cwd(),
-            stderr=asyncio.subprocess.PIPE,
-        )
+        other = await process(SYNC, "http://127.0.0.1:9", path)
         _, errors = await other.communicate()
         assert b"held by another" in errors.splitlines()[-1]
         with pytest.raises(JournalError, match="held by another"):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,19 +20,8 @@ from bc_attrvals import (
 )
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
 from tests.conftest import make_store
-from tests.probes import Key, keys_of, until, upserts
-
-_UPSERT = """
-import asyncio, sys
-from bc_attrvals import AttributeValueUpsert, Store
-
-async def main(url, path):
-    items = (AttributeValueUpsert(c, 1, f"v{c}") for c in range(1, 3001))
-    async with Store("sandbox", "sandbox-token", base_url=url) as store:
-        await store.attribute_values.upsert(items, journal=path)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
+from tests.probes import Key, keys_of, upserts
+from tests.sync.killing import UPSERT, kill_three_times
 
 
 @pytest.fixture
@@ -64,16 +50,7 @@ async def test_nothing_is_read_and_every_item_is_sent_once(
 async def test_killed_three_times_it_sends_at_most_three_batches_a_kill_again(
     sandbox: Sandbox, path: Path
 ) -> None:
-    sandbox.latency_ms = 3
-    for kill in (1, 2, 3):
-        job = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _UPSERT, sandbox.url, os.fspath(path), cwd=Path.cwd()
-        )
-        await until(lambda: sandbox.calls["upsert"] >= 70 * kill, 20)  # noqa: B023
-        job.kill()
-        assert await job.wait() < 0
-        await until(lambda: not sandbox.in_flight())
-    sandbox.latency_ms = 0
+    await kill_three_times(UPSERT, sandbox, path)
     async with make_store(sandbox) as store:
         report = await store.attribute_values.upsert(upserts(3_000), journal=path)
     assert (report.stored, report.not_sent) == (3_000, 0)
