@@ -138,7 +138,7 @@ def fleet(
 def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
     if not settings.shared_quota:
         return None
-    from bc_attrvals.shared_quota.address import checked_url
+    from bc_attrvals.shared_quota.options import checked_url
 
     checked_url(settings.shared_quota)
     # It may hold a password, so no job holds it.
