@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import pytest
+from multidict import CIMultiDict
 
 from bc_attrvals import Limits, Operation, Priority, RetryPolicy
 from bc_attrvals.core.rate_limit import QuotaSnapshot
@@ -623,3 +624,30 @@ async def test_a_wait_of_which_only_its_length_is_known_is_told_as_an_exhausted_
     assert now() - began_at == pytest.approx(3)
     assert seen == [QuotaExhausted(None, 3.0)]
     await admission.close()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_spent_quota_is_logged_with_those_that_wait(
+    count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bc_attrvals")
+    headers = CIMultiDict(
+        {
+            "X-Rate-Limit-Requests-Left": "0",
+            "X-Rate-Limit-Requests-Quota": "10",
+            "X-Rate-Limit-Time-Reset-Ms": "5500",
+            "X-Rate-Limit-Time-Window-Ms": "30000",
+        }
+    )
+    async with open_admission(reads=1) as admission:
+        first = await admission.acquire(Operation.READ, Priority.BULK)
+
+        async def wait() -> None:
+            lease = await admission.acquire(Operation.READ, Priority.BULK)
+            admission.cancel(lease)
+
+        waiting = [asyncio.ensure_future(wait()) for _ in range(count)]
+        await asyncio.sleep(0.1)
+        admission.release(first, headers, 200)
+        await asyncio.gather(*waiting)
+    assert f"the quota is spent for 5.502 s; requests queued: {count}\n" in caplog.text
