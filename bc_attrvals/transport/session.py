@@ -8,15 +8,12 @@ behind it, because that one carries the request's headers, token included.
 from __future__ import annotations
 
 import asyncio
-import socket
 import warnings
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import hdrs, http_exceptions
-from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict, istr
 from yarl import URL
 
@@ -34,14 +31,20 @@ from bc_attrvals.errors import (
 from bc_attrvals.transport.deadlines import Deadline, Deadlines
 from bc_attrvals.transport.failures import (
     hook_error,
-    lost_before_answer,
     map_error,
     never_sent,
+)
+from bc_attrvals.transport.resending import (
+    JSON,
+    Body,
+    attempt_under_way,
+    new_socket,
+    no_resend,
+    with_no_resend,
 )
 from bc_attrvals.transport.trust import connect_once
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
-_JSON: Final = "application/json"
 # `Deadlines` keeps the deadline of the whole attempt.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 #: Errors after which the status of an answer that has begun is still worth something.
@@ -55,92 +58,6 @@ _KNOWN: Final = (
 )
 #: Content encodings that aiohttp unpacks, or refuses by itself where a package is missing.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
-
-
-#: The request under way, for the socket that is made for it.
-_attempt: ContextVar[Deadline | None] = ContextVar("_attempt", default=None)
-
-
-class _Body(aiohttp.Payload):
-    """The JSON of a write, which aiohttp sends no second time by itself.
-
-    aiohttp sends an idempotent request again when a kept-alive connection drops (RFC 9112 section
-    9.3.1), without slot or quota unit, unless its body is `consumed`. Old versions do not ask for
-    that: there it can't be written again.
-    """
-
-    consumed = True
-    autoclose = True
-    size = 0
-
-    def __init__(self, content: bytes) -> None:
-        # As aiohttp makes it of bytes, but for the search by type: 1.2 % of a PUT of ten items.
-        super().__init__(content, content_type=_JSON)
-        self._content = content
-        self.size = len(content)
-        self.was_written = False
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the JSON as a string."""
-        return self._content.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it, once."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        """Write it, once; its size is the content's length."""
-        del content_length
-        if self.was_written:
-            # The connection that was lost is not the one made to send it again.
-            if (attempt := _attempt.get()) is not None:
-                attempt.has_connected = False
-            raise ConnectionResetError("the connection was lost after the body was sent")
-        self.was_written = True
-        await writer.write(self._content)
-
-
-def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Make a socket as aiohttp does, and note whose: other requests reuse a kept connection."""
-    attempt = _attempt.get()
-    if attempt is not None:
-        attempt.has_connected = True
-    family, kind, protocol, *_ = address
-    return socket.socket(family, kind, protocol)
-
-
-async def _no_resend(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Turn a lost connection into our error before aiohttp sees it.
-
-    aiohttp sends an idempotent request again by itself when a kept-alive connection drops
-    (RFC 9112 section 9.3.1), without slot or quota unit. An exception it does not know stops that.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        # Never sent, and never resent by aiohttp.
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        lost = lost_before_answer(error)
-    raise lost
-
-
-def _with_no_resend(
-    session: aiohttp.ClientSession,
-) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
-    """Return the middlewares for requests over a caller's session: `_no_resend`, then their own.
-
-    Here stands the one private attribute of aiohttp in use. Middlewares given for one request
-    replace those of the session, and aiohttp has no public way to ask for these. Without it a
-    caller's session may send a request twice that was admitted once; that is what is left where
-    aiohttp has renamed it (None), and then `tests/transport/test_session.py` fails.
-    """
-    own: Sequence[aiohttp.ClientMiddlewareType] | None = getattr(session, "_middlewares", None)
-    return None if own is None else (_no_resend, *own)
 
 
 class Session:
@@ -182,8 +99,8 @@ class Session:
         self._urls: dict[str, URL] = {}
         headers = {
             _AUTH_TOKEN: access_token,
-            hdrs.ACCEPT: _JSON,
-            hdrs.CONTENT_TYPE: _JSON,
+            hdrs.ACCEPT: JSON,
+            hdrs.CONTENT_TYPE: JSON,
             hdrs.USER_AGENT: user_agent,
         }
         # Redirects are not followed: the access token must not travel.
@@ -196,12 +113,12 @@ class Session:
         if session is None:
             # The scheduler limits what is under way; a second limit here would only hide waits.
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # aiohttp sends headers of the session to the proxy too, outside of TLS.
                 headers=self._options.pop("headers") if proxy is None else None,
                 timeout=_NO_TIMEOUT,
-                middlewares=(_no_resend,),
+                middlewares=(no_resend,),
                 trace_configs=list(trace_configs),
                 proxy=proxy,
             )
@@ -213,7 +130,7 @@ class Session:
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
             self._options |= {
-                "middlewares": _with_no_resend(session),
+                "middlewares": with_no_resend(session),
                 "timeout": _NO_TIMEOUT,
                 # Whatever the session does otherwise: answers are read here, errors mapped.
                 "raise_for_status": False,
@@ -221,7 +138,7 @@ class Session:
             }
         self._write_options = self._options
         if self._owned:
-            # `_Body` is not sent again.
+            # `Body` is not sent again.
             self._write_options = self._options | {"middlewares": ()}
         self._session = session
 
@@ -248,9 +165,9 @@ class Session:
         if self._session.closed:
             raise _closed_error()
         attempt = self._deadlines.begin(timeout_s)
-        _attempt.set(attempt)
+        attempt_under_way.set(attempt)
         content = request.body
-        data = content if content is None or not self._owned else _Body(content)
+        data = content if content is None or not self._owned else Body(content)
         failure: BaseException | None = None
         response: aiohttp.ClientResponse | None = None
         body = b""
@@ -283,7 +200,7 @@ class Session:
             failure = self._failure(error, request, response, attempt, timeout_s)
             if (
                 isinstance(failure, ConnectionFailedError)
-                and isinstance(data, _Body)
+                and isinstance(data, Body)
                 and data.was_written
             ):
                 # An old aiohttp has connected again to resend it, and it may be applied already.

@@ -268,19 +268,6 @@ async def test_a_real_cancellation_is_no_hooks() -> None:
         await at_rest(store)
 
 
-async def test_the_private_attribute_of_a_callers_session_is_still_there() -> None:
-    """`_with_no_resend` in transport/session.py reads it: see there what is lost without."""
-    from bc_attrvals.transport.session import _no_resend, _with_no_resend
-
-    async def own(
-        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        return await handler(request)
-
-    async with aiohttp.ClientSession(middlewares=(own,)) as session:
-        assert _with_no_resend(session) == (_no_resend, own)
-
-
 async def test_vcrpy_records_a_session_and_replays_it(sandbox: Sandbox, tmp_path: Path) -> None:
     vcr = pytest.importorskip("vcr", reason="needs bc_attrvals[dev]")
 

@@ -330,7 +330,7 @@ async def test_a_write_is_never_unsent_after_its_body_went_out_whatever_aiohttp_
     monkeypatch: pytest.MonkeyPatch, is_gone: bool
 ) -> None:
     # aiohttp before 3.14.1 connects again, and asks no body whether it may be sent again.
-    monkeypatch.setattr("bc_attrvals.transport.session._Body.consumed", False)
+    monkeypatch.setattr("bc_attrvals.transport.resending.Body.consumed", False)
 
     async def script(request: RawRequest, connection: Connection) -> None:
         if len(server.requests) == 1:
@@ -771,33 +771,3 @@ async def test_a_lasting_error_inside_of_a_mocked_session_is_ours(mocked: aiores
         assert store.statistics().requests == 2
     assert chain_of(caught.value) == [caught.value]
     assert not isinstance(caught.value, ServerError)
-
-
-async def test_a_body_is_written_once_where_aiohttp_does_not_ask_whether_it_may_be_again() -> None:
-    """aiohttp before 3.14 sends a PUT again without a look at `consumed`."""
-    from bc_attrvals.transport.deadlines import Deadlines
-    from bc_attrvals.transport.session import _attempt, _Body
-
-    written: list[bytes] = []
-
-    class Writer:
-        async def write(self, chunk: bytes) -> None:
-            written.append(chunk)
-
-    writer: Any
-    body, writer = _Body(b"[]"), Writer()
-    attempt = Deadlines().begin(30.0)
-    attempt.has_connected = True
-    _attempt.set(attempt)
-    assert (body.consumed, body.size, body.decode(), await body.as_bytes()) == (
-        True,
-        2,
-        "[]",
-        b"[]",
-    )
-    await body.write(writer)
-    with pytest.raises(ConnectionResetError):
-        await body.write(writer)
-    assert written == [b"[]"]
-    # The connection that aiohttp has made to send it again is not the one that was lost.
-    assert not attempt.has_connected
