@@ -33,6 +33,9 @@ def lost_before_answer(
 
 def map_error(error: BaseException, timeout_s: float) -> TransportError:
     """Return the error of a request that ended by an exception of aiohttp's or of a hook."""
+    if _is_of_trace(error):
+        # One that makes a call of its own, say: what became of that is not this request's.
+        return hook_error(error)
     failed = never_sent(error)
     if failed is not None:
         return failed
@@ -68,6 +71,15 @@ def never_sent(error: BaseException) -> ConnectionFailedError | None:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
     return None
+
+
+def _is_of_trace(error: BaseException) -> bool:
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_globals.get("__name__") == "aiohttp.tracing":
+            return True
+        frame = frame.tb_next
+    return False
 
 
 def _unpacking(error: Exception) -> str | None:

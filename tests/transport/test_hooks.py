@@ -254,6 +254,28 @@ async def test_a_hook_that_raises_once_costs_a_try_and_each_time_a_named_error(
             check_no_token(failed, caplog.records)
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_what_a_trace_fails_to_reach_is_not_taken_for_the_service(
+    unused_tcp_port: int, is_own: bool
+) -> None:
+    trace = aiohttp.TraceConfig()
+
+    async def report(_: object, __: object, params: aiohttp.TraceRequestEndParams) -> None:
+        async with aiohttp.ClientSession() as metrics:
+            await metrics.get(f"http://127.0.0.1:{unused_tcp_port}/")
+
+    trace.on_request_end.append(report)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        options: dict[str, Any] = {"trace_configs": [trace]} if is_own else {"session": session}
+        nothing = saying(b"HTTP/1.1 204 No Content\r\n\r\n", close=False)
+        async with store_on(nothing, retry=ONCE, **options) as (store, server):
+            with pytest.raises(HookError, match="raised ClientConnectorError") as caught:
+                await store.attribute_values.delete_batch([1])
+            assert len(server.requests) == 1
+            await at_rest(store)
+    assert caught.value.may_have_been_applied
+
+
 async def test_a_real_cancellation_is_no_hooks() -> None:
     async def hook(response: aiohttp.ClientResponse) -> None:
         await asyncio.sleep(60)
