@@ -23,6 +23,7 @@ from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftE
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.sync.job_parts import JobParts
 from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
 
 # What one kind of job needs is imported by its first one: importing the package loads no more than
@@ -30,10 +31,7 @@ from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
 if TYPE_CHECKING:
     from bc_attrvals.core.outcomes import DeleteReport, UpsertOutcome, UpsertReport
     from bc_attrvals.naming.named_source import NamedSource
-    from bc_attrvals.naming.resolver import Resolver
     from bc_attrvals.sync.options import JournalPath
-    from bc_attrvals.writing.batching import KeyRegistry
-    from bc_attrvals.writing.coalescing import Coalescer
     from bc_attrvals.writing.delete_job import DeleteJob, Ids
     from bc_attrvals.writing.outcomes import Outcomes
     from bc_attrvals.writing.sources import Items
@@ -46,28 +44,24 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues(SyncMethods):
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_calls", "_coalescer", "_ensure_open", "_place", "_registry", "_resolver")
+    __slots__ = ("_calls", "_ensure_open", "_parts", "_place")
 
     def __init__(
         self,
         calls: Calls,
+        parts: JobParts,
         *,
-        registry: KeyRegistry,
-        coalescer: Coalescer,
-        resolver: Resolver,
         place: str,
         ensure_open: Callable[[], None],
     ) -> None:
         self._calls = calls
-        self._registry = registry
-        self._coalescer = coalescer
-        self._resolver = resolver
+        self._parts = parts
         # The URL of the resource: what a journal is bound to.
         self._place = place
         self._ensure_open = ensure_open
 
     def __repr__(self) -> str:
-        return f"<AttributeValues, {len(self._registry)} keys under way>"
+        return f"<AttributeValues, {len(self._parts.registry)} keys under way>"
 
     async def get_page(
         self,
@@ -283,7 +277,7 @@ class AttributeValues(SyncMethods):
                 report = await self._sync_job(options, bulk.calls).upsert(items)
                 bulk.sums = lambda: report
             else:
-                others = self._coalescer.others(items, bulk.calls)
+                others = self._parts.coalescer.others(items, bulk.calls)
                 if others is not None and others.is_busy:
                     report = await others.share(items, bulk.calls, self._upsert_job, max_failures)
                     bulk.sums = lambda: report
@@ -384,7 +378,7 @@ class AttributeValues(SyncMethods):
 
         if wanted is not None and wanted.name is not None:
             # A row shows the id of its attribute, by which alone it can be checked.
-            wanted = wanted.named(await self._resolver.attribute_ids(wanted.name, calls))
+            wanted = wanted.named(await self._parts.resolver.attribute_ids(wanted.name, calls))
         for _ in range(_MOST_DELETE_PASSES):
             # Listed to the end first: deleting underneath would move rows across page borders.
             ids = await row_ids(calls.for_job(), wanted)
@@ -399,9 +393,9 @@ class AttributeValues(SyncMethods):
         from bc_attrvals.writing.upsert_job import UpsertJob
 
         def begin(on_change: Callable[[], None], context: Context) -> NamedSource:
-            return NamedSource(items, self._resolver, calls, outcomes, on_change, context)
+            return NamedSource(items, self._parts.resolver, calls, outcomes, on_change, context)
 
-        return UpsertJob(begin, calls, registry=self._registry, outcomes=outcomes)
+        return UpsertJob(begin, calls, registry=self._parts.registry, outcomes=outcomes)
 
 
 def _finished(job: UpsertJob) -> UpsertReport:

@@ -38,6 +38,7 @@ from bc_attrvals.store_arguments import (
     full_user_agent,
     variable,
 )
+from bc_attrvals.sync.job_parts import JobParts
 from bc_attrvals.transport.session import Session
 
 # Imported where they are needed, so that importing the package loads what a listing needs.
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from bc_attrvals.attributes import Attributes
     from bc_attrvals.customers import Customers
     from bc_attrvals.mirror.mirror import Mirror
-    from bc_attrvals.naming.resolver import Resolver
-    from bc_attrvals.writing.batching import KeyRegistry
-    from bc_attrvals.writing.coalescing import Coalescer
 
 
 class _Runtime(msgspec.Struct, eq=False):
@@ -59,10 +57,8 @@ class _Runtime(msgspec.Struct, eq=False):
     scheduler: Scheduler
     # How requests of each resource are built.
     requests: Mapping[Resource, RequestBuilder]
-    resolver: Resolver
     sizes: LearntSizes
-    registry: KeyRegistry
-    coalescer: Coalescer
+    parts: JobParts
 
 
 class _State(msgspec.Struct, eq=False):
@@ -136,9 +132,7 @@ class StoreView:
         runtime, calls, ensure_open = self._state.bound(self._options)
         return AttributeValues(
             calls,
-            registry=runtime.registry,
-            coalescer=runtime.coalescer,
-            resolver=runtime.resolver,
+            runtime.parts,
             place=f"{runtime.base_url}{calls.resource}",
             ensure_open=ensure_open,
         )
@@ -156,7 +150,7 @@ class StoreView:
             calls,
             runtime.requests[Resource.ATTRIBUTES],
             ensure_open=ensure_open,
-            known=runtime.resolver.definitions,
+            known=runtime.parts.resolver.definitions,
         )
 
     @property
@@ -376,10 +370,6 @@ class Store(StoreView):
         return self
 
     async def _open(self) -> _Runtime:
-        from bc_attrvals.naming.resolver import Resolver
-        from bc_attrvals.writing.batching import KeyRegistry
-        from bc_attrvals.writing.coalescing import Coalescer
-
         proxy = self._proxy_url
         if proxy is None and self._trust_env:
             from bc_attrvals.transport.proxies import proxy_of_environment
@@ -416,10 +406,8 @@ class Store(StoreView):
             session=session,
             scheduler=scheduler,
             requests=requests,
-            resolver=Resolver(requests[Resource.ATTRIBUTES], requests[Resource.CUSTOMERS]),
             sizes=LearntSizes(self._limits),
-            registry=KeyRegistry(),
-            coalescer=Coalescer(coalesce_ms=self._limits.coalesce_ms, writes=self._limits.writes),
+            parts=JobParts(self._limits, requests),
         )
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -444,6 +432,6 @@ class Store(StoreView):
 async def _close(runtime: _Runtime) -> None:
     try:
         await runtime.scheduler.close()
-        await runtime.coalescer.aclose()
+        await runtime.parts.aclose()
     finally:
         await runtime.session.aclose()

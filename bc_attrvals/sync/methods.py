@@ -9,11 +9,11 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.sync.job_parts import JobParts
 
 # Imported by the first sync: importing the package loads no more than a listing needs.
 if TYPE_CHECKING:
     from bc_attrvals.core.sync_plan import SyncPlan
-    from bc_attrvals.naming.resolver import Resolver
     from bc_attrvals.sync.job import SyncJob
     from bc_attrvals.sync.known_state import SyncMirror
     from bc_attrvals.sync.options import (
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         SyncOptions,
     )
     from bc_attrvals.sync.report import SyncReport
-    from bc_attrvals.writing.batching import KeyRegistry
     from bc_attrvals.writing.sources import Items
 
 
@@ -38,8 +37,7 @@ class SyncMethods:
     __slots__ = ()
 
     _calls: Calls
-    _registry: KeyRegistry
-    _resolver: Resolver
+    _parts: JobParts
     _place: str
     _ensure_open: Callable[[], None]
 
@@ -178,8 +176,8 @@ class SyncMethods:
         return SyncJob(
             calls,
             options,
-            registry=self._registry,
-            resolver=self._resolver,
+            registry=self._parts.registry,
+            resolver=self._parts.resolver,
             is_open=self._is_open,
             place=self._place,
         )
