@@ -30,6 +30,7 @@ from bc_attrvals.store_arguments import (
     check_absent,
     check_asyncio,
     check_pattern,
+    check_quota,
     check_type,
     checked_base_url,
     checked_priority,
@@ -313,7 +314,7 @@ class Store(StoreView):
         self._base_url = checked_base_url(base_url)
         self._limits = limits
         self._caller_session = session
-        self._quota = quota
+        self._quota = check_quota(quota)
         self._trace_configs = trace_configs
         self._trust_env = trust_env
         self._user_agent = full_user_agent(user_agent)

@@ -18,7 +18,7 @@ from yarl import URL
 
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import InvalidInputError, StoreStateError
-from bc_attrvals.scheduling.quota import Priority
+from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.version import __version__
 
 # The unreserved characters of RFC 3986: a hash of these stands in a path as it is.
@@ -129,6 +129,15 @@ def check_absent(**given: bool) -> None:
         if is_given:
             message = f"{name} goes with the Store's own session; give it to yours"
             raise InvalidInputError(message, field=name)
+
+
+def check_quota(quota: Quota | None) -> Quota | None:
+    """Return a quota of the caller's; raise `InvalidInputError` for one that lacks a method."""
+    missing = [name for name in ("open", "acquire", "release", "close") if not hasattr(quota, name)]
+    if quota is not None and missing:
+        message = f"quota is a {type(quota).__name__} without {', '.join(missing)}"
+        raise InvalidInputError(message, field="quota")
+    return quota
 
 
 def check_asyncio() -> None:

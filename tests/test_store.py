@@ -8,6 +8,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -190,11 +191,11 @@ async def test_entering_at_the_same_time_is_refused_too(sandbox: Sandbox) -> Non
 
 
 async def test_a_quota_that_can_not_be_opened_leaves_nothing_open(sandbox: Sandbox) -> None:
-    class Broken:
-        async def open(self, store_hash: str, limits: Limits) -> None:
-            raise OSError("no such server")
+    async def refuse(*_: object) -> None:
+        raise OSError("no such server")
 
-    store = make_store(sandbox, quota=Broken())
+    quota = SimpleNamespace(open=refuse, acquire=refuse, release=refuse, close=refuse)
+    store = make_store(sandbox, quota=quota)
     for _ in range(2):
         with pytest.raises(OSError, match="no such server"):
             await store.__aenter__()

@@ -151,3 +151,14 @@ def test_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(InvalidInputError) as bad:
         Store.from_env()
     assert TOKEN not in str(bad.value)
+
+
+def test_a_quota_without_a_method_is_named() -> None:
+    class Partial:
+        async def open(self, store_hash: str, limits: Limits) -> None: ...
+
+    with pytest.raises(
+        InvalidInputError, match="Partial without acquire, release, close"
+    ) as caught:
+        Store("abc", "token", quota=Partial())  # type: ignore[arg-type]
+    assert caught.value.field == "quota"
