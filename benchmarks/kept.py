@@ -146,7 +146,7 @@ def _surroundings(results: dict[str, Result]) -> str:
     runs = []
     for result in results.values():
         where = result["environment"]
-        took = f"{result['took_s']} s, load {where['load']} at the start"
+        took = f"{sum(result['took_s'].values())} s, load {where['load']} at the start"
         runs.append(f"{where['python']} ({took})")
     packages = [f"{name} {where[name]}" for name in PACKAGES if where.get(name)]
     text = (
@@ -214,6 +214,7 @@ def put(folder: Path, version: str, result: Result) -> None:
     file = folder / f"results-{version}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     whole = {**before, **result}
+    whole["took_s"] = {**before.get("took_s", {}), **result.get("took_s", {})}
     document = json.dumps({part: whole[part] for part in _PARTS if part in whole}, indent=1)
     # A line for each record.
     document = re.sub(r"\{[^{}]*\}", lambda found: " ".join(found[0].split()), document)
