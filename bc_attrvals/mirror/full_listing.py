@@ -20,7 +20,7 @@ from bc_attrvals.mirror.report import Faults
 from bc_attrvals.mirror.service_clock import second_of
 from bc_attrvals.reading.exactly_once import exact_rows
 
-#: Of so many rows that were modified last, there may be pages.
+#: If more rows than this share the newest seconds, there may be pages of them.
 _MANY: Final = 25
 #: Rows dropped at once.
 _CHUNK: Final = 4_096
@@ -29,8 +29,8 @@ _CHUNK: Final = 4_096
 async def take_all(ingest: Ingest, filter: AttributeValueFilter) -> int | None:
     """Take all rows of a filter into an empty mirror.
 
-    Returns a second: changes that the listing may have missed come at or after it. None is for a
-    store without rows.
+    Returns a second: changes that the listing may have missed come at or after it. None for a store
+    without rows.
     """
     loop = asyncio.get_running_loop()
     queries = ingest.calls.queries(filter)

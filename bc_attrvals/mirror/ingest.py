@@ -40,17 +40,18 @@ class Ingest:
         self._loop = asyncio.get_running_loop()
         #: Rows that answers showed.
         self.count = 0
-        #: Where the mirror's rows stand, while that is needed.
+        #: The mirror's rows by attribute and date, during a reconciliation.
         self.index: CreatedIndex | None = None
         #: The ids shown of the rows created from `shown_from` on.
         self.shown: set[int] = set()
         self.shown_from: int | None = None
-        #: Of rows modified before this second the mirror had every one, as it is.
+        #: The mirror was complete up to this second: every row modified before it was there, as it
+        #: is.
         self.settled: int | None = None
         self.faults = Faults()
 
     async def first_page(self, query: ListingQuery) -> tuple[Page, int | None]:
-        """Take in the first page, of fewer rows if the service refuses so many. See `take`."""
+        """Take in the first page, of fewer rows if the service refuses the size. See `take`."""
         sizes = self.calls.sizes
         limit = sizes.page
         try:
@@ -62,7 +63,7 @@ class Ingest:
         return page, await self.take(page.data)
 
     async def last_page(self, query: ListingQuery, first: Page) -> Page:
-        """Take in the last page of a query. By id, the newest rows stand there."""
+        """Take in the last page of a query. In order of ids it has the newest rows."""
         number = pages(first.pagination.total, max(1, len(first.data)))
         page = await self._fetch((query, number, self.calls.sizes.page))
         await self.take(page.data)
@@ -86,7 +87,7 @@ class Ingest:
     async def take(self, rows: Sequence[AttributeValue]) -> int | None:
         """Take in rows; return a second that the service had reached when it showed them.
 
-        Raises for one that can't be mirrored.
+        Raises `MirrorError` for a row without dates, `DecodeError` for an id out of range.
         """
         reached = self.check(rows)
         taken = await self.database.run(Replica.take, rows)
@@ -125,7 +126,7 @@ class Ingest:
             self.index.add(taken.added)
 
     def near_seconds(self, rows: Iterable[AttributeValue]) -> list[int]:
-        """Return the seconds that rows were modified in, but for those far in the future."""
+        """Return the seconds in which rows were modified, without those far in the future."""
         now_s = self._loop.time()
         seconds = (second_of(row.date_modified) for row in rows)
         return [one for one in seconds if self.clock.is_near(one, now_s)]

@@ -66,9 +66,9 @@ class Mirror:
         self._ensure_open = ensure_open
         self._verify_every_s = verify_every_s
         self._database = DatabaseThread(MIRRORS, path, field="path")
-        # A refresh, or a sync that uses the mirror.
+        # Held by a refresh, or by a sync that uses the mirror.
         self._sole = asyncio.Lock()
-        # One step of those, or a read.
+        # Held by one step of those, or by a read.
         self._busy = asyncio.Lock()
         self._is_open = False
 
@@ -99,12 +99,13 @@ class Mirror:
         """Make the mirror equal to the store, in calls that grow with what changed.
 
         Afterwards it holds every row that lived through the call, as it stood at some moment
-        within it, and none that was gone before it began. The first refresh lists everything;
-        `verify=True`, and each refresh that is `verify_every` after the last such listing, does so
-        too and reports what was wrong. `mirror/refresh.py` says what the proof needs.
+        within it, and none that was gone before it began. The first refresh lists everything.
+        `verify=True` does so too and reports what was wrong; so does the first refresh after
+        `verify_every` has passed. `mirror/refresh.py` says what the proof assumes.
 
-        A wait of up to three seconds comes before more than a page of the newest rows. All becomes
-        visible at the end: on an error, a cancellation or a kill, the mirror stays as it was.
+        It waits up to three seconds before it lists more than a page of the newest rows. All
+        changes become visible at the end: on an error, a cancellation or a kill, the mirror stays
+        as it was.
         Raises `ListingDriftError` if the store changed too much to prove it, `FilterIgnoredError`
         for a service that answers rows outside of what it was asked for, and the errors of calls.
         """
@@ -128,7 +129,7 @@ class Mirror:
         return int(await self._run(lambda replica: replica.number("changes_taken")))
 
     async def note_changes_taken(self, sequence: int) -> None:
-        """Note in the file how far a reader of its changes is, for readers that can't."""
+        """Note in the file the last change that a reader took, for readers that keep no state."""
         await self._run(lambda replica: replica.put(changes_taken=sequence))
 
     @asynccontextmanager
@@ -174,13 +175,13 @@ class Mirror:
         while rows := await self._run(Replica.next_rows, filter, after, _CHUNK):
             for row in rows:
                 yield row
-            after = _place(rows[-1])
+            after = _position(rows[-1])
 
     async def changes(self, after: int = 0) -> AsyncGenerator[Change]:
         """Yield the changes with sequence numbers above `after`, in order. It makes no call.
 
-        Of each row its last change: a put with the row as it is, or the delete. So `after=0`
-        yields every row, and the number of the last change taken is where to go on next time.
+        Each row comes once, with its last change: a put of the row as it is, or the delete. So
+        `after=0` yields every row. The number of the last change taken is the next `after`.
         Raises `InvalidInputError` for a number below 0.
         """
         from bc_attrvals.mirror.replica import Replica
@@ -245,7 +246,7 @@ class _MirrorInSync:
         after, run = _FIRST, self._database.run
         while rows := await run(Replica.next_rows, self._filter, after, _SYNC_CHUNK):
             yield rows
-            after = _place(rows[-1])
+            after = _position(rows[-1])
 
     async def note(self, stored: Sequence[AttributeValue], deleted: Sequence[int]) -> None:
         """Note rows that the service stored, as it echoed them, and ids that it deleted.
@@ -260,7 +261,7 @@ class _MirrorInSync:
 
 
 def scope_of(path: JournalPath) -> AttributeValueFilter | None:
-    """Return the scope of a mirror's file, which is only read; None if there is no such file.
+    """Read the scope of a mirror's file; None if there is no such file.
 
     It blocks. Raises `MirrorError` for a file that is no mirror, or that is in use.
     """
@@ -281,5 +282,5 @@ def _check_filter(filter: object) -> None:
         raise InvalidInputError(message, field="name")
 
 
-def _place(row: AttributeValue) -> tuple[int, int, int]:
+def _position(row: AttributeValue) -> tuple[int, int, int]:
     return row.customer_id, row.attribute_id, row.id

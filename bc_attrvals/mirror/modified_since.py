@@ -1,9 +1,9 @@
 """Lists the rows of a store that were modified since a second, completely.
 
-`date_modified` of a row is the service's time of its last change. So a range of it whose end is
-over only loses rows: to deletions, and to later changes, which the rest of the listing shows. One
-page that holds all rows is a snapshot. More are proven by reading such a range while its total
-stands still; if it does not, the listing is read exactly once by ranges of `date_created`.
+`date_modified` of a row is the service's time of its last change. So a range of it in the past
+only loses rows: to deletions, and to later changes, which the rest of the listing shows. One page
+that holds all rows is a snapshot. More pages are proven by reading such a range while its total
+stands still. If the total moves, the listing is read exactly once by ranges of `date_created`.
 
 Whether `:min` and `:max` include their own second is not documented (BigCommerce reference, Get
 Customer Attribute Values). The ranges overlap, so that both readings are complete.
@@ -25,11 +25,11 @@ from bc_attrvals.reading.exactly_once import exact_rows
 
 #: How often the newest rows are read as a range of their own before they are read exactly once.
 _MOST_RANGES: Final = 3
-#: Of so many pages, one is enough to choose a range.
+#: Up to this many pages, the first one is enough to choose a range.
 _FEW_PAGES: Final = 2
 #: Passes over one range.
 _MOST_PASSES: Final = 2
-#: Pages of one range. In a longer one something moves while it is read.
+#: The most pages of one range. Rows move while a longer one is read.
 _MOST_PAGES: Final = 400
 
 
@@ -53,7 +53,7 @@ async def take_modified(ingest: Ingest, filter: AttributeValueFilter, since: int
         if pages(total, max(1, len(page.data))) > _FEW_PAGES:
             last = await ingest.last_page(query, page)
             seconds += ingest.near_seconds(last.data)
-        # Two seconds later, so that the rest, whatever the bounds include, begins after them.
+        # Two seconds later: the rest begins after them, whether bounds include their second or not.
         maximum = max(seconds) + 2
         await ingest.until_over(maximum)
         if not await _take_range(ingest, _query(ingest, filter, minimum, maximum)):

@@ -3,7 +3,7 @@
 Pure. It turns ranges into questions. Whether the service's date bounds include their own second is
 not documented (BigCommerce reference, Get Customer Attribute Values). So an edge is asked one
 second further out where the mirror has no row of that second: both readings are the same there.
-Else the meaning is learnt from what two listings show.
+Otherwise the meaning is learnt from two listings.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bc_attrvals.mirror.ranges import BEGINNING, Range, RangeCount, pages, subtr
 
 #: Reads above those of listing anew, on a store at rest.
 SPARE_READS: Final = 14
-#: One read more than listing anew for so many pages: cuts between seconds leave pages part empty.
-_PAGES_PER_SPARE_READ: Final = 32
-#: Reads in multiples of `most_reads`. Only answers that contradict each other reach it.
+#: Listing in ranges may take one read more for each of these pages: cuts leave pages part empty.
+PAGES_PER_SPARE_READ: Final = 32
+#: The limit of all reads, in multiples of `most_reads`. Only contradictory answers reach it.
 _MOST_READS_FACTOR: Final = 6
 #: The most reads that learning the meaning of the bounds takes.
 LEARNING_READS: Final = 8
@@ -112,14 +112,14 @@ Steps: TypeAlias = Generator[Ask | Drop | Done, Sequence[Answer], T]
 
 
 def most_reads(stored: int, page_size: int, *, bounds_known: bool = True) -> int:
-    """Return the reads that a reconciliation takes at most while no other client deletes.
+    """Return the most reads of a reconciliation while no other client deletes.
 
-    Those of listing the `stored` rows anew, a thirty-second more, and `SPARE_READS`;
-    `LEARNING_READS` more if the bounds are not known.
+    They are those of listing the `stored` rows, 1/32 more, and `SPARE_READS`; if the bounds are
+    not known, `LEARNING_READS` more.
     """
     anew = pages(stored, page_size)
     learning = 0 if bounds_known else LEARNING_READS
-    return anew + anew // _PAGES_PER_SPARE_READ + SPARE_READS + learning
+    return anew + anew // PAGES_PER_SPARE_READ + SPARE_READS + learning
 
 
 class Search:
@@ -138,9 +138,9 @@ class Search:
         self.bounds = bounds or Bounds()
         self.asked = 0
         self.deficit = 0
-        # Reads, those to learn apart, that halving and listing what is left may come to.
+        # The most reads for halving and for listing what is left, without those for learning.
         self.limit = 0
-        # Rows went while they were counted or listed: pages of one listing would not fit together.
+        # Rows went while they were counted or listed: pages of one listing may not fit together.
         self.is_moving = False
         self.attribute_ids = mirror.attribute_ids()
         self._until = until
@@ -157,7 +157,7 @@ class Search:
         return self.asked - self._asked_to_learn
 
     def counted(self, range_: Range) -> RangeCount:
-        """Return a range with the mirror's count, for both until the store is asked."""
+        """Return a range with the mirror's count as both, until the store is asked."""
         held = self.mirror.count(range_)
         return RangeCount(range_, held, held)
 
@@ -172,7 +172,8 @@ class Search:
     def question(self, range_: Range, page: int, limit: int) -> Question:
         """Return the question for one page of a range.
 
-        It asks for a second more at an end where that shows no more rows, whatever bounds include.
+        Where the second beyond an end has no rows, it is asked for, too: the answer is then the
+        same whether bounds include their own second or not.
         """
         minimum: int | None = range_.first
         maximum = range_.last
@@ -191,8 +192,8 @@ class Search:
     def ask(self, questions: Sequence[Question]) -> Steps[Sequence[Answer]]:
         """Return the answers.
 
-        Raises `FilterIgnoredError` for a row outside of its question, and `ListingDriftError` when
-        no number of reads is enough.
+        Raises `FilterIgnoredError` for a row outside of its question, and `ListingDriftError` at
+        the limit of all reads.
         """
         if self.asked + len(questions) > self._most_asked:
             raise ListingDriftError(
@@ -251,9 +252,9 @@ class Search:
         )
 
     def widened(self, range_: Range) -> Range:
-        """Return a range with so many seconds more that it can be told apart from its neighbours.
+        """Return a range extended until it can be told apart from its neighbours.
 
-        None is after the last second to search: rows may still be created then.
+        It ends at the last second to search: rows may still be created after it.
         """
         first, last = range_.first, range_.last
         while not self.is_clear(range_, first - 1):

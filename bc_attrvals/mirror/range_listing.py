@@ -13,13 +13,11 @@ from typing import Final
 import attrs
 
 from bc_attrvals.errors import ListingDriftError
-from bc_attrvals.mirror.range_counts import Drop, Search, Steps
+from bc_attrvals.mirror.range_counts import PAGES_PER_SPARE_READ, Drop, Search, Steps
 from bc_attrvals.mirror.ranges import Range, RangeCount, join, pages
 
 #: Pages asked for at once, and pages of a listing by page numbers. It bounds the rows in memory.
 _MOST_PAGES_HELD: Final = 64
-#: Ranges of a page each are preferred if they take at most one read more for so many pages.
-_PAGES_PER_MORE_READ: Final = 32
 #: Passes over a range that can't be cut.
 _MOST_PASSES: Final = 8
 
@@ -51,7 +49,7 @@ def _plan(search: Search, count: RangeCount) -> Steps[list[RangeCount]]:
         return cuts
     by_numbers = pages(count.stored, search.page_size)
     reads = sum(pages(one.held, search.page_size) for one in cuts)
-    if reads - by_numbers <= by_numbers // _PAGES_PER_MORE_READ and (
+    if reads - by_numbers <= by_numbers // PAGES_PER_SPARE_READ and (
         yield from search.can_count([one.range for one in cuts])
     ):
         return cuts
@@ -111,10 +109,10 @@ def _list_wave(search: Search, ranges: Sequence[Range]) -> Steps[list[Range]]:
 
 
 def _cut(search: Search, range_: Range, size: int, *, may_overlap: bool) -> Iterator[RangeCount]:
-    """Yield a range in ranges of at most so many rows of the mirror, or of one second.
+    """Yield a range in ranges of at most `size` rows of the mirror, or of one second.
 
-    A range is longer, unless it `may_overlap`, where it could not be told apart from the next one:
-    a listing would show rows of both.
+    Unless they `may_overlap`, a range is extended until it can be told apart from the next one;
+    else a listing would show rows of both.
     """
     mirror = search.mirror
     rest, rows = range_, mirror.count(range_)

@@ -51,7 +51,7 @@ class RangeCount:
 
 
 def subtract(range_: Range, other: Range) -> list[Range]:
-    """Return what of a range is outside of another, as ranges that do not overlap."""
+    """Return the parts of a range outside of another, as ranges that do not overlap."""
     if not range_.meets(other):
         return [range_]
     common = tuple(one for one in range_.attribute_ids if one in other.attribute_ids)
@@ -91,7 +91,7 @@ def join(counts: Iterable[RangeCount]) -> list[RangeCount]:
 
 
 def pages(rows: int, page_size: int) -> int:
-    """Return the reads that list so many rows. An empty listing takes one, too."""
+    """Return the reads that list a number of rows. An empty listing takes one, too."""
     return max(1, -(-rows // page_size))
 
 
@@ -117,5 +117,5 @@ def expected_reads(count: RangeCount, page_size: int) -> float:
 
 
 def _parts_hit(parts: int, rows: int) -> float:
-    """Return the expected number of equal parts that hold one of the rows at least."""
+    """Return the expected number of equal parts that hold at least one of the rows."""
     return parts * (1.0 - (1.0 - 1.0 / parts) ** rows)

@@ -8,11 +8,11 @@ range of `date_created` only loses rows. So:
 
 - A count equal to the mirror's proves the mirror's range equal at that moment.
 - A complete listing shows which rows of its range are gone. Nothing else drops a row.
-- A count that follows by subtraction guides the search and proves nothing. All that was passed over
-  for it is counted again in the next round, and searched again if it still differs.
+- A count that follows by subtraction guides the search and proves nothing. Ranges that were passed
+  over because of it are counted again in the next round, and searched again if they still differ.
 
-A range is halved at its median second. The cost is bounded: a count is asked only while listing all
-that is left stays within the limit of the round.
+A range is halved at its median second. The cost is bounded: a range is counted only while listing
+all that is left stays within the limit of the round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_ROUNDS: Final = 4
 _EXPLORING_COUNTS: Final = 5
 #: Further such counts for each that found a range equal.
 _COUNTS_PER_FIND: Final = 2
-#: Even with one row gone, halving costs as many reads as listing below so many pages.
+#: Below this many pages, halving costs as many reads as listing, even for one row that is gone.
 _LEAST_PAGES_TO_EXPLORE: Final = 4
 #: Groups of attributes that are counted at once.
 _ATTRIBUTE_GROUPS: Final = 8
@@ -101,8 +101,8 @@ def _choose(
 ) -> tuple[list[RangeCount], list[RangeCount]]:
     """Return the ranges to halve next, and those of them whose surplus is dense."""
     most = _affordable_counts(search, counts)
-    # A few at once at first, so that the search goes deep before it goes wide: small ranges are
-    # soonest found equal, and each makes more counts affordable.
+    # Few at once, so that the search goes deep before it goes wide: small ranges are found equal
+    # soonest, and each of them makes more counts affordable.
     most = min(most, max(1, most // 4))
     chosen: list[RangeCount] = []
     explored: list[RangeCount] = []
@@ -196,10 +196,10 @@ def _count_groups(
 
 
 def _possible(count: RangeCount, stored: int) -> int:
-    """Return a count that follows by subtraction, within what it can be if rows went meanwhile."""
+    """Return a count that follows by subtraction, within its bounds: rows may go meanwhile."""
     return max(0, min(count.held, stored))
 
 
 def _with_surplus(search: Search, counts: Iterable[RangeCount]) -> list[RangeCount]:
-    # A surplus of a range that is proven is of rows that went since.
+    # The surplus of a proven range is rows that went after the proof.
     return [one for one in counts if one.surplus and search.is_unproven(one.range)]

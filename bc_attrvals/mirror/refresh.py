@@ -8,10 +8,10 @@ The first refresh lists everything, and `verify` does so after these steps. A re
 transaction: one that ends early leaves the last proven state, and the next one begins where this
 one began.
 
-The proof needs that the service sets `date_modified` to the present, by a clock that never goes
-back, whenever a row is added or changed; `verify` finds out. `date_created` of a row never changes.
-A second that is over gains no rows. Still, the last minute is listed again, as far as it fits into
-a fifth of a page, for servers whose clocks differ.
+The proof assumes that the service sets `date_modified` to the present, by a clock that never goes
+back, whenever a row is added or changed, and that `date_created` of a row never changes. Then a
+second that is over gains no rows. `verify` checks the assumptions. The last minute is listed again,
+as far as it fits into a fifth of a page, for servers whose clocks differ.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.db_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
 
-#: What was modified in so many seconds before the last known moment is listed again.
+#: Rows modified in these seconds before the last known second are listed again,
 _OVERLAP_S: Final = 60
-#: Unless it takes more of a page than this one part of so many.
+#: but for those that exceed this part of a page: one fifth.
 _OVERLAP_SHARE: Final = 5
-#: In so many seconds one is looked for in which the mirror has no row, see `_choose_until`.
+#: Seconds that are searched for one without a row of the mirror; see `_choose_until`.
 _QUIET_S: Final = 60
 
 _logger = logging.getLogger(__name__)
@@ -124,18 +124,18 @@ class Refresh:
         return min(reached, default=known)
 
     async def _since(self, known: int) -> int:
-        """Return the second from which on modified rows are listed.
+        """Return the first second whose modified rows are listed.
 
-        The second before the known one at least, for rows created in it are not counted.
+        It is before the known second: rows created from it on are not counted.
         """
         most = self._calls.sizes.page // _OVERLAP_SHARE
         seconds = await self._database.run(Replica.modified_from, known - _OVERLAP_S, most + 1)
-        # Whether a bound includes its own second is not known: two seconds leave its rows out.
+        # It is not known whether a bound includes its own second: two more leave its rows out.
         earliest = seconds[-1] + 2 if len(seconds) > most else known - _OVERLAP_S
         return min(known - 1, earliest)
 
     def _parts(self) -> Iterator[AttributeValueFilter]:
-        """Yield the scope as filters that one URL takes with two dates."""
+        """Yield the scope as filters that fit into a URL together with two dates."""
         customers = self._filter.customer_id_in
         if customers is None:
             yield self._filter
@@ -213,10 +213,10 @@ class Refresh:
 def _choose_until(index: CreatedIndex, since: int, reached: int) -> int:
     """Return the last second to reconcile.
 
-    The second after it is over, for the service has reached the one after that. It is as early as
-    it can be, for writers whose clocks are behind: rows created later were listed. If the mirror
-    has no row of the second after it, the counts are the same whether the bounds include their own
-    second or not.
+    The next second is over, because the service has reached the one after it. An early second
+    allows for writers whose clocks are behind; rows created later were listed. One is preferred
+    that is followed by a second without a row of the mirror: counts are then the same whether
+    bounds include their own second or not.
     """
     earliest = since - 1
     attribute_ids = index.attribute_ids()

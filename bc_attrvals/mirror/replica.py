@@ -34,21 +34,21 @@ from bc_attrvals.mirror.replica_schema import (
 from bc_attrvals.mirror.report import Change
 from bc_attrvals.sync.database import Database, DatabaseKind
 
-#: Beyond all dates of the service, and an integer of SQLite as microseconds.
+#: Beyond all dates of the service. As microseconds it is still an integer of SQLite.
 _MOST_SECONDS: Final = 10**12
 _HELD: Final = f"SELECT sequence, born, {COLUMNS} FROM rows"  # noqa: S608 - constants
 _ROWS: Final = f"SELECT {COLUMNS} FROM rows"  # noqa: S608 - constants
-_READ: Final = {"": None, "0": False, "1": True}
+_FLAGS: Final = {"": None, "0": False, "1": True}
 
 
 @attrs.define
 class Taken:
-    """Where the rows stand that went into the mirror, and those that went out of it."""
+    """The places of the rows that were added to the mirror, and of those removed from it."""
 
     added: list[Place] = attrs.field(factory=list)
     removed: list[Place] = attrs.field(factory=list)
-    #: Rows that were not there before, and rows that differ from those that were there (first) by
-    #: more than `date_modified`, which is the same.
+    #: Pairs of what was held (None for nothing) and what came: new rows, and rows that differ
+    #: though their `date_modified` is the same.
     unmoved: list[tuple[Cells | None, AttributeValue]] = attrs.field(factory=list)
 
 
@@ -58,7 +58,7 @@ class Replica(Database):
     schema = SCHEMA
     #: The last change before the refresh that is under way.
     _before: int | None = None
-    #: The condition that a row is of the customers that are reconciled.
+    #: The condition, in SQL, that selects the customers that are reconciled.
     _customers = ""
 
     # A refresh is one transaction: nothing of it is seen before all of it is proven.
@@ -109,13 +109,13 @@ class Replica(Database):
 
     @property
     def known(self) -> int | None:
-        """The second that the last refresh came to; None before the first."""
+        """The `known` that the last refresh committed; None before the first."""
         return int(self.number("known")) if self.text("known") else None
 
     @property
     def bounds(self) -> Bounds:
         """What earlier refreshes learnt of the service's date bounds."""
-        return Bounds(_READ[self.text("min_inclusive")], _READ[self.text("max_inclusive")])
+        return Bounds(_FLAGS[self.text("min_inclusive")], _FLAGS[self.text("max_inclusive")])
 
     def note_bounds(self, bounds: Bounds) -> None:
         """Note what is known of the service's date bounds."""
@@ -132,7 +132,7 @@ class Replica(Database):
         """
         before = self._before or 0
         taken = Taken()
-        # Of one row twice, the later version.
+        # If a row comes twice, the later version counts.
         latest = {row.id: row for row in sorted(rows, key=lambda row: micro_of(row.date_modified))}
         new: list[tuple[int | None, Cells]] = []
         with self.transaction():
@@ -162,7 +162,7 @@ class Replica(Database):
         return taken
 
     def held(self, ids: Iterable[int]) -> dict[int, HeldRow]:
-        """Return the rows that are there, by id."""
+        """Return those of some ids that are held, by id."""
         condition = "id IN (SELECT value FROM json_each(?))"
         return {one.cells[0]: one for one in self._held(condition, json_of(list(ids)))}
 
@@ -203,7 +203,7 @@ class Replica(Database):
         return [HeldRow(row[0], row[1], row[2:]) for row in found]
 
     def _numbers(self, count: int) -> range:
-        """Return new numbers of changes. None is ever given twice."""
+        """Return new numbers of changes. None is used twice."""
         last = self.last_sequence
         if count:
             self.put(sequence=last + count)
@@ -212,7 +212,7 @@ class Replica(Database):
     # What a reconciliation needs, of the customers set.
 
     def created_index(self, customer_ids: Iterable[int] | None) -> CreatedIndex:
-        """Set the customers that are reconciled, None for all; return where their rows stand."""
+        """Set the customers that are reconciled, None for all; return the index of their rows."""
         self._customers = ""
         if customer_ids is not None:
             self._customers = " AND customer_id IN (SELECT id FROM temp.customers)"
@@ -226,7 +226,7 @@ class Replica(Database):
             return CreatedIndex((row[0], row[1] // MICRO) for row in found)
 
     def modified_from(self, second: int, most: int) -> list[int]:
-        """Return the seconds of `date_modified` from one on, the latest first, so many at most."""
+        """Return up to `most` seconds of `date_modified` from one on, the latest first."""
         found = self.connection.execute(
             "SELECT modified FROM rows WHERE modified >= ? ORDER BY modified DESC LIMIT ?",
             (second * MICRO, most),
@@ -242,7 +242,7 @@ class Replica(Database):
         )
 
     def not_shown(self, most: int) -> list[HeldRow]:
-        """Return rows that the listing of everything did not show, so many at most."""
+        """Return up to `most` rows that the listing of everything did not show."""
         return self._held("id NOT IN (SELECT id FROM temp.shown) LIMIT ?", most)
 
     # What users read.

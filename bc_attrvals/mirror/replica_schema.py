@@ -52,7 +52,7 @@ class HeldRow(NamedTuple):
 
 
 def micro_of(moment: datetime | None) -> int:
-    """Return a moment that is there in microseconds."""
+    """Return a moment, which is not None, in microseconds since 1970."""
     assert moment is not None
     return (moment - _EPOCH) // _MICROSECOND
 
@@ -62,7 +62,7 @@ def _moment_of(micro: int) -> datetime:
 
 
 def row_of(cells: Cells) -> AttributeValue:
-    """Return the row again."""
+    """Return the row that cells hold."""
     row_id, customer_id, attribute_id, value, created, modified = cells
     text = value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
     moments = _moment_of(created), _moment_of(modified)
@@ -70,7 +70,7 @@ def row_of(cells: Cells) -> AttributeValue:
 
 
 def cells_of(row: AttributeValue) -> Cells:
-    """Return a row that has both dates as it is stored."""
+    """Return the cells of a row, which has both dates."""
     value = _storable(row.value)
     moments = micro_of(row.date_created), micro_of(row.date_modified)
     return (row.id, row.customer_id, row.attribute_id, value, *moments)

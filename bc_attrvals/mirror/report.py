@@ -1,4 +1,4 @@
-"""What a refresh came to, and the changes of a mirror. Imports no SQLite."""
+"""The result of a refresh, and the changes of a mirror. Imports no SQLite."""
 
 from __future__ import annotations
 
