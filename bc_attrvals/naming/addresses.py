@@ -1,10 +1,10 @@
 """Looks customers up by e-mail address, in chunks as large as a URL holds.
 
-It is not documented whether `email:in` regards case, and how many addresses it takes. So an address
-is asked for as given and, if not found, in lower case. Of several spellings the first is asked for
-before the others. Once an answer shows an address in another case than it was asked for, each
-address is asked for once. A chunk that is refused, or answered with a page too small for it, is
-halved, and the size that was taken is learnt.
+Whether `email:in` is case-sensitive, and how many addresses it takes, is not documented
+(BigCommerce reference, Get All Customers). So an address is asked for as given and, if not found,
+in lower case. The first of several spellings is asked for before the others. Once an answer shows
+an address in another case than it was asked for, each address is asked for once. A chunk that is
+refused, or answered with a page too small for it, is halved, and the accepted size is learnt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 
 #: Addresses that a Store remembers: some 15 MB.
 _MOST_REMEMBERED: Final = 100_000
-#: Statuses that a request too large is refused with.
+#: Statuses that refuse a request as too large.
 _TOO_LARGE: Final = frozenset({400, 413, 414, 422})
 
 
@@ -53,7 +53,7 @@ async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Cust
     if rows and 1 < page.pagination.total <= len(part):
         # The pages of this service are smaller than asked for.
         return await _fetch_smaller(calls, parameter, part)
-    # More customers than were asked for: no answer.
+    # There are more customers than were asked for.
     message = "the service did not answer with the customers that were asked for"
     raise ListingDriftError(message)
 
@@ -75,7 +75,7 @@ async def _fetch_smaller(calls: Calls, parameter: str, part: Sequence[str]) -> l
 async def look_up(
     calls: Calls, addresses: Iterable[str]
 ) -> dict[str, int | UnknownCustomerError | None]:
-    """Return the customer's id of each address, as given; None where nobody has it.
+    """Return the customer's id of each address, as given; None where no customer has it.
 
     An address that several customers have in different case, none of them as given, has an error.
     `calls` are those of the customers' resource.
@@ -96,7 +96,7 @@ async def look_up(
                 calls.sizes.disregards_case = True
         if calls.sizes.disregards_case:
             break
-        # Other spellings may be other customers'. What is not found is asked for in lower case.
+        # Another customer may have another spelling. What is not found is asked for in lower case.
         asked = [one for some in spellings.values() for one in list(some)[1:]]
         asked += [key for key, some in spellings.items() if key not in by_key and key not in some]
         if not asked:

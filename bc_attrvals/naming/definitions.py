@@ -70,7 +70,7 @@ class Definitions:
         return found[0] if found else None
 
     def lack_any(self, names_and_ids: Iterable[int | str]) -> bool:
-        """Return whether one of some names and ids has no definition."""
+        """Return whether any of the names and ids has no definition."""
         return any(one not in self._by_id and one not in self._by_name for one in names_and_ids)
 
     def get(self, name_or_id: int | str) -> Attribute:

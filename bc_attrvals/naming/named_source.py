@@ -1,7 +1,7 @@
 """The input of a bulk upsert that may hold `NamedValue`s: resolved ahead of the writes, in order.
 
 Between an input of `writing/sources.py` and the upsert job. As long as only plain upserts come,
-they are handed through. From the first name on, a task reads windows of the input, has their names
+they are passed through. From the first name on, a task reads windows of the input, has their names
 resolved, and keeps at most one window ahead of what the job has taken: memory stays flat.
 """
 
@@ -27,7 +27,7 @@ _MOST_ASKED_AGAIN: Final = 100_000
 
 
 class NamedSource:
-    """An input whose names are resolved before its items are handed out, in the order they came.
+    """An input whose names are resolved before its items are pulled, in the order they came.
 
     An item that can't be resolved goes to `outcomes` as failed. What was resolved is in
     `outcomes.originals`, so that its outcome holds the item as it was given.
@@ -65,7 +65,7 @@ class NamedSource:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all items were handed out, or are lost."""
+        """Whether all items were pulled, or are lost."""
         if self._error is not None:
             return not self._ready
         left = self._ready or self._window or self._again
@@ -82,7 +82,7 @@ class NamedSource:
         return self._error or self._items.error
 
     def pull(self, most: int) -> list[AttributeValueUpsert]:
-        """Return the items at hand, at most so many."""
+        """Return up to `most` items that are ready."""
         if not self._reads_ahead:
             items = self._items.pull(most)
             if not self._saw_name:
@@ -100,7 +100,7 @@ class NamedSource:
     ) -> list[AttributeValueUpsert]:
         """Take back refused items whose address may have gone to another customer meanwhile.
 
-        Returns those that stay refused. Each address is looked up again once a job.
+        Returns those that stay refused. A job looks each address up again at most once.
         """
         refused: list[AttributeValueUpsert] = []
         for item in items:
@@ -125,14 +125,14 @@ class NamedSource:
         return refused
 
     def stop(self) -> None:
-        """Read no further; what was read stays at hand."""
+        """Read no further; `pull` and `drain` still return what was read."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
         self._items.stop()
 
     def drain(self) -> list[Item]:
-        """Return what was read and not handed out, resolved or not."""
+        """Return what was read and not pulled, resolved or not."""
         again = [item for item, _, _ in self._again]
         left = [*again, *self._ready, *self._window, *self._items.drain()]
         self._ready.clear()
@@ -166,7 +166,7 @@ class NamedSource:
             while await self._fill():
                 await self._resolve_window()
         except BaseException as error:  # noqa: BLE001 - raised again by the job
-            # Stopped, its cancellation is the job's own.
+            # After `stop` the cancellation is the job's own.
             if not (self._stopped and isinstance(error, asyncio.CancelledError)):
                 self._fail(error)
         finally:
@@ -196,8 +196,7 @@ class NamedSource:
                 return True
             if self._items.exhausted:
                 return False
-            # The window of an asynchronous input fills as it comes; of a resolved one, as the job
-            # takes it.
+            # Until more of an asynchronous input comes, or the job pulls what is resolved.
             await self._news.wait()
 
     async def _resolve_window(self) -> None:
@@ -229,7 +228,7 @@ class NamedSource:
 
 
 def _names_customer(error: BCAttrValsError) -> bool:
-    """Return whether a refusal may be of an unknown customer; it is, where it names nothing."""
+    """Return whether a refusal may mean an unknown customer. One that names nothing may."""
     if not isinstance(error, APIError):
         return False
     words = " ".join([*error.errors, *error.errors.values()]).lower()

@@ -19,7 +19,7 @@ from bc_attrvals.scheduling.calls import Calls
 #: Items that are resolved together: enough to fill the URLs of several look-ups.
 WINDOW: Final = 2_000
 
-#: Addresses that a job knows to be nobody's.
+#: Unknown addresses that a job remembers.
 _MOST_UNKNOWN: Final = 100_000
 
 
@@ -29,7 +29,7 @@ class JobNames:
 
     #: By the loop's clock. Definitions that were read before may lack what others made since.
     began_at_s: float = attrs.field(factory=lambda: asyncio.get_running_loop().time())
-    #: Addresses that nobody has, up to a bound.
+    #: Addresses that no customer has, up to a bound.
     unknown: set[str] = attrs.field(factory=set)
 
 
@@ -52,11 +52,11 @@ class Resolver:
     async def resolve(
         self, items: Sequence[NamedValue], calls: Calls, names: JobNames | None = None
     ) -> list[AttributeValueUpsert | UnresolvedError]:
-        """Return what each item comes to, in order: an upsert, or the error that is its alone.
+        """Return an upsert, or its own error, for each item in order.
 
-        An address is asked for once, however many items have it. `calls` are those of the job that
-        needs the ids, where they are counted, and `names` is the job's own. Raises what ends the
-        look-up as a whole.
+        An address is asked for once, however many items have it. `calls` and `names` are those of
+        the job that needs the ids, which counts the calls. Raises an error of the look-up as a
+        whole.
         """
         if not items:
             return []

@@ -1,8 +1,8 @@
-"""Settles, on a real store, the facts of the service that nobody could verify.
+"""Settles facts of the service that are not documented, on a real store.
 
 In: a bare session, customers and attributes that the user names. Out: facts, each with its value
-and how it was seen. Requests go out one after the other, for their statuses and headers are what
-is asked for; nothing is written to other values than those named, and what they held is put back.
+and how it was seen. Requests go out one after the other, because their statuses and headers are
+the answers. Only the named values are written to, and what they held is put back.
 
 Order of the modules, from the bottom: sizes, facts and answers, which send nothing; wire, which
 sends and counts; restoring, which keeps the state and puts it back; target, the named values; reads

@@ -90,7 +90,7 @@ def _moment(text: object) -> tuple[datetime | None, bool]:
 
 
 def error_of(answer: Response, method: str = "", path: str = "") -> APIError:
-    """Return what a refusal says."""
+    """Return the error of a refusal."""
     return error_from_answer(
         answer.status, answer.body, request_id=answer.request_id, method=method, path=path
     )

@@ -57,9 +57,9 @@ def kept_state(place: str, before: Mapping[Key, Row | None]) -> KeptState:
 
 
 def write_state(path: Path, state: KeptState) -> None:
-    """Write a new file, and have it on the disk when this returns.
+    """Write a new file, and sync it to the disk.
 
-    Raises `InvalidInputError` if there is one, for a probe that was not undone has left it.
+    Raises `InvalidInputError` if it exists, because a probe that was not undone left it.
     """
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -124,7 +124,7 @@ async def restore(wire: Wire, state: KeptState) -> int:
     """Put back what the keys held, and return how many had to be written or deleted.
 
     Only keys that differ are written. All are read again afterwards; `RestoreError` names those
-    that still differ, or whatever stood in the way.
+    that still differ, and the reason.
     """
     wire.begin_restoring()
     left = {(row.customer_id, row.attribute_id): row.value for row in state.rows}

@@ -50,8 +50,9 @@ _AFTER: Final[_Questions] = {
     reads.headers: "request_id rate_headers quota reset_granularity_ms wait_headers",
     writes.clocks: "clock_lags_s",
 }
+#: The facts of `first_write`.
 _FIRST: Final = ("value_field", "zoneless_dates")
-#: Of these nothing is asked, for it would write or load what was not named.
+#: Facts that are not asked about, and why: a question would write what was not named.
 _NEVER: Final = {
     "max_new_attributes": "it would make attributes",
     "unique_attribute_names": "it would make attributes",
@@ -61,7 +62,7 @@ _NEVER: Final = {
 
 @attrs.frozen
 class ProbeReport:
-    """What a probe settled. `keys` values were written to, of an attribute of this type."""
+    """What a probe settled, on `keys` values; most questions used one of this attribute type."""
 
     facts: dict[str, Fact]
     probed_at: str
@@ -119,8 +120,8 @@ class Probe:
         """Ask everything, and put back what was written, also when cancelled.
 
         The state is in `state_file` from before the first write until all is proven to be as
-        before. `report` gets a line for each part. Raises `RestoreError` if something is left, and
-        what the service answered where nothing can be asked; what was written is put back then.
+        before. `report` gets a line for each part. Raises `RestoreError` if something could not be
+        put back, and the service's error where nothing can be asked, after putting all back.
         """
         target, facts = self.target, self.facts
         began_s = target.clock()
@@ -182,7 +183,7 @@ class Probe:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, object]) -> None:
-    """Wait for work that a cancellation does not end; a second cancellation does."""
+    """Wait for work. A cancellation is raised after its end; a second one ends it."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

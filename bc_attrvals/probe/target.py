@@ -33,7 +33,7 @@ _FIRST_DAY: Final = date(2001, 1, 1)
 
 @attrs.frozen
 class Attribute:
-    """One named attribute; without a definition name and type are not known."""
+    """One named attribute; name and type are None without a definition."""
 
     id: int
     name: str | None = None
@@ -45,9 +45,9 @@ async def find_attributes(
 ) -> tuple[list[Attribute], bool | None]:
     """Return the attributes of ids and names, and whether their listing has pagination.
 
-    Without a right to read definitions, or where there are none, an id stands for itself. Raises
+    An id stands for itself where definitions may not be read, or where there are none. Raises
     `UnknownAttributeError` for a name or an id that is not there, or a name that two have, and
-    `PermissionDeniedError` for a name without that right.
+    `PermissionDeniedError` for a name where definitions may not be read.
     """
     found: dict[int, Attribute] = {}
     has_pagination: bool | None = None
@@ -85,7 +85,7 @@ def _named(found: Mapping[int, Attribute], given: int | str) -> Attribute:
 
 @attrs.define(eq=False)
 class Target:
-    """The named values. All but the reading of `before` may write to them, and to nothing else."""
+    """The named values, the only ones that a probe writes to."""
 
     wire: Wire
     customers: Sequence[int]
@@ -94,7 +94,7 @@ class Target:
     #: The values that are written, the first customer's first.
     keys: list[Key] = attrs.field(init=False)
     before: dict[Key, Row | None] = attrs.field(factory=dict, init=False)
-    #: date_modified less the time of the answer, of each write of a new value.
+    #: For each write of a new value, date_modified minus the time of the answer.
     offsets_s: list[float] = attrs.field(factory=list, init=False)
     _written: int = attrs.field(default=0, init=False)
 
@@ -153,7 +153,7 @@ class Target:
         return [item(key, self.fresh(key)) for key in keys]
 
     async def put(self, key: Key, value: object) -> Response:
-        """Write one value as it stands, and return the answer whatever it is."""
+        """Write one value, valid or not, and return the answer whatever its status."""
         began_s = self.clock()
         answer = await self.wire.put([item(key, value)])
         now_s = self.clock()
@@ -165,7 +165,7 @@ class Target:
         return answer
 
     async def read(self, key: Key, wanted: str | None = None) -> Row | None:
-        """Return what a key holds; asked again for a moment where it is not as `wanted`."""
+        """Return what a key holds. It is read up to twice more while it is not `wanted`."""
         row = await read_key(self.wire, key)
         for _ in range(_MORE_LOOKS):
             if wanted is None or (row is not None and row.value == wanted):

@@ -1,7 +1,7 @@
 """Sends a probe's requests one after the other, and keeps the answers.
 
-Every answer comes back whatever its status, for the status is what is asked about. Each try counts;
-a bound on them is kept, and a part of it is for the restoring alone.
+Every answer is returned whatever its status, because the status is what is asked about. The number
+of tries is bounded, and a part of the bound is reserved for the restoring.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_RESTORING: Final = 60
 MOST_CALLS: Final = _MOST_ASKING + _MOST_RESTORING
 _TIMEOUT_S: Final = 30.0
 _TRIES: Final = 5
-#: A write's 500 that repeats is an answer: some refuse a bad item so.
+#: A write's 500 that repeats is an answer: some servers refuse a bad item with it.
 _TRIES_OF_500: Final = 2
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -49,7 +49,7 @@ class Wire:
     ) -> None:
         self._transport = transport
         self._paths = {one: RequestBuilder(store_hash, base_url, one).resource for one in Resource}
-        #: Lets time pass.
+        #: Sleeps for some seconds.
         self.pause = sleep
         self._clock = asyncio.get_running_loop().time
         self._most = _MOST_ASKING
@@ -104,7 +104,7 @@ class Wire:
             self.answers.append(answer)
             known = read_quota_headers(answer.headers)
             if known is not None and known.left < 1:
-                # A clock of whole seconds may be so far ahead.
+                # A margin: the window may open a little later than the header says.
                 self._opens_at_s = self._clock() + known.reset_s + 0.05
             is_write = request.operation is Operation.WRITE
             most = _TRIES_OF_500 if is_write and answer.status == 500 else _TRIES
@@ -120,7 +120,7 @@ class Wire:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # A write on its way is applied before what it changed is put back.
+            # A write under way must end before its value is put back.
             await asyncio.wait({task})
             if task.cancelled() or task.exception() is not None:
                 self.has_unanswered = True
@@ -131,7 +131,7 @@ class Wire:
 
 
 def _checked(request: Request, answer: Response) -> Response:
-    """Return an answer that says something of the request, not of all of them."""
+    """Return an answer about its request; raise one that would be the same for all requests."""
     if not is_success(answer.status):
         error = error_of(answer, request.method, request.resource)
         if ends_job(error) or answer.status in {429, 502, 503, 504}:

@@ -26,7 +26,7 @@ _LONGEST: Final = 255
 #: Dates are whole seconds, and an answer may take one.
 _CLOCK_TOLERANCE_S: Final = 2.5
 _FEWEST_WRITES: Final = 5
-#: What the sandbox can refuse with.
+#: Statuses that the sandbox can refuse with.
 _REFUSALS: Final = frozenset({400, 409, 422, 423, 500})
 _SIZE_REFUSALS: Final = {413: 413, 422: 422}
 _DELETE_REFUSALS: Final = {status: status for status in (400, 413, 414, 422)}
@@ -35,8 +35,8 @@ _DELETE_REFUSALS: Final = {status: status for status in (400, 413, 414, 422)}
 async def first_write(target: Target, facts: Facts) -> None:
     """Write a first value, and see that it is stored.
 
-    Before that, each value that was there is written as it is: one that the store takes no more,
-    or in another form, could not be put back. A refusal is raised, for nothing can be asked then.
+    Each value that was there is first written as it is: one that the store refuses or alters could
+    not be put back. A refusal is raised, because nothing can be asked then.
     """
     for key, before in target.before.items():
         if before is not None:
@@ -267,11 +267,11 @@ async def several_keys(target: Target, facts: Facts) -> None:
 
 
 async def deletions(target: Target, facts: Facts) -> None:
-    """Delete the one row, and again with its id repeated; it is written anew before each call."""
+    """Delete the row, then with its id repeated. It is written again before each call."""
     if not target.is_scratch:
         raise Unsettled("the value was there before, and deleting it would change its id")
     if facts.value("ignore_filters") is not False:
-        raise Unsettled("filters are ignored: which row is the own one is not known")
+        raise Unsettled("filters are ignored, so the row can't be identified")
     row = await target.ensure()
     answer = await target.wire.delete([row.id])
     is_gone = await target.read(target.main) is None
@@ -282,7 +282,7 @@ async def deletions(target: Target, facts: Facts) -> None:
     facts.settle("delete_status", answer.status, how)
 
     async def send(size: int) -> Response:
-        # The id of a row that is there: another row might get one that is free.
+        # The id of a row that exists: a free one may be given to another row meanwhile.
         return await target.wire.delete([(await target.ensure()).id] * size)
 
     found = await largest_taken(_IDS, send)
@@ -302,6 +302,6 @@ async def clocks(target: Target, facts: Facts) -> None:
         if not lags_s or lag_s - lags_s[-1] > _CLOCK_TOLERANCE_S:
             lags_s.append(lag_s)
     how = f"date_modified of {len(offsets_s)} writes, less the time of their answers"
-    # Behind the clock that is ahead; none for one clock.
+    # Behind the clock that is ahead; an empty list means one clock.
     lags = [round(one) for one in lags_s] if len(lags_s) > 1 else []
     facts.settle("clock_lags_s", lags, how)
