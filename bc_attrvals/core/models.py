@@ -128,6 +128,7 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
     """One stored value, as the service answered it.
 
     Dates are aware UTC datetimes, or None where the service left them out. Not to be subclassed.
+    `to_dict` has them in UTC, too; msgspec's own encoder writes the offset that the answer had.
     """
 
     id: _RowId

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
-from bc_attrvals.core.responses import decode_rows
+from bc_attrvals.core.responses import Response, decode_rows
 from bc_attrvals.errors import DecodeError
 from bc_attrvals.reading.unordered import read_back
 from bc_attrvals.scheduling.calls import Calls
@@ -32,9 +32,13 @@ async def put_rows(
     last: dict[Key, AttributeValueUpsert] = {item.key: item for item in items}
     sent = 0
     while True:
+        answer: Response | None = None
         try:
-            return decode_rows((await calls.put(items, worker)).body)
+            answer = await calls.put(items, worker)
+            return decode_rows(answer.body)
         except DecodeError as error:
+            if answer is not None:
+                error.status, error.request_id = answer.status, answer.request_id
             unread = error
         sent += 1
         found, failure = await read_back(calls, filter_of(items))
