@@ -25,6 +25,8 @@ import asyncio, itertools, sys
 from bc_attrvals import AttributeValueUpsert, Store
 
 async def main():
+    # A busy machine makes slow steps, which the debug mode of asyncio reports on stderr.
+    asyncio.get_running_loop().slow_callback_duration = 10
     async with Store("sandbox", "s3cret-token", base_url=sys.argv[1]) as store:
         values = store.attribute_values
         items = (AttributeValueUpsert(n, 1, "v") for n in itertools.count(1))
