@@ -1,7 +1,7 @@
-"""Values out of data frames and into Arrow tables. Parquet is read through here as well.
+"""Reads values from data frames and Parquet batches, and puts values into Arrow tables.
 
-pyarrow is optional, and imported on first use. Any object with the Arrow C stream interface will
-do: a pandas, polars or pyarrow table, a DuckDB relation.
+pyarrow is optional, and imported on first use. A data frame is any object with the Arrow C stream
+interface: a pandas, polars or pyarrow table, a DuckDB relation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, value_text
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.tables.files import FileError
-from bc_attrvals.tables.layout import FIELDS, Layout
+from bc_attrvals.tables.layout import FIELDS, IDS, MOMENTS, Layout
 from bc_attrvals.tables.rows import BadRow, Row, Table, entries
 from bc_attrvals.tables.text import one_line
 
@@ -24,8 +24,7 @@ from bc_attrvals.tables.text import one_line
 Untyped: TypeAlias = Any
 #: What a place in a table is counted in.
 UNIT: Final = "row"
-_MOMENTS: Final = ("date_created", "date_modified")
-_ALL_COLUMNS: Final = (*FIELDS, "id", *_MOMENTS)
+_ALL_COLUMNS: Final = (*FIELDS, "id", *MOMENTS)
 #: What a column must hold, and the types that do.
 _TEXT: Final = ("string", "large_string", "string_view", "null")
 _NAMES: Final = ("names and addresses are strings", _TEXT)
@@ -96,7 +95,7 @@ def to_arrow(values: Iterable[AttributeValue]) -> Untyped:
     its end. Raises `InvalidInputError` without the extra `parquet`.
     """
     arrow = pyarrow("the table")[0]
-    schema = arrow_schema(arrow, _ALL_COLUMNS, ids=(*FIELDS[:2], "id"), moments=_MOMENTS)
+    schema = arrow_schema(arrow, _ALL_COLUMNS, ids=IDS, moments=MOMENTS)
     rows = [
         (one.customer_id, one.attribute_id, one.value, one.id, one.date_created, one.date_modified)
         for one in values

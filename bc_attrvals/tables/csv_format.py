@@ -13,11 +13,12 @@ from itertools import chain
 from operator import itemgetter
 from typing import IO, Final
 
+from bc_attrvals.core.filters import format_moment
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import BadRow, Row, Table, Written
-from bc_attrvals.tables.text import counted, moment
+from bc_attrvals.tables.text import counted
 
 #: In the order of preference.
 _DELIMITERS: Final = ",;\t|"
@@ -33,9 +34,9 @@ _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re
 def csv_table(source: InputFile, layout: Layout) -> Table:
     """Return the rows of a CSV file with a header.
 
-    Rows without any content are skipped. Blanks after a delimiter are no part of an unquoted cell,
-    and blanks around a column's name no part of it. Raises `FileError` for a file that is no such
-    table, at once or from the rows.
+    Rows without any content are skipped. Blanks after a delimiter are dropped, except in quotes,
+    and so are blanks around a column's name. Raises `FileError` for a file that is no such table,
+    at once or from the rows.
     """
     lines = Lines(source, layout.encoding)
     head = _first_lines(lines)
@@ -109,7 +110,7 @@ def _score(head: list[str], delimiter: str, layout: Layout) -> tuple[int, int]:
 
 
 def _explained(message: str) -> str:
-    """Return the parser's message in the words of a table."""
+    """Return the parser's message in terms of a table."""
     if "unexpected end of data" in message:
         return 'the quote " is never closed'
     if "expected after" in message:
@@ -151,7 +152,7 @@ class CSVRows:
             return str(cell)
         if cell is None:
             return ""
-        text = moment(cell) if isinstance(cell, datetime) else str(cell)
+        text = format_moment(cell) if isinstance(cell, datetime) else str(cell)
         if self._safe and isinstance(cell, str) and _FORMULA.match(text):
             text = text if _NUMBER.fullmatch(text) else "'" + text
         if self._quoted.match(text):

@@ -34,7 +34,7 @@ _unfinished: set[str] = set()
 class FileError(InvalidInputError):
     """A file that can't be used as asked. The message is one line that names the file.
 
-    `meant` names, for columns that are missing, those of the file that may be meant.
+    `meant` maps missing columns to the most similar ones of the file.
     """
 
     def __init__(self, message: str, *, meant: Mapping[str, str] | None = None) -> None:
@@ -51,9 +51,9 @@ def _os_error(name: str, error: OSError | ValueError) -> FileError:
 Bytes: TypeAlias = Any
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _DAMAGE: Final = (gzip.BadGzipFile, EOFError, zlib.error)
-#: Compressed at once, so much is held in memory.
+#: Bytes that are held in memory and compressed at once.
 _GZIP_MEMBER_BYTES: Final = 1 << 20
-#: First bytes of files that people take for a table.
+#: First bytes of files that are mistaken for a table.
 _OTHER_KINDS: Final = (
     (b"BZh", "is compressed (bzip2); unpack it first"),
     (b"\xfd7zXZ\0", "is compressed (xz); unpack it first"),
@@ -80,7 +80,7 @@ class InputFile:
     def text(self, encoding: str) -> io.TextIOWrapper:
         """Begin a reading. Line ends stay as they are.
 
-        Raises `FileError` for an unknown encoding, and for what is no text by its first bytes.
+        Raises `FileError` for an unknown encoding, and for first bytes of another kind of file.
         """
         head = self.binary().read(16)
         for begin, problem in _OTHER_KINDS:
@@ -99,7 +99,7 @@ class InputFile:
     def check_unchanged(self) -> None:
         """Raise `FileError` if the file was written to since it was opened.
 
-        Called at the end of a reading: a file that somebody still writes may end anywhere.
+        Called at the end of a reading: a file that is still being written may end anywhere.
         """
         if _version(self._handle) != self._opened:
             raise FileError(f"{self.name}: was changed while it was read; run the same again")
@@ -213,7 +213,7 @@ class OutputFile:
     """
 
     def __init__(self, name: str, encoding: str = "utf-8") -> None:
-        """Begin. Raises `FileError` where the file could not be put in the end."""
+        """Begin. Raises `FileError` where the file could not be put in its place."""
         self.name = name
         self.is_standard = name == STANDARD
         self._temporary: str | None = None
@@ -240,7 +240,7 @@ class OutputFile:
             raise _os_error(self.name, error) from None
         _unfinished.add(self._temporary)
         if sys.platform != "win32":
-            # The lock outlasts the closing: until then others would take the file for left over.
+            # It keeps the lock after the file is closed: else others would remove it as left over.
             self._held.callback(os.close, os.dup(descriptor))
         return os.fdopen(descriptor, "wb")
 
@@ -256,13 +256,13 @@ class OutputFile:
         os.fsync(self.text.fileno())
         self.text.close()
         _check_target(Path(self.name))
-        # It replaces a link planted since, and does not follow it.
+        # It replaces a link that was put there meanwhile, and does not follow it.
         Path(self._temporary).replace(self.name)
         _unfinished.discard(self._temporary)
         self._temporary = None
 
     def flush(self) -> None:
-        """Hand the text written so far to the system, for `commit_flushed` to keep."""
+        """Write the text so far to the disk, so that `commit_flushed` can keep it."""
         self.text.flush()
         if self._temporary is not None:
             self._flushed_bytes = os.lseek(self.text.fileno(), 0, os.SEEK_CUR)
@@ -370,7 +370,7 @@ def _temporary_beside(path: Path) -> tuple[int, str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:
             return descriptor, name
-        # Another process took it for left over before it was locked.
+        # Another process removed it as left over before it was locked.
         os.close(descriptor)
 
 

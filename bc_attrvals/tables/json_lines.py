@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import IO, Final
 
+from bc_attrvals.core.filters import format_moment
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import MISSING, BadRow, Row, Table, Written
-from bc_attrvals.tables.text import cut, moment
+from bc_attrvals.tables.text import cut
 
 #: After this many first lines that are no objects, the file is of another kind.
 _MOST_FIRST_BAD: Final = 20
@@ -20,9 +21,9 @@ _MOST_FIRST_BAD: Final = 20
 def json_table(source: InputFile, layout: Layout) -> Table:
     """Return the rows of a JSON Lines file; blank lines are none.
 
-    A number stands as it is written. A field that an object does not have is `MISSING`. The first
-    object shows whether ids or names are given. Raises `FileError` for a file that is no such
-    table, and for `attributes_by_header`, since there is no header.
+    A number keeps its digits as they are written. A field that an object does not have is
+    `MISSING`. The first object shows whether ids or names are given. Raises `FileError` for a file
+    that is no such table, and for `attributes_by_header`, since there is no header.
     """
     lines = Lines(source, layout.encoding)
     if layout.attributes_by_header:
@@ -104,7 +105,7 @@ class JSONRows:
         """Write rows; None is a field left out."""
         for row in rows:
             fields = {
-                name: moment(cell) if isinstance(cell, datetime) else cell
+                name: format_moment(cell) if isinstance(cell, datetime) else cell
                 for name, cell in zip(self._columns, row, strict=True)
                 if cell is not None
             }

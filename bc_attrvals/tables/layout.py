@@ -17,7 +17,10 @@ from bc_attrvals.tables.text import cut
 
 #: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")
-#: The fields that may name a customer, an attribute and a value; of those in a file the first.
+#: Columns of the long form that hold integers, and those that hold dates.
+IDS: Final = ("customer_id", "attribute_id", "id")
+MOMENTS: Final = ("date_created", "date_modified")
+#: The fields that may hold a customer, an attribute and a value; the first in a file counts.
 _CHOICES: Final = (("customer_id", "email"), ("attribute_id", "attribute"), ("value",))
 #: All fields of the long form.
 ALL_FIELDS: Final = tuple(field for choices in _CHOICES for field in choices)
@@ -172,7 +175,7 @@ class Layout:
 
 
 def _near(missing: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """Return which other columns may be meant, by the missing ones."""
+    """Return the most similar other column of each missing one, if any is similar."""
     plain = {_plain(name): name for name in reversed(others)}
     near = {}
     for column in missing:

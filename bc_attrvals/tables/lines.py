@@ -51,7 +51,7 @@ class Lines:
         return self.file_error(f"{self.place(line)}: {message}")
 
     def place(self, line: int | None = None) -> str:
-        """Return the words for a line, the last one by default."""
+        """Name a line, the last one by default."""
         return f"line {self.number if line is None else line:,}"
 
     def file_error(self, message: str) -> FileError:

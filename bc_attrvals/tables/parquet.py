@@ -122,9 +122,9 @@ class ParquetRows:
         self._sink.drop()
 
     def drop(self) -> None:
-        """Write nothing any more."""
+        """Stop writing: what is not written yet is dropped."""
         self._sink.drop()
-        # It may be broken already: that is why it is dropped.
+        # The writer may be broken already.
         with suppress(self._arrow.ArrowException, OSError, ValueError):
             self._writer.close()
 
@@ -142,7 +142,7 @@ class ParquetRows:
 class _Sink(io.RawIOBase):
     """An output as pyarrow sees it, which closes what it is done with; ours stays open.
 
-    After `drop` nothing is written: a writer that is thrown away still writes its footer.
+    After `drop` nothing is written: a discarded writer still writes its footer.
     """
 
     def __init__(self, handle: IO[bytes]) -> None:
@@ -165,6 +165,6 @@ class _Sink(io.RawIOBase):
         return len(block)
 
     def flush(self) -> None:
-        # Called when this object is thrown away, too, which may be later than the file is closed.
+        # Also called when this object is collected, which may be after the file is closed.
         if not (self._dropped or self._handle.closed):
             self._handle.flush()

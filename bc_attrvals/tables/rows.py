@@ -4,7 +4,7 @@ Between the formats, whose readers return a `Table` of cells, and `reading`. Cel
 here, so that all formats accept and refuse the same.
 
 Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings become strings by
-`value_text`; booleans become `true` and `false`. All of that is lossless, so no option asks for it.
+`value_text`; booleans become `true` and `false`. All of that is lossless, so it has no option.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _name(cell: object) -> str:
 
 
 def _is_blank(cell: object) -> bool:
-    """Whether a cell has no content. NaN is what data frames have for no number."""
+    """Whether a cell has no content. Data frames hold NaN for a missing number."""
     if isinstance(cell, float | Decimal):
         return math.isnan(cell)
     return cell is None or (isinstance(cell, str) and not cell.strip())

@@ -29,7 +29,7 @@ def _named(line: memoryview) -> NamedValue:
     return NamedValue(*_decode_named(line))
 
 
-#: Of each kind of row, by the first byte of its line.
+#: The decoder of each kind of row, by the first byte of its line.
 _READERS: Final[Mapping[int, Callable[[memoryview], Kept]]] = {
     ord("v"): msgspec.json.Decoder(AttributeValueUpsert).decode,
     ord("n"): _named,
@@ -65,7 +65,7 @@ class Spool(Generic[T]):
         self._file = stack.enter_context(_temporary_file())
 
     def keep(self, rows: Iterable[T]) -> Iterator[T]:
-        """Keep rows and hand them on."""
+        """Yield rows after writing them to the file."""
         write = self._file.write
         for row in rows:
             write(_line(row))

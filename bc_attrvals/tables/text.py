@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 
 def one_line(text: str, longest: int = 1_000) -> str:
     """Return text as one printable line; what comes from files and services may hold anything."""
@@ -19,8 +17,3 @@ def cut(text: str, longest: int = 40) -> str:
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """`1 value`, `9,428 values`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
-def moment(value: datetime) -> str:
-    """Return a UTC datetime as the service writes it: `2024-05-14T09:34:00Z`."""
-    return value.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
@@ -15,15 +15,10 @@ from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.json_lines import JSONRows
-from bc_attrvals.tables.layout import CSV, PARQUET
+from bc_attrvals.tables.layout import CSV, MOMENTS, PARQUET
 from bc_attrvals.tables.parquet import ParquetRows
 from bc_attrvals.tables.rows import Written
 from bc_attrvals.tables.spool import scratch_database
-
-MOMENTS: Final = ("date_created", "date_modified")
-#: Columns of the long form that hold integers.
-IDS: Final = ("customer_id", "attribute_id", "id")
-
 
 #: Writes rows under fixed columns; `write` takes rows that have a cell a column. Blocks.
 RowWriter: TypeAlias = CSVRows | JSONRows | ParquetRows

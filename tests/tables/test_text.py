@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from bc_attrvals.tables.text import counted, cut, moment, one_line
+from bc_attrvals.tables.text import counted, cut, one_line
 
 
 def test_text_of_others_is_one_printable_line() -> None:
@@ -14,7 +12,6 @@ def test_text_of_others_is_one_printable_line() -> None:
     assert len(cut("x" * 999)) == 42
 
 
-def test_counts_and_moments() -> None:
+def test_counts() -> None:
     assert [counted(n, "value") for n in (1, 1_234)] == ["1 value", "1,234 values"]
     assert counted(2, "entry", "entries") == "2 entries"
-    assert moment(datetime(2024, 5, 14, 9, 34, tzinfo=UTC)) == "2024-05-14T09:34:00Z"

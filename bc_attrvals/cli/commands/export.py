@@ -25,17 +25,10 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
-from bc_attrvals.tables.layout import CSV, PARQUET, Layout
+from bc_attrvals.tables.layout import CSV, IDS, MOMENTS, PARQUET, Layout
 from bc_attrvals.tables.rows import Written, marked
 from bc_attrvals.tables.text import counted
-from bc_attrvals.tables.writing import (
-    IDS,
-    MOMENTS,
-    LongForm,
-    RowWriter,
-    WideTable,
-    row_writer,
-)
+from bc_attrvals.tables.writing import LongForm, RowWriter, WideTable, row_writer
 
 #: Rows whose addresses are looked up together.
 _CHUNK_ROWS: Final = 500

@@ -19,9 +19,9 @@ from bc_attrvals.events import Event, MirrorProgressed
 from bc_attrvals.mirror.mirror import Mirror
 from bc_attrvals.mirror.report import Change, RefreshReport
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
-from bc_attrvals.tables.layout import file_format
+from bc_attrvals.tables.layout import IDS, MOMENTS, file_format
 from bc_attrvals.tables.text import counted
-from bc_attrvals.tables.writing import IDS, MOMENTS, LongForm, row_writer
+from bc_attrvals.tables.writing import LongForm, row_writer
 
 #: Changes written at once.
 _CHUNK: Final = 1_000
