@@ -24,8 +24,8 @@ from bc_attrvals.errors import (
 from bc_attrvals.tables.text import one_line
 
 _PROGRAM: Final = "bc-attrvals"
-#: Each is of the module of its name, imported when it is run: an export needs no server. The texts
-#: are the first sentences of their own help, so that the list of commands imports none.
+#: A command's module has its name and is imported when it is run: an export needs no server. The
+#: texts are the first sentences of the commands' help, so that listing them imports none.
 _COMMANDS: Final = {
     "attributes": "List, make, rename and delete the definitions of attributes.",
     "count": "Print how many values match; all of them without filters.",
@@ -45,7 +45,7 @@ _COMMANDS: Final = {
 #: The variable that click's completion scripts set.
 _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
-#: How the errors of ours end.
+#: The ends of the package's errors.
 _ENDS: Final = (
     ((InvalidInputError, JournalError, MirrorError, UnresolvedError), Failure),
     (PartialFailureError, SomeFailed),
@@ -56,7 +56,7 @@ _BROKEN_PIPE: Final = 141
 
 
 class Commands(SuggestingGroup):
-    """The commands; each error of ours becomes one line and its exit status."""
+    """The commands; each error of the package becomes one line and its exit status."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""

@@ -1,4 +1,4 @@
-"""What the command line says and asks: errors, warnings, questions, and the words of summaries."""
+"""Errors, warnings and questions of the command line, and the forms of numbers in summaries."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def warn(text: str) -> None:
 
 
 def leave_stdout() -> None:
-    """Send what is still buffered nowhere, so that the exit of the process raises nothing."""
+    """Discard what is still buffered, so that the exit of the process raises nothing."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

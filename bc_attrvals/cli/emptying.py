@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from bc_attrvals.cli.running import Work
 from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.limits import MAX_PAGE_SIZE
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.core.outcomes import DeleteReport
@@ -27,9 +28,8 @@ _CHUNK_KEYS: Final = 5_000
 #: Customers of one look-up; the library splits it into listings whose URLs fit.
 _CHUNK_CUSTOMERS: Final = 5_000
 _CHUNK_IDS: Final = 500
-#: Rough sizes of a URL's id list and of a page, to compare the cost of the two ways to look up.
+#: Roughly, the ids that a URL holds, to compare the cost of the two ways to look up.
 _IDS_A_LISTING: Final = 450
-_ROWS_A_PAGE: Final = 250
 
 _TABLES: Final = (
     "CREATE TABLE cells (customer INTEGER, attribute INTEGER, PRIMARY KEY (customer, attribute))",
@@ -38,7 +38,7 @@ _TABLES: Final = (
 
 
 class EmptyCells:
-    """The empty cells of one file, and what became of the values stored for them.
+    """The empty cells of one file, and the values that are stored for them.
 
     `count` is how many values shall not exist, known at the end of `watch`. `found` is how many of
     them are stored, None until all are looked up. `deleted` counts confirmed deletions.
@@ -59,7 +59,7 @@ class EmptyCells:
     def watch(self, cells: Iterable[Cell]) -> Iterator[Entry]:
         """Yield the values and bad rows of a file, and keep the keys of its empty cells. Blocks.
 
-        Of cells with the same key the last one counts: a value after an empty cell stays.
+        The last of several cells with one key counts: a value after an empty cell stays.
         """
         latest: dict[Key, bool] = {}
         for cell in cells:
@@ -116,7 +116,7 @@ class EmptyCells:
         )
         listings = -(-customers // _IDS_A_LISTING)
         # The count is a call, too.
-        if listings > 2 and await store.attribute_values.count(whole) / _ROWS_A_PAGE <= listings:
+        if listings > 2 and await store.attribute_values.count(whole) / MAX_PAGE_SIZE <= listings:
             yield whole
             return
         last = 0

@@ -1,4 +1,4 @@
-"""The options that describe a file, and the `Layout` they come to."""
+"""The options that describe a file, and the `Layout` that they make."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class FileOptions:
 
     @contextmanager
     def hinted(self) -> Iterator[None]:
-        """Add to a `FileError` for missing columns the options that name those that are meant."""
+        """Add to a `FileError` for missing columns the options that name the similar ones."""
         try:
             yield
         except FileError as error:
@@ -111,7 +111,7 @@ class FileOptions:
             raise FileError(f"{error}; say {shlex.join(words)}") from None
 
     def _naming(self, column: str, name: str) -> Iterator[str]:
-        """Yield the words of the options that name a column, with another name for it."""
+        """Yield the options that name a column, with another name in its place."""
         if not self.wide:
             given = {own.strip(): field for field, own in _columns(self.column).items()}
             yield from ("--column", f"{given.get(column, column)}={name}")
@@ -175,7 +175,7 @@ def _delimiter(given: str) -> str:
 _FORMAT: Final = click.option(
     "--format",
     type=click.Choice([CSV, JSON_LINES, PARQUET]),
-    help="Of the file; by default as its extension says, else csv.",
+    help="Format of the file; by default that of its extension, else csv.",
 )
 _WIDE: Final = (
     click.option("--wide", is_flag=True, help="One row a customer, a column an attribute."),
@@ -206,7 +206,9 @@ _INPUT: Final = (
         help="Long form: the file's name for customer_id or email, attribute_id or attribute, or"
         " value. Repeatable.",
     ),
-    click.option("--encoding", default=ENCODING, show_default=True, help="Of a text file."),
+    click.option(
+        "--encoding", default=ENCODING, show_default=True, help="Encoding of a text file."
+    ),
     click.option(
         "--delimiter",
         metavar="CHARACTER",

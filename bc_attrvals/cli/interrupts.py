@@ -35,8 +35,8 @@ class Stopper:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self.signal_number: int | None = None
-        #: What the exit of a second signal prints, too.
-        self.last_words: Callable[[], str] = str
+        #: Returns what the exit of a second signal prints after its message.
+        self.exit_hint: Callable[[], str] = str
 
     @property
     def stopped(self) -> bool:
@@ -87,7 +87,7 @@ class Stopper:
         discard_unfinished()
         with suppress(OSError, ValueError):
             cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
-            sys.stderr.write(f"{cursor}Interrupted.{self.last_words()}\n")
+            sys.stderr.write(f"{cursor}Interrupted.{self.exit_hint()}\n")
             sys.stderr.flush()
         os._exit(128 + number)
 

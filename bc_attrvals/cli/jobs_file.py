@@ -72,7 +72,7 @@ def _tables(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         # Python's own limit, which tomllib does not catch.
         raise FileError(f"{path}: it holds an integer of too many digits") from None
     except RecursionError:
-        raise FileError(f"{path}: no TOML of ours: it is nested too deeply") from None
+        raise FileError(f"{path}: it is nested too deeply") from None
     unknown = set(document) - {"defaults", "jobs"}
     if unknown:
         raise FileError(f"{path}: {min(unknown)}: unknown; there are [defaults] and [[jobs]]")

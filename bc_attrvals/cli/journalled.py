@@ -28,7 +28,8 @@ _WORDS: Final = {
 }
 
 
-#: Each of them used all its tries. Going on would take hours to reach the same end.
+#: Values in a row without an answer that end the job. Each used all its tries, so going on would
+#: take hours.
 _MOST_IN_A_ROW: Final = 30
 
 
@@ -106,7 +107,7 @@ class JournalledJob(ValuesJob):
             task.uncancel()
         except BCAttrValsError as error:
             report = error.report
-            # Of a job that ended before its first call there is nothing to show.
+            # A job that ended before its first call has nothing to show.
             if isinstance(report, SyncReport | UpsertReport) and report.calls:
                 self.report = report
             raise

@@ -9,13 +9,13 @@ from typing import TypeVar
 import anyio.to_thread
 import click
 
+from bc_attrvals.cli.options import F
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import MirrorError
 from bc_attrvals.mirror.mirror import Mirror, scope_of
 from bc_attrvals.store import Store
 from bc_attrvals.tables.text import one_line
 
-F = TypeVar("F", bound=Callable[..., None])
 T = TypeVar("T")
 
 
@@ -34,7 +34,7 @@ def existing_scope(path: str) -> AttributeValueFilter:
 
 
 async def chunked(rows: AsyncGenerator[T], size: int) -> AsyncGenerator[list[T]]:
-    """Yield what comes in lists of so many, the last one of fewer."""
+    """Yield rows in lists of `size`; the last list may be shorter."""
     chunk: list[T] = []
     async with aclosing(rows):
         async for row in rows:

@@ -120,8 +120,8 @@ class FailureFile(RowFile):
     """The rows of a `--failures` file, under the column names and in the encoding of the input.
 
     Its name says its format; by default it is the input's. The wide form has a row for each value,
-    whose other cells are empty. So it may not be given in where empty cells are deleted: `layout`
-    is then the long form. Where every column is the attribute of its name (`by_header`), the
+    whose other cells are empty. It can't be an input where empty cells are deleted, so `layout` is
+    then the long form. Where every column is the attribute of its name (`by_header`), the
     column of the reasons has no name.
     """
 
@@ -177,8 +177,8 @@ class FailureFile(RowFile):
         self._put((customer, attribute, value), str(row))
 
     def hint(self) -> str:
-        """Return a line for the summary: how the rows are given in again."""
-        return f"{counted(self.count, 'row')} in {self.name}, to be given in again {self._how}."
+        """Return a line for the summary: how the rows are sent again."""
+        return f"{counted(self.count, 'row')} in {self.name}, to be sent again {self._how}."
 
     def _put(self, cells: tuple[Written, Written, Written], reason: str) -> None:
         row: list[Written]

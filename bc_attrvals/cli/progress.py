@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 _INTERVAL_S: Final = 0.1
-#: Off a terminal, so seldom that a log of a night's job stays readable.
+#: Between lines without a terminal: the log of a night's job stays readable.
 _LINE_INTERVAL_S: Final = 10.0
-#: While nothing moves, the bar is drawn this often, so that a wait is seen to go on.
+#: The bar is drawn this often while nothing moves, so that a wait is visible.
 _TICK_S: Final = 0.25
 #: The first answers of a burst say nothing about the time to go.
 _FIRST_ESTIMATE_S: Final = 1.0
@@ -82,7 +82,7 @@ def seconds_to_go(
 
 @attrs.define
 class _Waiting:
-    """What the requests of a Store wait for, and how many looked names up, by its events."""
+    """What requests wait for, and how many look-ups were answered, by the events of a Store."""
 
     opens_at: float = 0.0
     retry_at: float = 0.0
@@ -190,7 +190,7 @@ class Progress:
         self._total = total
 
     async def tick(self) -> NoReturn:
-        """Redraw until cancelled, so that a wait is seen to go on."""
+        """Redraw until cancelled, so that a wait is visible."""
         while True:
             await asyncio.sleep(_TICK_S)
             self._redraw(_TICK_S)

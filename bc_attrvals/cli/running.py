@@ -61,7 +61,7 @@ class Work:
                 click.echo(text, err=True)
 
     def ask(self, question: str, otherwise: str) -> None:
-        """Ask for consent; raise `Declined` unless the answer is yes. Ctrl-C ends the question."""
+        """Ask for consent; raise `Failure` unless the answer is yes. Ctrl-C ends the question."""
         with self.progress.paused(), self.stopper.aside():
             confirm(question, otherwise)
 

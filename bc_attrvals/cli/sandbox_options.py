@@ -21,7 +21,7 @@ from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
 
-#: Calls in 30 s by plan (BigCommerce guide, API rate limits); Enterprise is by contract.
+#: Calls in 30 s by plan (BigCommerce guide, API rate limits).
 PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
 _MOST_SEEDED: Final = 10_000_000
 _LONGEST_WINDOW_S: Final = 86_400.0

@@ -79,14 +79,14 @@ class Settings:
     async def session(self) -> AsyncIterator[tuple[Session, str, str]]:
         """Open a session without scheduler on that store; yield it, its hash and the base URL.
 
-        For what looks at every answer, whatever its status. Raises as `store`.
+        It is for a probe, which looks at every answer. Raises as `store`.
         """
         from bc_attrvals.store_arguments import checked_base_url, full_user_agent
         from bc_attrvals.transport.proxies import proxy_of_environment
         from bc_attrvals.transport.session import Session
 
         store_hash, access_token, base_url = self._named_store()
-        # It checks them all.
+        # Making a Store checks the arguments.
         self.store()
         base_url = checked_base_url(base_url)
         proxy = self.proxy or None

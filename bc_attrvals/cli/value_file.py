@@ -212,7 +212,7 @@ _OPTIONS: Final = (
         "--failures",
         type=click.Path(allow_dash=True),
         metavar="FILE",
-        help="Gets all values that were not stored, with the reason; fit to be given in again.",
+        help="Gets all values that were not stored, with the reason; in the form of an input.",
     ),
     click.option("--skip-invalid", is_flag=True, help="Send the good rows though others are bad."),
     click.option(

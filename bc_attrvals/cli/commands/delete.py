@@ -57,8 +57,8 @@ def delete(
 ) -> None:
     """Delete the values that match, or those of the ids in a file.
 
-    Shows how many and asks first, unless --yes. By filter, values that come to match meanwhile are
-    deleted, too. Ids that do not exist are no error.
+    Shows how many and asks first, unless --yes. With filters, values that begin to match meanwhile
+    are deleted, too. Ids that do not exist are no error.
     """
     given = [ids is not None, everything, not filter.is_empty]
     words = "say what to delete: by filter options, --ids or --everything, one of them"

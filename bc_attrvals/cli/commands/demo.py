@@ -53,7 +53,7 @@ _UPDATES: Final = 300
     type=click.FloatRange(0.05, 3600),
     default=1.0,
     show_default=True,
-    help="Of the quota; the service's own is 30.",
+    help="Seconds of the quota's window; the service has 30.",
 )
 @click.option("--input", "file", metavar="FILE", help="Take these values instead (see upsert).")
 @input_options
@@ -186,7 +186,7 @@ class _Demo:
             async for outcome in store.attribute_values.upsert_stream(items):
                 step.values += outcome.ok
                 progress.advance()
-            # Of equal keys in an input one value is stored.
+            # One value is stored of equal keys.
             step.equal = step.values == len({item.key for item in items})
 
     async def _compare(self, store: Store) -> None:

@@ -55,8 +55,8 @@ _COLUMNS: Final = (
     click.option(
         "--spreadsheet-safe",
         is_flag=True,
-        help="CSV: an apostrophe before what a spreadsheet would run. For people to open; do not"
-        " give it in again.",
+        help="CSV: an apostrophe before what a spreadsheet would run. For people to open, and no"
+        " input for upsert or sync.",
     ),
 )
 
@@ -112,7 +112,7 @@ def export(
 
     Cells that begin with = + - @ (or their full-width forms), a tab or a line break are formulas to
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
-    the file then differs from the store. It is for people; do not give it in again.
+    the file then differs from the store. It is for people, and no input for upsert or sync.
     """
     shape = _shape(options, output, columns)
     refuse(

@@ -44,12 +44,14 @@ _JOBS_A_WORKER: Final = 8
 )
 @click.argument("file", metavar="JOBS.toml")
 @click.option(
-    "--scheduler", metavar="tcp://...", help="Of a Dask cluster [default: one made here]."
+    "--scheduler",
+    metavar="tcp://...",
+    help="Address of a Dask cluster [default: one started here].",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Processes of the cluster made here [default: 2].",
+    help="Processes of the cluster started here [default: 2].",
 )
 @click.option(
     "--retries",
@@ -88,11 +90,11 @@ def fleet(
     refuse(
         (
             scheduler is not None and not scheduler.strip(),
-            "--scheduler is empty; leave it out for a cluster made here",
+            "--scheduler is empty; leave it out for a cluster started here",
         ),
         (
             scheduler is not None and workers is not None,
-            "--workers is for the cluster made here, not for --scheduler",
+            "--workers is for the cluster started here, not for --scheduler",
         ),
     )
     try:

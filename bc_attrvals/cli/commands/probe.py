@@ -114,7 +114,7 @@ def probe(
                 if asked.can_write and not yes:
                     with stopper.aside():
                         confirm(_question(asked.target, store_hash), "nothing was written")
-                stopper.last_words = lambda: f" To restore: {how}" if Path(state).exists() else ""
+                stopper.exit_hint = lambda: f" To restore: {how}" if Path(state).exists() else ""
                 try:
                     return await asked.run(Path(state), settings.note)
                 except RestoreError as error:

@@ -1,6 +1,6 @@
 """`upsert`: values of a file into the store, each of them accounted for.
 
-Rows are read no further ahead than calls are answered: so little is left over when a job stops.
+Rows are read only as fast as calls are answered, so that few are under way when a job stops.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MOST_OUTSTANDING: Final = 100
 #: The same where more go together: names and addresses, looked up as many as a URL holds at once,
 #: and calls of all rows of ten customers.
 _MOST_OUTSTANDING_TOGETHER: Final = 1_000
-#: What became of the values of a file, and the words for it.
+#: The outcomes of the values of a file, and the words for them.
 _COUNTS: Final = (
     ("stored", "stored"),
     ("altered", "stored in another form"),
@@ -177,7 +177,7 @@ class _UpsertJob(ValuesJob):
                 self._counts["unknown"] += 1
                 self.values.note_failure(item, "interrupted; it may have been stored")
             else:
-                # A job that ends by itself has an outcome for all it took; this it never took.
+                # The job ended by itself, so it has an outcome for all it took: not for this item.
                 self._counts["not_sent"] += 1
                 self.values.note_failure(item, reason)
         async for item in self.values:
@@ -246,7 +246,7 @@ class _DryRunJob(ValuesJob):
         super().__init__(values)
         self._limits = limits
         self._count = 0
-        # How often one customer's values give way to another's.
+        # Runs of values of one customer.
         self._customers = 0
 
     async def run(self, work: Work) -> None:
