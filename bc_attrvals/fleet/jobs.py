@@ -233,7 +233,7 @@ class Job:
     name: str = attrs.field(default=attrs.Factory(lambda self: self.store_hash, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
-        """Check the arguments where they are used."""
+        """Check the arguments as their users do: the Store and the sync."""
         try:
             Store(self.store_hash, _NO_TOKEN, base_url=self.base_url, timeout=self.timeout_s)
         except InvalidInputError as error:
@@ -241,7 +241,7 @@ class Job:
                 raise
             message = str(error).replace("timeout", "timeout_s", 1)
             raise InvalidInputError(message, field="timeout_s") from None
-        # Here, because the default is the store's.
+        # Not a validator of the field, because its default is the store's hash.
         _text(self, attrs.fields(Job).name, self.name)
         Scope.of(self.scope)
         if self.prune and self.scope is None:
@@ -264,8 +264,8 @@ class JobResult:
     `without_shared_quota_s` is how many of the seconds it kept to a share of its own, because the
     server of its `shared_quota` was out of reach. 0.0 means never, or that no run ended.
 
-    No error of ours holds a secret. An error that the job's own `source` raised is given unchanged,
-    with whatever that source puts into its message.
+    No error of this package holds a secret. An error that the job's own `source` raised is given
+    unchanged, and so is its message.
     """
 
     job: Job

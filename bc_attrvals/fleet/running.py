@@ -1,4 +1,4 @@
-"""`run_jobs`: hands the jobs of a fleet to Dask, and yields the result of each as it ends."""
+"""`run_jobs`: submits the jobs of a fleet to Dask, and yields the result of each as it ends."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def run_jobs(
     threads, though they run in its event loop. A job that fails ends no other: its result has the
     error, after `retries` more tries where the error is retryable.
 
-    Of jobs on one store (the same hash and URL) one runs at a time, in the order given, unless all
-    of them have a `shared_quota`.
+    Jobs on one store (the same hash and URL) run one at a time, in the order given, unless all of
+    them have the same `shared_quota` and `namespace`.
 
     Closing the generator early cancels what is not done. Jobs that are running stop within half a
     second; calls that are on the wire may be applied. Raises `InvalidInputError` for a client that
@@ -48,7 +48,7 @@ async def run_jobs(
     running: dict[asyncio.Task[JobResult], tuple[Future, deque[Job]]] = {}
     ended: asyncio.Queue[asyncio.Task[JobResult]] = asyncio.Queue()
 
-    def hand_out(chain: deque[Job]) -> None:
+    def submit_next(chain: deque[Job]) -> None:
         job = chain.popleft()
         key = f"{_PREFIX}-{job.name}-{uuid.uuid4().hex}"
         future = client.submit(
@@ -67,14 +67,14 @@ async def run_jobs(
 
     try:
         for chain in chains:
-            hand_out(chain)
+            submit_next(chain)
         while running:
             waiting = await ended.get()
             future, chain = running.pop(waiting)
             # Lets the cluster forget the result.
             future.release()
             if chain:
-                hand_out(chain)
+                submit_next(chain)
             yield waiting.result()
     finally:
         for waiting in running:
@@ -117,8 +117,8 @@ async def _result_of(job: Job, future: Future) -> JobResult:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         # These are raised in this process; a worker returns none of them.
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever ended it is the result of that job
+    except BaseException as error:  # noqa: BLE001 - it is the result of that job
         # The frames are the worker's, and useless here.
         return JobResult(job=job, error=error.with_traceback(None))
-    # Of the caller's own job, not of a copy.
+    # With the caller's own job in place of its copy.
     return attrs.evolve(done, job=job)

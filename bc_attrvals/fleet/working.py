@@ -47,7 +47,7 @@ _JOURNAL_RETRY_S: Final = 0.25
 _JOURNAL_PATIENCE_S: Final = 120.0
 _CHUNK_ROWS: Final = 1_000
 
-#: Errors that the next try would meet again.
+#: Errors that are not retryable.
 _FINAL: Final = (
     InvalidInputError,
     AuthenticationError,
@@ -59,7 +59,7 @@ _FINAL: Final = (
 )
 
 
-class _Absence:
+class _DegradedTime:
     """How long the server of the shared quota was out of reach, by the events of a Store."""
 
     def __init__(self) -> None:
@@ -90,8 +90,8 @@ async def work(job: Job, key: str) -> JobResult:
 
     worker = get_worker()
     began_at = time.monotonic()
-    absence = _Absence()
-    running = asyncio.create_task(_run(job, absence))
+    degraded = _DegradedTime()
+    running = asyncio.create_task(_run(job, degraded))
     report = error = None
     try:
         while not (await asyncio.wait([running], timeout=_LOOK_S))[0]:
@@ -112,7 +112,7 @@ async def work(job: Job, key: str) -> JobResult:
         error=error,
         seconds=time.monotonic() - began_at,
         worker=worker.address,
-        without_shared_quota_s=absence.seconds,
+        without_shared_quota_s=degraded.seconds,
     )
 
 
@@ -121,11 +121,11 @@ def _is_wanted(worker: Worker, key: str) -> bool:
     return task is not None and task.state != "cancelled"
 
 
-async def _run(job: Job, absence: _Absence) -> SyncReport:
+async def _run(job: Job, degraded: _DegradedTime) -> SyncReport:
     gives_up_at = time.monotonic() + _JOURNAL_PATIENCE_S
     while True:
         try:
-            return await _sync(job, absence)
+            return await _sync(job, degraded)
         except (JournalError, MirrorError) as error:
             if not _is_held(error) or time.monotonic() >= gives_up_at:
                 raise
@@ -138,18 +138,18 @@ def _is_held(error: JournalError | MirrorError) -> bool:
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-async def _sync(job: Job, absence: _Absence) -> SyncReport:
+async def _sync(job: Job, degraded: _DegradedTime) -> SyncReport:
     assert not callable(job.access_token)
-    token = await _foreign(job.access_token.resolve, job.store_hash)
+    token = await _call_in_thread(job.access_token.resolve, job.store_hash)
     proxy = quota = None
     if job.proxy is not None:
         assert not callable(job.proxy)
-        proxy = await _foreign(job.proxy.resolve, job.store_hash)
+        proxy = await _call_in_thread(job.proxy.resolve, job.store_hash)
     if job.shared_quota is not None:
         from bc_attrvals.shared_quota import RedisQuota
 
         assert not callable(job.shared_quota)
-        url = await _foreign(job.shared_quota.resolve, job.store_hash)
+        url = await _call_in_thread(job.shared_quota.resolve, job.store_hash)
         quota = RedisQuota(url, namespace=job.namespace)
     store = Store(
         job.store_hash,
@@ -161,7 +161,7 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
         proxy=proxy,
         trust_env=job.trust_env,
     )
-    store.subscribe(absence.hear)
+    store.subscribe(degraded.hear)
     try:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(store)
@@ -179,7 +179,7 @@ async def _sync(job: Job, absence: _Absence) -> SyncReport:
                 mirror=mirror,
             )
     finally:
-        absence.end()
+        degraded.end()
 
 
 async def _items(job: Job) -> AsyncGenerator[Item]:
@@ -188,9 +188,9 @@ async def _items(job: Job) -> AsyncGenerator[Item]:
         values: Any = _file_values(job.source)
     else:
         assert isinstance(job.source, Function)
-        values = await _foreign(job.source.call, job.store_hash)
+        values = await _call_in_thread(job.source.call, job.store_hash)
         if inspect.iscoroutine(values):
-            with _ends_its_job_alone():
+            with _as_ordinary_error():
                 values = await values
     if isinstance(values, AsyncIterable):
         async with aclosing(_guarded(values)) as guarded:
@@ -200,25 +200,25 @@ async def _items(job: Job) -> AsyncGenerator[Item]:
     if not isinstance(values, Iterable):
         message = f"source must give an iterable, not {type(values).__name__}"
         raise InvalidInputError(message, field="source")
-    iterator = await _foreign(iter, values)
+    iterator = await _call_in_thread(iter, values)
     try:
-        while chunk := await _foreign(lambda: list(islice(iterator, _CHUNK_ROWS))):
+        while chunk := await _call_in_thread(lambda: list(islice(iterator, _CHUNK_ROWS))):
             for value in chunk:
                 yield value
     finally:
         close = getattr(iterator, "close", None)
         if close is not None:
-            with _ends_its_job_alone():
+            with _as_ordinary_error():
                 close()
 
 
 async def _guarded(values: AsyncIterable[Any]) -> AsyncGenerator[Any]:
     # Not around the `yield`, where a GeneratorExit does not come from the source.
-    with _ends_its_job_alone():
+    with _as_ordinary_error():
         iterator = aiter(values)
     try:
         while True:
-            with _ends_its_job_alone():
+            with _as_ordinary_error():
                 try:
                     value = await anext(iterator)
                 except StopAsyncIteration:
@@ -227,22 +227,22 @@ async def _guarded(values: AsyncIterable[Any]) -> AsyncGenerator[Any]:
     finally:
         close = getattr(iterator, "aclose", None)
         if close is not None:
-            with _ends_its_job_alone():
+            with _as_ordinary_error():
                 await close()
 
 
-async def _foreign(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function of the user in a thread; see `_ends_its_job_alone`."""
+async def _call_in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function of the user in a thread; see `_as_ordinary_error`."""
 
     def guarded() -> T:
-        with _ends_its_job_alone():
+        with _as_ordinary_error():
             return call(*args, **kwargs)
 
     return await asyncio.to_thread(guarded)
 
 
 @contextmanager
-def _ends_its_job_alone() -> Iterator[None]:
+def _as_ordinary_error() -> Iterator[None]:
     """Turn an exception that would end more than its job into an ordinary error.
 
     A thread can't pass a StopIteration on, SystemExit would end the worker, and a BaseException (a
