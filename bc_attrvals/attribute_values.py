@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bc_attrvals.writing.sources import Items
     from bc_attrvals.writing.upsert_job import UpsertJob
 
-#: `delete_where` lists its filter so often before it gives up.
+#: Times that `delete_where` lists its filter before it gives up.
 _MOST_DELETE_PASSES = 5
 
 
@@ -155,7 +155,8 @@ class AttributeValues(SyncMethods):
         six times as many while others do, holds back up to 10,000 rows, and waits some seconds
         where one of the newest seconds fills more than a page. Clocks of writers may be off. One
         more than a minute behind is recognised by the ids of its rows, on the assumption that a new
-        row has a higher id than all before. Raises `ListingDriftError` where it can't be had.
+        row has a higher id than all before. Raises `ListingDriftError` where exactly once can't be
+        guaranteed.
         """
         if exactly_once:
             from bc_attrvals.reading.exactly_once import exact_rows
@@ -226,11 +227,11 @@ class AttributeValues(SyncMethods):
         journal: JournalPath | None = None,
         restart: bool = False,
     ) -> UpsertReport:
-        """Store any number of items, ten a call, and return the sum of what became of them.
+        """Store any number of items, ten a call, and return a report of their outcomes.
 
         `items` is an iterable, sync or async, and is read lazily; memory does not grow with its
-        length. Of equal keys the last one given wins; no two upserts under way in the Store hold
-        the same key. The report's `failures` holds the first `max_failures` outcomes that were
+        length. The last item of equal keys wins; no two upserts under way in the Store hold the
+        same key. The report's `failures` holds the first `max_failures` outcomes that were
         failed or not sent.
 
         Concurrent calls of a few items (collections of less than `Limits.batch_size`) share PUTs,
@@ -251,7 +252,7 @@ class AttributeValues(SyncMethods):
         (and in `.report` of our own errors).
 
         Cancelled, it returns at once: calls on the wire may be applied and keep slots and keys
-        until they are answered, and nothing more is sent but what others share. Upserts are
+        until they are answered, and only calls that others share are still sent. Upserts are
         idempotent: run the same again. A call that timed out may be applied later than a newer
         value of the same key that was confirmed meanwhile. No answer shows that; a `sync` of the
         newer values finds and repairs it.
@@ -325,8 +326,9 @@ class AttributeValues(SyncMethods):
         first error ends the job: it is raised with `.report`, after calls under way have ended.
         Cancelled, it returns at once; calls on the wire may be applied.
 
-        Raises `InvalidInputError` when there is no id at all, because a sibling of the service
-        takes a DELETE without ids in silence, and for an entry that is no id from 1 to 2**63 - 1.
+        Raises `InvalidInputError` when there is no id at all, because other resources of the API
+        answer a DELETE without ids with success, and for an entry that is no id from 1 to
+        2**63 - 1.
         An error raised by `ids` itself is raised after all read before it was sent.
         """
         from bc_attrvals.writing.delete_job import DeleteJob
@@ -343,7 +345,7 @@ class AttributeValues(SyncMethods):
     async def delete_where(
         self, filter: AttributeValueFilter | None, *, everything: bool = False
     ) -> DeleteReport:
-        """Delete every row that matches, and those that come to match meanwhile.
+        """Delete every row that matches, and those that begin to match meanwhile.
 
         The filter is listed to its end, what was found is deleted, and it is listed again until
         nothing is found. Each row is checked against the filter before anything is deleted, `name`

@@ -34,11 +34,11 @@ class Customers:
         self._ensure_open = ensure_open
 
     async def ids_by_email(self, emails: Iterable[str]) -> dict[str, int]:
-        """Return the customer's id of each address that somebody has; keys are as given.
+        """Return the customer's id of each address that a customer has; keys are as given.
 
-        Addresses are compared without regard to case or surrounding blanks. An address that nobody
-        has is left out. They are looked up in chunks as large as a URL holds; one that is not found
-        as given is asked for in lower case, too.
+        Addresses are compared without regard to case or surrounding blanks. An address that no
+        customer has is left out. Addresses are looked up in chunks as large as a URL holds; one
+        that is not found as given is asked for in lower case, too.
 
         Raises `InvalidInputError` (`place` is `emails[i]`) before anything is sent for what is no
         address, and `UnknownCustomerError` for an address that several customers have in different
@@ -69,9 +69,9 @@ class Customers:
     ) -> AsyncGenerator[Customer]:
         """Yield customers in the service's order: all of them, or those of some ids or addresses.
 
-        Of all customers one page after the other is read. Raises `InvalidInputError` for both
-        arguments at once or a bad entry, and `ListingDriftError` where the listing ends short of
-        what the service says there is.
+        Without ids or addresses the pages are read one after the other. Raises `InvalidInputError`
+        for both arguments at once or a bad entry, and `ListingDriftError` where the listing ends
+        short of what the service says there is.
         """
         self._ensure_open()
         if id_in is not None and email_in is not None:

@@ -150,7 +150,7 @@ class MirrorError(BCAttrValsError):
 
 
 class ListingDriftError(BCAttrValsError):
-    """The listing kept changing underneath, so that it could not be read exactly once.
+    """The listing kept changing while it was read, so it could not be read exactly once.
 
     `passes` is how often it was read.
     """

@@ -148,7 +148,7 @@ class SyncProgressed:
 
     `phase` is "loading" (desired values read), "reading" (rows of the store read), "writing" or
     "deleting". `done` and `failed` count values since the phase began, those of earlier runs of a
-    journal included; `total` is how many there are in all, None where nobody knows yet.
+    journal included; `total` is how many there are in all, None while that is unknown.
     `unanswered` counts those of the failed ones, by this run, that no answer came for after all
     tries.
     """
@@ -194,16 +194,16 @@ Event: TypeAlias = (
 
 
 class EventBus:
-    """Delivers each event to all subscribers, whatever one of them raises."""
+    """Delivers each event to all subscribers, also where one of them raises."""
 
     __slots__ = ("callbacks",)
 
     def __init__(self) -> None:
-        #: Read only, and true while anyone listens; asked for each try of a request.
+        #: Read only. Its truth is that of the bus, without a call; asked for each try of a request.
         self.callbacks: tuple[Callable[[Event], object], ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether anyone listens, so that events nobody wants are not made."""
+        """Return whether there is a subscriber; without one no events are made."""
         return bool(self.callbacks)
 
     def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
@@ -224,8 +224,8 @@ class EventBus:
         """Deliver an event. What a callback raises is logged, and goes no further.
 
         That holds for `CancelledError`, `SystemExit` and every other `BaseException` too. A
-        `KeyboardInterrupt` is the user's: the event loop raises it in its next turn, when what
-        reports the event has come to an end.
+        `KeyboardInterrupt` is the user's: the event loop raises it in its next turn, after the code
+        that emits the event has finished its step.
         """
         for callback in self.callbacks:
             try:

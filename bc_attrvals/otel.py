@@ -40,7 +40,7 @@ from bc_attrvals.events import (
 )
 
 _NAME: Final = "bc_attrvals"
-#: Ends of a job that are no failure: its caller left it.
+#: Errors that end a job whose caller left it, which is no failure.
 _LEFT: Final = frozenset({"GeneratorExit", "CancelledError"})
 
 

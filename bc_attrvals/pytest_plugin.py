@@ -9,7 +9,7 @@ gives options of `Sandbox`; `bc_sandbox.define(customers=…, attributes=…)` d
 
 `bc_store` is a `Store` open on it, for async tests and async fixtures, under pytest-asyncio (0.24
 and up; strict or auto mode, any loop scope) or anyio's plugin. A Store belongs to one event loop,
-so it is opened in the loop of the test, in the way of the plugin that runs the test. Retries wait
+so it is opened in the loop of the test, by the plugin that runs the test. Retries wait
 milliseconds by default. `@pytest.mark.bc_store(retry=…)` gives options of `Store`.
 
 pytest loads this module in every project where the package is installed. So it imports nothing of

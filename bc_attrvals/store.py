@@ -63,7 +63,7 @@ class _Runtime(msgspec.Struct, eq=False):
 
 
 class _State(msgspec.Struct, eq=False):
-    """What is left of a Store between its openings, and its runtime while it is open."""
+    """The part of a Store that outlives its openings, and its runtime while it is open."""
 
     name: str
     events: EventBus
@@ -115,7 +115,7 @@ class StoreView:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_state"):
-            # A reporter of crashes asks for it where an argument was refused.
+            # A crash reporter shows `self` where an argument was refused.
             return f"<{type(self).__name__} not made>"
         return f"<{type(self).__name__} {self._state!r}>"
 
@@ -249,7 +249,7 @@ class Store(StoreView):
 
     Certificates are checked against OpenSSL's default authorities; the environment variables
     `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. A sync finds a certificate that is not trusted
-    before it reads its input; with a session of yours, at its first request.
+    before it reads its input; with a `session` of your own, at its first request.
 
     Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
     or error, and a Store can't be pickled.
@@ -289,7 +289,7 @@ class Store(StoreView):
     ) -> None:
         self._token = access_token
         self._proxy_url = proxy
-        # What raises below has this frame in its traceback, and reporters of crashes show locals.
+        # Errors raised below have this frame in their traceback, and crash reporters show locals.
         del access_token, proxy
         check_pattern("store_hash", store_hash, STORE_HASH, "letters, digits, '-', '_', '.', '~'")
         if not isinstance(self._token, str) or not TOKEN.fullmatch(self._token):
