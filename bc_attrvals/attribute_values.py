@@ -94,7 +94,8 @@ class AttributeValues(SyncMethods):
         """Return the value a customer has for an attribute, or None, in one call."""
         check_id(customer_id, "customer_id")
         check_id(attribute_id, "attribute_id")
-        # The small page that no store refuses; a customer holds at most 50 values.
+        # The small page that no store refuses. A customer holds at most 50 values (BigCommerce
+        # reference, Customer Attribute Values).
         page = await self.get_page(
             AttributeValueFilter(customer_id_in=[customer_id], attribute_id_in=[attribute_id]),
             limit=DEFAULT_PAGE_SIZE,
@@ -178,10 +179,11 @@ class AttributeValues(SyncMethods):
     async def put_batch(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValue]:
         """Store up to ten items in one PUT, and return the rows as the service echoes them.
 
-        The raw call: rows come in the service's order, and may be fewer than the items. A refused
-        call (`UnprocessableError`) is not taken apart, and it waits for no other call with the same
-        keys; `upsert` does both. Where a 2xx can't be read, the rows are read back. If the store
-        does not hold all items, they are sent once more before `DecodeError`.
+        The service takes ten customers a call (BigCommerce reference, Upsert Customer Attribute
+        Values), which may mean rows. Echoes come in the service's order, and may be fewer than the
+        items. A refused call (`UnprocessableError`) is not taken apart, and it waits for no other
+        call with the same keys; `upsert` does both. Where a 2xx can't be read, the rows are read
+        back. If the store does not hold all items, they are sent once more before `DecodeError`.
 
         Raises `InvalidInputError` for none or more than ten items. Cancelled, it returns at once;
         a call on the wire keeps its slot until it is answered, and may be applied.

@@ -57,7 +57,7 @@ class StoreStateError(BCAttrValsError, RuntimeError):
 class DecodeError(BCAttrValsError):
     """An answer that can't be read; `place` is a JSON path such as `$.data[3].id`.
 
-    On a write the request was answered 2xx, so it was applied.
+    A write with this error was answered 2xx, so it may have been applied.
     """
 
     def __init__(

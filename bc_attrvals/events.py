@@ -60,7 +60,7 @@ class RequestAnswered:
 
 @attrs.frozen
 class RequestRetrying:
-    """A request will be sent again after `delay_s`, for its try `attempt` failed.
+    """A request will be sent again after `delay_s`, because its try `attempt` failed.
 
     `reason` is the error's class name. A 429 is no failed try: it shows in `RequestAnswered`.
     """
@@ -126,8 +126,8 @@ class ListingDriftSeen:
 class SharedQuotaLost:
     """The server of the shared quota is out of reach; this process goes on with a share.
 
-    `share` is the part of each window it keeps to (0.0: one call a window, for it does not know how
-    many others there are), `reason` the class of what went wrong.
+    `share` is the part of each window it keeps to (0.0: one call a window, because it does not know
+    how many others there are), `reason` the class of what went wrong.
     """
 
     share: float

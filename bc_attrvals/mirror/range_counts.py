@@ -172,8 +172,8 @@ class Search:
     def question(self, range_: Range, page: int, limit: int) -> Question:
         """Return the question for one page of a range.
 
-        Where the second beyond an end has no rows, it is asked for, too: the answer is then the
-        same whether bounds include their own second or not.
+        Beyond an end it asks for a second without rows, too: then the answer is the same whether
+        bounds include their own second or not.
         """
         minimum: int | None = range_.first
         maximum = range_.last

@@ -1,4 +1,4 @@
-"""Reads the definitions of a store's attributes: all of them, for there are 50 at most."""
+"""Reads the definitions of a store's attributes: all of them, because there are at most 50."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def write_state(path: Path, state: KeptState) -> None:
 
 
 def remove_state(path: Path) -> None:
-    """Remove the file, for all is as it was."""
+    """Remove the file, because all is as it was. It blocks."""
     path.unlink(missing_ok=True)
 
 

@@ -120,7 +120,7 @@ class Target:
         return next(one.type for one in self.attributes if one.id == key[1])
 
     def key_of_kind(self, *kinds: str) -> Key | None:
-        """Return the main key if it is of one of the types, or another that is, or None."""
+        """Return a key of one of the types, the main key if possible; None if there is none."""
         return next((key for key in (self.main, *self.keys) if self.kind(key) in kinds), None)
 
     async def read_before(self) -> None:

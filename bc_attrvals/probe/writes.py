@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bc_attrvals.core.models import Key
+from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, Key
 from bc_attrvals.core.refusals import size_allowed
 from bc_attrvals.core.responses import Response, indexes_named, is_success
 from bc_attrvals.errors import APIError, UnconfirmedError
@@ -22,7 +22,6 @@ _CHARACTERS: Final = "é e\u0301 \U0001f600 <b>&amp;</b> \u00a0\t."
 #: to more than a customer holds (50) and than a page does (250).
 _ROWS: Final = (10, 11, 20, 51, 251)
 _IDS: Final = (10, 50, 100, 250)
-_LONGEST: Final = 255
 #: Dates are whole seconds, and an answer may take one.
 _CLOCK_TOLERANCE_S: Final = 2.5
 _FEWEST_WRITES: Final = 5
@@ -162,7 +161,8 @@ async def refusals(target: Target, facts: Facts) -> None:
     else:
         facts.leave("refusal_status", how)
     seen = {"missing": f"{status} {style}"}
-    values = {f"of {_LONGEST + 1} characters": "x" * (_LONGEST + 1), "number": 5, "null": None}
+    size = MAX_VALUE_CHARACTERS + 1
+    values = {f"of {size} characters": "x" * size, "number": 5, "null": None}
     for kind, value in values.items():
         answer = await target.put(key, value)
         named = "" if is_success(answer.status) else f" {style_of(answer, 1)}"

@@ -182,7 +182,7 @@ def _cells(arrow: ModuleType, column: Untyped) -> Sequence[object]:
     try:
         cells = column.to_pylist()
     except (UnicodeDecodeError, OverflowError, ValueError):
-        # Writers are free to store what is no UTF-8, and dates beyond the year 9999.
+        # Writers may store text that is not UTF-8, and dates beyond the year 9999.
         cells = [_cell(one) for one in column]
     return cells
 

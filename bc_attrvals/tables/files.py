@@ -27,7 +27,7 @@ if sys.platform != "win32":
 
 STANDARD: Final = "-"
 
-# Temporary files not yet in place, for the exit that runs no `finally`.
+#: Temporary files not yet in place. An exit that runs no `finally` removes them.
 _unfinished: set[str] = set()
 
 
@@ -108,7 +108,7 @@ class InputFile:
 def _version(handle: IO[bytes]) -> tuple[int, int] | None:
     """Return what changes when a file is written to: its size and the time of the last write.
 
-    None for a file in memory, and for what is no regular file: a pipe is written to all the time.
+    None for a file in memory or one that is not regular: a pipe is written to all the time.
     """
     try:
         status = os.fstat(handle.fileno())

@@ -108,8 +108,8 @@ _MOST_DIGITS: Final = 15
 def parse_id(cell: object) -> int:
     """Return the integer that a cell holds, as text or as a number; raise ValueError if none.
 
-    A fraction of zeros is none: `5.0` is 5. Scientific notation is refused, for digits may have
-    been lost before it was written.
+    A fraction of zeros is none: `5.0` is 5. Scientific notation is refused, because digits may
+    have been lost before it was written.
     """
     if isinstance(cell, str):
         if cell.isascii() and cell.isdigit() and len(cell) <= _MOST_DIGITS:

@@ -14,6 +14,6 @@ def cut(text: str, longest: int = 40) -> str:
     return repr(text if len(text) <= longest else text[: longest - 1] + "…")
 
 
-def counted(count: int, singular: str, plural: str | None = None) -> str:
+def counted(count: int, singular: str) -> str:
     """`1 value`, `9,428 values`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+    return f"{count:,} {singular}{'' if count == 1 else 's'}"

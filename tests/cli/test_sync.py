@@ -399,5 +399,5 @@ def test_a_dry_run_warns_and_shows_the_plan(served) -> None:
 
 def test_values_that_are_updated_are_stored_as_well() -> None:
     plan = SyncPlan(reading=Reading.LIST, create=500, update=80, unchanged=60, delete=140)
-    assert DeletionLimit().problem(plan) is None
-    assert DeletionLimit().problem(SyncPlan(reading=Reading.LIST, delete=141, update=140))
+    assert DeletionLimit().problem(plan, 0) is None
+    assert DeletionLimit().problem(SyncPlan(reading=Reading.LIST, delete=141, update=140), 0)

@@ -14,4 +14,3 @@ def test_text_of_others_is_one_printable_line() -> None:
 
 def test_counts() -> None:
     assert [counted(n, "value") for n in (1, 1_234)] == ["1 value", "1,234 values"]
-    assert counted(2, "entry", "entries") == "2 entries"

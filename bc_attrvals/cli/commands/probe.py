@@ -90,8 +90,8 @@ def probe(
     Values of the named customers and attributes are written, and put back at the end, also after
     Ctrl-C; nothing else is. Best is a customer without a value of the attribute: a value that is
     there is never deleted, and its date_modified changes. A value with blanks around it is left
-    alone, for a store that removes them could not take it back. More customers and attributes, up
-    to 12 values, and attributes of type number and date settle more. Each fact says how it was
+    alone, because a store that removes them could not take it back. More customers and attributes,
+    up to 12 values, and attributes of type number and date settle more. Each fact says how it was
     seen, or why it is not settled. `Quirks.from_probe(FILE)` and `Limits.from_probe(FILE)` read the
     file, which holds no id, no value, no address and no token.
     """

@@ -59,7 +59,7 @@ class DeletionLimit:
     is_percent: bool = True
     is_given: bool = False
 
-    def problem(self, plan: SyncPlan, for_empty_cells: int = 0) -> str | None:
+    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
         """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
         delete = plan.delete + for_empty_cells
         stored = delete + plan.update + plan.unchanged
