@@ -21,10 +21,10 @@ from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination, check_id
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftError
 from bc_attrvals.reading.pager import pages
-from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.job_events import BulkJob
 from bc_attrvals.sync.job_parts import JobParts
-from bc_attrvals.sync.methods import MOST_FAILURES, SyncMethods
+from bc_attrvals.sync.resource_methods import MOST_FAILURES, SyncMethods
 
 # What one kind of job needs is imported by its first one: importing the package loads no more than
 # a listing needs.
@@ -197,7 +197,7 @@ class AttributeValues(SyncMethods):
             if not isinstance(item, AttributeValueUpsert):
                 message = f"expected AttributeValueUpsert, got {type(item).__name__}"
                 raise InvalidInputError(message, field="items", place=f"items[{index}]")
-        from bc_attrvals.writing.single_batch import put_rows
+        from bc_attrvals.writing.put_batch import put_rows
 
         return await self._calls.shielded(partial(put_rows, self._calls, items))
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from bc_attrvals.sandbox.threaded import ThreadedSandbox
+    from bc_attrvals.sandbox.threaded_sandbox import ThreadedSandbox
     from bc_attrvals.store import Store
 
 _LOOP_SCOPES: Final = ("function", "class", "module", "package", "session")
@@ -56,7 +56,7 @@ def _has_pytest_asyncio(config: pytest.Config) -> bool:
 @pytest.fixture
 def bc_sandbox(request: pytest.FixtureRequest) -> Iterator[ThreadedSandbox]:
     """Serve an emulated store of the test's own, empty and healthy."""
-    from bc_attrvals.sandbox.threaded import ThreadedSandbox
+    from bc_attrvals.sandbox.threaded_sandbox import ThreadedSandbox
 
     with ThreadedSandbox(**{"quota": None, **_options(request, "bc_sandbox")}) as sandbox:
         yield sandbox

@@ -30,7 +30,7 @@ from bc_attrvals.core.responses import (
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.tables.files import FileError, open_input
 from bc_attrvals.tables.layout import JSON_LINES, PARQUET, Layout
-from bc_attrvals.tables.reading import read_ids, read_values
+from bc_attrvals.tables.reader import read_ids, read_values
 from tests.conftest import make_store
 from tests.probes import upserts
 from tests.raw_server import page_body, row

@@ -21,7 +21,7 @@ from bc_attrvals.errors import (
     MirrorError,
     UnresolvedError,
 )
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.error_text import one_line
 
 _PROGRAM: Final = "bc-attrvals"
 #: A command's module has its name and is imported when it is run: an export needs no server. The

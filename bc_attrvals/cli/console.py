@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import click
 
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.error_text import one_line
 
 
 class Failure(click.ClickException):

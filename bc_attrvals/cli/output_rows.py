@@ -14,11 +14,11 @@ from typing import Final
 from bc_attrvals.cli.console import leave_stdout
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
+from bc_attrvals.tables.error_text import counted, one_line
 from bc_attrvals.tables.files import FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, ENCODING, FIELDS, PARQUET, Layout, file_format
 from bc_attrvals.tables.rows import BadRow, Written, marked
-from bc_attrvals.tables.text import counted, one_line
-from bc_attrvals.tables.writing import row_writer
+from bc_attrvals.tables.writer import row_writer
 
 _REASON: Final = "reason"
 _ROWS_A_FLUSH: Final = 100

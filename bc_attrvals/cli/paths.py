@@ -13,8 +13,8 @@ from typing import IO, Final, TypeAlias
 import click
 
 from bc_attrvals.cli.console import refuse
+from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import STANDARD
-from bc_attrvals.tables.text import one_line
 
 #: What SQLite keeps beside a database.
 _DATABASE_SUFFIXES: Final = ("-journal", "-wal", "-shm")

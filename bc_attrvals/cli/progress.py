@@ -28,7 +28,7 @@ from bc_attrvals.events import (
 )
 from bc_attrvals.scheduling.scheduler import Statistics
 from bc_attrvals.store import StoreView
-from bc_attrvals.tables.text import counted
+from bc_attrvals.tables.error_text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

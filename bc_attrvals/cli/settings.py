@@ -19,7 +19,7 @@ from bc_attrvals.cli.console import leave_stdout, refuse, warn
 from bc_attrvals.cli.options import F, with_options
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.error_text import one_line
 
 # The client is loaded by what talks to a store: help does not wait for it.
 if TYPE_CHECKING:

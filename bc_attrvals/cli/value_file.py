@@ -13,21 +13,21 @@ import attrs
 import click
 
 from bc_attrvals.cli.attribute_names import attribute_ids
-from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.console import need_terminal, refuse, warn
-from bc_attrvals.cli.emptying import EmptyCells
+from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
+from bc_attrvals.cli.input_check import check
+from bc_attrvals.cli.job_runner import Job
 from bc_attrvals.cli.options import F, bundled
 from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.running import Job
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import STANDARD, open_input
 from bc_attrvals.tables.layout import Layout, file_format
-from bc_attrvals.tables.reading import read_cells, read_values, resolved_layout
+from bc_attrvals.tables.reader import read_cells, read_values, resolved_layout
 from bc_attrvals.tables.rows import BadRow, Entry
 
 _CHUNK_ROWS: Final = 500

@@ -10,7 +10,7 @@ import the Store, the shared quota and the file formats, and nothing of the comm
 `README.md` beside this module says how jobs are placed, retried and resumed.
 """
 
+from bc_attrvals.fleet.dispatch import run_jobs
 from bc_attrvals.fleet.jobs import EnvironmentVariable, FileSource, Job, JobResult
-from bc_attrvals.fleet.running import run_jobs
 
 __all__ = ["EnvironmentVariable", "FileSource", "Job", "JobResult", "run_jobs"]

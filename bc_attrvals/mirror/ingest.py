@@ -22,9 +22,9 @@ from bc_attrvals.mirror.replica import Replica, Taken
 from bc_attrvals.mirror.replica_schema import row_of
 from bc_attrvals.mirror.report import Faults
 from bc_attrvals.mirror.service_clock import ServiceClock, second_of
-from bc_attrvals.scheduling.at_once import at_once_in_order
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.scheduling.parallel_reads import at_once_in_order
+from bc_attrvals.sync.database_thread import DatabaseThread
 
 #: SQLite's integers are signed and have 64 bits.
 _MAX_ROW_ID: Final = 2**63 - 1

@@ -19,15 +19,15 @@ from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.models import AttributeValue, check_id
 from bc_attrvals.errors import InvalidInputError, MirrorError, StoreStateError
 from bc_attrvals.mirror.report import Change, RefreshReport
-from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.job_events import BulkJob
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.options import JournalPath
 from bc_attrvals.sync.scope import Scope
 
 if TYPE_CHECKING:
     from bc_attrvals.mirror.replica import Replica
-    from bc_attrvals.sync.db_thread import DatabaseThread
+    from bc_attrvals.sync.database_thread import DatabaseThread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Mirror:
         verify_every_s: float | None,
     ) -> None:
         from bc_attrvals.mirror.replica import MIRRORS
-        from bc_attrvals.sync.db_thread import DatabaseThread
+        from bc_attrvals.sync.database_thread import DatabaseThread
 
         self._calls = calls
         self._scope = Scope.of(scope)

@@ -38,7 +38,7 @@ from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.report import FaultKind, RefreshReport
 from bc_attrvals.mirror.service_clock import moment_of, second_of
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
 
 #: Rows modified in these seconds before the last known second are listed again,

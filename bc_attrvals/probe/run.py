@@ -15,7 +15,7 @@ from bc_attrvals.core.probe_file import PROBE_FORMAT
 from bc_attrvals.errors import APIError, DecodeError
 from bc_attrvals.probe import reads, writes
 from bc_attrvals.probe.facts import FACTS, Fact, Facts, Unsettled
-from bc_attrvals.probe.restoring import KeptState, kept_state, remove_state, restore, write_state
+from bc_attrvals.probe.restore import KeptState, kept_state, remove_state, restore, write_state
 from bc_attrvals.probe.target import Target, find_attributes
 from bc_attrvals.probe.wire import Wire
 

@@ -20,7 +20,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.probe.answers import Row, accepted, error_of, read_listing, read_rows
 from bc_attrvals.probe.facts import Unsettled
-from bc_attrvals.probe.restoring import read_key
+from bc_attrvals.probe.restore import read_key
 from bc_attrvals.probe.wire import Wire
 
 #: Values a probe may write; each costs calls to read and to put back.

@@ -38,8 +38,8 @@ from bc_attrvals.errors import APIError, ListingDriftError
 from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
 from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.reading.pager import note_drift
-from bc_attrvals.scheduling.at_once import all_at_once
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.parallel_reads import all_at_once
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ A request for the store passes, in this order:
 - `rows`, `listing` and `definitions`: the tables of the `database`;
 - `answers` and `fault_answers`; `connections`, which drops and cuts off.
 
-`emulated_store` is the store as a test sees it, and `threaded` the same without an event loop.
+`emulated_store` is the store as a test sees it, `threaded_sandbox` the same without an event loop.
 `control` serves it as JSON: `control_input` checks, `control_handlers` has the routes, `row_search`
 finds, `openapi` describes. `listeners` opens the ports, with `certificates` and `proxy`.
 
@@ -30,7 +30,7 @@ from bc_attrvals.sandbox.request_log import RecordedRequest, RequestLog
 from bc_attrvals.sandbox.row_search import RowPage, RowQuery
 from bc_attrvals.sandbox.rows import SeedRow, StoredRow
 from bc_attrvals.sandbox.server import Sandbox
-from bc_attrvals.sandbox.threaded import ThreadedSandbox
+from bc_attrvals.sandbox.threaded_sandbox import ThreadedSandbox
 
 __all__ = [
     "ActiveFault",

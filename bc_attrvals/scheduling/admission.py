@@ -21,12 +21,12 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.events import Event, EventBus, QuotaExhausted
-from bc_attrvals.scheduling.asked_quota import AskedQuota
+from bc_attrvals.scheduling.external_quota import ExternalQuota
 from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
 from bc_attrvals.scheduling.leases import Lease, Leases, Units
 from bc_attrvals.scheduling.local_quota import LocalQuota
+from bc_attrvals.scheduling.operation_shares import LOOK_AGAIN_S, Shares
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
-from bc_attrvals.scheduling.shares import LOOK_AGAIN_S, Shares
 
 _logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Admission:
         else:
             asked = whole(quota)
             asked.report_to(self._report)
-            self._units = AskedQuota(asked, arrived=self._pump, failed=self._fail_one)
+            self._units = ExternalQuota(asked, arrived=self._pump, failed=self._fail_one)
         self._leases = Leases(self._units)
         self._shares = Shares()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -13,8 +13,8 @@ import msgspec
 
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import Operation
-from bc_attrvals.scheduling.asked_quota import AskedQuota
 from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
+from bc_attrvals.scheduling.external_quota import ExternalQuota
 from bc_attrvals.scheduling.local_quota import LocalQuota
 
 # Read for each request; access to an enum's member is slow.
@@ -22,7 +22,7 @@ _READ: Final = Operation.READ
 
 
 #: Where the units come from.
-Units: TypeAlias = LocalQuota | AskedQuota
+Units: TypeAlias = LocalQuota | ExternalQuota
 
 
 class Lease(msgspec.Struct, eq=False):

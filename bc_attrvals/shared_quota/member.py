@@ -23,7 +23,9 @@ from bc_attrvals.events import Event, QuotaExhausted, SharedQuotaLost, SharedQuo
 from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.shared_quota.degraded import DegradedMode
 from bc_attrvals.shared_quota.leases import OPERATIONS, PRIORITIES, UNSENT, Lease, Leases
-from bc_attrvals.shared_quota.link import (
+from bc_attrvals.shared_quota.membership import Membership
+from bc_attrvals.shared_quota.options import QuotaOptions
+from bc_attrvals.shared_quota.server_link import (
     PING_S,
     Ask,
     Callbacks,
@@ -33,8 +35,6 @@ from bc_attrvals.shared_quota.link import (
     LinkError,
     Reply,
 )
-from bc_attrvals.shared_quota.membership import Membership
-from bc_attrvals.shared_quota.options import QuotaOptions
 from bc_attrvals.shared_quota.wake_up import WakeUp
 
 _logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from bc_attrvals.events import Event
 from bc_attrvals.scheduling.close_task import CloseTask
 from bc_attrvals.scheduling.quota import Priority
 from bc_attrvals.shared_quota.leases import ANSWERED, BARE, UNANSWERED, UNSENT, Lease
-from bc_attrvals.shared_quota.link import Callbacks, Link, LinkError
 from bc_attrvals.shared_quota.member import Member
 from bc_attrvals.shared_quota.options import QuotaOptions, place_of, url_error
+from bc_attrvals.shared_quota.server_link import Callbacks, Link, LinkError
 
 
 class RedisQuota:

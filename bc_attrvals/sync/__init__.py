@@ -1,5 +1,5 @@
 """Makes the store hold the desired values: desired × current → plan → writes, journalled.
 
 In: desired values and a scope. Out: a plan or a report. Imports naming, writing, reading and what
-lies below them. `database` and `db_thread` know nothing of a sync: a mirror uses them as well.
+lies below them. A mirror uses `database` and `database_thread` too; these know no sync.
 """

@@ -22,10 +22,10 @@ from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import read_filter
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.report import SyncReport, dump_error
-from bc_attrvals.sync.unnoted import MOST_UNNOTED, UnnotedOutcomes
+from bc_attrvals.sync.unnoted_outcomes import MOST_UNNOTED, UnnotedOutcomes
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.delete_job import DeleteJob

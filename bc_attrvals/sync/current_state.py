@@ -28,7 +28,7 @@ from bc_attrvals.errors import DecodeError, FilterIgnoredError
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.reading.unordered import Listing, UnorderedReader, each
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet

@@ -1,7 +1,7 @@
 """An SQLite file that one process holds: opened, locked, checked, and its errors named.
 
 `Database` is a connection with notes and transactions; journals (`journal.py`) and mirrors are
-subclasses with tables of their own. Everything here blocks; `db_thread.py` runs it in a thread.
+subclasses with tables of their own. Everything here blocks; `database_thread.py` runs it.
 
 A file has a write-ahead log and synchronous=NORMAL: "transactions are durable across application
 crashes", and one "might roll back following a power loss", never out of order (SQLite, PRAGMA

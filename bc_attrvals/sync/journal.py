@@ -17,7 +17,7 @@ import attrs
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import JournalError
 from bc_attrvals.sync.database import DatabaseKind, check_path, reading_file
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.options import JobKind, JournalPath
 from bc_attrvals.sync.working_set import WorkingSet
 

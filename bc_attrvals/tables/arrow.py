@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, value_text
 from bc_attrvals.errors import InvalidInputError
+from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import FIELDS, IDS, MOMENTS, Layout
 from bc_attrvals.tables.rows import BadRow, Row, Table, entries
-from bc_attrvals.tables.text import one_line
 
 #: pyarrow has no type hints.
 Untyped: TypeAlias = Any

@@ -14,11 +14,11 @@ from operator import itemgetter
 from typing import IO, Final
 
 from bc_attrvals.core.filters import format_moment
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import BadRow, Row, Table, Written
-from bc_attrvals.tables.text import counted
 
 #: In the order of preference.
 _DELIMITERS: Final = ",;\t|"

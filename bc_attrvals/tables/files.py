@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeAlias, cast
 
 from bc_attrvals.errors import InvalidInputError
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.error_text import one_line
 
 if sys.platform != "win32":
     import fcntl

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import IO, Final
 
 from bc_attrvals.core.filters import format_moment
+from bc_attrvals.tables.error_text import cut
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
 from bc_attrvals.tables.rows import MISSING, BadRow, Row, Table, Written
-from bc_attrvals.tables.text import cut
 
 #: After this many first lines that are no objects, the file is of another kind.
 _MOST_FIRST_BAD: Final = 20

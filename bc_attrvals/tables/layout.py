@@ -12,8 +12,8 @@ from typing import Final
 
 import attrs
 
+from bc_attrvals.tables.error_text import cut
 from bc_attrvals.tables.files import STANDARD, FileError
-from bc_attrvals.tables.text import cut
 
 #: The fields of the long form by default.
 FIELDS: Final = ("customer_id", "attribute_id", "value")

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import IO, Any, Final
 
 from bc_attrvals.tables.arrow import UNIT, arrow_rows, arrow_schema, checked_layout, pyarrow
+from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import Bytes, FileError, InputFile, OutputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.rows import Row, Table
-from bc_attrvals.tables.text import one_line
 
 #: What such a file begins and ends with.
 MAGIC: Final = b"PAR1"

@@ -1,6 +1,6 @@
 """Makes values of the rows of an input, or reports what is wrong with a row and where.
 
-Between the formats, whose readers return a `Table` of cells, and `reading`. Cells are checked only
+Between the formats, whose readers return a `Table` of cells, and `reader`. Cells are checked only
 here, so that all formats accept and refuse the same.
 
 Ids are integers, as text or as numbers; `5.0` is 5. Values that are no strings become strings by
@@ -28,8 +28,8 @@ from bc_attrvals.core.named_value import (
     check_attribute_name,
     value_text,
 )
+from bc_attrvals.tables.error_text import cut, one_line
 from bc_attrvals.tables.layout import FIELDS, Layout
-from bc_attrvals.tables.text import cut, one_line
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from bc_attrvals.mirror.ingest import Ingest
 from bc_attrvals.mirror.ranges import BEGINNING, END, Range
 from bc_attrvals.mirror.replica import MIRRORS, Replica
 from bc_attrvals.mirror.report import Fault, FaultKind
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 
 from .fake_store import START, FakeStore, as_calls, moment
 from .opening import held, opened, refreshed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import FileError, InputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.reader import read_values
 
 HEAD = ["customer_id", "attribute_id", "value"]
 

@@ -15,7 +15,7 @@ import pytest
 from bc_attrvals.tables import files
 from bc_attrvals.tables.files import FileError, OutputFile, open_input
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_ids, read_values
+from bc_attrvals.tables.reader import read_ids, read_values
 
 ROWS = "".join(f"{n},1,v\n" for n in range(1, 20_001))
 

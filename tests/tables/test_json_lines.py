@@ -11,7 +11,7 @@ from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.tables.files import FileError, InputFile
 from bc_attrvals.tables.json_lines import JSONRows
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.reader import read_values
 
 
 def read(text: str, **layout: object) -> list[object]:

@@ -11,7 +11,7 @@ import pytest
 from bc_attrvals import AttributeValueUpsert, NamedValue
 from bc_attrvals.tables.files import FileError, InputFile, open_input
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_cells, read_ids, read_values, resolved_layout
+from bc_attrvals.tables.reader import read_cells, read_ids, read_values, resolved_layout
 from bc_attrvals.tables.rows import Absent
 
 HEAD = "customer_id,attribute_id,value\n"

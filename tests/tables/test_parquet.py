@@ -10,7 +10,7 @@ import pytest
 
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.reader import read_values
 
 pa = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
 parquet = pytest.importorskip("pyarrow.parquet")

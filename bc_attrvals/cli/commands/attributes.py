@@ -9,15 +9,15 @@ import click
 from bc_attrvals.attributes import Attributes
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
+from bc_attrvals.cli.job_runner import call_store
 from bc_attrvals.cli.options import SuggestingGroup, examples
-from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.named_value import AttributeType
 from bc_attrvals.naming.definitions import Definitions
 from bc_attrvals.store import Store
-from bc_attrvals.tables.text import counted, one_line
+from bc_attrvals.tables.error_text import counted, one_line
 
 _TYPES = tuple(str(one) for one in AttributeType)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.mirroring import existing_scope, mirror_option
+from bc_attrvals.cli.filter_options import filter_options
+from bc_attrvals.cli.job_runner import call_store
+from bc_attrvals.cli.mirror_option import existing_scope, mirror_option
 from bc_attrvals.cli.options import examples
-from bc_attrvals.cli.running import call_store
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store

@@ -11,21 +11,21 @@ from itertools import islice
 import anyio.to_thread
 import click
 
-from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.console import confirm, need_terminal, refuse, warn
-from bc_attrvals.cli.filtering import filter_options
+from bc_attrvals.cli.filter_options import filter_options
+from bc_attrvals.cli.input_check import check
+from bc_attrvals.cli.job_runner import Job, Result, Work, call_store, run_job
 from bc_attrvals.cli.options import examples
-from bc_attrvals.cli.running import Job, Result, Work, call_store, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.events import Event, RequestAnswered
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import STANDARD, open_input
-from bc_attrvals.tables.reading import read_ids
+from bc_attrvals.tables.reader import read_ids
 from bc_attrvals.tables.rows import BadRow
-from bc_attrvals.tables.text import counted
 
 _CHUNK_IDS = 500
 

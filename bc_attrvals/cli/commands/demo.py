@@ -10,13 +10,13 @@ from typing import Final
 import attrs
 import click
 
-from bc_attrvals.cli.checking import check
 from bc_attrvals.cli.console import rate, refuse
 from bc_attrvals.cli.file_options import FileOptions, input_options
+from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.interrupts import run
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.progress import Progress
-from bc_attrvals.cli.sample import sample_values
+from bc_attrvals.cli.sample_data import sample_values
 from bc_attrvals.cli.sandbox_options import quota_option
 from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -24,7 +24,7 @@ from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import open_input
-from bc_attrvals.tables.reading import read_values
+from bc_attrvals.tables.reader import read_values
 
 _BY_ID: Final = "the demo takes customer and attribute ids"
 _VALUES: Final = 10_000

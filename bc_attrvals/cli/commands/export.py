@@ -15,20 +15,20 @@ import click
 from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
 from bc_attrvals.cli.console import leave_stdout, refuse
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
-from bc_attrvals.cli.filtering import filter_options
-from bc_attrvals.cli.mirroring import chunked, existing_scope, mirror_option
+from bc_attrvals.cli.filter_options import filter_options
+from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.mirror_option import chunked, existing_scope, mirror_option
 from bc_attrvals.cli.options import F, bundled, examples
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.store import Store
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, IDS, MOMENTS, PARQUET, Layout
 from bc_attrvals.tables.rows import Written, marked
-from bc_attrvals.tables.text import counted
-from bc_attrvals.tables.writing import LongForm, RowWriter, WideTable, row_writer
+from bc_attrvals.tables.writer import LongForm, RowWriter, WideTable, row_writer
 
 #: Rows whose addresses are looked up together.
 _CHUNK_ROWS: Final = 500

@@ -23,7 +23,7 @@ from bc_attrvals.cli.jobs_file import read_jobs
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.settings import Settings, connection_options, with_settings
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
-from bc_attrvals.tables.text import counted, one_line
+from bc_attrvals.tables.error_text import counted, one_line
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -8,20 +8,20 @@ from typing import Final
 import anyio.to_thread
 import click
 
-from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.mirroring import chunked, opened_mirror
+from bc_attrvals.cli.filter_options import scope_options
+from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.mirror_option import chunked, opened_mirror
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.events import Event, MirrorProgressed
 from bc_attrvals.mirror.mirror import Mirror
 from bc_attrvals.mirror.report import Change, RefreshReport
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import IDS, MOMENTS, file_format
-from bc_attrvals.tables.text import counted
-from bc_attrvals.tables.writing import LongForm, row_writer
+from bc_attrvals.tables.writer import LongForm, row_writer
 
 #: Changes written at once.
 _CHUNK: Final = 1_000

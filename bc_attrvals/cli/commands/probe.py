@@ -17,12 +17,12 @@ from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.errors import RestoreError
 from bc_attrvals.probe.facts import FACTS, Fact
-from bc_attrvals.probe.restoring import read_state, remove_state, restore
+from bc_attrvals.probe.restore import read_state, remove_state, restore
 from bc_attrvals.probe.run import Probe, ProbeReport
 from bc_attrvals.probe.target import Target
 from bc_attrvals.probe.wire import MOST_CALLS, Wire
+from bc_attrvals.tables.error_text import counted, one_line
 from bc_attrvals.tables.files import STANDARD, OutputFile
-from bc_attrvals.tables.text import counted, one_line
 
 _STATE: Final = "bc-attrvals-probe.state"
 _WIDTH: Final = 100

@@ -13,11 +13,11 @@ from click.core import ParameterSource
 from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.options import examples
-from bc_attrvals.cli.sample import sample_values
+from bc_attrvals.cli.sample_data import sample_values
 from bc_attrvals.cli.sandbox_options import PLANS, check_files, store_options
 from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.sandbox import FaultKind, Sandbox
-from bc_attrvals.tables.text import counted
+from bc_attrvals.tables.error_text import counted
 
 # From the strongest.
 _SOURCES: Final = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)

@@ -16,18 +16,18 @@ import attrs
 import click
 
 from bc_attrvals.cli.console import Failure, refuse, warn
-from bc_attrvals.cli.filtering import scope_options
-from bc_attrvals.cli.journalled import JournalledJob
-from bc_attrvals.cli.mirroring import mirror_option, opened_mirror
+from bc_attrvals.cli.filter_options import scope_options
+from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.journalled_jobs import JournalledJob
+from bc_attrvals.cli.mirror_option import mirror_option, opened_mirror
 from bc_attrvals.cli.options import F, bundled, examples, parsed
 from bc_attrvals.cli.output_rows import RowFile
-from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import FileError
-from bc_attrvals.tables.text import counted
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ import click
 
 from bc_attrvals.cli.console import confirm
 from bc_attrvals.cli.interrupts import Stopper
-from bc_attrvals.cli.journalled import CircuitBreaker, JournalledJob
+from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.journalled_jobs import CircuitBreaker, JournalledJob
 from bc_attrvals.cli.options import examples
-from bc_attrvals.cli.running import Job, Result, Work, run_job
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob, value_file_options
 from bc_attrvals.core.limits import Limits
@@ -31,7 +31,7 @@ from bc_attrvals.errors import (
     TransportError,
     UnresolvedError,
 )
-from bc_attrvals.tables.text import counted
+from bc_attrvals.tables.error_text import counted
 
 #: Values given to the library and not answered yet: enough for three calls of ten and the next.
 _MOST_OUTSTANDING: Final = 100

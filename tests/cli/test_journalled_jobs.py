@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_attrvals.cli.journalled import CircuitBreaker, NoAnswerError
+from bc_attrvals.cli.journalled_jobs import CircuitBreaker, NoAnswerError
 from bc_attrvals.errors import ServerError
 from tests.cli.tables import HEAD, csv_of, posix
 

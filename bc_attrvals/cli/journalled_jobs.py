@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from bc_attrvals.cli.running import Work
+from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
 from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_states import Phase

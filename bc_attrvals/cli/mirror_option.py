@@ -14,7 +14,7 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import MirrorError
 from bc_attrvals.mirror.mirror import Mirror, scope_of
 from bc_attrvals.store import Store
-from bc_attrvals.tables.text import one_line
+from bc_attrvals.tables.error_text import one_line
 
 T = TypeVar("T")
 

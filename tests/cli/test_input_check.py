@@ -401,7 +401,7 @@ def test_a_file_that_is_cut_after_its_check_loses_nothing(
     served, tmp_path, monkeypatch, command, form, moment
 ) -> None:
     """The rows that were checked are sent, whatever becomes of the file."""
-    from bc_attrvals.cli import running
+    from bc_attrvals.cli import job_runner
 
     path = tmp_path / ("in.csv" if form == "stdin" else f"in.{form}")
     served.seed(*((customer, attribute, "old") for customer, attribute in keys_of(command)))
@@ -418,7 +418,7 @@ def test_a_file_that_is_cut_after_its_check_loses_nothing(
             os.truncate(path, whole // 4)
         else:
             monkeypatch.setattr(Session, "send", cut_and_send)
-        running.run_job(*given)
+        job_runner.run_job(*given)
 
     name, *options = COMMANDS[command]
     monkeypatch.setattr(f"bc_attrvals.cli.commands.{name}.run_job", cut_and_run)

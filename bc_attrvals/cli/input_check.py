@@ -11,9 +11,9 @@ import click
 
 from bc_attrvals.cli.console import Failure
 from bc_attrvals.cli.settings import Settings
+from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.rows import BadRow, Entry
 from bc_attrvals.tables.spool import Spool
-from bc_attrvals.tables.text import counted
 
 T = TypeVar("T", Entry, int | BadRow)
 

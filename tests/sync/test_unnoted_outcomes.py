@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bc_attrvals import AttributeValue, OutcomeStatus, UnconfirmedError
-from bc_attrvals.sync.unnoted import UnnotedOutcomes
+from bc_attrvals.sync.unnoted_outcomes import UnnotedOutcomes
 from tests.probes import upserts
 
 ANSWER = (

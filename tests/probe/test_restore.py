@@ -18,7 +18,7 @@ from bc_attrvals import (
 )
 from bc_attrvals.core.requests import Request
 from bc_attrvals.core.responses import Response
-from bc_attrvals.probe.restoring import KeptRow, KeptState, read_state, restore, write_state
+from bc_attrvals.probe.restore import KeptRow, KeptState, read_state, restore, write_state
 from bc_attrvals.probe.wire import MOST_CALLS
 from bc_attrvals.sandbox import Fault, Quirks
 from bc_attrvals.transport.session import Session

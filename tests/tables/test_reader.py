@@ -8,7 +8,7 @@ import pytest
 
 from bc_attrvals.tables.files import FileError, InputFile
 from bc_attrvals.tables.layout import Layout
-from bc_attrvals.tables.reading import read_ids, read_values, resolved_layout
+from bc_attrvals.tables.reader import read_ids, read_values, resolved_layout
 
 
 def test_ids_alone_or_in_a_column() -> None:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bc_attrvals.cli.mirroring import chunked
+from bc_attrvals.cli.mirror_option import chunked
 
 
 def test_counts_and_exports_of_a_mirror_make_no_call(stored, tmp_path) -> None:

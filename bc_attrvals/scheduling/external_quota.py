@@ -17,7 +17,7 @@ from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Priority, WholeQuota
 
 
-class AskedQuota:
+class ExternalQuota:
     """Asks a quota for as many leases as can be used. Bound to the loop it is opened in."""
 
     must_be_asked = True

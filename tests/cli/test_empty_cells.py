@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValueUpsert
-from bc_attrvals.cli.emptying import EmptyCells
+from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.tables.rows import Absent
 from tests.cli.tables import WIDE
 
@@ -177,7 +177,7 @@ def test_failures_are_in_long_form_for_their_other_cells_would_be_empty(
 )
 def test_what_is_kept_is_what_the_last_cells_say(cells, chunk) -> None:
     with pytest.MonkeyPatch.context() as patch, EmptyCells() as kept:
-        patch.setattr("bc_attrvals.cli.emptying._CHUNK_KEYS", chunk)
+        patch.setattr("bc_attrvals.cli.empty_cells._CHUNK_KEYS", chunk)
         given_in = [
             AttributeValueUpsert(c, a, value) if value else Absent(c, a) for c, a, value in cells
         ]

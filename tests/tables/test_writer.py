@@ -15,8 +15,8 @@ from bc_attrvals.tables.csv_format import CSVRows
 from bc_attrvals.tables.files import InputFile, OutputFile, open_input
 from bc_attrvals.tables.json_lines import JSONRows
 from bc_attrvals.tables.layout import FIELDS, IDS, MOMENTS, Layout, file_format
-from bc_attrvals.tables.reading import read_values
-from bc_attrvals.tables.writing import LongForm, WideTable, row_writer
+from bc_attrvals.tables.reader import read_values
+from bc_attrvals.tables.writer import LongForm, WideTable, row_writer
 
 NOW = datetime(2024, 5, 14, 9, 34, tzinfo=UTC)
 

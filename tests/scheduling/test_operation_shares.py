@@ -18,9 +18,9 @@ from bc_attrvals.events import EventBus
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.scheduling.congestion import Concurrency
 from bc_attrvals.scheduling.exchange import CallOptions, Exchange
+from bc_attrvals.scheduling.operation_shares import Shares
 from bc_attrvals.scheduling.quota import Flow
 from bc_attrvals.scheduling.scheduler import Scheduler
-from bc_attrvals.scheduling.shares import Shares
 from tests.conftest import make_store
 from tests.fake_service import DELETE, READ, WRITE, FakeService
 from tests.probes import upserts

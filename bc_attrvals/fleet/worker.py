@@ -1,6 +1,6 @@
 """One job of a fleet, on a worker: a coroutine that Dask runs in the worker's own event loop.
 
-Between `running.py`, which submits it, and the Store. Retryable errors are raised, so that Dask
+Between `dispatch.py`, which submits it, and the Store. Retryable errors are raised, so that Dask
 tries again; others are returned. A task that Dask has dropped is stopped here, because Dask lets
 coroutines run to their end.
 """
@@ -277,7 +277,7 @@ def _file_values(source: FileSource) -> Iterator[Item]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
     from bc_attrvals.tables.files import FileError, open_input
     from bc_attrvals.tables.layout import Layout, file_format
-    from bc_attrvals.tables.reading import read_values
+    from bc_attrvals.tables.reader import read_values
     from bc_attrvals.tables.rows import BadRow
 
     try:

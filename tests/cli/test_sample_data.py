@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bc_attrvals.cli.sample import ATTRIBUTES, sample_values
+from bc_attrvals.cli.sample_data import ATTRIBUTES, sample_values
 
 
 def test_they_are_the_same_each_time_and_no_key_comes_twice() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from bc_attrvals import Limits, Operation, Priority
-from bc_attrvals.scheduling.asked_quota import AskedQuota
+from bc_attrvals.scheduling.external_quota import ExternalQuota
 from bc_attrvals.scheduling.quota import whole
 
 READ = Operation.READ
@@ -43,7 +43,7 @@ async def turns() -> None:
 
 async def test_leases_are_asked_for_and_withdrawn_as_the_need_changes() -> None:
     slow, taken = Slow(), list[object]()
-    asked = AskedQuota(
+    asked = ExternalQuota(
         whole(slow), arrived=lambda: taken.append(asked.take(READ, 0.0)), failed=lambda *_: None
     )
     asked.want(READ, 1, 2)
@@ -60,7 +60,7 @@ async def test_leases_are_asked_for_and_withdrawn_as_the_need_changes() -> None:
 
 async def test_a_lease_that_nobody_takes_goes_back_at_once() -> None:
     slow = Slow()
-    asked = AskedQuota(whole(slow), arrived=lambda: None, failed=lambda *_: None)
+    asked = ExternalQuota(whole(slow), arrived=lambda: None, failed=lambda *_: None)
     asked.want(READ, 0, 1)
     slow.permits.release()
     await turns()
@@ -70,7 +70,9 @@ async def test_a_lease_that_nobody_takes_goes_back_at_once() -> None:
 
 async def test_an_error_is_reported_and_closing_withdraws_what_is_asked_for() -> None:
     slow, failed = Slow(), list[tuple[Operation, BaseException]]()
-    asked = AskedQuota(whole(slow), arrived=lambda: None, failed=lambda *what: failed.append(what))
+    asked = ExternalQuota(
+        whole(slow), arrived=lambda: None, failed=lambda *what: failed.append(what)
+    )
     slow.error = OSError("gone")
     asked.want(READ, 0, 1)
     slow.permits.release()

@@ -13,7 +13,7 @@ from typing import Final, Self, cast
 
 import anyio.to_thread
 
-from bc_attrvals.cli.running import Work
+from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import MAX_PAGE_SIZE
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key

@@ -153,7 +153,7 @@ async def test_what_would_end_more_than_a_job_ends_that_job_alone(client: Any) -
 
 
 async def test_whatever_a_worker_hands_on_ends_its_job_alone() -> None:
-    from bc_attrvals.fleet.running import _result_of
+    from bc_attrvals.fleet.dispatch import _result_of
 
     job = Job(store_hash="abc", access_token=TOKENS, source=values)
 

@@ -15,7 +15,10 @@ from tests.probes import until
 from tests.shared_quota.quotas import BULK, STORE, WRITE, Watched, assert_hidden, watching
 from tests.valkey import Valkey
 
-from bc_attrvals.shared_quota import RedisQuota, link  # isort: skip - skipped where redis is missing
+from bc_attrvals.shared_quota import (  # isort: skip - skipped where redis is missing
+    RedisQuota,
+    server_link,
+)
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
@@ -69,7 +72,7 @@ class Proxy:
 async def test_an_idle_process_notices_that_it_no_longer_hears(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "PING_S", 0.1)
+    monkeypatch.setattr(server_link, "PING_S", 0.1)
     async with Proxy(valkey.port) as proxy:
         one = Watched(proxy.url, namespace="idle", timeout_s=0.2)
         async with watching(one):
@@ -116,7 +119,7 @@ async def test_a_grant_that_lay_unheard_shows_that_the_channel_is_dead(valkey: V
 async def test_a_loop_that_stood_still_is_not_taken_for_a_dead_channel(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "PING_S", 0.01)
+    monkeypatch.setattr(server_link, "PING_S", 0.01)
     async with watching(Watched(valkey.url, namespace="still", timeout_s=0.1)) as [one]:
         for _ in range(2):
             await asyncio.sleep(0.03)
@@ -211,9 +214,9 @@ async def test_a_refusal_while_it_runs_is_logged_once(
     async with watching(Watched(own_valkey.url)) as [one]:
 
         async def refuses(self: object, callbacks: object) -> None:
-            raise link.LinkError("ResponseError", refusal="it is a Redis Cluster")
+            raise server_link.LinkError("ResponseError", refusal="it is a Redis Cluster")
 
-        monkeypatch.setattr(link.Link, "connect", refuses)
+        monkeypatch.setattr(server_link.Link, "connect", refuses)
         one.quota._member._lose("ResponseError")
         await asyncio.sleep(0.2)
         assert not one.quota.connected

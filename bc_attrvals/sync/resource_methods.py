@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import StoreStateError
-from bc_attrvals.scheduling.bulk_job import BulkJob
 from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.job_events import BulkJob
 from bc_attrvals.sync.job_parts import JobParts
 
 # Imported by the first sync: importing the package loads no more than a listing needs.

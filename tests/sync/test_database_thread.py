@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bc_attrvals.sync.db_thread import DatabaseThread
+from bc_attrvals.sync.database_thread import DatabaseThread
 from tests.sync.test_database import LEDGERS, Ledger, LedgerError, amounts
 
 

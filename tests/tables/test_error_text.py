@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bc_attrvals.tables.text import counted, cut, one_line
+from bc_attrvals.tables.error_text import counted, cut, one_line
 
 
 def test_text_of_others_is_one_printable_line() -> None:

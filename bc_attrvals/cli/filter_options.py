@@ -12,8 +12,8 @@ from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.options import F, bundled, parsed
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
+from bc_attrvals.tables.error_text import cut
 from bc_attrvals.tables.rows import parse_id
-from bc_attrvals.tables.text import cut
 
 
 def _ids(given: Sequence[str]) -> list[int] | None:

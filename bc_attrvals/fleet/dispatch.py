@@ -12,7 +12,7 @@ import attrs
 
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.fleet.jobs import Job, JobResult
-from bc_attrvals.fleet.working import work
+from bc_attrvals.fleet.worker import work
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bc_attrvals.scheduling.at_once import all_at_once, at_once_in_order
+from bc_attrvals.scheduling.parallel_reads import all_at_once, at_once_in_order
 
 pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("no_task_left")]
 

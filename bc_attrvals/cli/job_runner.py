@@ -21,8 +21,8 @@ from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.store import Store
+from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import STANDARD
-from bc_attrvals.tables.text import one_line
 
 T = TypeVar("T")
 
