@@ -4,8 +4,8 @@ In: `Job`s, picklable descriptions without a secret. Out: one `JobResult` a job,
 import the Store, the shared quota and the file formats, and nothing of the command line.
 
     jobs.py      what to do, and the results
-    working.py   one job, on a worker, in the worker's own event loop
-    running.py   `run_jobs`: submits jobs to a `dask.distributed` client, yields their results
+    worker.py     one job, on a worker, in the worker's own event loop
+    dispatch.py   `run_jobs`: submits jobs to a `dask.distributed` client, yields their results
 
 `README.md` beside this module says how jobs are placed, retried and resumed.
 """

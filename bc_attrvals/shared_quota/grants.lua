@@ -1,5 +1,5 @@
 -- One store's slots and quota units, decided in one place: the state machine of core/rate_limit.py,
--- the order of scheduling/fair_queue.py and the shares of scheduling/shares.py, over all processes of
+-- the order of scheduling/fair_queue.py and the shares of scheduling/operation_shares.py, over all processes of
 -- the store. What shares fairly is the bulk requests of one operation of one process: a part.
 --
 -- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in link.py.
