@@ -16,7 +16,27 @@ import attrs
 from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue
 
-ONE_SECOND: Final = timedelta(seconds=1)
+_ONE_SECOND: Final = timedelta(seconds=1)
+
+
+def second_of(moment: datetime) -> datetime:
+    """Return the second that a moment is in."""
+    return moment.replace(microsecond=0)
+
+
+def second_after(second: datetime) -> datetime | None:
+    """Return the next second; None after the last one of the calendar."""
+    try:
+        return second + _ONE_SECOND
+    except OverflowError:
+        return None
+
+
+def _second_before(second: datetime) -> datetime | None:
+    try:
+        return second - _ONE_SECOND
+    except OverflowError:
+        return None
 
 
 @attrs.frozen
@@ -46,7 +66,7 @@ class CreatedRange:
             if (created := row.date_created) is None
             or (
                 (self.first is None or created >= self.first)
-                and (self.last is None or created < self.last + ONE_SECOND)
+                and (self.last is None or second_of(created) <= self.last)
             )
         ]
 
@@ -76,11 +96,13 @@ class Bounds:
         """Return the query narrowed to a range."""
         least, most = self.least, self.most
         if part.first is not None:
-            first = part.first if self.min_inclusive else part.first - ONE_SECOND
-            least = first if least is None else max(least, first)
+            first = part.first if self.min_inclusive else _second_before(part.first)
+            if first is not None:
+                least = first if least is None else max(least, first)
         if part.last is not None:
-            last = part.last if self.max_inclusive else part.last + ONE_SECOND
-            most = last if most is None else min(most, last)
+            last = part.last if self.max_inclusive else second_after(part.last)
+            if last is not None:
+                most = last if most is None else min(most, last)
         return query.narrowed(least, most)
 
 
@@ -95,8 +117,8 @@ def around_now(
     begin = latest_now.replace(microsecond=0) + slack
     return (
         CreatedRange(None, end, total),
-        CreatedRange(end + ONE_SECOND, begin, is_growing=True),
-        CreatedRange(begin + ONE_SECOND, None, is_growing=True),
+        CreatedRange(end + _ONE_SECOND, begin, is_growing=True),
+        CreatedRange(begin + _ONE_SECOND, None, is_growing=True),
     )
 
 
@@ -110,10 +132,10 @@ def cut(
     """
     whole = attrs.evolve(part, cuts=part.cuts + 1, rows=0)
     counts = Counter(
-        moment.replace(microsecond=0)
-        for moment in sample
-        if (part.first is None or moment >= part.first)
-        and (part.last is None or moment < part.last + ONE_SECOND)
+        second
+        for second in map(second_of, sample)
+        if (part.first is None or second >= part.first)
+        and (part.last is None or second <= part.last)
     )
     if part.is_one_second or not counts:
         return [part]
@@ -130,7 +152,7 @@ def cut(
         rows = counts[second] * scale
         if expected and expected + rows > target:
             parts.append(attrs.evolve(whole, first=first, last=previous, rows=int(expected)))
-            first, expected = previous + ONE_SECOND, 0.0
+            first, expected = previous + _ONE_SECOND, 0.0
         expected += rows
         previous = second
     if not parts:
@@ -138,7 +160,7 @@ def cut(
         middle = seconds[(len(seconds) - 1) // 2]
         return [
             attrs.evolve(whole, last=middle, rows=total // 2),
-            attrs.evolve(whole, first=middle + ONE_SECOND, rows=total - total // 2),
+            attrs.evolve(whole, first=middle + _ONE_SECOND, rows=total - total // 2),
         ]
     parts.append(attrs.evolve(whole, first=first, rows=int(expected)))
     return parts
@@ -147,8 +169,9 @@ def cut(
 def _around(part: CreatedRange, second: datetime, total: int) -> list[CreatedRange]:
     """Cut out the one second that all known rows have in common."""
     parts = [attrs.evolve(part, first=second, last=second, rows=total)]
-    if part.first is None or part.first < second:
-        parts.insert(0, attrs.evolve(part, last=second - ONE_SECOND))
-    if part.last is None or part.last > second:
-        parts.append(attrs.evolve(part, first=second + ONE_SECOND))
+    before, after = _second_before(second), second_after(second)
+    if before is not None and (part.first is None or part.first < second):
+        parts.insert(0, attrs.evolve(part, last=before))
+    if after is not None and (part.last is None or part.last > second):
+        parts.append(attrs.evolve(part, first=after))
     return parts

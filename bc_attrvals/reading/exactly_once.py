@@ -35,7 +35,14 @@ from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
 from bc_attrvals.core.rate_limit import http_date
 from bc_attrvals.errors import APIError, ListingDriftError
-from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, around_now, cut
+from bc_attrvals.reading.date_ranges import (
+    Bounds,
+    CreatedRange,
+    around_now,
+    cut,
+    second_after,
+    second_of,
+)
 from bc_attrvals.reading.page_count import PageCount
 from bc_attrvals.reading.pager import note_drift
 from bc_attrvals.scheduling.calls import Calls
@@ -170,7 +177,7 @@ class _ExactListing:
 
     async def _learn_bounds(self, moment: datetime) -> None:
         """See whether bounds count as inside, by asking for a second that has a row."""
-        second = moment.replace(microsecond=0)
+        second = second_of(moment)
         loose = attrs.evolve(self._bounds, min_inclusive=True, max_inclusive=False)
         by_min = await self._page(CreatedRange(second, second), 1, loose)
         loose = attrs.evolve(self._bounds, min_inclusive=False, max_inclusive=True)
@@ -248,7 +255,7 @@ class _ExactListing:
             end = await self._end_of_old_rows(max(dates), part.last)
             part = attrs.evolve(part, last=min(end, part.last))
         parts = cut(part, dates, total, target)
-        if len(parts) == 1:
+        if parts == [part]:
             # Its rows went meanwhile: it is read again as it is.
             parts = [attrs.evolve(part, cuts=part.cuts + 1)]
         if part.cuts >= _MOST_CUTS:
@@ -300,10 +307,11 @@ class _ExactListing:
         """Return a second up to `last` beyond which an answer shows no row: later ones are new."""
         limits = [one for one in (last, self._bounds.most) if one is not None]
         for _ in range(_MOST_PROBES):
-            end = newest.replace(microsecond=0) + ONE_SECOND
-            if any(end >= one for one in limits):
+            end = second_after(second_of(newest)) or second_of(newest)
+            after = second_after(end)
+            if after is None or any(end >= one for one in limits):
                 return end
-            beyond = _dates((await self._page(CreatedRange(end + ONE_SECOND, last), 1)).data)
+            beyond = _dates((await self._page(CreatedRange(after, last), 1)).data)
             if not beyond:
                 return end
             # In whatever order rows come, each probe shows some that are newer than all before.
@@ -370,7 +378,7 @@ def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]
 
 
 def _has_row_of(page: Page, second: datetime) -> bool:
-    return any(moment.replace(microsecond=0) == second for moment in _dates(page.data))
+    return any(second_of(moment) == second for moment in _dates(page.data))
 
 
 def _dates(rows: Iterable[AttributeValue]) -> list[datetime]:

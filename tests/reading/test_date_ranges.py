@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValue
 from bc_attrvals.core.filters import ListingQuery
-from bc_attrvals.reading.date_ranges import ONE_SECOND, Bounds, CreatedRange, cut
+from bc_attrvals.reading.date_ranges import Bounds, CreatedRange, cut
 
 ALL = ListingQuery("")
 START = datetime(2024, 5, 14, 9, 34, tzinfo=UTC)
@@ -36,7 +37,7 @@ def test_parts_cover_the_range_without_overlap(
     assert parts[-1].last == whole.last
     for left, right in pairwise(parts):
         assert left.last is not None
-        assert right.first == left.last + ONE_SECOND
+        assert right.first == left.last + timedelta(seconds=1)
     inside = {
         one for one in sample if (ends[0] or 0) <= one <= (500 if ends[1] is None else ends[1])
     }
@@ -141,3 +142,16 @@ def test_rows_of_the_neighbouring_second_are_clipped() -> None:
     rows = [AttributeValue(n, n, 1, "", at(n)) for n in range(12)]
     part = CreatedRange(at(3), at(5))
     assert [row.id for row in part.clip(rows)] == [3, 4, 5]
+
+
+def test_ranges_end_where_the_calendar_does() -> None:
+    ends = [one.replace(microsecond=0, tzinfo=UTC) for one in (datetime.min, datetime.max)]
+    rows = [AttributeValue(index, 1, 1, "v", end) for index, end in enumerate(ends, 1)]
+    for end, held in zip(ends, rows, strict=True):
+        single = CreatedRange(end, end)
+        parts = cut(CreatedRange(), [end] * 3, 6, 3)
+        assert len(parts) == 2
+        assert attrs.evolve(single, rows=6) in parts
+        assert single.clip(rows) == [held]
+        # The second before the first one, or after the last one, can't be asked for.
+        assert Bounds().query(ALL, single).text.count("date_created") == 1

@@ -68,6 +68,32 @@ async def listed(store: Store, filter: AttributeValueFilter | None = None) -> li
     return [value.id async for value in stream]
 
 
+@pytest.mark.parametrize("has_now", [True, False])
+@pytest.mark.parametrize("date_bounds", ["inclusive", "exclusive"])
+async def test_rows_of_the_ends_of_the_calendar_come_once(date_bounds: str, has_now: bool) -> None:
+    # "0001-01-01T00:00:00Z" is what some languages write for no date.
+    dates = ["0001-01-01T00:00:00Z", "2024-05-14T09:34:00Z", "9999-12-31T23:59:59Z"]
+    rows = [row(number, number, 1, "v") for number in range(1, 19)]
+    for one in rows:
+        one["date_created"] = dates[one["id"] % 3]
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        query, page = request.query, request.page
+        least, most = (query.get(f"date_created:{end}") for end in ("min", "max"))
+        if date_bounds == "inclusive":
+            found = [one for one in rows if (least or "") <= one["date_created"] <= (most or "~")]
+        else:
+            found = [one for one in rows if (least or "") < one["date_created"] < (most or "~")]
+        body = page_body(
+            found[5 * (page - 1) : 5 * page], total=len(found), per_page=5, page=page, total_pages=9
+        )
+        now = {"Date": "Tue, 14 May 2024 10:00:00 GMT"} if has_now else {}
+        await connection.say(answer(body, headers=now))
+
+    async with store_on(script, limits=Limits(page_size=5)) as (store, _):
+        assert sorted(await listed(store)) == list(range(1, 19))
+
+
 @pytest.mark.parametrize("date_bounds", ["inclusive", "exclusive"])
 @pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
 async def test_every_row_that_lives_through_the_listing_comes_once(
