@@ -179,10 +179,10 @@ async def test_no_token_and_no_value_is_in_spans_and_metrics(
     store.subscribe(observed.telemetry)
     items = [AttributeValueUpsert(1, 1, "private-value")]
     await store.attribute_values.upsert(items)
-    told = "".join(one.to_json() for one in observed.spans) + repr(observed.metrics())
-    assert "PUT" in told
-    assert sandbox.access_token not in told
-    assert "private-value" not in told
+    shown = "".join(one.to_json() for one in observed.spans) + repr(observed.metrics())
+    assert "PUT" in shown
+    assert sandbox.access_token not in shown
+    assert "private-value" not in shown
 
 
 async def test_the_prometheus_page_of_the_docstring_works(

@@ -177,6 +177,6 @@ async def test_the_examples_of_several_processes_run(
                 exec(compile(f"async def example():\n{body}", "README.md", "exec"), names)
                 await names["example"]()  # type: ignore[operator]
             assert await sandbox.values() == {(1, 1): "0"}
-    told = capsys.readouterr().out
-    assert "abc SyncReport(" in told
-    assert "def 404 " in told
+    shown = capsys.readouterr().out
+    assert "abc SyncReport(" in shown
+    assert "def 404 " in shown

@@ -125,15 +125,15 @@ async def test_no_frame_behind_a_refused_session_holds_the_token() -> None:
 async def test_no_event_statistic_or_journal_holds_the_token(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    told: list[object] = []
+    received: list[object] = []
     token = sandbox.access_token
     sandbox.faults.script(["500", "drop_after", "429"])
     async with make_store(sandbox) as store:
-        store.subscribe(told.append)
+        store.subscribe(received.append)
         report = await store.attribute_values.sync(upserts(50), journal=tmp_path / "journal.db")
-        shown = repr([told, store.statistics(), report, store, store._state])
+        shown = repr([received, store.statistics(), report, store, store._state])
         await at_rest(store)
-    assert len(told) > 6
+    assert len(received) > 6
     assert token not in shown
     kept = [file.read_bytes() for file in tmp_path.iterdir()]  # noqa: ASYNC240
     assert kept

@@ -327,27 +327,27 @@ async def test_statistics_count_what_went_over_the_wire(sandbox: Sandbox) -> Non
 async def test_events_come_in_order_to_all_views_and_a_broken_callback_harms_nobody(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Event] = []
+    received: list[Event] = []
 
     def broken(event: Event) -> None:
         raise RuntimeError("a bug in a progress bar")
 
     async with make_store(sandbox) as store:
-        stop = [store.subscribe(broken), store.with_options().subscribe(told.append)]
+        stop = [store.subscribe(broken), store.with_options().subscribe(received.append)]
         await store.attribute_values.upsert(upserts(30))
         for one in stop:
             one()
             one()
         await store.attribute_values.get_page()
-    counts = Counter(type(event) for event in told)
+    counts = Counter(type(event) for event in received)
     assert counts == {JobStarted: 1, RequestSent: 3, RequestAnswered: 3, JobEnded: 1}
     assert all(
         event.status == 200 and event.bytes and event.request_id
-        for event in told
+        for event in received
         if isinstance(event, RequestAnswered)
     )
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
-        f"a subscriber failed on {type(event).__name__}" for event in told
+        f"a subscriber failed on {type(event).__name__}" for event in received
     ]
 
 

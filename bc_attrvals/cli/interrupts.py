@@ -61,8 +61,8 @@ class Stopper:
                 self._loop.add_signal_handler(number, self._handle, number)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Let Ctrl-C raise KeyboardInterrupt during a question, which blocks the loop."""
+    def raising_interrupts(self) -> Iterator[None]:
+        """Let Ctrl-C raise KeyboardInterrupt meanwhile: a question blocks the loop."""
         for number in _SIGNALS:
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 self._loop.remove_signal_handler(number)

@@ -62,7 +62,7 @@ class Work:
 
     def ask(self, question: str, otherwise: str) -> None:
         """Ask for consent; raise `Failure` unless the answer is yes. Ctrl-C ends the question."""
-        with self.progress.paused(), self.stopper.aside():
+        with self.progress.paused(), self.stopper.raising_interrupts():
             confirm(question, otherwise)
 
 

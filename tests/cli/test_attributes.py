@@ -47,7 +47,7 @@ def test_what_is_missing_is_made_once(store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["ensure", "Shoe size=string"], "'Shoe size' is a number, not a string"),
         (["ensure", "Shoe size"], "give NAME=TYPE"),
@@ -62,10 +62,10 @@ def test_what_is_missing_is_made_once(store) -> None:
         (["lst"], "Did you mean 'list'?"),
     ],
 )
-def test_bad_input_exits_2_and_changes_nothing(store, args, told) -> None:
+def test_bad_input_exits_2_and_changes_nothing(store, args, message) -> None:
     result = store.run("attributes", *args)
     assert result.exit_code == 2, result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
     assert {name: kind for name, (_, kind) in listed(store).items()} == TYPES
 
 

@@ -178,11 +178,11 @@ def test_failures_are_in_long_form_for_their_other_cells_would_be_empty(
 def test_what_is_kept_is_what_the_last_cells_say(cells, chunk) -> None:
     with pytest.MonkeyPatch.context() as patch, EmptyCells() as kept:
         patch.setattr("bc_attrvals.cli.empty_cells._CHUNK_KEYS", chunk)
-        given_in = [
+        entries = [
             AttributeValueUpsert(c, a, value) if value else Absent(c, a) for c, a, value in cells
         ]
-        handed_on = list(kept.watch(given_in))
-        assert handed_on == [one for one in given_in if not isinstance(one, Absent)]
+        yielded = list(kept.watch(entries))
+        assert yielded == [one for one in entries if not isinstance(one, Absent)]
         last = {(c, a): value for c, a, value in cells}
         assert kept.count == sum(not value for value in last.values())
 

@@ -10,7 +10,7 @@ from tests.cli.tables import CRM
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--wide", "--email-column", "E"], "at least one --attribute or --attributes-by-header"),
         (["--wide", "--attributes-by-header"], "needs --customer-column or --email-column"),
@@ -27,15 +27,15 @@ from tests.cli.tables import CRM
         (["--column", "name=N"], "FIELD one of customer_id, email, attribute_id, attribute, value"),
     ],
 )
-def test_options_that_do_not_go_together(store, args, told) -> None:
+def test_options_that_do_not_go_together(store, args, message) -> None:
     result = store.run("upsert", "-", *args, input="E,x\na@b.c,1\n")
     assert result.exit_code == 2
-    assert told in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
     assert store.sandbox.requests.seen == 0
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--wide", "--emails"], "at least one --attribute or --names"),
         (["--wide", "--names"], "needs --customer-column or --emails"),
@@ -43,10 +43,10 @@ def test_options_that_do_not_go_together(store, args, told) -> None:
         (["--emails", "--email-column", "E"], "go with --wide"),
     ],
 )
-def test_options_of_an_export_that_do_not_go_together(store, args, told) -> None:
+def test_options_of_an_export_that_do_not_go_together(store, args, message) -> None:
     result = store.run("export", *args)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["upsert", "demo"])

@@ -75,7 +75,7 @@ def test_a_scheduler_out_of_reach_is_said_so(served, tmp_path, monkeypatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("address", "status", "told"),
+    ("address", "status", "message"),
     [
         ("nonsense://x", 3, "scheduler nonsense://x: unknown address scheme"),
         ("tls://127.0.0.1:9", 3, "scheduler tls://127.0.0.1:9: TLS expects"),
@@ -84,11 +84,11 @@ def test_a_scheduler_out_of_reach_is_said_so(served, tmp_path, monkeypatch) -> N
     ],
 )
 def test_what_is_no_scheduler_is_said_so_and_nothing_else(
-    served, tmp_path, address, status, told
+    served, tmp_path, address, status, message
 ) -> None:
     result = served.run("fleet", write_jobs(tmp_path, GOOD), "--scheduler", address)
     assert result.exit_code == status
-    assert told in result.stderr
+    assert message in result.stderr
     # What was begun of a client is ended: nothing warns when it is collected.
     gc.collect()
     assert "Warning" not in result.stderr
@@ -137,7 +137,7 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 def listeners(session: int) -> set[tuple[str, int]]:
-    """Return where processes of a session listen, as Linux tells."""
+    """Return where processes of a session listen, as Linux reports it."""
     inodes = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -27,14 +27,14 @@ def one_store() -> Iterator[Served]:
         yield served
 
 
-def refused(served: Served, path: object, told: str, *args: object, **options: Any) -> None:
+def refused(served: Served, path: object, message: str, *args: object, **options: Any) -> None:
     before = served.sandbox.requests.seen
     command = args or ("upsert", path)
     result = served.run(*command, **options)
     assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     lines = result.stderr.splitlines()
     assert len(lines) == 1, lines
-    assert told in lines[0]
+    assert message in lines[0]
     assert str(path) in lines[0]
     assert len(lines[0]) < 600
     assert served.sandbox.requests.seen == before
@@ -100,11 +100,11 @@ CSV_FILES = {
 
 @pytest.mark.parametrize("name", CSV_FILES)
 def test_csv(one_store, tmp_path, name) -> None:
-    content, told = CSV_FILES[name]
+    content, message = CSV_FILES[name]
     path = tmp_path / "in.csv"
     encoding = "latin-1" if name == "latin-1" else "utf-8"
     path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-    refused(one_store, path, told)
+    refused(one_store, path, message)
 
 
 WIDE_FILES = {
@@ -118,10 +118,10 @@ WIDE_FILES = {
 
 @pytest.mark.parametrize("name", WIDE_FILES)
 def test_wide_csv(one_store, tmp_path, name) -> None:
-    content, told = WIDE_FILES[name]
+    content, message = WIDE_FILES[name]
     path = tmp_path / "in.csv"
     path.write_text(content)
-    refused(one_store, path, told, "upsert", path, *WIDE)
+    refused(one_store, path, message, "upsert", path, *WIDE)
 
 
 def _row(**changes: object) -> str:
@@ -154,10 +154,10 @@ JSON_FILES = {
 
 @pytest.mark.parametrize("name", JSON_FILES)
 def test_json_lines(one_store, tmp_path, name) -> None:
-    content, told = JSON_FILES[name]
+    content, message = JSON_FILES[name]
     path = tmp_path / "in.jsonl"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(one_store, path, told)
+    refused(one_store, path, message)
 
 
 def test_a_cell_of_the_wide_form_in_json_lines(one_store, tmp_path) -> None:
@@ -179,10 +179,10 @@ IDS_FILES = {
 
 @pytest.mark.parametrize("name", IDS_FILES)
 def test_ids(one_store, tmp_path, name) -> None:
-    content, told = IDS_FILES[name]
+    content, message = IDS_FILES[name]
     path = tmp_path / "ids.csv"
     path.write_bytes(content)
-    refused(one_store, path, told, "delete", "--ids", path, "--yes")
+    refused(one_store, path, message, "delete", "--ids", path, "--yes")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -196,15 +196,15 @@ def test_a_directory_and_nothing_at_all(one_store, tmp_path, suffix) -> None:
 
 def test_what_is_no_file_of_rows(one_store, tmp_path) -> None:
     refused(one_store, "/dev/zero", "is a device")
-    for name, told in (
+    for name, message in (
         ("in.xlsx", "save it as CSV"),
         ("in.csv.bz2", "use gzip"),
         ("in.doc", "unknown extension '.doc'"),
     ):
         path = tmp_path / name
         path.write_bytes(b"x")
-        refused(one_store, path, told)
-        refused(one_store, path, told, "upsert", "-", "--failures", path)
+        refused(one_store, path, message)
+        refused(one_store, path, message, "upsert", "-", "--failures", path)
 
 
 def test_an_unknown_encoding(one_store, tmp_path) -> None:
@@ -281,11 +281,11 @@ PARQUET_TYPES = {
 def test_parquet_types(one_store, tmp_path, name) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    column, cells, type_, told = PARQUET_TYPES[name]
+    column, cells, type_, message = PARQUET_TYPES[name]
     kind = {"time64": pa.time64("us"), "timestamp": pa.timestamp("us")}.get(type_)
     path = tmp_path / "in.parquet"
     parquet.write_table(arrow_table(**{column: pa.array(cells, type=kind)}), path)
-    refused(one_store, path, told)
+    refused(one_store, path, message)
 
 
 PARQUET_BYTES = {
@@ -306,11 +306,11 @@ PARQUET_BYTES = {
 @pytest.mark.parametrize("name", PARQUET_BYTES)
 def test_parquet_bytes(one_store, tmp_path, name) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    damage, told = PARQUET_BYTES[name]
+    damage, message = PARQUET_BYTES[name]
     path = tmp_path / "in.parquet"
     parquet.write_table(arrow_table(value=[f"{n}" * 40 for n in range(2)]), path)
     path.write_bytes(damage(path.read_bytes()))
-    refused(one_store, path, told)
+    refused(one_store, path, message)
 
 
 def test_parquet_columns(one_store, tmp_path) -> None:

@@ -8,7 +8,7 @@ from tests.cli.tables import GOOD, write_jobs
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("jobs = 5", "jobs: there must be at least one"),
         ("[[jobs", "no TOML"),
@@ -55,10 +55,10 @@ from tests.cli.tables import GOOD, write_jobs
         ("x = " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
     ],
 )
-def test_what_can_not_be_is_told_by_file_and_field(served, tmp_path, text, told) -> None:
+def test_what_can_not_be_is_named_by_file_and_field(served, tmp_path, text, message) -> None:
     path = write_jobs(tmp_path, text)
     result = served.run("fleet", path)
     assert result.exit_code == 2, result.stderr
-    assert told in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert served.sandbox.requests.seen == 0

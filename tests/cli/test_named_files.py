@@ -50,7 +50,7 @@ def test_a_file_of_800_addresses_takes_few_look_ups(store, tmp_path, summary) ->
     assert any("no customer has the address" in row[""] for row in lines)
 
 
-def test_failures_are_given_in_again_with_the_same_options(store, tmp_path, summary) -> None:
+def test_failures_are_sent_again_with_the_same_options(store, tmp_path, summary) -> None:
     path, failed = tmp_path / "crm.csv", tmp_path / "failed.csv"
     path.write_text(HEAD + "new@example.org;gold;1;\n")
     options = ["--wide", "--email-column", "E-Mail"]

@@ -1,4 +1,4 @@
-"""Outputs that a job writes to: a full disk, and failures that are given in again."""
+"""Outputs that a job writes to: a full disk, and failures that are sent again."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_a_full_disk_for_the_failures_ends_in_a_summary(serve, tmp_path, command
         found = json.loads(stdout)
         assert (found["exit_status"], found["failed"]) == (1, 200)
         assert str(failed) in found["error"]
-        told = stderr.decode().splitlines()
-        assert f"Error: {failed}: File too large" in told
+        shown = stderr.decode().splitlines()
+        assert f"Error: {failed}: File too large" in shown
         in_file = [row[:3] for row in csv.reader(failed.read_text().splitlines())][1:]
-        on_stderr = [row[:3] for row in csv.reader(told) if len(row) == 4][1:]
+        on_stderr = [row[:3] for row in csv.reader(shown) if len(row) == 4][1:]
         assert in_file
         assert on_stderr
         given = {(int(c), int(a), v) for c, a, v in in_file + on_stderr}
@@ -62,14 +62,14 @@ def test_a_full_standard_output_sends_the_summary_to_stderr(serve, tmp_path, opt
     with serve() as served, Path("/dev/full").open("wb") as full:
         process = served.start("upsert", table, *options, stdout=full)
         _, stderr = process.communicate(timeout=60)
-        told = stderr.decode().splitlines()
+        shown = stderr.decode().splitlines()
         assert process.returncode == 1, stderr
-        assert told[-1] == "Error: standard output: No space left on device"
+        assert shown[-1] == "Error: standard output: No space left on device"
         if options:
-            found = json.loads(told[0])
+            found = json.loads(shown[0])
             assert (found["stored"], found["exit_status"]) == (1, 1)
         else:
-            assert told[0].startswith("Stored 1 value;")
+            assert shown[0].startswith("Stored 1 value;")
         assert served.values() == {(1, 1): "a"}
 
 
@@ -82,10 +82,10 @@ def test_failures_that_standard_output_has_no_room_for_go_to_stderr(serve, tmp_p
         process = served.start("upsert", table, "--failures", "-", stdout=full)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 1, stderr
-        told = stderr.decode()
-        assert "customer_id,attribute_id,value,reason\n2,1,b," in told
-        assert "Stored 1 value" in told
-        assert "Error: standard output: No space left on device" in told
+        shown = stderr.decode()
+        assert "customer_id,attribute_id,value,reason\n2,1,b," in shown
+        assert "Stored 1 value" in shown
+        assert "Error: standard output: No space left on device" in shown
 
 
 @linux
@@ -131,7 +131,7 @@ def test_a_named_delimiter_is_written_to_the_failures_too(served, tmp_path) -> N
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ""])
-def test_failures_of_the_wide_form_are_given_in_again_with_the_same_options(
+def test_failures_of_the_wide_form_are_sent_again_with_the_same_options(
     served, tmp_path, summary, suffix
 ) -> None:
     if suffix == ".parquet":
@@ -184,9 +184,9 @@ def test_a_file_that_can_not_be_put_in_its_place_is_named(tmp_path, capsys, name
         failures.commit()
     assert failures.problem is not None
     assert failures.problem.startswith(f"{target}: is a directory")
-    told = capsys.readouterr().err
+    shown = capsys.readouterr().err
     if name.endswith("parquet"):
-        assert "1,1,v1,refused\n2,1,v2,refused\n3,1,v3,refused\n" in told
+        assert "1,1,v1,refused\n2,1,v2,refused\n3,1,v3,refused\n" in shown
     else:
         kept = Path(failures.problem.rpartition(" are in ")[2])
         target.rmdir()
@@ -194,7 +194,7 @@ def test_a_file_that_can_not_be_put_in_its_place_is_named(tmp_path, capsys, name
         with OutputFile(str(target)):
             pass
         assert sum("v" in line for line in kept.read_text().splitlines()) == 3 + ("csv" in name)
-        assert told == ""
+        assert shown == ""
 
 
 def test_rows_are_in_the_file_when_nothing_goes_wrong(tmp_path, capsys) -> None:

@@ -158,9 +158,9 @@ def test_the_second_ctrl_c_says_how_to_restore(serve, tmp_path, until) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
-        told = f"Interrupted. To restore: bc-attrvals probe --restore '{state}'"
-        assert errors.decode().splitlines()[-1] == told
+        shown = f"Interrupted. To restore: bc-attrvals probe --restore '{state}'"
+        assert errors.decode().splitlines()[-1] == shown
         served.sandbox.faults.clear()
-        *_, option, file = shlex.split(told)
+        *_, option, file = shlex.split(shown)
         assert served.run("probe", option, file).exit_code == 0
         assert rows(served) == []

@@ -15,12 +15,12 @@ from tests.cli.tables import posix
 
 
 def test_help_says_all_kinds_and_fields_of_faults(served) -> None:
-    told = served.run("sandbox", "--help").stdout
+    shown = served.run("sandbox", "--help").stdout
     for word in [kind.value for kind in command.FaultKind]:
-        assert word in told
+        assert word in shown
     for field in ("operation=", "times=", "after=", "delay_s=", "retry_after_s=", "applied="):
-        assert field in told
-    assert max(map(len, told.splitlines())) <= 100
+        assert field in shown
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -28,18 +28,18 @@ def test_json_prints_the_connection_in_a_line_and_ctrl_c_ends_it(serve) -> None:
     with serve() as other:
         process = other.start("sandbox", "--json", "--plan", "pro", "--seed-values", "8")
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        assert told["page"] == told["url"] + "/"
-        assert told["BIGCOMMERCE_API_URL"] == told["url"]
-        assert (told["ca_file"], told["proxy_url"]) == (None, None)
-        with urllib.request.urlopen(told["control"] + "/state", timeout=30) as answer:
+        shown = json.loads(process.stdout.readline())
+        assert shown["page"] == shown["url"] + "/"
+        assert shown["BIGCOMMERCE_API_URL"] == shown["url"]
+        assert (shown["ca_file"], shown["proxy_url"]) == (None, None)
+        with urllib.request.urlopen(shown["control"] + "/state", timeout=30) as answer:
             state = json.load(answer)
         assert (state["rows"], state["quota"]["quota"]) == (8, 450)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
         assert (process.returncode, stdout) == (0, b"")
-        assert f"In the browser: {told['page']}\n".encode() in stderr
-        assert told["access_token"].encode() not in stderr
+        assert f"In the browser: {shown['page']}\n".encode() in stderr
+        assert shown["access_token"].encode() not in stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -49,16 +49,16 @@ def test_https_and_proxy_are_printed_for_other_programs(serve, tmp_path) -> None
     with serve() as other:
         process = other.start("sandbox", "--json", "--https", "--proxy", "--ca-file", file)
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        assert told["ca_file"] == told["SSL_CERT_FILE"] == str(file)
-        assert told["proxy_url"] == told["HTTPS_PROXY"]
-        assert told["url"].startswith("https://127.0.0.1:")
+        shown = json.loads(process.stdout.readline())
+        assert shown["ca_file"] == shown["SSL_CERT_FILE"] == str(file)
+        assert shown["proxy_url"] == shown["HTTPS_PROXY"]
+        assert shown["url"].startswith("https://127.0.0.1:")
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({"https": told["proxy_url"]}),
+            urllib.request.ProxyHandler({"https": shown["proxy_url"]}),
             urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=file)),
         )
-        url = f"https://api.bigcommerce.com/stores/{told['store_hash']}/v3/customers"
-        request = urllib.request.Request(url, headers={"X-Auth-Token": told["access_token"]})
+        url = f"https://api.bigcommerce.com/stores/{shown['store_hash']}/v3/customers"
+        request = urllib.request.Request(url, headers={"X-Auth-Token": shown["access_token"]})
         with opener.open(request, timeout=30) as answer:
             assert json.load(answer)["data"] == []
         process.send_signal(signal.SIGINT)

@@ -180,7 +180,7 @@ def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> Non
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--plan", "pro", "--quota", "3"], "give --plan or --quota, not both"),
         (["--plan", "por"], "'por' is not one of 'standard', 'plus', 'pro', 'unlimited'"),
@@ -220,10 +220,10 @@ def test_a_file_that_makes_no_sense_exits_2(served, tmp_path, text, said) -> Non
         (["--database", "/nowhere/at/all.db"], "/nowhere/at/all.db: No such file"),
     ],
 )
-def test_what_makes_no_sense_exits_2(served, args, told) -> None:
+def test_what_makes_no_sense_exits_2(served, args, message) -> None:
     result = served.run("sandbox", *args)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 def test_a_ca_file_that_cannot_be_written_exits_2(served) -> None:

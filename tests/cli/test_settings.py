@@ -16,7 +16,7 @@ from tests.valkey import Valkey
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("BIGCOMMERCE_API_URL", "https://api.bigcommerce.com/stores/abc/v3", "before /stores/"),
         ("BIGCOMMERCE_API_URL", "https://api.bigcommerce.com/stores", "before /stores/"),
@@ -24,10 +24,10 @@ from tests.valkey import Valkey
         ("BIGCOMMERCE_ACCESS_TOKEN", " abc", "a line break or a blank at its start or end"),
     ],
 )
-def test_a_bad_variable_is_explained(served, name, value, told) -> None:
+def test_a_bad_variable_is_explained(served, name, value, message) -> None:
     result = CliRunner(env=served.environment | {name: value}).invoke(cli, ["count"])
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert "abc\n" not in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -69,7 +69,7 @@ def test_commands_share_a_quota_when_told_to(served, tmp_path) -> None:
         assert (result.exit_code, served.values()) == (0, {(1, 1): "a", (2, 1): "b"})
         with Redis.from_url(valkey.url) as redis:
             assert redis.keys() == [b"bc_attrvals:{sandbox}"]
-        for url, told in (
+        for url, message in (
             (valkey.url.replace("p4ss", "wrong"), "refuses the user or password"),
             (valkey.url.replace("/0", "/99"), "no database of that number"),
             (served.sandbox.url.replace("http", "redis"), "neither Redis nor Valkey"),
@@ -79,7 +79,7 @@ def test_commands_share_a_quota_when_told_to(served, tmp_path) -> None:
                 refused = served.run(*command, "--shared-quota", url)
                 assert refused.exit_code == 2, refused.stderr
                 assert refused.stderr.startswith("Error: url of the shared quota: ")
-                assert told in refused.stderr
+                assert message in refused.stderr
                 assert "wrong" not in refused.stderr
         assert served.run("count", "--shared-quota", "http://:hid@den").exit_code == 2
         # It is for processes that are started, and for no longer.

@@ -44,9 +44,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) 
     served.seed((1, 1, "old"), (2, 1, "v2"), (5, 1, "gone"))
     args = ["sync", "-", "--dry-run", "--prune", "--attribute-id", "1"]
     args += ["--journal", tmp_path / "s.db"]
-    told = served.run(*args, input=csv_of(3))
-    assert told.exit_code == 0
-    assert [line.split()[:2] for line in told.stdout.splitlines()[1:5]] == [
+    synced = served.run(*args, input=csv_of(3))
+    assert synced.exit_code == 0
+    assert [line.split()[:2] for line in synced.stdout.splitlines()[1:5]] == [
         ["create", "1"],
         ["update", "1"],
         ["unchanged", "1"],
@@ -60,10 +60,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(served, tmp_path, summary) 
 
 
 def test_the_plan_is_shown_before_the_first_write(served) -> None:
-    told = served.run("sync", "-", input=csv_of(30))
-    assert "create" in told.stderr
-    assert "3 calls" in told.stderr
-    assert told.stdout.startswith("Synced 30 values, 30 changed")
+    synced = served.run("sync", "-", input=csv_of(30))
+    assert "create" in synced.stderr
+    assert "3 calls" in synced.stderr
+    assert synced.stdout.startswith("Synced 30 values, 30 changed")
     quiet = served.run("sync", "-", "--quiet", input=csv_of(30, value="w"))
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
 
@@ -77,7 +77,7 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--prune", "--yes"], "needs a scope"),
         (["--prune", "--attribute-id", "1"], "there is no terminal"),
@@ -90,10 +90,10 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
         (["--json", "--failures", "-"], "share stdout"),
     ],
 )
-def test_what_can_not_be_meant_is_refused_before_anything_is_sent(served, args, told) -> None:
+def test_contradictory_options_are_refused_before_anything_is_sent(served, args, message) -> None:
     result = served.run("sync", "-", *args, input=csv_of(3))
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert served.sandbox.requests.seen == 0
 
 
@@ -272,7 +272,7 @@ def test_a_diff_in_parquet(served, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--diff", "d.csv"], "--diff goes with --dry-run"),
         (["--dry-run", "--diff", "-", "--json"], "--json and --diff can't share stdout"),
@@ -280,10 +280,10 @@ def test_a_diff_in_parquet(served, tmp_path) -> None:
         (["--dry-run", "--diff", "d.xlsx"], "is a workbook"),
     ],
 )
-def test_options_that_do_not_go_together(served, args, told) -> None:
+def test_options_that_do_not_go_together(served, args, message) -> None:
     result = served.run("sync", "-", *args, input=CHANGED)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert served.sandbox.requests.seen == 0
 
 

@@ -11,7 +11,7 @@ from tests.cli.tables import CHANGED, HEAD
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "the file is empty"),
         (b"\xef\xbb\xbf", "the file is empty"),
@@ -37,22 +37,22 @@ from tests.cli.tables import CHANGED, HEAD
         (HEAD + f"1,2,{'a' * 1_000_001}\n", "line 2: longer than"),
     ],
 )
-def test_bad_csv_is_refused_before_anything_is_sent(served, tmp_path, content, told) -> None:
+def test_bad_csv_is_refused_before_anything_is_sent(served, tmp_path, content, message) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     result = served.run("upsert", path)
-    if told is None:
+    if message is None:
         assert result.exit_code == 0
         return
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr
     assert str(path) in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert served.sandbox.requests.seen == 0
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ('{"customer_id": 1, "attribute_id": 2, "value": NaN}', "NaN is no number"),
         ('{"customer_id": 1, "attribute_id": 2, "value": null}', "column value: must be a string"),
@@ -66,14 +66,14 @@ def test_bad_csv_is_refused_before_anything_is_sent(served, tmp_path, content, t
         ('{"customer_id": 1, "attribute_id": 2, "value": "\\ud800"}', "lone surrogate"),
     ],
 )
-def test_bad_json_lines_are_refused(served, tmp_path, line, told) -> None:
+def test_bad_json_lines_are_refused(served, tmp_path, line, message) -> None:
     path = tmp_path / "in.jsonl"
     good = json.dumps({"customer_id": 1, "attribute_id": 2, "value": "a"})
     path.write_text(f"{good}\n\n{line}\n")
     result = served.run("upsert", path)
     assert result.exit_code == 2
     assert "line 3" in result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
     assert served.sandbox.requests.seen == 0
 
 

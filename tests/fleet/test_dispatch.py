@@ -31,7 +31,7 @@ from tests.fleet_sources import VALUES, token, values
 
 
 async def pages_of(cluster: Any, keys: list[str]) -> str:
-    """Return what the dashboard tells, and the logs of scheduler and workers."""
+    """Return what the dashboard shows, and the logs of scheduler and workers."""
     base = f"http://127.0.0.1:{cluster.scheduler.http_server.port}"
     paths = ["info/main/workers.html", "info/logs.html", "json/identity.json", "json/counts.json"]
     paths += [f"info/task/{key}.html" for key in keys]
@@ -83,8 +83,8 @@ async def test_40_stores_with_a_worker_killed_midway_all_complete(
             assert await one.count() == VALUES
         logs = repr(await client.get_worker_logs()) + repr(await client.get_scheduler_logs())
         assert "bc-attrvals-sync-store" in pages
-        told = capfd.readouterr()
-        for text in (pages, logs, repr(results), repr(jobs), told.out, told.err):
+        printed = capfd.readouterr()
+        for text in (pages, logs, repr(results), repr(jobs), printed.out, printed.err):
             assert "s3cret" not in text
         assert b"s3cret" not in pickle.dumps(jobs)
 
@@ -152,7 +152,7 @@ async def test_what_would_end_more_than_a_job_ends_that_job_alone(client: Any) -
             assert "s3cret" not in repr(results[name].error)
 
 
-async def test_whatever_a_worker_hands_on_ends_its_job_alone() -> None:
+async def test_an_exception_of_any_kind_ends_its_own_job_only() -> None:
     from bc_attrvals.fleet.dispatch import _result_of
 
     job = Job(store_hash="abc", access_token=TOKENS, source=values)
@@ -230,7 +230,7 @@ async def test_a_client_that_blocks_is_refused() -> None:
         await anext(run_jobs(Blocking(), []))  # type: ignore[arg-type]
 
 
-async def test_what_is_no_job_is_refused_before_anything_is_handed_out(client: Any) -> None:
+async def test_an_item_that_is_no_job_is_refused_before_any_is_submitted(client: Any) -> None:
     with pytest.raises(InvalidInputError) as refused:
         await anext(run_jobs(client, ["abc"]))  # type: ignore[list-item]
     assert refused.value.place == "jobs[0]"

@@ -1,4 +1,4 @@
-"""A refresh: what it costs, and that the mirror is then the store's equal, whatever moves."""
+"""A refresh: what it costs, and that the mirror equals the store afterwards."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def probe(
             async with settings.session() as (session, store_hash, base_url):
                 asked = await Probe.prepare(Wire(session, store_hash, base_url), people, named)
                 if asked.can_write and not yes:
-                    with stopper.aside():
+                    with stopper.raising_interrupts():
                         confirm(_question(asked.target, store_hash), "nothing was written")
                 stopper.exit_hint = lambda: f" To restore: {how}" if Path(state).exists() else ""
                 try:
