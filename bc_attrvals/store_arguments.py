@@ -66,7 +66,7 @@ def checked_traces(traces: object) -> tuple[aiohttp.TraceConfig, ...]:
 
 
 def checked_priority(value: Priority) -> Priority:
-    """Return a priority."""
+    """Return the `Priority` of a value that may be its number."""
     try:
         return Priority(value)
     except ValueError:

@@ -3,7 +3,7 @@
 In: `Job`s, picklable descriptions without a secret. Out: one `JobResult` a job, as it ends. It may
 import the Store, the shared quota and the file formats, and nothing of the command line.
 
-    jobs.py      what to do, and the results
+    jobs.py       what to do, and the results
     worker.py     one job, on a worker, in the worker's own event loop
     dispatch.py   `run_jobs`: submits jobs to a `dask.distributed` client, yields their results
 

@@ -52,7 +52,7 @@ class KeptState(msgspec.Struct, frozen=True):
 
 
 def kept_state(place: str, before: Mapping[Key, Row | None]) -> KeptState:
-    """Return the state to keep."""
+    """Return what the keys of `before` held, as the file holds it."""
     return KeptState(place, [KeptRow(*key, _value(row)) for key, row in before.items()])
 
 
