@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -135,6 +135,15 @@ def http_date(text: str | None) -> datetime | None:
         return None if text is None else to_utc(parsedate_to_datetime(text[:64]))
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
+
+
+def service_time(headers: Mapping[str, str]) -> datetime | None:
+    """Return the time of the `Date` header; None without one.
+
+    The calendar's first and last year are no time either: readers count on from it, and back.
+    """
+    now = http_date(headers.get(_DATE))
+    return None if now is None or now.year in {MINYEAR, MAXYEAR} else now
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from typing import Final
 
 from bc_attrvals.core.filters import ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.core.rate_limit import http_date
+from bc_attrvals.core.rate_limit import service_time
 from bc_attrvals.errors import APIError, DecodeError, MirrorError
 from bc_attrvals.events import MirrorProgressed
 from bc_attrvals.mirror.created_index import CreatedIndex
@@ -79,7 +79,7 @@ class Ingest:
 
     async def _fetch(self, asked: tuple[ListingQuery, int, int]) -> Page:
         fetched = await self.calls.fetch(*asked)
-        date = http_date(fetched.answer.headers.get("Date"))
+        date = service_time(fetched.answer.headers)
         if date is not None:
             self.clock.observe_date(second_of(date), self._loop.time())
         return await self.calls.decode(fetched)

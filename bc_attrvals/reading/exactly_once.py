@@ -33,7 +33,7 @@ import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
 from bc_attrvals.core.models import AttributeValue, Page
-from bc_attrvals.core.rate_limit import http_date
+from bc_attrvals.core.rate_limit import service_time
 from bc_attrvals.errors import APIError, ListingDriftError
 from bc_attrvals.reading.date_ranges import (
     Bounds,
@@ -352,7 +352,7 @@ class _ExactListing:
         if not self._is_pinned:
             query = (bounds or self._bounds).query(query, part)
         fetched = await self._calls.fetch(query, number, self._calls.sizes.page)
-        now = http_date(fetched.answer.headers.get("Date"))
+        now = service_time(fetched.answer.headers)
         if now is not None:
             self._now = now if self._now is None else max(self._now, now)
         page = await self._calls.decode(fetched)

@@ -294,15 +294,25 @@ async def test_a_row_that_comes_twice_is_yielded_once(rows: int) -> None:
     [
         "Mon, 01 Jan 99999999999 00:00:00 GMT",
         "Fri, 31 Dec 9999 23:59:59 -0500",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
         "Mon, 01 Jan 2024 99999999999999999999:00:00 GMT",
         "Mon, 01 Jan 2024 00:00:00 +9999999999",
         "soon",
     ],
 )
 async def test_a_date_header_of_no_calendar_is_none(date: str) -> None:
+    rows = [row(number, number) for number in (1, 2, 3)]
+    for one in rows:
+        one["date_created"] = f"2024-05-14T09:34:0{one['id']}Z"
+
     async def script(request: RawRequest, connection: Connection) -> None:
-        body = page_body([row(1, 1)], total=1, per_page=250, page=1, total_pages=1)
+        least, most = (request.query.get(f"date_created:{end}") for end in ("min", "max"))
+        found = [one for one in rows if (least or "") <= one["date_created"] <= (most or "~")]
+        page = request.page
+        body = page_body(
+            found[2 * page - 2 : 2 * page], total=len(found), per_page=2, page=page, total_pages=2
+        )
         await connection.say(answer(body, headers={"Date": date}))
 
-    async with store_on(script) as (store, _):
-        assert await listed(store) == [1]
+    async with store_on(script, limits=Limits(page_size=2)) as (store, _):
+        assert sorted(await listed(store)) == [1, 2, 3]
