@@ -2,7 +2,7 @@
 -- the order of scheduling/fair_queue.py and the shares of scheduling/operation_shares.py, over all processes of
 -- the store. What shares fairly is the bulk requests of one operation of one process: a part.
 --
--- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in link.py.
+-- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in server_link.py.
 -- Returns a `Reply` (MessagePack). Grants are published on the channel of their process, the members
 -- on the channel named as the key. All times are this server's, in milliseconds; times of the past
 -- come as ages. A call that is made twice changes nothing the second time: a process says which
