@@ -5,7 +5,7 @@
       member.py               one process as a member: the task that calls the server
       leases.py               what it holds, what waits, what ended unreported
       wake_up.py              when to call the server
-      link.py                 the wire to the server
+      server_link.py          the wire to the server
       grants.lua              in the server: who may send now, and what the answers taught
       membership.py           which other processes there are
       degraded.py             grants without the server
