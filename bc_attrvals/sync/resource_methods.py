@@ -118,7 +118,8 @@ class SyncMethods:
 
         With a `mirror` (`Store.mirror`, of the whole scope) the store is not read: the mirror is
         refreshed and compared with, and what is written and deleted is noted in it. A mirror and a
-        journal together resume.
+        journal together resume; a row that was written when a run was cut off is missing in the
+        mirror until its next refresh.
 
         `normalise` maps a value to the form that the store keeps of it, which stored values are
         compared with. Values of which the store then holds another form are counted as `altered`.
