@@ -1,9 +1,8 @@
-"""Who may send now: one decision over slots, congestion, fairness and quota.
+"""Admission of requests: one decision over slots, congestion, fairness and quota.
 
-Between the scheduler above and a `Quota` below. `Admission` decides synchronously and keeps its
-state in plain numbers, so nothing can slip in between a look and a step. A request is admitted
-once, with its slot and its unit; one that must wait is woken with both already taken. A request
-that was refused goes back to the front.
+Between the scheduler above and a `Quota` below. `Admission` decides synchronously, so its state
+can't change between the check and the grant. A request gets its slot and its unit in one step. A
+request that must wait is woken with both already taken. A refused request goes back to the front.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
 
 _logger = logging.getLogger(__name__)
 
-# Read for each request; access to an enum's member is slow.
+# Read for each request; access to an enum member is slow.
 _BULK: Final = Priority.BULK
 
 
@@ -41,7 +40,7 @@ class _Waiter(Waiting, eq=False, kw_only=True):
 
 
 class Admission:
-    """The one place that lets requests of a Store go. Bound to the event loop it is opened in."""
+    """Admits the requests of one Store. It is bound to the event loop it is opened in."""
 
     def __init__(
         self, *, events: EventBus, retry: RetryPolicy, random: Random, quota: Quota | None = None
@@ -62,12 +61,12 @@ class Admission:
         self._shares = Shares()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
-        # Kept here, because uvloop gives a timer that is due at once no `when()`.
+        # Kept here, because a uvloop timer that is due at once has no `when()`.
         self._timer_at = math.inf
         self._closed = False
-        # Nothing is sent before, for the service said so.
+        # The service asked for no request before this time.
         self._blocked_until = -math.inf
-        # The time in which somebody waited for quota, as a clock that runs only then.
+        # The total time in which some request waited for quota, and when the present wait began.
         self._blocked_s = 0.0
         self._blocked_since: float | None = None
         self.slot_wait_s = 0.0
@@ -86,7 +85,7 @@ class Admission:
         await self._leases.open(store_hash, limits)
 
     def turn_away(self) -> None:
-        """Fail all that wait, and all that come after, with `StoreStateError`."""
+        """Fail all waiting and all later requests with `StoreStateError`."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -97,16 +96,16 @@ class Admission:
                 waiter.future.set_exception(_closed_error())
 
     async def close(self) -> None:
-        """Turn all away and close the quota. Leases that are out may be released before."""
+        """Turn all requests away and close the quota. Leases may be released before that."""
         self.turn_away()
         await self._units.close()
 
     def acquire_nowait(
         self, operation: Operation, priority: Priority, flow: Flow | None = None
     ) -> Lease | None:
-        """Take a slot and a unit if both are free and nobody waits for them.
+        """Take a slot and a unit if both are free and no request waits for them.
 
-        Raises `StoreStateError` when it is closed.
+        Raises `StoreStateError` if the Store is closed.
         """
         if self._closed or self._loop is None:
             raise _closed_error()
@@ -128,10 +127,10 @@ class Admission:
         *,
         front: bool = False,
     ) -> Lease:
-        """Wait for a slot and a unit. `front` puts a request that was refused before all others.
+        """Wait for a slot and a unit. `front` puts a refused request before all others.
 
-        Raises `StoreStateError` when it is closed. Cancelled, it leaves nothing taken, and what it
-        had been granted goes to the next.
+        Raises `StoreStateError` if the Store is closed. If it is cancelled, nothing stays taken:
+        a lease granted in the same moment goes to the next request.
         """
         lease = self.acquire_nowait(operation, priority, flow)
         if lease is not None:
@@ -155,7 +154,7 @@ class Admission:
                 self._queue.leave(waiter)
                 self._pump()
             elif waiter.future.exception() is None:
-                # Granted and cancelled in one step of the loop: hand it on.
+                # Granted and cancelled in one step of the loop: pass the lease on.
                 self.cancel(waiter.future.result())
             raise
         waited_s = lease.sent_at - waiter.queued_at
@@ -170,7 +169,7 @@ class Admission:
     ) -> None:
         """Give slot and unit back and learn from the answer.
 
-        `headers` and `status` are None when there was none.
+        `headers` and `status` are None if no answer came.
         """
         assert self._loop is not None
         self._leases.end(lease, self._loop.time(), headers, status)
@@ -198,15 +197,15 @@ class Admission:
             self._pump()
 
     def in_flight(self) -> dict[Operation, int]:
-        """Return the requests out now, for each operation."""
+        """Return how many requests of each operation are under way."""
         return {operation: one.in_flight for operation, one in self._leases.slots.items()}
 
     def queued(self) -> dict[Operation, int]:
-        """Return the requests that wait now, for each operation."""
+        """Return how many requests of each operation wait."""
         return {operation: self._queue.count_of(operation) for operation in self._leases.slots}
 
     def latency_s(self) -> dict[Operation, float]:
-        """Return how long answers take of late, for each operation that was answered."""
+        """Return the recent latency of each operation that was answered."""
         return {
             operation: one.latency_s
             for operation, one in self._leases.slots.items()
@@ -228,13 +227,13 @@ class Admission:
         self._events.emit(event)
 
     def _room(self, operation: Operation, now: float, is_bulk: bool) -> int:
-        """Return how many requests may go now, as far as slots and pauses are concerned."""
+        """Return how many requests the slots and pauses admit now; the quota is not counted."""
         if now < self._blocked_until:
             return 0
         return self._leases.room(operation, now, is_bulk)
 
     def _left_for(self, operation: Operation, now: float) -> float:
-        """Return how many units bulk requests of an operation may take beside those of others."""
+        """Return how many units the bulk requests of an operation may take; see `Shares`."""
         if now >= self._shares.until:
             return math.inf
         waiting = {
@@ -253,7 +252,7 @@ class Admission:
         return lease
 
     def _pump(self) -> None:
-        """Grant all that can be granted now, and set the one timer for the rest."""
+        """Grant what can be granted now, and set the one timer for the rest."""
         if self._queue.count or self._blocked_since is not None or self._timer is not None:
             if not self._closed:
                 self._grant()
@@ -294,7 +293,7 @@ class Admission:
         self._set_timer(loop, now, look_again_at, is_starved=is_starved)
 
     def _ask(self, now: float) -> None:
-        """Ask the quota for what those that wait could use."""
+        """Ask the quota for as many leases as the waiting requests could use."""
         for operation in self._leases.slots:
             count = self._queue.count_of(operation)
             if not count:
@@ -307,7 +306,7 @@ class Admission:
             self._units.want(operation, urgent, max(0, min(bulk, bulk_room)))
 
     def _fail_one(self, operation: Operation, error: BaseException) -> None:
-        """Raise what a quota raised for the request that is next."""
+        """Fail the next request of an operation with an error that the quota raised."""
         waiting = self._queue.next(lambda one, _: one is operation)
         if waiting is not None:
             assert isinstance(waiting, _Waiter)
@@ -316,7 +315,7 @@ class Admission:
         self._pump()
 
     def _is_starved(self, now: float) -> bool:
-        """Return whether somebody waits for nothing but a unit, or for a time the service named."""
+        """Return whether a request waits only for a unit, or for a time the service named."""
         if now < self._blocked_until:
             return self._queue.count > 0
         return any(
@@ -348,7 +347,7 @@ class Admission:
         *,
         is_starved: bool,
     ) -> None:
-        """Have one timer, at the first moment at which somebody who waits may go."""
+        """Set the timer to the first moment at which a waiting request may go."""
         moments = [
             one.blocked_until
             for operation, one in self._leases.slots.items()
@@ -376,7 +375,7 @@ class Admission:
         self._pump()
 
 
-#: The flow of requests that belong to none.
+#: The flow of requests that were given none.
 _NO_FLOW: Final = Flow()
 
 

@@ -1,7 +1,7 @@
-"""What a job makes calls with: scheduler, requests, options and tally in one bound object.
+"""The calls of one job: scheduler, request builder, options and tally in one bound object.
 
-Between the readers and writers above and the scheduler below. Each job has one `Calls`; the calls
-of one job share its flow, so jobs share slots and quota evenly.
+Between the readers and writers above and the scheduler below. Each job has one `Calls` and one
+flow, so jobs share slots and quota evenly.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ from bc_attrvals.scheduling.scheduler import Scheduler
 
 T = TypeVar("T")
 
-#: The `limit` that the service takes when none is given, which no plan can refuse (BigCommerce
-#: guide, Filtering).
+#: The service's own default `limit`, so it can't be refused (BigCommerce guide, Filtering).
 DEFAULT_PAGE_SIZE: Final = 50
 
 
 class LearntSizes:
-    """How much goes into a call: `Limits` at first, less once the service refused that much.
+    """The sizes of calls: those of `Limits` at first, smaller once the service has refused them.
 
-    One for a Store, so that a refusal is learnt once.
+    A Store has one, so that each refusal is learnt once.
     """
 
     __slots__ = ("batch", "customers", "delete", "disregards_case", "look_up", "page")
@@ -47,41 +46,41 @@ class LearntSizes:
     def __init__(self, limits: Limits) -> None:
         self.page = limits.page_size
         self.batch = limits.batch_size
-        #: Customers of whom a call holds all rows, however many; 0 where a call counts rows.
+        #: Customers in a call, with all their rows; 0 if the batch size counts rows.
         self.customers = limits.batch_size if limits.batch_by == "customers" else 0
         self.delete = limits.delete_size
-        #: Addresses or ids of customers in one call; a URL may hold fewer.
+        #: The most addresses or ids of customers in one call; a URL may hold fewer.
         self.look_up = limits.page_size
-        #: Whether an answer has shown that `email:in` disregards case.
+        #: Whether an answer has shown that `email:in` ignores case.
         self.disregards_case = False
 
     def write_calls(self, values: int, customers: int) -> int:
-        """Return how many calls it takes to write so many values of so many customers."""
+        """Return how many calls it takes to write `values` values of `customers` customers."""
         return -(-customers // self.customers) if self.customers else -(-values // self.batch)
 
     def lower_page(self, limit: int, error: APIError) -> bool:
-        """Ask for fewer rows a page from now on if an error refuses `limit`; return whether."""
+        """Lower the page size if an error refuses `limit`; return whether it does."""
         if limit <= DEFAULT_PAGE_SIZE or not is_of_page_size(error):
             return False
         self.page = min(self.page, DEFAULT_PAGE_SIZE)
         return True
 
     def lower_look_up(self, most: int) -> None:
-        """Ask for fewer customers a call from now on."""
+        """Lower the customers in one look-up to `most`."""
         self.look_up = min(self.look_up, most)
 
     def lower_batch(self, size: int) -> None:
-        """Send at most so many items a call from now on, and count rows."""
+        """Lower the batch size to `size`, which counts rows from now on."""
         self.batch = max(1, min(self.batch, size))
         self.customers = 0
 
     def lower_delete(self, size: int) -> None:
-        """Name at most so many ids a call from now on."""
+        """Lower the ids in one DELETE to `size`."""
         self.delete = max(1, min(self.delete, size))
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A page that has come and is not decoded yet."""
+    """A page that was answered and is not decoded yet."""
 
     query: ListingQuery
     exchange: Exchange
@@ -91,8 +90,8 @@ class Fetched(msgspec.Struct, frozen=True):
 class Calls:
     """The calls of one job, or of a view's single calls.
 
-    Every call raises what `Scheduler.send` raises. Cancelled, a read's connection is closed; a
-    write goes on only where it runs in a task of `start`.
+    Every call raises what `Scheduler.send` raises. Cancelling a read closes its connection. A
+    cancelled write goes on only if it runs in a task of `start`.
     """
 
     __slots__ = (
@@ -126,16 +125,16 @@ class Calls:
         self._tally = Tally() if tally is None else tally
         #: Where events of the job are reported.
         self.events = events
-        #: Sizes of calls, as far as the service has taught them.
+        #: The sizes of calls, which refusals of the service lower.
         self.sizes = sizes
 
     def __repr__(self) -> str:
         return f"<Calls {self._tally!r}>"
 
     def for_job(self, *, number: int | None = None) -> Calls:
-        """Return the calls of a bulk job: the same options, a flow and a tally of its own.
+        """Return the calls of a bulk job: the same options, with a new flow and a new tally.
 
-        A part of a job has the `number` of that job.
+        A part of a job is given the `number` of that job.
         """
         priority = self._options.priority
         return self._changed(
@@ -145,23 +144,23 @@ class Calls:
         )
 
     def next_job(self) -> int:
-        """Return the number for a job that begins."""
+        """Return the number of a new job."""
         return self._scheduler.next_job()
 
     def of(self, requests: RequestBuilder) -> Calls:
-        """Return the same job's calls of another resource; both are counted together."""
+        """Return the same job's calls of another resource; they share one tally."""
         return self._changed(_requests=requests)
 
     def once(self) -> Calls:
-        """Return the same calls, not sent again by themselves: for what is not idempotent.
+        """Return the same calls with a single try, for requests that are not idempotent.
 
-        429s and connections that could not be made are still waited out or tried again by whoever
-        calls: nothing was applied then.
+        429s are still waited out. A caller may try again after a connection that could not be
+        made, because nothing was applied then.
         """
         return self._with(attrs.evolve(self.retry, attempts=1))
 
     def for_parts(self) -> Calls:
-        """Return the same job's calls for parts of a refused call, which take fewer tries."""
+        """Return the same job's calls for parts of a refused call, with fewer tries."""
         return self._with(self.retry.for_parts())
 
     def _with(self, retry: RetryPolicy) -> Calls:
@@ -175,7 +174,7 @@ class Calls:
 
     @property
     def options(self) -> CallOptions:
-        """The options of the view that the calls are of."""
+        """The options of the Store's view that makes the calls."""
         return self._options
 
     @property
@@ -195,7 +194,7 @@ class Calls:
 
     @property
     def retries(self) -> int:
-        """Those of the requests that were sent again."""
+        """Requests that were sent again."""
         return self._tally.retries
 
     @property
@@ -217,9 +216,9 @@ class Calls:
         return self._scheduler.statistics().latency_s
 
     async def check_trust(self) -> None:
-        """Raise `CertificateError` where no call could ever be made; for jobs that read long first.
+        """Raise `CertificateError` if no call could be made. For jobs that read much input first.
 
-        Sends nothing, and is no call.
+        It sends no request and is not counted as a call.
         """
         await self._scheduler.check_trust(self._options.timeout_s)
 
@@ -236,23 +235,23 @@ class Calls:
         return await self.decode(await self.fetch(query, number, limit))
 
     async def fetch(self, query: ListingQuery, number: int, limit: int) -> Fetched:
-        """Fetch one page and leave it undecoded, so that the next can be asked for before."""
+        """Fetch one page and do not decode it, so that the next request can go out first."""
         exchange = self._exchange(self._requests.page(query.text, number, limit))
         return Fetched(query, exchange, await self._scheduler.send(exchange))
 
     async def decode(self, fetched: Fetched) -> Page:
-        """Decode a page of `fetch`; one that can't be read is asked for again.
+        """Decode a page of `fetch`; fetch it again if it can't be read.
 
-        Raises `FilterIgnoredError` if it holds a row that its query did not ask for.
+        Raises `FilterIgnoredError` if it has a row that its query did not ask for.
         """
         page = await self._decoded(fetched.exchange, fetched.answer, decode_page)
         fetched.query.check(page.data)
         return page
 
     async def bare_page(self, query: ListingQuery, number: int, limit: int) -> BarePage:
-        """Fetch one page for a reader that does not need all of each row, checked as by `decode`.
+        """Fetch one page for a reader that needs only parts of rows, checked as by `decode`.
 
-        A row that can't be read costs only what can't be read of it.
+        A field that can't be read does not fail its row; see `BareRow`.
         """
         fetched = await self.fetch(query, number, limit)
         page = await self._decoded(fetched.exchange, fetched.answer, decode_bare_page)
@@ -260,7 +259,7 @@ class Calls:
         return page
 
     def parts(self, parameter: str, texts: Sequence[str]) -> list[list[str]]:
-        """Return percent-encoded texts in parts, each of which one URL can ask for."""
+        """Return percent-encoded texts in parts that each fit into one URL."""
         return self._requests.queries_in(parameter, texts, min(self.sizes.look_up, self.sizes.page))
 
     async def rows(self, query: str, number: int, limit: int, decode: Callable[[bytes], T]) -> T:
@@ -279,17 +278,17 @@ class Calls:
     def put(
         self, items: Sequence[AttributeValueUpsert], worker: Worker
     ) -> Coroutine[Any, Any, Response]:
-        """Upsert items in one PUT and return its answer, which may prove nothing."""
+        """Upsert items in one PUT and return its answer, which may not confirm them."""
         return self._scheduler.send(self._exchange(self._requests.upsert(items), worker))
 
     def delete_parts(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
-        """Yield the DELETEs that `ids` need, each with the count of ids it names."""
+        """Yield DELETEs for `ids`, each with the count of ids it names."""
         return self._requests.deletes(ids, most)
 
     async def delete(self, request: Request, worker: Worker | None = None) -> None:
-        """Send one DELETE of `delete_parts`; an answer that proves nothing is a failed try.
+        """Send one DELETE of `delete_parts`. A 2xx that does not confirm it is a failed try.
 
-        Raises `UnconfirmedError` where no answer proves it done.
+        Raises `UnconfirmedError` if no try is confirmed.
         """
         exchange = self._exchange(request, worker)
         answer = await self._scheduler.send(exchange)
@@ -308,11 +307,11 @@ class Calls:
         worker: Worker,
         context: Context | None = None,
     ) -> asyncio.Task[T]:
-        """Run writes in a task of their own, so that a cancelled caller leaves them their slot."""
+        """Run writes in their own task, which keeps its slot if the caller is cancelled."""
         return self._scheduler.start(coroutine, worker, context)
 
     async def shielded(self, write: Callable[[Worker], Coroutine[Any, Any, T]]) -> T:
-        """Do a single write; cancelled, it returns at once and the write keeps its slot."""
+        """Do a single write. Cancelled, this returns at once and the write keeps its slot."""
         worker = Worker()
         task = self.start(write(worker), worker)
         try:

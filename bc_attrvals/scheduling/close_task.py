@@ -1,6 +1,6 @@
-"""Closes a Store, or a part of one, in a task that outlives a caller who is cancelled.
+"""Closes a Store, or a part of one, in a task that a cancelled caller does not end.
 
-Below the store and the shared quota.
+Used by the Store and the shared quota.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class CloseTask:
-    """The task that closes: cancelling who waits for it does not end it."""
+    """The task that closes. Cancelling a caller of `finish` does not end it."""
 
     __slots__ = ("_task",)
 
@@ -19,10 +19,10 @@ class CloseTask:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, closing: Coroutine[Any, Any, None]) -> None:
-        """Begin it; `finish` waits for it."""
+        """Start the task."""
         self._task = asyncio.create_task(closing)
 
     async def finish(self) -> None:
-        """Wait until it is over; if none goes on, do nothing. Cancelled, it returns at once."""
+        """Wait for the task if it is running. If this is cancelled, it returns at once."""
         if self._task is not None and not self._task.done():
             await asyncio.shield(self._task)

@@ -1,4 +1,4 @@
-"""How many requests at once a store bears: back-off, recovery, and bulk reads that give way.
+"""Congestion control: back-off and recovery of concurrency, and bulk reads that give way.
 
 Pure: times are given. The service answers 429 without rate-limit headers when a store is under load
 or too many requests are made at once (BigCommerce guide, API rate limits).
@@ -16,42 +16,41 @@ from bc_attrvals.core.retry import RetryPolicy, backoff_s
 
 #: Back-offs that double the pause, then back-offs that hold it.
 _SHORT_PAUSES: Final = 3
-#: How much the newest request counts in the average latency (as in TCP's round-trip estimate,
-#: RFC 6298).
+#: The weight of the newest request in the average latency (TCP's round-trip estimate, RFC 6298).
 _LATENCY_WEIGHT: Final = 1 / 8
-#: An interactive read is slow that takes so many times the quickest one; the quickest of long ago
-#: counts less with each one.
+#: An interactive read is slow if it takes this many times the quickest one. The quickest time grows
+#: by `_FORGET_QUICKEST` with each read, so that an old one is forgotten.
 _SLOW: Final = 2.0
 _FORGET_QUICKEST: Final = 1.01
-#: So long after the last interactive read bulk reads have all slots again.
+#: Bulk reads get all slots again this long after the last interactive read.
 _GIVE_WAY_S: Final = 1.0
 
 
 class Concurrency(msgspec.Struct, eq=False):
-    """The slots of one operation, as many as the store bears at present."""
+    """The slots of one operation: `most` at first, fewer after refusals."""
 
     most: int
-    # A float, because it is won back in fractions.
+    # The present number of slots. A float, because it recovers in fractions.
     bearable: float = 0.0
     in_flight: int = 0
     bulk_in_flight: int = 0
-    # Bulk requests that were ever granted.
+    # All bulk requests granted so far.
     bulk_granted: int = 0
-    # Seconds in which requests are answered of late, as a moving average.
+    # The recent latency in seconds, as a moving average.
     latency_s: float | None = None
     # When the last request ended.
     left_at: float = -math.inf
     backoffs: int = 0
     backed_off_at: float = -math.inf
     blocked_until: float = -math.inf
-    # Whether it bears less than at first, or was refused last.
+    # Whether there are fewer slots than `most`, or the last outcome was a refusal.
     is_weak: bool = False
 
     def __post_init__(self) -> None:
         self.bearable = float(self.most)
 
     def room(self, now: float) -> int:
-        """Return how many more may go now."""
+        """Return how many more requests may go now."""
         return 0 if now < self.blocked_until else int(self.bearable) - self.in_flight
 
     def enter(self, is_bulk: bool) -> None:
@@ -62,7 +61,7 @@ class Concurrency(msgspec.Struct, eq=False):
             self.bulk_granted += 1
 
     def leave(self, now: float, is_bulk: bool, took_s: float | None = None) -> None:
-        """Give a slot back, and learn in how many seconds an answer came, if one did."""
+        """Give a slot back. `took_s` is the latency of the answer, None if none came."""
         self.left_at = now
         self.in_flight -= 1
         if is_bulk:
@@ -74,10 +73,10 @@ class Concurrency(msgspec.Struct, eq=False):
             self.latency_s = took_s
 
     def went_well(self, sent_at: float) -> None:
-        """Win concurrency back: one more at once for each round of good answers."""
+        """Recover concurrency: one more slot for each round of good answers."""
         if sent_at < self.backed_off_at:
             return
-        # Also where there is but one slot, of which none can be won back.
+        # Also with a single slot, of which nothing can recover.
         self.backoffs = 0
         self.bearable = min(float(self.most), self.bearable + 1 / int(self.bearable))
         self.is_weak = self.bearable < self.most
@@ -85,7 +84,7 @@ class Concurrency(msgspec.Struct, eq=False):
     def back_off(self, sent_at: float, now: float, retry: RetryPolicy, random: Random) -> bool:
         """Halve the concurrency and pause; return whether this refusal counted.
 
-        Refusals of requests sent before the last back-off say nothing new.
+        Refusals of requests sent before the last back-off are ignored: they are not news.
         """
         if sent_at < self.backed_off_at:
             return False
@@ -93,8 +92,8 @@ class Concurrency(msgspec.Struct, eq=False):
         self.backoffs += 1
         self.bearable = max(1.0, self.bearable / 2)
         self.backed_off_at = now
-        # Pauses stay short for a while: after a long one, a store that has recovered in the
-        # meantime would wait for us. Only refusals without end make them long.
+        # Pauses stay short for some back-offs, because a long pause wastes the time after a store
+        # has recovered. They grow long only if the refusals go on.
         count = self.backoffs
         count = min(count, _SHORT_PAUSES) if count <= 2 * _SHORT_PAUSES else count - _SHORT_PAUSES
         self.blocked_until = now + backoff_s(count, retry.base_s, retry.cap_s, random)
@@ -102,9 +101,9 @@ class Concurrency(msgspec.Struct, eq=False):
 
 
 class BulkPace:
-    """How many bulk reads go at once beside interactive ones.
+    """Limits the bulk reads at once while there are interactive ones.
 
-    The service has no priorities: pages that it works on hold a single call up. So fewer are asked
+    The service has no priorities: pages it works on delay a single call. So fewer pages are asked
     for at once as long as interactive reads take more than twice the quickest one.
     """
 
@@ -117,7 +116,7 @@ class BulkPace:
         self._interactive_until = -math.inf
 
     def answered(self, now: float, took_s: float, status: int | None) -> None:
-        """Learn from an interactive read that ended; `status` is None without an answer."""
+        """Learn from an interactive read that ended; `status` is None if no answer came."""
         self._interactive_until = now + _GIVE_WAY_S
         if status != 200:
             return

@@ -1,6 +1,6 @@
-"""One request on its way through its tries: what it was given, and how far it has come.
+"""One request and the state of its tries.
 
-Between the jobs above, which wait for it, and the scheduler, which moves it on.
+Between the jobs above, which wait for it, and the scheduler, which sends it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bc_attrvals.scheduling.quota import Flow, Priority
 
 
 class CallOptions(msgspec.Struct, frozen=True):
-    """The options of a view of a Store; a priority of None leaves the choice to the operation."""
+    """The options of a view of a Store. With a priority of None, bulk jobs alone are bulk."""
 
     timeout_s: float = 30.0
     retry: RetryPolicy = msgspec.field(default_factory=RetryPolicy)
@@ -26,7 +26,7 @@ class CallOptions(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """Requests of one job that were put on the wire, and those of them that were sent again.
+    """Counts of the requests of one job: all tries sent, and those sent again.
 
     `job` is the job's number; None for single calls.
     """
@@ -43,10 +43,10 @@ class Tally:
 
 
 class Worker(msgspec.Struct, eq=False):
-    """A task that makes calls one after the other, and how far its present call is.
+    """A task that makes calls one after the other, and the state of its present call.
 
-    A write on the wire can't be called back: closing its connection would free its slot while the
-    service still works on it. So a worker is never just cancelled: see `abandon` and `finish`.
+    Cancelling a write on the wire does not stop it: its slot would be free while the service still
+    works on it. So a worker is never just cancelled; see `abandon` and `finish`.
     """
 
     # Called when the call begins to wait for its next try.
@@ -61,13 +61,13 @@ class Worker(msgspec.Struct, eq=False):
     is_finishing: bool = False
 
     def abandon(self) -> None:
-        """Stop waiting for it: a call on the wire ends by itself, anything else ends now."""
+        """Stop waiting for it: a call on the wire ends by itself, a call not sent ends now."""
         self.is_abandoned = True
         if not self.on_wire and self.task is not None:
             self.task.cancel()
 
     def finish(self) -> None:
-        """End it because its job ends: a call on the wire is waited for, and is its last try."""
+        """End it because its job ends: a call on the wire is waited for and not sent again."""
         if self.on_wire:
             self.is_finishing = True
         elif self.task is not None:
@@ -75,7 +75,7 @@ class Worker(msgspec.Struct, eq=False):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """One request on its way through its tries."""
+    """One request and the state of its tries."""
 
     request: Request
     options: CallOptions
@@ -83,7 +83,7 @@ class Exchange(msgspec.Struct, eq=False):
     flow: Flow | None = None
     tally: Tally | None = None
     worker: Worker | None = None
-    # Its number in events and log lines, once there are any; and how often it was sent.
+    # Its number in events and log lines, 0 before the first of them; and how often it was sent.
     number: int = 0
     sent: int = 0
     # Tries that ended in an error, as the retry policy counts them.
@@ -91,11 +91,11 @@ class Exchange(msgspec.Struct, eq=False):
     waited_s: float = 0.0
     refusals: int = 0
     quota_refusals: int = 0
-    # What the last try ended with.
+    # The error of the last try.
     error: BCAttrValsError | None = None
     # Whether it was sent again at once because a kept connection was lost.
     has_reconnected: bool = False
-    # Whether it was cancelled on the wire, and whether the Store was closed underneath.
+    # Whether it was cancelled on the wire, and whether closing the Store cancelled it.
     was_cut_off: bool = False
     was_closed: bool = False
 
@@ -105,12 +105,12 @@ class Exchange(msgspec.Struct, eq=False):
         return None if self.tally is None else self.tally.job
 
     def fail(self, error: BCAttrValsError) -> None:
-        """Note what a try ended with."""
+        """Note the error of a try."""
         self.error = error
         if self.worker is not None:
             self.worker.has_failed = True
 
     @property
     def is_last_try(self) -> bool:
-        """Whether the job was ended by another call, so that this one is not sent again."""
+        """Whether another call has ended the job, so that this one is not sent again."""
         return self.worker is not None and self.worker.is_finishing

@@ -1,8 +1,8 @@
-"""A quota that has to be asked: its leases are fetched for the requests that wait.
+"""An external quota: its leases are requested while requests wait.
 
 Between `admission.py` and a `Quota` that answers later, such as one shared between processes. A
-lease is asked for on behalf of those that wait, not of one of them: who gets it is decided when it
-has come. So a request is admitted once, and one that arrives later may still go first.
+lease is asked for on behalf of all waiting requests. Which of them gets it is decided when it has
+arrived, so an urgent request that came later may still go first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bc_attrvals.scheduling.quota import Priority, WholeQuota
 
 
 class ExternalQuota:
-    """Asks a quota for as many leases as can be used. Bound to the loop it is opened in."""
+    """Asks a quota for as many leases as can be used. Bound to the event loop it is opened in."""
 
     must_be_asked = True
 
@@ -30,7 +30,7 @@ class ExternalQuota:
         failed: Callable[[Operation, BaseException], None],
     ) -> None:
         self._quota = quota
-        # Called when a lease has come, and when asking for one has failed.
+        # Called when a lease has arrived, and when `acquire` of the quota has failed.
         self._arrived = arrived
         self._failed = failed
         self._asked: dict[tuple[Operation, Priority], list[asyncio.Future[object]]] = {}
@@ -43,7 +43,7 @@ class ExternalQuota:
         await self._quota.open(store_hash, limits)
 
     async def close(self) -> None:
-        """Withdraw what was asked for, and close the quota."""
+        """Cancel the open requests for leases, and close the quota."""
         self._is_closed = True
         tasks = [task for asked in self._asked.values() for task in asked]
         for task in tasks:
@@ -54,7 +54,7 @@ class ExternalQuota:
             await self._quota.close()
 
     def want(self, operation: Operation, urgent: int, bulk: int) -> None:
-        """Have so many leases asked for, besides those that are here."""
+        """Keep `urgent` and `bulk` requests for leases open; start or cancel the difference."""
         for priority, count in ((Priority.INTERACTIVE, urgent), (Priority.BULK, bulk)):
             asked = self._asked.setdefault((operation, priority), [])
             while len(asked) > count:
@@ -65,23 +65,23 @@ class ExternalQuota:
                 task.add_done_callback(partial(self._answered, operation, priority))
 
     def available(self, operation: Operation, now: float) -> float:
-        """Return how many leases have come and are not taken."""
+        """Return how many leases have arrived and are not taken."""
         del now
         return len(self._leases.get(operation, ()))
 
     def take(self, operation: Operation, now: float) -> object | None:
-        """Take a lease that has come."""
+        """Take a lease that has arrived; None if there is none."""
         del now
         leases = self._leases.get(operation)
         return leases.pop() if leases else None
 
     def opens_at(self, now: float) -> float | None:
-        """Return None: the quota says itself when a lease is there."""
+        """Return None: the arrival of a lease wakes those that wait."""
         del now
         return None
 
     def is_spent(self, now: float) -> bool:
-        """Return whether a wait for a lease is one for quota, which it is."""
+        """Return True: each wait for a lease is a wait for quota."""
         del now
         return True
 
@@ -120,6 +120,6 @@ class ExternalQuota:
         self._leases.setdefault(operation, []).append(task.result())
         if not self._is_closed:
             self._arrived()
-        # What nobody could use goes back at once.
+        # A lease that no request took goes back at once.
         for lease in self._leases.pop(operation, []):
             self._quota.cancel(lease)

@@ -1,8 +1,8 @@
-"""Who is next of the requests that wait. Pure: no clock, no event loop.
+"""The queue of waiting requests, and which of them is next. Pure: no clock, no event loop.
 
-Refused requests go first, then interactive ones, then bulk ones, though of eight grants that both
-an urgent and a bulk request could have, one goes to bulk, so that bulk still moves. Among bulk
-flows the one served longest ago is next, however much each has queued.
+Refused requests go first, then interactive ones, then bulk ones. If an urgent and a bulk request
+compete, one grant in eight goes to bulk, so that bulk jobs never stop. Among bulk flows the one
+served longest ago is next, however many requests each has queued.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ import msgspec
 from bc_attrvals.core.requests import Operation
 from bc_attrvals.scheduling.quota import Flow
 
-#: Of so many contested grants in a row, the last one goes to bulk.
+#: Of this many contested grants in a row, the last one goes to bulk.
 _BULK_SHARE: Final = 8
 
 
 class Waiting(msgspec.Struct, eq=False):
-    """One request that waits, of an operation and a flow."""
+    """One request that waits."""
 
     operation: Operation
     flow: Flow
     is_bulk: bool
-    # Whether it waits its flow's turn: bulk, and not refused before.
+    # Whether it waits for its flow's turn: bulk, and not refused before.
     takes_turns: bool = False
     # Whether it has left the queue, granted or cancelled; it is dropped when its turn comes.
     is_gone: bool = False
 
 
 class _Line(msgspec.Struct, eq=False):
-    """The requests of one operation that wait."""
+    """The waiting requests of one operation."""
 
     refused: deque[Waiting] = msgspec.field(default_factory=deque)
     interactive: deque[Waiting] = msgspec.field(default_factory=deque)
     bulk: dict[Flow, deque[Waiting]] = msgspec.field(default_factory=dict)
     # Flows that wait, the one served longest ago first; turns differ, so flows never compare.
     turns: list[tuple[int, int, Flow]] = msgspec.field(default_factory=list)
-    # Those that wait, and those of them that are bulk.
+    # The requests that wait, and the bulk requests among them.
     count: int = 0
     bulk_count: int = 0
 
@@ -67,34 +67,34 @@ class _Line(msgspec.Struct, eq=False):
 
 
 class FairQueue:
-    """The requests of all operations that wait, in the order in which they are granted."""
+    """The waiting requests of all operations, in the order in which they are granted."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._lines = {operation: _Line() for operation in operations}
         self._turn = 0
         self._urgent_in_a_row = 0
-        #: How many wait.
+        #: How many requests wait.
         self.count = 0
 
     def count_of(self, operation: Operation) -> int:
-        """Return how many of an operation wait."""
+        """Return how many requests of an operation wait."""
         return self._lines[operation].count
 
     def bulk_count_of(self, operation: Operation) -> int:
-        """Return how many bulk requests of an operation wait; refused ones are none."""
+        """Return how many bulk requests of an operation wait; refused ones are not counted."""
         return self._lines[operation].bulk_count
 
     def flow_count_of(self, operation: Operation) -> int:
-        """Return how many bulk flows wait with requests of an operation."""
+        """Return how many bulk flows have requests of an operation that wait."""
         return len(self._lines[operation].bulk)
 
     def served(self, flow: Flow) -> None:
-        """Note that a flow was served, also where nobody had to wait."""
+        """Note a grant to a flow. Call it for each grant, also for requests that did not wait."""
         self._turn += 1
         flow.turn = self._turn
 
     def add(self, waiting: Waiting, *, was_refused: bool = False) -> None:
-        """Put a request into the queue; one that was refused goes before all others."""
+        """Put a request into the queue; a refused one goes before all others."""
         line = self._lines[waiting.operation]
         if was_refused:
             line.refused.append(waiting)
@@ -112,7 +112,7 @@ class FairQueue:
         self.count += 1
 
     def leave(self, waiting: Waiting) -> None:
-        """Take a request out that waits no more."""
+        """Take out a request that no longer waits."""
         if waiting.is_gone:
             return
         waiting.is_gone = True
@@ -122,7 +122,7 @@ class FairQueue:
         line.bulk_count -= waiting.takes_turns
 
     def all(self) -> list[Waiting]:
-        """Return all that wait."""
+        """Return all waiting requests."""
         return [
             waiting
             for line in self._lines.values()
@@ -132,9 +132,9 @@ class FairQueue:
         ]
 
     def next(self, may_go: Callable[[Operation, bool], bool]) -> Waiting | None:
-        """Take out the request that is next of those that may go.
+        """Take out the next request that may go; None if there is none.
 
-        `may_go(operation, is_bulk)` says whether one of these can be granted now.
+        `may_go(operation, is_bulk)` returns whether such a request can be granted now.
         """
         urgent: Waiting | None = None
         bulk: tuple[_Line, Flow] | None = None
@@ -167,7 +167,7 @@ class FairQueue:
             urgent = queue.popleft()
             self.leave(urgent)
             if queue:
-                # Behind all that were served before; it is served now.
+                # Behind all flows served so far, because it is served now.
                 heapq.heappush(line.turns, (self._turn + 1, id(flow), flow))
             else:
                 del line.bulk[flow]

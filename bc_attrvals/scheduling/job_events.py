@@ -1,7 +1,6 @@
 """One bulk job in logs and events: its number, its start, and its end with sums.
 
-Between the resources above, which do the work, and `Calls` below, by which each request knows its
-job.
+Between the resources above, which do the work, and `Calls` below, which number each request's job.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from bc_attrvals.scheduling.calls import Calls
 
 _logger = logging.getLogger(__name__)
 
-#: Counts of a report that stand in fields of their own, or count no items.
+#: Counts of a report that have their own fields in `JobEnded`, or that do not count items.
 _NOT_ITEMS: Final = frozenset({"calls", "retries", "anew_calls"})
 
 
 class BulkJob:
     """A context manager around the work of one job, whose `calls` it makes.
 
-    Set `sums` to what returns its report, or `rows` to how many were read. Without `sums`, the
-    `.report` of the error that ends the job is used.
+    Set `sums` to a function that returns the report, or `rows` to how many rows were read. Without
+    `sums`, the `.report` of the error that ends the job is used.
     """
 
     __slots__ = ("_began_at", "_kind", "_loop", "calls", "rows", "sums")
@@ -39,7 +38,7 @@ class BulkJob:
         self.rows = 0
 
     def __enter__(self) -> Self:
-        # Kept, because a generator that was let go of ends without a running loop.
+        # Kept, because a generator that is garbage-collected ends without a running loop.
         self._loop = asyncio.get_running_loop()
         self._began_at = self._loop.time()
         if self.calls.events:

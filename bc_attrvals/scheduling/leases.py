@@ -1,7 +1,7 @@
-"""Takes leases and ends them: a slot of an operation and a unit of the quota, for one try.
+"""Takes and ends leases. A lease is a slot of an operation and a unit of the quota, for one try.
 
 Between `admission.py`, which decides whose lease is next, and the quota. Each lease ends once: by
-`end`, with what its answer teaches, or by `cancel`, where nothing was sent.
+`end` after its request was sent, or by `cancel` if nothing was sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bc_attrvals.scheduling.congestion import BulkPace, Concurrency
 from bc_attrvals.scheduling.external_quota import ExternalQuota
 from bc_attrvals.scheduling.local_quota import LocalQuota
 
-# Read for each request; access to an enum's member is slow.
+# Read for each request; access to an enum member is slow.
 _READ: Final = Operation.READ
 
 
@@ -26,10 +26,10 @@ Units: TypeAlias = LocalQuota | ExternalQuota
 
 
 class Lease(msgspec.Struct, eq=False):
-    """A slot and a unit, taken at `sent_at` (the event loop's clock, seconds) after waits."""
+    """A slot and a unit, taken at `sent_at` (event loop's clock, seconds) after the two waits."""
 
     operation: Operation
-    # The slots that one was taken of, and the quota's own lease.
+    # Where the slot was taken, and the quota's own lease.
     slots: Concurrency
     unit: object
     sent_at: float
@@ -39,7 +39,7 @@ class Lease(msgspec.Struct, eq=False):
 
 
 class Leases:
-    """The leases of one Store that are out, and what is free for others."""
+    """Takes and ends the leases of one Store, and counts the free slots."""
 
     __slots__ = ("_pace", "_units", "slots")
 
@@ -67,7 +67,7 @@ class Leases:
         return slots.room(now)
 
     def take(self, operation: Operation, now: float, is_bulk: bool) -> Lease | None:
-        """Take a slot, which must be free, and a unit; None where there is no unit."""
+        """Take a slot, which must be free, and a unit; None if there is no unit."""
         unit = self._units.take(operation, now)
         if unit is None:
             return None
@@ -78,7 +78,10 @@ class Leases:
     def end(
         self, lease: Lease, now: float, headers: Mapping[str, str] | None, status: int | None
     ) -> None:
-        """Give slot and unit back and learn from the answer; both are None without one."""
+        """Give slot and unit back and learn from the answer.
+
+        `headers` and `status` are None if no answer came.
+        """
         slots, took_s = lease.slots, now - lease.sent_at
         slots.leave(now, lease.is_bulk, None if status is None else took_s)
         if not lease.is_bulk and lease.operation is _READ:
@@ -87,7 +90,7 @@ class Leases:
             self._units.refused(lease.unit, headers)
         else:
             self._units.release(lease.unit, headers)
-        # Where nothing has gone wrong there is nothing to win back.
+        # Without a refusal before, no concurrency has to recover.
         if slots.is_weak and status is not None and status < 500 and status != 429:
             slots.went_well(lease.sent_at)
 

@@ -15,9 +15,9 @@ from bc_attrvals.scheduling.quota import Priority
 
 
 class LocalQuota:
-    """Units of the quota that the answers to this process have taught.
+    """Counts the units of the quota by the answers that this process got.
 
-    It decides at once: the scheduler uses `take`. Bound to the event loop it is opened in.
+    It decides at once, so admission uses `take`. It is bound to the event loop it is opened in.
     """
 
     must_be_asked = False
@@ -37,28 +37,28 @@ class LocalQuota:
         self._is_closed = False
 
     async def close(self) -> None:
-        """Fail all that wait with `StoreStateError`."""
+        """Fail all waiting callers of `acquire` with `StoreStateError`."""
         self._is_closed = True
         self._wake()
 
     def report_to(self, emit: Callable[[Event], object]) -> None:
-        """Have its events delivered to `emit`."""
+        """Deliver its events to `emit`."""
         self._emit = emit
 
     def want(self, operation: Operation, urgent: int, bulk: int) -> None:
-        """Do nothing: units need not be asked for before."""
+        """Do nothing: units are taken without a request for them."""
 
     def take(self, operation: Operation, now: float) -> object | None:
-        """Take a unit if one is available, whatever it is for."""
+        """Take a unit for any operation; None if none is available."""
         del operation
         if self._state.available(now) == 0:
             return None
         self._state.take()
-        # The lease is the time at which it was taken, on the event loop's clock.
+        # The lease is the time it was taken at, on the event loop's clock.
         return now
 
     async def acquire(self, operation: Operation, priority: Priority) -> object:
-        """Wait for a unit and return its lease, whatever it is for."""
+        """Wait for a unit for any operation and return its lease."""
         del priority
         while True:
             if self._loop is None or self._is_closed:
@@ -77,13 +77,13 @@ class LocalQuota:
                 self._waiting.discard(changed)
 
     def available(self, operation: Operation, now: float) -> float:
-        """Return how many units may be taken now; infinite when no quota is known."""
+        """Return how many units may be taken now; infinity if no quota is known."""
         del operation
         available = self._state.available(now)
         return math.inf if available is None else available
 
     def opens_at(self, now: float) -> float | None:
-        """Return when to look again if nothing is available and no lease ends before."""
+        """Return when to check again if nothing is available; None if there is no such time."""
         del now
         return self._state.opens_at()
 
@@ -92,7 +92,7 @@ class LocalQuota:
         return self._state.available(now) == 0 and not self._state.is_finding_out
 
     def note_waiting(self, now: float, wait_s: float | None) -> None:
-        """Report that requests wait: for `wait_s`, or as long as the quota is spent."""
+        """Report that requests wait for `wait_s`, or until the quota resets if that is None."""
         if self._emit is not None:
             quota = self._state.snapshot(now)
             resets_in_s = quota.resets_in_s or 0.0
@@ -101,7 +101,7 @@ class LocalQuota:
     def release(
         self, lease: object, headers: Mapping[str, str] | None, *, is_refused: bool = False
     ) -> None:
-        """End a lease and learn from the headers of its answer; None when there was none."""
+        """End a lease and learn from the headers of its answer; None if no answer came."""
         assert self._loop is not None
         assert isinstance(lease, float)
         now = self._loop.time()

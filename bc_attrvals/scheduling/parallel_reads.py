@@ -1,4 +1,4 @@
-"""Runs several reads of one job at once, and ends them together."""
+"""Runs several reads of one job at once; the first error cancels the others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 async def all_at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all at once and return their results in order.
 
-    The first error in order ends the others, and is raised as it is. Cancelled, all are cancelled
-    and waited for.
+    The first error in order is raised, and the other reads are cancelled. Cancellation cancels all
+    of them and waits for their ends.
     """
     tasks = [asyncio.ensure_future(one) for one in coroutines]
     try:
@@ -28,9 +28,9 @@ async def all_at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 async def at_once_in_order(
     read: Callable[[S], Coroutine[Any, Any, T]], inputs: Iterable[S], most: int
 ) -> AsyncGenerator[T]:
-    """Yield `read(one)` for each input in order, at most `most` of them under way.
+    """Yield `read(one)` for each input in order, with at most `most` reads under way.
 
-    The first error in order ends it. Leaving early, or cancelling, cancels what is under way.
+    The first error in order ends it. Closing or cancelling it cancels the reads under way.
     """
     waiting = iter(inputs)
     tasks = deque(asyncio.ensure_future(read(one)) for one in islice(waiting, most))

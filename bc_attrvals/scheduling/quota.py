@@ -1,7 +1,7 @@
-"""The seam of the quota: who asks (`Priority`, `Flow`), and where units come from (`Quota`).
+"""The protocol of quotas (`Quota`), and what a request asks with (`Priority`, `Flow`).
 
-Two kinds stand behind it: `LocalQuota` counts for this process, `shared_quota.RedisQuota` for all
-processes of a store. A user's own quota needs the four methods of `Quota` and no more.
+There are two implementations: `LocalQuota` counts for this process, `shared_quota.RedisQuota` for
+all processes of a store. A user's own quota needs only the four methods of `Quota`.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from bc_attrvals.events import Event
 
 
 class Priority(IntEnum):
-    """Which requests go first; the lower number does."""
+    """Which requests go first: the lower number."""
 
     INTERACTIVE = 0
     BULK = 1
 
 
 class Flow:
-    """What shares fairly: the calls of one bulk job, or all single calls together."""
+    """The calls of one bulk job, or all single calls together. Flows share fairly."""
 
     __slots__ = ("turn",)
 
     def __init__(self) -> None:
-        #: The number of the grant that served it last.
+        #: The number of its latest grant.
         self.turn = 0
 
 
 class Quota(Protocol):
-    """Where quota units come from; give one of your own as `Store(quota=...)`.
+    """Where quota units come from. Pass your own as `Store(quota=...)`.
 
     `open` is called once, before anything else, and `close` once at the end. Each `acquire` waits
-    for a unit and returns a lease. Each lease is given back to `release` exactly once. Nothing is
-    sent without a lease; slots, fairness and back-off stay with the Store. A Store asks for no more
-    leases at once than its `Limits` allow, and which of its requests gets a lease is decided when
-    the lease has come.
+    for a unit and returns a lease. Each lease is given back to `release` exactly once. No request
+    is sent without a lease. Slots, fairness and back-off stay with the Store. A Store asks for no
+    more leases at once than its `Limits` allow. It decides which of its requests gets a lease when
+    the lease has arrived.
 
     A quota may have any of the further methods of `WholeQuota`.
     """
@@ -54,39 +54,39 @@ class Quota(Protocol):
     def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
         """End a lease, with the headers of the answer.
 
-        `headers` is None when no answer came; the unit may be spent then.
+        `headers` is None if no answer came; the unit may be spent then.
         """
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class WholeQuota(Quota, Protocol):
-    """A quota with all that the scheduler has to say to it, and may ask of it."""
+    """A quota with all methods that the scheduler calls."""
 
     def refused(self, lease: object, headers: Mapping[str, str]) -> None:
-        """End a lease whose request was answered 429. By default it is released."""
+        """End a lease whose request was answered 429. The default is `release`."""
 
     def cancel(self, lease: object) -> None:
         """End a lease whose request was never sent: its unit is free.
 
-        By default it is released without headers.
+        The default is `release` without headers.
         """
 
     def snapshot(self) -> QuotaSnapshot:
-        """Return what is known of the quota now. By default nothing is."""
+        """Return what is known of the quota now. The default is an empty snapshot."""
 
     def report_to(self, emit: Callable[[Event], object]) -> None:
-        """Have its events delivered to `emit`; called before `open`. By default it has none."""
+        """Deliver its events to `emit`; called before `open`. The default has no events."""
 
 
 def whole(quota: Quota) -> WholeQuota:
-    """Return a quota with every method of `WholeQuota`, those that are missing by default."""
+    """Return a quota with every method of `WholeQuota`; defaults replace missing ones."""
     return _Completed(quota)
 
 
 class _Completed:
-    """A user's quota. The one place that asks which methods it has."""
+    """A user's quota, with defaults for the methods it lacks."""
 
     def __init__(self, quota: Quota) -> None:
         self.open, self.acquire = quota.open, quota.acquire

@@ -1,4 +1,4 @@
-"""Reports the tries of requests, as events and log lines, where anybody asks for them."""
+"""Reports the tries of requests as events and log lines, if these are wanted."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ is_logged = _logger.isEnabledFor
 
 
 class TryReports:
-    """Reports of one Store: DEBUG for each try, INFO for each that is to be sent again.
+    """The reports of one Store: DEBUG for each try, INFO for each that is sent again.
 
-    A request gets its number when it is reported first.
+    A request gets its number with its first report.
     """
 
     __slots__ = ("_count", "_events")
@@ -29,7 +29,7 @@ class TryReports:
         self._count = 0
 
     def sent(self, exchange: Exchange, lease: Lease) -> None:
-        """Report that a try goes out, where anyone listens."""
+        """Report that a try is about to be sent."""
         request = exchange.request
         self._events.emit(
             RequestSent(
@@ -42,7 +42,7 @@ class TryReports:
         )
 
     def ended(self, exchange: Exchange, seconds: float, outcome: Response | BaseException) -> None:
-        """Report that a try was answered or ended by an error, where anybody asks for it."""
+        """Report that a try was answered or ended by an error."""
         request = exchange.request
         answer = outcome if isinstance(outcome, Response) else None
         ended = RequestAnswered(
@@ -93,7 +93,7 @@ class TryReports:
         )
 
     def refused(self, exchange: Exchange, wait_s: float | None) -> None:
-        """Log a 429, which is no failed try; `wait_s` is how long the service said to wait."""
+        """Log a 429, which is not a failed try; `wait_s` is the wait the service asked for."""
         if _logger.isEnabledFor(logging.INFO):
             _logger.info(
                 "request %d: %s refused with 429 on try %d, sent again %s",
@@ -104,7 +104,7 @@ class TryReports:
             )
 
     def _named(self, exchange: Exchange) -> dict[str, Any]:
-        """Return the fields that tell which request an event is about."""
+        """Return the fields of an event that identify its request."""
         request = exchange.request
         return {
             "request": self._number(exchange),

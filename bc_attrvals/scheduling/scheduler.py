@@ -1,9 +1,9 @@
 """Sends requests: admission, wire, retry. Between the session below and the resource above.
 
-Each try is admitted, with a slot and a quota unit, before it is sent, and gives the slot back
-before any wait. A 429 costs no try. With rate-limit headers, or a time to wait, the request waits
-at the front of the queue; without them the whole operation backs off: the store is under load, or
-too many requests were made at once (BigCommerce guide, API rate limits).
+Each try takes a slot and a quota unit before it is sent, and gives the slot back before any wait.
+A 429 is not counted as a try. If it has rate-limit headers or a time to wait, the request waits at
+the front of the queue. If it has neither, the whole operation backs off: the store is under load,
+or too many requests were made at once (BigCommerce guide, API rate limits).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from bc_attrvals.scheduling.request_events import TryReports, is_logged
 
 T = TypeVar("T")
 
-#: 429s that count for one try of `RetryPolicy.attempts`, where no headers say when to come back. A
-#: store under load refuses at random; giving up must take far longer than bad luck does.
+#: This many 429s without a time to wait count as one try of `RetryPolicy.attempts`. A store under
+#: load refuses at random, so a few refusals in a row must not fail the request.
 _REFUSALS_PER_ATTEMPT: Final = 4
 #: After this many 429s of one request the rate-limit headers are ignored.
 _MOST_QUOTA_REFUSALS: Final = 5
@@ -51,13 +51,12 @@ _MOST_QUOTA_REFUSALS: Final = 5
 
 @attrs.frozen(kw_only=True)
 class Statistics:
-    """A snapshot of one Store's traffic, from its opening on.
+    """A snapshot of one Store's traffic since it was opened.
 
-    `in_flight` and `queued` are requests now, per operation; `requests` all that were sent,
-    `retries` those of them sent again after a failure, `rate_limited` the answers 429;
-    `bytes_sent` and `bytes_received` count bodies; `slot_wait_s` and `quota_wait_s` are summed over
-    requests. `latency_s` is how long the latest requests of an operation took to be answered, as a
-    moving average; operations without an answer are missing.
+    `in_flight` and `queued` count the requests of each operation now. `requests` counts all tries
+    sent, `retries` those sent again after a failure, `rate_limited` the 429 answers. `bytes_sent`
+    and `bytes_received` count bodies. `slot_wait_s` and `quota_wait_s` are sums over all requests.
+    `latency_s` is a moving average for each operation; operations without an answer are missing.
     """
 
     in_flight: dict[Operation, int]
@@ -85,11 +84,11 @@ class Transport(Protocol):
         """Send once; return any answer, or raise a `TransportError` or `DecodeError`."""
 
     def check_trust(self, timeout_s: float) -> Awaitable[None]:
-        """Raise `CertificateError` before the first request, if that is what it would end with."""
+        """Raise `CertificateError` if the first request would end with it."""
 
 
 class Scheduler:
-    """Sends the requests of one Store. Bound to the event loop it is opened in."""
+    """Sends the requests of one Store. It is bound to the event loop it is opened in."""
 
     def __init__(
         self,
@@ -105,10 +104,10 @@ class Scheduler:
         self._limits = limits
         self._events = events
         self._reports = TryReports(events)
-        # Jitter is no secret.
+        # Jitter needs no cryptographic randomness.
         self._random = Random() if random is None else random  # noqa: S311
         self._admission = Admission(events=events, retry=retry, random=self._random, quota=quota)
-        # Every request under way, with the task that waits for it; and the writes' own tasks.
+        # The task that waits for each request under way; then the tasks that `start` made.
         self._active: dict[Exchange, asyncio.Task[Any] | None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests = 0
@@ -123,7 +122,7 @@ class Scheduler:
 
     @property
     def limits(self) -> Limits:
-        """The limits it keeps."""
+        """The limits of the Store."""
         return self._limits
 
     async def open(self, store_hash: str) -> None:
@@ -132,14 +131,14 @@ class Scheduler:
         await self._admission.open(store_hash, self._limits)
 
     async def check_trust(self, timeout_s: float) -> None:
-        """Raise `CertificateError` where nothing can ever be sent; sends nothing."""
+        """Raise `CertificateError` if every request would end with it. Sends nothing."""
         await self._transport.check_trust(timeout_s)
 
     async def close(self) -> None:
-        """End every request under way, and wait until the writes' own tasks are gone.
+        """End every request under way, and wait for the tasks that `start` made.
 
-        Whoever waits gets `ConnectionLostError` when its request was on the wire, else
-        `StoreStateError`. Cancelled, the quota is closed even so.
+        A caller that waits gets `ConnectionLostError` if its request was on the wire, else
+        `StoreStateError`. If this is cancelled, the quota is still closed.
         """
         for exchange, task in self._active.items():
             if task is not None:
@@ -168,7 +167,7 @@ class Scheduler:
         )
 
     def next_job(self) -> int:
-        """Return the number for a job that begins."""
+        """Return the number of a new job."""
         self._jobs += 1
         return self._jobs
 
@@ -178,7 +177,7 @@ class Scheduler:
         worker: Worker,
         context: Context | None = None,
     ) -> asyncio.Task[T]:
-        """Run a write in a task of its own, which `worker.abandon` may leave to end by itself."""
+        """Run a write in its own task. After `worker.abandon` it may outlive its caller."""
         task = self._loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -188,15 +187,15 @@ class Scheduler:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # Looked at, so that asyncio does not report an error nobody waits for any more.
+            # Reading the exception keeps asyncio from logging it as never retrieved.
             task.exception()
 
     def send(self, exchange: Exchange) -> Coroutine[Any, Any, Response]:
         """Send a request as often as the policy allows, and return the first 2xx.
 
-        Raises the error of the last try, with `attempts` and `waited_s` set. Cancelled, the slot
-        is free at once, and a read's connection is closed. Writes that must not lose their slot
-        while on the wire run in a task of `start`.
+        Raises the error of the last try, with `attempts` and `waited_s` set. Cancellation frees the
+        slot at once and closes the connection. A write must keep its slot while it is on the wire,
+        so it runs in a task of `start`.
         """
         worker = exchange.worker
         if worker is not None:
@@ -206,14 +205,14 @@ class Scheduler:
     def send_again(
         self, exchange: Exchange, error: BCAttrValsError
     ) -> Coroutine[Any, Any, Response]:
-        """Send a request again whose answer is not good enough: a failed try like any other."""
+        """Send a request again after a 2xx that can't be used, which counts as a failed try."""
         exchange.fail(error)
         return self._carry(exchange)
 
     async def _carry(self, exchange: Exchange) -> Response:
-        """Send a request; where it has failed before, after a pause."""
+        """Send a request until it succeeds. A request that has failed before pauses first."""
         request, worker, admission = exchange.request, exchange.worker, self._admission
-        # A write's own task is known.
+        # A write's task is known; asking asyncio for it would cost time.
         task = None if worker is None else worker.task
         self._active[exchange] = task = task or asyncio.current_task(self._loop)
         operation, priority, flow = request.operation, exchange.priority, exchange.flow
@@ -262,9 +261,9 @@ class Scheduler:
     def _note_failure(
         self, exchange: Exchange, lease: Lease, outcome: Response | BCAttrValsError
     ) -> bool:
-        """Note what a try ended with; return whether it was refused and goes to the front.
+        """Note the outcome of a failed try. Return True if the request goes to the queue's front.
 
-        Raises what ends the request where nobody waits for another try of it.
+        Raises `CancelledError` if the worker was abandoned, and the 429 if this was the last try.
         """
         worker = exchange.worker
         if worker is not None and worker.is_abandoned:
@@ -280,7 +279,7 @@ class Scheduler:
         return is_refused
 
     async def _pause_before_retry(self, exchange: Exchange) -> None:
-        """Wait before the next try; raise the last error when there is none."""
+        """Wait before the next try; raise the last error if there is no next try."""
         error = exchange.error
         assert error is not None
         exchange.failures += 1
@@ -293,7 +292,7 @@ class Scheduler:
             and error.was_kept_alive
             and not exchange.has_reconnected
         ):
-            # The server has closed an idle connection: that says nothing of its load.
+            # The server closed an idle connection, which is no sign of load.
             exchange.has_reconnected = True
             delay_s = 0.0
         self._retries += 1
@@ -307,10 +306,10 @@ class Scheduler:
             raise error
 
     def _step_back(self, answer: Response, lease: Lease, exchange: Exchange) -> bool:
-        """React to a 429 or 503; return whether the request goes back to the front.
+        """React to a 429 or 503. Return True if the request goes to the queue's front.
 
-        It does after a 429, which costs no try, unless refusals do not end. A 503 is a failed
-        try like any other, but a sign of load as well.
+        A 429 sends it there, until there are too many of them. A 503 is a failed try, and also a
+        sign of load.
         """
         wait_s = read_retry_after_s(answer.headers, time.time())
         if wait_s is not None:
@@ -335,7 +334,7 @@ class Scheduler:
         return not is_last
 
     def _begin_try(self, exchange: Exchange, lease: Lease) -> None:
-        """Count a try and report it; it is about to be sent."""
+        """Count and report a try that is about to be sent."""
         exchange.sent += 1
         self._requests += 1
         tally, worker, body = exchange.tally, exchange.worker, exchange.request.body
@@ -351,7 +350,7 @@ class Scheduler:
             self._reports.sent(exchange, lease)
 
     def _end_try(self, exchange: Exchange, lease: Lease, outcome: Response | BaseException) -> None:
-        """Give slot and unit back, and report what a try ended with."""
+        """Give slot and unit back, and report the outcome of the try."""
         if exchange.worker is not None:
             exchange.worker.on_wire = False
         if isinstance(outcome, Response):
@@ -380,7 +379,7 @@ def _error_of(request: Request, answer: Response) -> APIError:
 
 
 def _show_cause(cancelled: asyncio.CancelledError, exchange: Exchange) -> None:
-    """Let a caller's timeout show, as its cause's context, what stood in the way."""
+    """Attach the last error to a cancellation, so that a caller's timeout shows the reason."""
     error = exchange.error
     if error is not None:
         error.attempts, error.waited_s = exchange.sent, exchange.waited_s
