@@ -1,4 +1,4 @@
-"""The only place that uses aiohttp: one request out, status, headers and bytes in.
+"""The only package that makes requests with aiohttp: one request out, status, headers, bytes in.
 
-Imports core alone.
+Imports errors and core only.
 """

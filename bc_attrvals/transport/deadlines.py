@@ -16,18 +16,17 @@ class Deadline(msgspec.Struct, eq=False):
 
     task: asyncio.Task[object]
     when: float
-    # The task's cancellations before: tells a cancellation by somebody else from this one.
+    # The task's cancellations before this deadline, to recognise one by somebody else.
     cancelling: int
     has_passed: bool = False
-    # Whether its request was sent over a connection of its own making, and whether an answer of
-    # success had begun; the session notes these.
+    # Whether its request opened the connection, and whether a 2xx had begun; set by the session.
     has_connected: bool = False
     was_accepted: bool = False
 
     def was_missed(self) -> bool:
-        """Return whether a cancellation was this deadline's alone, and take it back if so.
+        """Return whether this deadline alone caused a cancellation; if so, undo it.
 
-        Ask once, where `CancelledError` arrives. `asyncio.timeout` does the same.
+        Call it once, where `CancelledError` is caught. `asyncio.timeout` does the same.
         """
         if not self.has_passed:
             return False
@@ -36,7 +35,7 @@ class Deadline(msgspec.Struct, eq=False):
 
 
 class Deadlines:
-    """Cancels tasks whose deadlines pass. Bound to the running event loop."""
+    """Cancels tasks whose deadlines pass. It is bound to the running event loop."""
 
     __slots__ = ("_check_at", "_loop", "_open", "_timer")
 
@@ -57,10 +56,10 @@ class Deadlines:
         return deadline
 
     def end(self, deadline: Deadline) -> None:
-        """Forget a deadline. The timer finds that out by itself."""
+        """Forget a deadline. The timer stays, and finds nothing to cancel."""
         self._open.discard(deadline)
         if deadline.has_passed:
-            # The task ended by something else in the same moment.
+            # The task ended for another reason in the same moment.
             deadline.was_missed()
 
     def close(self) -> None:
@@ -79,7 +78,7 @@ class Deadlines:
     def _check(self) -> None:
         self._timer = None
         now = self._loop.time()
-        # A timer may come a tick of the clock early.
+        # A timer may fire one tick of the clock early.
         passed = [one for one in self._open if one.when <= now]
         for one in passed:
             self._open.discard(one)

@@ -1,6 +1,6 @@
-"""aiohttp's exceptions, and those of hooks, as errors of ours. Pure.
+"""Maps the exceptions of aiohttp and of hooks to our errors. Pure.
 
-No error has aiohttp's exception behind it, because that one carries the request's headers.
+No error has aiohttp's exception as its cause or context, because that holds the request's headers.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from bc_attrvals.errors import (
 def lost_before_answer(
     error: aiohttp.ClientOSError | aiohttp.ServerDisconnectedError,
 ) -> ConnectionLostError:
-    """Return the error of a connection that was lost before any or all of an answer's head."""
+    """Return the error of a connection lost before the head of an answer was complete."""
     message = f"the connection was lost before the answer came ({type(error).__name__})"
     lost = ConnectionLostError(message)
-    # The other kind of message is what had come of an answer.
+    # Otherwise the message is the part of an answer that had arrived.
     lost.was_kept_alive = isinstance(error, OSError) or isinstance(error.message, str)
     return lost
 
 
 def map_error(error: BaseException, timeout_s: float) -> TransportError:
-    """Return the error of a request that ended by an exception of aiohttp's or of a hook."""
+    """Return the error for a request that ended with an exception of aiohttp or of a hook."""
     if _is_of_trace(error):
-        # One that makes a call of its own, say: what became of that is not this request's.
+        # A trace may make calls of its own, whose failures say nothing of this request.
         return hook_error(error)
     failed = never_sent(error)
     if failed is not None:
@@ -52,21 +52,21 @@ def map_error(error: BaseException, timeout_s: float) -> TransportError:
     else:
         reason = f"the connection was lost ({type(error).__name__})"
     lost = ConnectionLostError(reason)
-    # Writing to a connection that closes at this moment.
+    # The connection closed while the request was being written.
     lost.was_kept_alive = isinstance(error, ConnectionResetError)
     return lost
 
 
 def never_sent(error: BaseException) -> ConnectionFailedError | None:
-    """Return the error for a connection that could not be made, if that is what happened."""
+    """Return the error for a connection that could not be made; None for other exceptions."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        # str() names host, port and the fault of the certificate.
+        # str() gives host, port and what is wrong with the certificate.
         return CertificateError(f"no trusted connection: {error}", retryable=False)
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         message = "no trusted connection: the certificate's fingerprint is another"
         return CertificateError(message, retryable=False)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        # A handshake that an alert ended is among these.
+        # These include a TLS handshake that ended with an alert.
         return ConnectionFailedError(f"no connection: {error}")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ConnectionFailedError(f"no connection: the proxy answered {error.status}")
@@ -83,19 +83,19 @@ def _is_of_trace(error: BaseException) -> bool:
 
 
 def _unpacking(error: Exception) -> str | None:
-    """Return what is wrong with the answer's content encoding, if that is what is wrong."""
+    """Return what is wrong with the answer's content encoding; None for other errors."""
     for line in str(error).splitlines():
         _, found, rest = line.partition("Can not decode content-encoding: ")
         if found:
-            # Such as "brotli (br). Please install `Brotli`", and then what aiohttp quotes.
+            # Such as "brotli (br). Please install `Brotli`", followed by quoted bytes.
             return f"the answer can't be unpacked: {rest.partition(chr(39))[0]}"
     return None
 
 
 def hook_error(error: BaseException) -> HookError:
-    """Return the error for what a hook of the caller raised: its class and place, not its words.
+    """Return the error for an exception of a caller's hook: its class and place, not its message.
 
-    Its words may quote the request's headers.
+    The message may quote the request's headers.
     """
     kind, place = type(error).__name__, ""
     frame = error.__traceback__

@@ -1,4 +1,4 @@
-"""The proxy of a Store's own session: checked before anything connects, never shown."""
+"""The proxy of a Store's own session: checked before anything connects, never logged."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from yarl import URL
 
 from bc_attrvals.errors import InvalidInputError
 
-# aiohttp speaks no other protocol to a proxy.
+# aiohttp supports no other kind of proxy.
 _SCHEMES: Final = {"http", "https"}
 
 
 def check_proxy(proxy: object, *, field: str = "proxy") -> None:
     """Check the URL of a proxy, `http://[user:password@]host[:port]` or `https://…`.
 
-    Raises `InvalidInputError`, which never quotes the URL: it may hold a password.
+    Raises `InvalidInputError`, which never quotes the URL, because it may hold a password.
     """
     problem = _problem_of(proxy)
-    # Reporters of crashes show locals.
+    # Crash reporters show local variables.
     del proxy
     if problem is not None:
         message = f"{field}: {problem}"
@@ -28,10 +28,10 @@ def check_proxy(proxy: object, *, field: str = "proxy") -> None:
 def proxy_of_environment(base_url: str) -> str | None:
     """Return the proxy that the environment names for a URL, or None.
 
-    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or small letters, are read
-    as `urllib.request` reads them. A `.netrc` is not read.
+    `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case, are read as
+    `urllib.request` reads them. A `.netrc` is not read.
     """
-    # On first need, because it loads the clients of several protocols.
+    # Imported when needed, because it loads the clients of several protocols.
     from urllib.request import getproxies, proxy_bypass
 
     url = URL(base_url)

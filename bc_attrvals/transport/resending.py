@@ -1,7 +1,7 @@
-"""Keeps aiohttp from sending a request again by itself, and notes what went out on a connection.
+"""Keeps aiohttp from resending a request by itself, and notes which request opened a connection.
 
 Used by the session. aiohttp sends an idempotent request again when a kept-alive connection drops
-(RFC 9112 section 9.3.1), without slot or quota unit.
+(RFC 9112, section 9.3.1). That request would have no slot and no quota unit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bc_attrvals.transport.deadlines import Deadline
 from bc_attrvals.transport.failures import lost_before_answer
 
 JSON: Final = "application/json"
-#: The request under way, for the socket that is made for it.
+#: The deadline of the request under way, noted on when a socket is made for it.
 attempt_under_way: ContextVar[Deadline | None] = ContextVar("attempt_under_way", default=None)
 
 
 class Body(aiohttp.Payload):
-    """The JSON of a write, which aiohttp sends no second time, for it is `consumed`.
+    """The JSON of a write. aiohttp does not send it a second time, because it is `consumed`.
 
-    aiohttp before 3.14.1 does not ask for that: there it can't be written again.
+    aiohttp before 3.14.1 does not check that; there a second write raises.
     """
 
     consumed = True
@@ -33,7 +33,7 @@ class Body(aiohttp.Payload):
     size = 0
 
     def __init__(self, content: bytes) -> None:
-        # As aiohttp makes it of bytes, but for the search by type: 1.2 % of a PUT of ten items.
+        # What aiohttp makes of bytes, without its search by type: 1.2 % of a PUT of ten items.
         super().__init__(content, content_type=JSON)
         self._content = content
         self.size = len(content)
@@ -53,7 +53,7 @@ class Body(aiohttp.Payload):
         """Write it, once; its size is the content's length."""
         del content_length
         if self.was_written:
-            # The connection that was lost is not the one made to send it again.
+            # The new connection was made to send it again; the lost one may have been an old one.
             if (attempt := attempt_under_way.get()) is not None:
                 attempt.has_connected = False
             raise ConnectionResetError("the connection was lost after the body was sent")
@@ -62,7 +62,7 @@ class Body(aiohttp.Payload):
 
 
 def new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Make a socket as aiohttp does, and note whose: other requests reuse a kept connection."""
+    """Make a socket as aiohttp does, and note that the present request opened a connection."""
     attempt = attempt_under_way.get()
     if attempt is not None:
         attempt.has_connected = True
@@ -73,11 +73,11 @@ def new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 async def no_resend(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Turn a lost connection into our error before aiohttp sees it: it does not know that one."""
+    """Turn a lost connection into our error, which aiohttp does not resend for."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
-        # Never sent, and never resent by aiohttp.
+        # The request was not sent, and aiohttp does not send it again.
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         lost = lost_before_answer(error)
@@ -87,12 +87,12 @@ async def no_resend(
 def with_no_resend(
     session: aiohttp.ClientSession,
 ) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
-    """Return the middlewares for requests over a caller's session: `no_resend`, then their own.
+    """Return the middlewares for requests over a caller's session: `no_resend`, then its own.
 
-    Here stands the one private attribute of aiohttp in use. Middlewares given for one request
-    replace those of the session, and aiohttp has no public way to ask for these. Without it a
-    caller's session may send a request twice that was admitted once; that is what is left where
-    aiohttp has renamed it (None), and then `tests/transport/test_session.py` fails.
+    This reads the only private attribute of aiohttp in use. Middlewares given for one request
+    replace those of the session, and aiohttp has no public way to read these. Without them, a
+    caller's session may send a request twice that was admitted once. If aiohttp renames the
+    attribute, this returns None, and `tests/transport/test_session.py` fails.
     """
     own: Sequence[aiohttp.ClientMiddlewareType] | None = getattr(session, "_middlewares", None)
     return None if own is None else (no_resend, *own)

@@ -1,8 +1,8 @@
-"""The transport: one request out, status, headers and bytes in; faults become our errors.
+"""The transport: one request out, status, headers and bytes in; failures become our errors.
 
-aiohttp is used here and nowhere else. Redirects are not followed and no cookies are kept, so that
-the access token travels to one place only. An error raised here never has aiohttp's exception
-behind it, because that one carries the request's headers, token included.
+Redirects are not followed and no cookies are kept, so the access token goes to one host only. An
+error raised here never has aiohttp's exception as its cause or context, because that holds the
+request's headers, token included.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from bc_attrvals.transport.resending import (
 from bc_attrvals.transport.trust import connect_once
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
-# `Deadlines` keeps the deadline of the whole attempt.
+# `Deadlines` limits the time of the whole attempt.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
-#: Errors after which the status of an answer that has begun is still worth something.
+#: Errors after which the status of an answer that has begun is still used.
 _KNOWN: Final = (
     aiohttp.ClientError,
     http_exceptions.HttpProcessingError,
@@ -56,7 +56,7 @@ _KNOWN: Final = (
     TimeoutError,
     OSError,
 )
-#: Content encodings that aiohttp unpacks, or refuses by itself where a package is missing.
+#: Content encodings that aiohttp decodes. It raises by itself if a package for one is missing.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
@@ -91,11 +91,11 @@ class Session:
     ) -> None:
         base = URL(base_url)
         self._scheme, self._authority = base.scheme, base.raw_authority
-        # A bare host has the path "/".
+        # A URL without a path has the path "/".
         self._root = base.raw_path.rstrip("/")
         self._max_response_bytes = max_response_bytes
         self._deadlines = Deadlines()
-        # Writes all go to one place; pages are asked for once.
+        # The URL of the writes, which is one for all. The URL of a page is used once.
         self._urls: dict[str, URL] = {}
         headers = {
             _AUTH_TOKEN: access_token,
@@ -105,17 +105,17 @@ class Session:
         }
         # Redirects are not followed: the access token must not travel.
         self._options: dict[str, Any] = {"allow_redirects": False, "headers": CIMultiDict(headers)}
-        # What raises below has this frame in its traceback, and reporters of crashes show locals.
+        # Errors raised below hold this frame, and crash reporters show its local variables.
         del access_token, headers
         self._owned = session is None
         self._proxy = proxy
         self._has_answered = False
         if session is None:
-            # The scheduler limits what is under way; a second limit here would only hide waits.
+            # The scheduler limits the requests under way; a second limit would only hide waits.
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # aiohttp sends headers of the session to the proxy too, outside of TLS.
+                # aiohttp also sends the session's headers to the proxy, outside of TLS.
                 headers=self._options.pop("headers") if proxy is None else None,
                 timeout=_NO_TIMEOUT,
                 middlewares=(no_resend,),
@@ -132,13 +132,13 @@ class Session:
             self._options |= {
                 "middlewares": with_no_resend(session),
                 "timeout": _NO_TIMEOUT,
-                # Whatever the session does otherwise: answers are read here, errors mapped.
+                # Overrides the session's own settings: answers are read here, errors mapped.
                 "raise_for_status": False,
                 "auto_decompress": True,
             }
         self._write_options = self._options
         if self._owned:
-            # `Body` is not sent again.
+            # `Body` prevents the resending of a write without a middleware.
             self._write_options = self._options | {"middlewares": ()}
         self._session = session
 
@@ -156,10 +156,10 @@ class Session:
     async def send(self, request: Request, timeout_s: float) -> Response:
         """Send one request once and read the whole answer, whatever its status.
 
-        Raises `ConnectionFailedError` (never sent), `ConnectionLostError`, `RequestTimeoutError`
-        (of the whole attempt), `HookError` where a trace, middleware or session of the caller
-        raised, `DecodeError` when the answer is too long or packed in an unknown way, or
-        `StoreStateError` when a caller has closed their session. Cancellation closes the
+        Raises `ConnectionFailedError` (not sent), `ConnectionLostError`, `RequestTimeoutError`
+        (for the whole attempt), `HookError` if a trace, middleware or session of the caller raised,
+        `DecodeError` if the answer is too long or has an unknown content encoding, and
+        `StoreStateError` if the caller has closed their session. Cancellation closes the
         connection; a write may then have been applied.
         """
         if self._session.closed:
@@ -184,7 +184,7 @@ class Session:
                 and stream.is_eof()
                 and stream.exception() is None
             ):
-                # All of it has arrived, as nearly always.
+                # Usually the whole body has arrived by now.
                 body = stream.read_nowait()
             else:
                 body = await self._read(response)
@@ -192,7 +192,7 @@ class Session:
                 body = await self._read_before(response)
             if len(body) > self._max_response_bytes or hdrs.CONTENT_ENCODING in response.headers:
                 self._check(response, body)
-            # Read whole, it has released its connection by itself.
+            # A response that was read to its end has released its connection by itself.
             if not response.closed:
                 response.release()
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
@@ -203,12 +203,12 @@ class Session:
                 and isinstance(data, Body)
                 and data.was_written
             ):
-                # An old aiohttp has connected again to resend it, and it may be applied already.
+                # aiohttp before 3.14.1 has connected again to resend it; it may be applied already.
                 failure = _lost_after_body(failure)
         finally:
             self._deadlines.end(attempt)
         if failure is not None:
-            # Reporters of crashes show the locals of this frame.
+            # Crash reporters show the local variables of this frame.
             del response
             raise failure from None
         assert response is not None
@@ -223,7 +223,7 @@ class Session:
         attempt: Deadline,
         timeout_s: float,
     ) -> BaseException | None:
-        """Return what an attempt ends with that met an error; None where its status says enough."""
+        """Return the error that ends an attempt; None if the answer's status is used instead."""
         is_known = isinstance(error, _KNOWN)
         if isinstance(error, asyncio.CancelledError) and attempt.was_missed():
             error, is_known = TimeoutError(), True
@@ -231,16 +231,16 @@ class Session:
             response.close()
         if is_known and response is not None:
             attempt.was_accepted = is_success(response.status)
-            # A write is read back at once where a hook took the body: so it will the next time.
+            # A hook that took the body will take it again, so a write goes straight to read-back.
             is_taken = isinstance(error, HookError) and request.operation is Operation.WRITE
             if is_taken or not attempt.was_accepted:
-                # The status of a refusal is worth more than its words: it decides what is next.
+                # The status of a refusal decides what follows, with or without its body.
                 return None
         mapped = self._mapped(error, timeout_s)
         if isinstance(mapped, HookError) and self._session.closed:
             mapped = _closed_error()
         if isinstance(mapped, ConnectionLostError):
-            # A session of the caller does not say whether it has connected anew.
+            # A caller's session does not show whether it opened a new connection.
             reused = not attempt.has_connected if self._owned else self._has_answered
             mapped.was_kept_alive = mapped.was_kept_alive and reused
         if isinstance(mapped, TransportError):
@@ -253,14 +253,14 @@ class Session:
         return mapped
 
     def _mapped(self, error: BaseException, timeout_s: float) -> BaseException:
-        """Return an error of ours, or one that ends the task; without aiohttp's frames.
+        """Return our error, or an exception that ends the task, without aiohttp's frames.
 
-        These have the headers, which reporters of crashes show.
+        These frames hold the headers, which crash reporters show.
         """
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                # It becomes the cause of a caller's TimeoutError.
+                # It becomes the cause of a caller's TimeoutError, so its frames may be shown.
                 return error.with_traceback(None)
             # Nobody cancelled this task: a hook raised it, or the session was closed.
             return hook_error(error)
@@ -271,10 +271,10 @@ class Session:
         return map_error(error, timeout_s)
 
     async def check_trust(self, timeout_s: float) -> None:
-        """Raise `CertificateError` if every request would end with it; sends nothing.
+        """Raise `CertificateError` if every request would end with it. Sends nothing.
 
-        Looked at over TLS, before the first answer. A caller's session makes its connections by
-        itself, and is not looked at.
+        It checks only over TLS and before the first answer, and not a caller's session, whose
+        connections may be made in another way.
         """
         if not self._owned or self._has_answered or self._scheme != "https":
             return
@@ -290,8 +290,8 @@ class Session:
 
     def _url(self, request: Request) -> URL:
         path, _, query = request.path.partition("?")
-        # Encoded already: yarl would quote what the service wants raw. Built of its parts, because
-        # taking a whole URL apart costs three times as much.
+        # Encoded already: yarl would quote what the service wants raw. It is built from its parts,
+        # because parsing a whole URL costs three times as much.
         url = URL.build(
             scheme=self._scheme,
             authority=self._authority,
@@ -304,18 +304,18 @@ class Session:
         return url
 
     async def _read_before(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return a body that a hook has read before, from what aiohttp keeps of it.
+        """Return a body that a hook has read before, from the copy that aiohttp keeps.
 
-        Raises `HookError` if it kept nothing: the hook took the bytes from the stream, or released
-        the connection before they came.
+        Raises `HookError` if there is no copy: the hook took the bytes from the stream, or released
+        the connection before they arrived.
         """
         content = response.content
         is_taken = isinstance(content, aiohttp.StreamReader) and (
             content.total_bytes > 0 or (response.closed and not content.is_eof())
         )
         try:
-            # `read` refuses it once the connection was released; `text` does not, and Latin-1 maps
-            # bytes one to one.
+            # `read` raises once the connection was released, `text` does not; Latin-1 maps bytes
+            # one to one.
             body = (await response.text("latin-1")).encode("latin-1")
         except aiohttp.ClientError:
             if not is_taken:
@@ -327,13 +327,13 @@ class Session:
         return body
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the body as it comes, so that a decompressed flood stops at the cap."""
+        """Read the body in pieces, so that decompression stops at `max_response_bytes`."""
         content = response.content
         if not isinstance(content, aiohttp.StreamReader):
-            # A double of aiohttp's response, as testing tools make them.
+            # A fake of aiohttp's response, as testing tools make them.
             return await response.read()
         if content.exception() is not None:
-            # Broken, or released by a hook: `_read_before` tells these apart.
+            # Broken, or released by a hook: `_read_before` distinguishes these.
             return b""
         pieces: list[bytes] = []
         size = 0
@@ -361,7 +361,7 @@ class Session:
 
 def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
     with warnings.catch_warnings():
-        # Deprecated, and the only public way to ask for it.
+        # Deprecated, but the only public way to read it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return session.loop
 

@@ -1,4 +1,4 @@
-"""Finds out whether a certificate is trusted, before any request is sent."""
+"""Checks whether the server's certificate is trusted, before any request is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yarl import URL
 
 
 class _ConnectedError(aiohttp.ClientError):
-    """The connection is made, and the request that asked for it is not sent."""
+    """The connection was made; it stops the request before it is sent."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -26,15 +26,16 @@ class _Connector(aiohttp.TCPConnector):
 
 
 async def connect_once(url: URL, proxy: str | None, timeout_s: float) -> None:
-    """Make a connection as a session of our own does, send nothing inside of it, and close it.
+    """Make a connection as a Store's own session does, send nothing on it, and close it.
 
-    Raises `aiohttp.ClientConnectorCertificateError`. Other errors may pass, and are not raised.
+    Raises `aiohttp.ClientConnectorCertificateError`. Other errors may be temporary, so they are
+    ignored here.
     """
     async with aiohttp.ClientSession(connector=_Connector(), proxy=proxy) as session:
         del proxy
         try:
             async with asyncio.timeout(timeout_s):
-                # Of a method that no double of a session answers.
+                # OPTIONS, because fakes of aiohttp's session in tests do not answer it.
                 response = await session.options(url, allow_redirects=False)
             response.close()
         except aiohttp.ClientConnectorCertificateError:
