@@ -1,8 +1,8 @@
-"""Carries out the plan of a sync: sends its upserts and deletes, and notes what became of them.
+"""Carries out the plan of a sync: sends its upserts and deletes, and notes their outcomes.
 
 Between `job.py` and the bulk writes. Over a journal, each row is noted as in flight before it is
-sent, and as done or failed before it is counted. No more batches than `Limits.writes` are sent and
-not yet noted, so a killed job leaves that many unknown and no more.
+sent, and as done or failed before it is counted. At most `Limits.writes` batches are sent and not
+yet noted, so a killed job leaves at most that many unknown.
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ _DELETE_CALLS_AT_ONCE: Final = 60
 
 
 class Apply:
-    """The changes that are left of the plan in one working set; `calls` are the sync's own.
+    """Sends the changes that are left of the plan in one working set; `calls` are the sync's own.
 
-    Over a journal, batches and outcomes are committed together: a batch is noted as in flight in
-    the same transaction as the outcomes of the worker's last one, and whatever else is to be noted
-    by then shares it (group commit). A job that is killed at any point has sent no value that is
-    not noted as in flight, and no more than `Limits.writes` batches are.
+    Over a journal, a worker notes its next batch as in flight in the same transaction as the
+    outcomes of its last one. Everything else that waits to be noted shares the transaction (group
+    commit). So every value sent is noted as in flight, and at most `Limits.writes` batches are.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Apply:
         self._max_failures = max_failures
         self._progress = SyncProgressed(Phase.WRITING, 0)
         self._written = 0
-        #: Ids that the service confirmed, and that an error kept from being noted.
+        #: Deletes that the service confirmed and that an error kept from being noted.
         self.deleted_unnoted = 0
         self._unsettled: BCAttrValsError | None = None
         self._outcomes = UnnotedOutcomes(keep_rows=known is not None)
@@ -81,7 +80,7 @@ class Apply:
         journal.
         """
         self._start_phase(Phase.WRITING, await self._database.run(WorkingSet.tally))
-        # The last batch apart, none is sent half full because the disk is slow.
+        # The source gives lists, so that a slow disk leaves no batch short but the last.
         job = UpsertJob(
             source_of_lists(self._pending()),
             self._calls,
@@ -97,15 +96,15 @@ class Apply:
             raise StoreStateError("the Store was closed during the sync") from self._unsettled
 
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Note in the journal that items are in flight, and all outcomes there are."""
+        """Note items as in flight in the journal, and all outcomes that are not noted yet."""
         self._begun += _keys(items)
         await self.end()
 
     async def end(self) -> None:
-        """Note all there is to note; whoever comes meanwhile shares the next transaction."""
+        """Commit all that is not noted yet; callers that come meanwhile share the next commit."""
         async with self._committing:
             if self._not_committed is not None:
-                # What was taken to be noted then may be somebody else's batch.
+                # The commit that failed may have held another worker's batch.
                 raise self._not_committed
             if self._begun or self._outcomes.untaken:
                 try:
@@ -120,7 +119,7 @@ class Apply:
         if self._outcomes.untaken >= MOST_UNNOTED:
             await self.end()
         elif self._calls.events and (confirmed := self._outcomes.confirmed):
-            # Confirmed is done, though it is noted later: a wait for quota may come before.
+            # Confirmed values count as done before they are noted: a wait for quota may come first.
             done = self._progress.done + confirmed
             self._calls.events.emit(attrs.evolve(self._progress, done=done))
 
@@ -158,9 +157,9 @@ class Apply:
             raise
 
     def report_from_memory(self) -> SyncReport:
-        """Return what this run did, for when the working set can't be read any more.
+        """Return what this run did; used when the working set can't be read any more.
 
-        Creates, updates and unread writes are not told apart: all count as `written`.
+        Creates, updates and unread writes are not distinguished: all count as `written`.
         """
         at = self._progress
         deleting = at.phase is Phase.DELETING
@@ -177,7 +176,7 @@ class Apply:
         )
 
     async def _look_up_doubtful(self) -> None:
-        """Find out which rows are still there whose deletes an earlier run had sent."""
+        """Look up the rows whose deletes were in flight when an earlier run ended."""
         doubtful = await self._database.run(WorkingSet.doubtful_deletes)
         if not doubtful:
             return
@@ -203,7 +202,7 @@ class Apply:
         marks = [(State.DONE, key) for key in _keys(written)]
         for one in others:
             if one.stored is not None:
-                # In another form than it was sent.
+                # The store holds another form of the value than the one sent.
                 altered.append((one.stored.value, to_key(*_sent(one).key)))
                 rows.append(one.stored)
             elif one.status is OutcomeStatus.NOT_SENT:
@@ -224,7 +223,7 @@ class Apply:
             self._advance(done, failed)
 
     def _start_phase(self, phase: Phase, tally: Tally) -> None:
-        """Start to count: what earlier runs of a journal did is done."""
+        """Start the progress of a phase; what earlier runs of a journal did counts as done."""
         deleting = phase is Phase.DELETING
         written = tally.created + tally.updated + tally.written + tally.altered
         done = tally.deleted if deleting else written
@@ -262,7 +261,7 @@ def _keys(items: Iterable[AttributeValueUpsert]) -> list[int]:
 
 
 def _is_unanswered(failed: UpsertOutcome) -> bool:
-    """Return whether an error came after all tries and says nothing about the item."""
+    """Return whether all tries failed with errors that say nothing about the item."""
     error = failed.error
     return error is not None and (isinstance(error, TransportError) or is_retryable(error))
 
@@ -308,7 +307,7 @@ def _dumped(failed: Iterable[UpsertOutcome]) -> Iterator[str]:
 
 
 def _next_deletes(working_set: WorkingSet, done: list[int], most: int, calls: Calls) -> list[int]:
-    """Note ids as deleted, and the next ones as in flight; return those."""
+    """Note ids as deleted and the next ones as in flight; return the next ones."""
     with working_set.transaction():
         working_set.mark_deletes(done, State.DONE)
         working_set.spend(calls=calls.calls, retries=calls.retries)

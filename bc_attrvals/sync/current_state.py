@@ -70,7 +70,7 @@ class CurrentState:
     async def read(self, *, always: bool) -> Reading:
         """Read, note the rows in the working set, and return how it was done.
 
-        With `always` the store is read though writing everything costs less. Raises
+        With `always` the store is read even where writing everything costs less. Raises
         `ListingDriftError` for a listing that did not prove complete.
         """
         try:
@@ -123,7 +123,7 @@ class CurrentState:
         return reading
 
     def _customers_per_listing(self, facts: DesiredFacts, attributes: int) -> int:
-        """Return how many customers to look up at once: what a URL takes, and fills its pages."""
+        """Return how many customers to look up at once: as fit a URL and fill its pages."""
         first = self._queries(facts.last_customers, facts)[0]
         fitting = len(first.filter.customer_id_in or ())
         if fitting == facts.customers:
@@ -136,7 +136,8 @@ class CurrentState:
     def _only_listing(self, facts: DesiredFacts) -> Listing | None:
         """Return the listing of the scope, or None when it takes several.
 
-        Those are of so many customers that looking up the desired ones of them costs no more.
+        A scope of several listings has so many customers that looking up the desired ones costs no
+        more.
         """
         customers = self._scope.customer_ids
         if customers is not None and len(customers) > _MOST_CUSTOMERS:
@@ -169,7 +170,7 @@ class CurrentState:
     def _checked(self, row: Row) -> CurrentRow | None:
         """Return a row to compare with the desired values, or None for one that can't be.
 
-        The service's word that a row matches the filter is not enough to delete it.
+        Pruning must not delete a row outside of the scope, even if the service listed it.
         """
         customer_id, attribute_id = row.customer_id, row.attribute_id
         if not self._scope.matches(customer_id, attribute_id):
@@ -199,6 +200,6 @@ def _text(value: str | None) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair is no text, and equal to no desired value.
+        # A lone surrogate is no valid text, and equals no desired value.
         return None
     return value

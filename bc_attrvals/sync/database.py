@@ -5,8 +5,8 @@ subclasses with tables of their own. Everything here blocks; `database_thread.py
 
 A file has a write-ahead log and synchronous=NORMAL: "transactions are durable across application
 crashes", and one "might roll back following a power loss", never out of order (SQLite, PRAGMA
-synchronous). A journal bears that: values whose commit is lost are sent again, and deletes, which
-go by row ids, as well. A sync to the disk for each PUT buys nothing.
+synchronous). A journal tolerates that: values whose commit is lost are sent again, and so are
+deletes, which name row ids. So no PUT has to wait for a flush to the disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError
 
-#: Where a file lies.
+#: The path of a database file.
 DatabasePath: TypeAlias = str | os.PathLike[str]
 
 # Negative: KiB of page cache. It is most of the memory that a job takes.
@@ -113,14 +113,14 @@ class Database:
         return None if row is None else row[0]
 
     def one(self, statement: str, *parameters: str | int) -> int:
-        """Return the one integer that a query gives."""
+        """Return the single integer of a query."""
         (number,) = self.connection.execute(statement, parameters).fetchone()
         return int(number)
 
     def digest(self, statements: Sequence[str]) -> str:
         """Return a digest of the rows that queries give, in bounded memory.
 
-        SQLite checks the structure of its pages, and not what stands in them.
+        SQLite checks the structure of its pages, not their content.
         """
         digest = hashlib.blake2b(digest_size=16)
         for statement in statements:
@@ -188,7 +188,7 @@ class DatabaseKind(Generic[DatabaseT]):
 
 
 def check_path(path: DatabasePath, field: str) -> str:
-    """Return a path as a text; raise `InvalidInputError` naming `field` for what is none."""
+    """Return a path as a text; raise `InvalidInputError` naming `field` if it is no path."""
     if not isinstance(path, str | bytes | os.PathLike):
         message = f"{field} must be the path of a file, not {type(path).__name__}"
         raise InvalidInputError(message, field=field)
@@ -200,7 +200,7 @@ def check_path(path: DatabasePath, field: str) -> str:
 
 
 def open_temporary(kind: DatabaseKind[DatabaseT]) -> DatabaseT:
-    """Open a database that goes with its connection."""
+    """Open a database that ends with its connection."""
     connection = sqlite3.connect("", isolation_level=None)
     connection.executescript(";".join(_TEMPORARY_PRAGMAS))
     database = kind.tables(connection)
@@ -273,7 +273,7 @@ def _make_file(kind: DatabaseKind[DatabaseT], path: str, name: str) -> None:
 def _is_there(kind: DatabaseKind[DatabaseT], path: str, name: str) -> bool:
     """Return whether the file is there; raise if it is no regular one."""
     found = False
-    # SQLite opens its companions by name.
+    # SQLite opens the files beside it by name.
     for suffix in ("-wal", "-journal", "-shm", ""):
         try:
             mode = os.lstat(path + suffix).st_mode

@@ -1,4 +1,4 @@
-"""A thread of its own for one SQLite database, and coroutines to run jobs in it one by one.
+"""Runs jobs on one SQLite database one by one, in a thread of its own.
 
 Between asyncio code and `database.py`, whose functions block.
 """
@@ -56,7 +56,7 @@ class DatabaseThread(Generic[DatabaseT]):
 
     @property
     def is_file(self) -> bool:
-        """Whether it outlives the process."""
+        """Whether the database is a file, which outlives the process."""
         return self._path is not None
 
     async def open(self) -> None:
@@ -77,12 +77,12 @@ class DatabaseThread(Generic[DatabaseT]):
         return await self._call(partial(job, self._database, *args, **kwargs))
 
     async def aclose(self) -> None:
-        """Close the database after the jobs that have begun; a long query of a cancelled one ends.
+        """Close the database after the jobs that have begun, and interrupt a cancelled one.
 
-        A cancelled caller returns at once, and the database is closed all the same.
+        Cancelled, it returns at once, and the database is closed all the same.
         """
         if self._database is not None and self._last is not None and self._last.cancelled():
-            # The thread may be at work on it still.
+            # The thread may still run the cancelled job.
             self._database.connection.interrupt()
         closed = self._call(self._close)
         self._is_closed = True
@@ -93,7 +93,7 @@ class DatabaseThread(Generic[DatabaseT]):
         if self._is_closed:
             raise RuntimeError(f"{self.name} is closed")
         if self._last is None:
-            # A daemon: what is committed survives the end of the process, which waits for no query.
+            # A daemon: a process that ends waits for no query, and what is committed survives it.
             name = f"bc-attrvals-{self._kind.noun}"
             Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
         self._last = done = asyncio.get_running_loop().create_future()
@@ -113,7 +113,7 @@ class DatabaseThread(Generic[DatabaseT]):
     def _close(self) -> None:
         if self._database is not None:
             with suppress(sqlite3.Error):
-                # Ends an interruption, which would keep the log from being checkpointed.
+                # Clears a pending interrupt, which would prevent the checkpoint of the log.
                 self._database.connection.execute("SELECT 1")
             self._database.connection.close()
 
@@ -124,7 +124,7 @@ def _work(jobs: SimpleQueue[_Job]) -> None:
 
 
 def _do(job: _Job) -> bool:
-    """Do a job, and keep nothing of it; return whether to go on."""
+    """Do a job and return whether to go on; no variable keeps the job alive afterwards."""
     if job is None:
         return False
     work, done = job

@@ -103,7 +103,7 @@ class SyncJob:
             return plan
 
     async def dry_run(self, desired: Items) -> SyncReport:
-        """Do as `plan`, and report as if all had been done."""
+        """Plan, and report as if the plan had been carried out."""
         async with self._opened():
             await self._load(desired)
             plan = await self._make_plan()
@@ -123,10 +123,10 @@ class SyncJob:
             return report
 
     async def run(self, desired: Items) -> SyncReport:
-        """Do it all, or what a journal has left to do, once `confirm` has agreed to it.
+        """Carry out the sync, or what a journal has left of it, once `confirm` has agreed to it.
 
-        A finished journal gives way to this job; with `restart` an unfinished one does, too. Every
-        error of ours has a report.
+        This job replaces a finished journal, and with `restart` an unfinished one. Every
+        `BCAttrValsError` has a report.
         """
         try:
             async with self._opened():
@@ -142,7 +142,7 @@ class SyncJob:
             raise
 
     async def upsert(self, items: Items) -> UpsertReport:
-        """Do as `run`, and report as an upsert does; an error has the report of an upsert, too."""
+        """Run, and return the report of an upsert; an error has the report of an upsert, too."""
         try:
             return upsert_report(await self.run(items))
         except BCAttrValsError as error:
@@ -225,13 +225,13 @@ class SyncJob:
         return await self._resolver.resolve(named, self._calls, self._names)
 
     async def _unresolved(self) -> tuple[int, int]:
-        """Return how many values can't be resolved, and how many of them keep a prune back."""
+        """Return how many values can't be resolved, and how many of them forbid a prune."""
         failed, unknown = await self._run(WorkingSet.unresolved)
         is_free = not self._options.prune or self._options.allow_unresolved
         return failed, 0 if is_free else unknown
 
     async def _check_resolved(self) -> None:
-        """Delete nothing while it is unknown which rows some values are for."""
+        """Raise `UnresolvedError` if values without a known key forbid a prune."""
         _, unknown = await self._unresolved()
         if unknown:
             raise _not_pruned(unknown)
@@ -261,7 +261,7 @@ class SyncJob:
         return attrs.evolve(plan, repeated=repeated, saved_calls=saved)
 
     async def _plan_left(self) -> SyncPlan:
-        """Return what a journal has left to do."""
+        """Return the plan of what a journal has left to do."""
         reading = Reading(await self._run(WorkingSet.text, "reading") or Reading.LIST)
         return await self._costed(reading, 0, await self._run(WorkingSet.left))
 
@@ -375,7 +375,7 @@ def _phase(working_set: WorkingSet) -> Phase:
 def _sum_up(
     working_set: WorkingSet, calls: Calls, seconds: float, most_failures: int
 ) -> SyncReport:
-    # A full disk takes no more notes, and can be read all the same.
+    # A full disk takes no more notes, but can still be read.
     with suppress(sqlite3.Error), working_set.transaction():
         working_set.spend(calls=calls.calls, retries=calls.retries, seconds=seconds)
     return report_of(working_set, most_failures)

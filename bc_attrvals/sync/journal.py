@@ -1,7 +1,7 @@
 """The journal: the file from which a killed sync or upsert is resumed.
 
 It holds the working set of one job, bound to the store, the scope and the input. A finished
-journal keeps its report, and gives way to the next job. There is no access token in it, but there
+journal keeps its report until the next job replaces it. There is no access token in it, but there
 are customers' values: it is created for its owner alone.
 """
 
@@ -101,7 +101,7 @@ def end_loading(working_set: WorkingSet, digest: str) -> None:
 
 
 def finish(working_set: WorkingSet, report: str) -> None:
-    """Note that all is done, with the report; one plain file is left, without a write-ahead log."""
+    """Note that the job is done, with its report; leave one plain file, without a log."""
     with working_set.transaction():
         if working_set.tally().open:
             raise JournalError("the job can't be finished: some of its changes were not made")

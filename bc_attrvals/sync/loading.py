@@ -24,7 +24,7 @@ from bc_attrvals.writing.sources import Items, chunks
 #: Items read before they go to the working set together; the event loop runs in between.
 _CHUNK: Final = 4_096
 
-#: Returns what each named value comes to, in order.
+#: Returns the upsert or the error of each named value, in order.
 Resolve: TypeAlias = Callable[
     [Sequence[NamedValue]], Awaitable[Sequence[AttributeValueUpsert | UnresolvedError]]
 ]
@@ -64,8 +64,8 @@ class Loader:
         """Yield an input in large parts, to its end; close the generator.
 
         Without `resolve`, only `read` is filled where values are named. Raises what the input
-        raises, and `InvalidInputError` for an item that is none or outside of the scope, and for a
-        result of `normalise` that is no text; `place` is `field[i]`.
+        raises, and `InvalidInputError` for an item of another type or outside of the scope, and for
+        a result of `normalise` that is no text; `place` is `field[i]`.
         """
         async with aclosing(chunks(desired, self._checked, self.field, _CHUNK)) as lists:
             async for entries in lists:
@@ -122,7 +122,7 @@ class Loader:
 
 
 def _kept(value: str, normalise: Normalise, place: str) -> str | None:
-    """Return the form that the store keeps of a value, or None where that is the value."""
+    """Return the form in which the store keeps a value, or None where that is the value."""
     kept: object = normalise(value)
     if not isinstance(kept, str):
         message = f"normalise must return a str, not {type(kept).__name__}"

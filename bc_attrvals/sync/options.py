@@ -1,4 +1,4 @@
-"""What a sync is asked to do. Imports no SQLite, so it costs nothing until a sync runs."""
+"""The options of a sync. Imports no SQLite, so it costs nothing until a sync runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.sync.known_state import SyncMirror
 
-#: Where a journal lies.
+#: The path of a journal.
 JournalPath: TypeAlias = str | os.PathLike[str]
-#: Maps a value to the form that the store keeps of it.
+#: Maps a value to the form in which the store keeps it.
 Normalise: TypeAlias = Callable[[str], str]
 #: Is awaited with the plan before anything is written; False ends the sync there.
 Confirm: TypeAlias = Callable[[SyncPlan], Awaitable[bool]]
@@ -24,7 +24,7 @@ ShowChanges: TypeAlias = Callable[[list[SyncChange]], Awaitable[None]]
 
 
 class JobKind(StrEnum):
-    """What a job, and its journal, is."""
+    """The kind of a job, and of its journal."""
 
     SYNC = "sync"
     #: Writes everything and reads nothing.

@@ -1,4 +1,4 @@
-"""What a sync came to: its report, and how the report and its errors are kept in a journal."""
+"""The report of a sync, and how the report and its errors are stored in a journal."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from bc_attrvals.sync.working_set import WorkingSet
 
 
-#: Failures in the report that a finished journal keeps; it is one text.
+#: Most failures in the report of a finished journal, which is stored as one text.
 _MOST_FAILURES_KEPT: Final = 10_000
 
 
 @attrs.frozen
 class SyncReport:
-    """The sum of a sync.
+    """What a sync did, in counts.
 
     `created`, `updated` and `deleted` count rows that the service confirmed. `unchanged` counts
     values that were right already. `written` counts confirmed values that were sent without
-    reading first, where the three can't be told apart. `altered` counts values that were written
-    and of which the store holds another form than the one desired; they are in none of the counts
-    before. `failed` counts values that the service did not take, and `failures` holds the first
-    1,000 of them (not compared, for errors are equal to nothing). `not_sent` counts planned
-    changes that are open because the job ended early. `superseded` counts items of the input with
-    a later one of the same key.
+    reading first, so that it is unknown whether they were created, updated or unchanged. `altered`
+    counts written values that the store holds in another form than the desired one; the counts
+    before do not include them. `failed` counts values that the service did not take, and
+    `failures` holds the first 1,000 of them (not compared, because errors are equal to nothing).
+    `not_sent` counts planned changes that are open because the job ended early. `superseded`
+    counts items of the input with a later one of the same key.
 
     `calls` counts requests sent, `retries` those of them sent again after a failure, `seconds` the
     time, over all runs of a journalled sync; what was on the wire when a run was killed is
     missing. `resumed` says whether there was more than one run. `resent` counts rows that were in
-    flight, sent or about to be, when one of them ended, and that were sent again.
+    flight (sent or about to be) when a run ended, and that were sent again.
 
-    Of a dry run, the counts are what would be done, and `calls` what reading took.
+    After a dry run, the counts say what would be done, and `calls` counts the requests of reading.
     """
 
     created: int
@@ -73,11 +73,10 @@ class SyncReport:
 
     @classmethod
     def from_journal(cls, path: JournalPath) -> Self:
-        """Return the report of the finished job that a journal is of; the file is only read.
+        """Return the report of a journal whose job is finished; the file is only read.
 
         Of an `upsert`, `written` counts the values stored. `failures` are the first 10,000 at most.
-        The report stays in the journal until
-        the next job over it has read its input to the end.
+        The report stays in the journal until the next job over it has read its input to the end.
 
         It blocks: on an event loop, call it in a thread. Raises `JournalError` for a file that is
         missing, damaged, held by a running job or no journal, and for a job that is not finished.
@@ -90,7 +89,7 @@ class SyncReport:
 
 
 def report_of(working_set: WorkingSet, most_failures: int) -> SyncReport:
-    """Return the sum of what is noted up to now."""
+    """Return the report of what is noted in the working set so far."""
     tally, spent = working_set.tally(), working_set.spent
     return SyncReport(
         created=tally.created,

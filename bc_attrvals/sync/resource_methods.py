@@ -59,7 +59,7 @@ class SyncMethods:
         Nothing is written. `show_changes` is awaited with lists of `SyncChange`, some thousands at
         a time, until it has got all of them: creates and updates in the order of customer and
         attribute, then deletes. With `always_read` the store is read even where writing everything
-        costs less, so the changes show what is stored. The errors are those of `sync` up to there.
+        costs less, so the changes show what is stored. Raises what `sync` raises before it writes.
         """
         from bc_attrvals.sync.options import SyncOptions
 
@@ -97,7 +97,7 @@ class SyncMethods:
 
         `desired` is an iterable, sync or async. It is read once to its end before anything is
         sent, into a temporary SQLite database or the journal, so memory does not grow with its
-        length. Of equal keys the last one wins; an item's `id` plays no part. `scope` is a filter
+        length. Of equal keys the last one wins; an item's `id` is ignored. `scope` is a filter
         of `customer_id_in` and `attribute_id_in` alone in which all desired values must lie; an
         empty filter is the whole store. `prune=True` deletes, after the upserts, the rows in the
         scope that are not desired; it needs a scope, and `allow_empty=True` if nothing is desired.
@@ -106,9 +106,9 @@ class SyncMethods:
         up the desired customers, or not at all where writing everything costs less than twice as
         much as reading; those values are counted as `written`. A row that others move while it is
         read may be missed: its value is written without need, or it is pruned by the next run.
-        Rows are deleted by the ids they were read with, and only if they lie in the scope. That
-        takes no value: a row whose value or dates can't be read is pruned like any other, and
-        written anew if it is desired.
+        Rows are deleted by the ids they were read with, and only if they lie in the scope. A row
+        whose value or dates can't be read is pruned like any other, and written anew if it is
+        desired.
 
         Named values are resolved when they are read. One that can't be resolved fails, and is no
         reason to prune its row: with `prune` and customers or attributes that are not known,
@@ -121,15 +121,15 @@ class SyncMethods:
         journal together resume; a row that was written when a run was cut off is missing in the
         mirror until its next refresh.
 
-        `normalise` maps a value to the form that the store keeps of it, which stored values are
-        compared with. Values of which the store then holds another form are counted as `altered`.
+        `normalise` maps a value to the form in which the store keeps it. Stored values are compared
+        with that form. Values that the store then holds in another form are counted as `altered`.
 
-        `journal` is the path of one file that makes the sync resumable. After it was killed, run
-        the same again: it sends what was left, and again what was in flight (at most
+        `journal` is the path of one file that makes the sync resumable. If it was killed, make the
+        same call again: it sends what was left, and resends what was in flight (at most
         `Limits.writes` batches; rows whose deletes were in flight are looked up first). Interrupted
         before its first write, it reads the store anew; after that it carries out the plan it had.
-        A sync with unanswered values is not finished: the same again sends them. A finished journal
-        gives way: the same call, with this input or another, is a new sync, and until then
+        A sync with unanswered values is not finished: the same call sends them again. The next call
+        over a finished journal, with this input or another, is a new sync; until then
         `SyncReport.from_journal` reads the report. An unfinished one of another base URL, store,
         scope, prune or input is refused; `restart=True` discards it and begins anew.
 

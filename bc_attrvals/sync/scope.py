@@ -1,7 +1,7 @@
 """The scope of a sync: which rows are compared, and which ones pruning may delete.
 
 A scope is a filter of ids alone: a desired value has no date and no attribute name to compare with
-the rest of a filter. Membership is decided here, and the service's word is not taken for it.
+the rest of a filter. Whether a row lies inside is checked here, and not left to the service.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IDS: Final = frozenset({"customer_id_in", "attribute_id_in"})
 
 @attrs.frozen
 class Scope:
-    """Customers and attributes; None leaves them open."""
+    """Ids of customers and of attributes; None stands for all."""
 
     customer_ids: frozenset[int] | None = None
     attribute_ids: frozenset[int] | None = None
@@ -68,6 +68,6 @@ class Scope:
         return AttributeValueFilter(customer_id_in=customers, attribute_id_in=attribute_ids)
 
     def digest(self) -> str:
-        """Return a short text that is the same for equal scopes alone."""
+        """Return a short text that is equal only for equal scopes."""
         ids = [None if one is None else sorted(one) for one in attrs.astuple(self, recurse=False)]
         return hashlib.blake2b(msgspec.json.encode(ids), digest_size=16).hexdigest()

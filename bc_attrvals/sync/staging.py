@@ -1,7 +1,7 @@
 """Fills a keyed table from rows in any order, in linear time.
 
 Random inserts into a large B-tree rewrite its pages again and again. So rows are appended while
-they come in the order of their keys. From the first one out of order on they are staged, and
+they come in the order of their keys. From the first row out of order on, they are staged, and
 sorted into place once all are there (SQLite sorts in files, so memory stays bounded).
 """
 

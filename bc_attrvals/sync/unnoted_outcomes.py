@@ -1,4 +1,4 @@
-"""Gathers what a sync's upserts came to, until it is noted in the working set."""
+"""Gathers the outcomes of a sync's upserts until they are noted in the working set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_UNNOTED: Final = 500
 
 
 class UnnotedOutcomes(Outcomes):
-    """What the working set does not know yet; of stored values the rows only if they are kept."""
+    """Outcomes that are not noted yet; `keep_rows` keeps the rows of stored values, too."""
 
     __slots__ = ("_keeps_rows", "others", "rows", "written")
 
@@ -33,7 +33,7 @@ class UnnotedOutcomes(Outcomes):
 
     @property
     def untaken(self) -> int:
-        """How many there are."""
+        """How many outcomes there are."""
         return len(self.written) + len(self.others)
 
     @property
@@ -49,7 +49,7 @@ class UnnotedOutcomes(Outcomes):
             self.rows += (row for row in rows if isinstance(row, AttributeValue))
 
     def take(self) -> tuple[list[AttributeValueUpsert], list[AttributeValue], list[UpsertOutcome]]:
-        """Return what was stored, its rows, and all other outcomes; here they are gone."""
+        """Return and forget what was stored, its rows, and all other outcomes."""
         taken = self.written, self.rows, list(self.others)
         self.written, self.rows = [], []
         self.others.clear()

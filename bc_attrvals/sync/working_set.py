@@ -48,7 +48,7 @@ _SCHEMA: Final = (
     "CREATE TABLE unresolved (number INTEGER PRIMARY KEY, key, customer, attribute, value, error)",
 )
 _TABLES: Final = ("upserts", "deletes", "failures")
-#: What never changes once it is complete. Damage to it would not show otherwise.
+#: Rows that never change once they are complete. Only a digest of them shows damage.
 _SEALED: Final = {
     "desired": ("SELECT key, value, kept FROM desired ORDER BY key",),
     "plan": (
@@ -71,7 +71,7 @@ class WorkingSet(Database):
         self._desired = Staging(
             connection,
             "desired",
-            # `kept` is the form that the store keeps of the value, where that is another one.
+            # `kept` is the form in which the store keeps the value, where that differs.
             {"key": "INTEGER NOT NULL", "value": "TEXT NOT NULL", "kept": "TEXT"},
         )
         self._current = Staging(
@@ -127,7 +127,7 @@ class WorkingSet(Database):
         names: Sequence[GivenName] = (),
         unresolved: Sequence[Unresolved] = (),
     ) -> None:
-        """Insert desired rows, of equal keys the last one wins; and the names they came with."""
+        """Insert desired rows with the names they came with; of equal keys the last one wins."""
         with self.transaction():
             self._desired.add(rows)
             self.connection.executemany("REPLACE INTO given_names VALUES (?, ?, ?)", names)
@@ -144,21 +144,21 @@ class WorkingSet(Database):
             self._current.add(rows)
 
     def unresolved(self) -> tuple[int, int]:
-        """Return how many values could not be resolved, and of how many the key is unknown."""
+        """Return how many values could not be resolved, and how many of them have no known key."""
         found: tuple[int, int] = self.connection.execute(
             "SELECT count(*), count(*) - count(key) FROM unresolved"
         ).fetchone()
         return found
 
     def forget_current(self) -> None:
-        """Delete what was read, to read anew."""
+        """Delete the rows of the store, so that it can be read again."""
         with self.transaction():
             self._current.clear()
 
     def end_loading(self, *, seal: bool) -> int:
         """Note that all desired rows are there; return how many, equal keys counted once.
 
-        With `seal`, `is_intact` sees a later change of them. The plan has the same.
+        With `seal`, `is_intact` detects later changes of them. `compare` does so for the plan.
         """
         with self.transaction():
             self._desired.merge()
@@ -172,7 +172,7 @@ class WorkingSet(Database):
         return self.one("SELECT count(*) FROM desired")
 
     def facts(self, most_customers: int) -> DesiredFacts:
-        """Return what there is to know of the desired values, with that many last customers."""
+        """Return the facts that decide how to read, with up to `most_customers` last customers."""
         attribute_ids = self.connection.execute(
             "SELECT DISTINCT key & ? FROM desired LIMIT ?", (MAX_ID, MAX_VALUES_PER_CUSTOMER + 1)
         ).fetchall()
@@ -201,8 +201,9 @@ class WorkingSet(Database):
         """Plan what differs: desired values that are missing or different, and rows to prune.
 
         If nothing was read, every desired value is written. A row whose value is unknown (NULL)
-        differs from any desired one. Of a key that the store holds twice every row must be as
-        desired, else the value is written; how many such keys there are is returned, too.
+        differs from any desired one. Where the store holds several rows of one key, the value is
+        written unless every row is as desired. Returns the differences, and the number of such
+        keys.
         """
         missing = Kind.WRITE if reading is Reading.NOTHING else Kind.CREATE
         with self.transaction():
@@ -219,12 +220,12 @@ class WorkingSet(Database):
                 (missing, Kind.UPDATE, State.PENDING),
             )
             if prune:
-                # By id, so that a row that replaced one that was read is never deleted.
+                # By id: a row that replaced the one that was read is never deleted.
                 self.connection.execute(
                     "INSERT OR IGNORE INTO deletes SELECT current.id, ? "
                     "FROM current LEFT JOIN desired ON desired.key = current.key "
                     "WHERE desired.key IS NULL AND current.key NOT IN "
-                    # A value that failed is no reason to prune its row.
+                    # The row of a value that failed to resolve is not pruned.
                     "(SELECT key FROM unresolved WHERE key IS NOT NULL)",
                     (State.PENDING,),
                 )
@@ -254,7 +255,7 @@ class WorkingSet(Database):
     def planned_deletes(
         self, after: tuple[int, int], most: int
     ) -> list[tuple[tuple[int, int], SyncChange]]:
-        """Return up to `most` ((key, id), change) of rows to delete, in order, after that one."""
+        """Return up to `most` ((key, id), change) of rows to delete, in order, after `after`."""
         rows = self.connection.execute(
             "SELECT current.key, current.id, current.value "
             "FROM current JOIN deletes ON deletes.id = current.id "
@@ -267,14 +268,14 @@ class WorkingSet(Database):
         ]
 
     def pending_customers(self) -> int:
-        """Return of how many customers values are to be sent."""
+        """Return how many customers have values to send."""
         keys = self.connection.execute(
             "SELECT key FROM upserts WHERE state = ? ORDER BY key", (State.PENDING,)
         )
         return sum(1 for _ in _distinct_customers(keys))
 
     def left(self) -> Differences:
-        """Return what is left of the plan to carry out; what is written already is unchanged."""
+        """Return what is left of the plan; what is written already counts as unchanged."""
         counts, tally = self._counts(), self.tally()
         written = tally.created + tally.updated + tally.written + tally.altered
         return Differences(
@@ -311,14 +312,14 @@ class WorkingSet(Database):
         )
         return [one for (one,) in rows]
 
-    # In a transaction of the caller.
+    # Called in a transaction of the caller.
 
     def mark_upserts(self, marks: Iterable[tuple[State, int]]) -> None:
         """Note how far upserts have come, by (state, key)."""
         self.connection.executemany("UPDATE upserts SET state = ? WHERE key = ?", marks)
 
     def mark_written(self, held: Iterable[tuple[str, int]]) -> None:
-        """Note, by (value, key), what the store holds: altered unless that was expected."""
+        """Note, by (value, key), what the store holds: altered unless it is the `kept` form."""
         self.connection.executemany(
             "UPDATE upserts SET state = CASE WHEN ? IS (SELECT kept FROM desired WHERE key = ?) "
             "THEN ? ELSE ? END WHERE key = ?",
@@ -353,10 +354,10 @@ class WorkingSet(Database):
         return [*unresolved, *others]
 
     def take_over(self) -> None:
-        """Go on with the job of a run that died: what was in flight then is pending again.
+        """Take over the job of a run that ended early: what was in flight is pending again.
 
-        Unanswered values become pending, too, and are no failures any more. Deletes that were in
-        flight stay so: see `doubtful_deletes`.
+        Unanswered values become pending, too, and no longer count as failures. Deletes that were
+        in flight stay so: see `doubtful_deletes`.
         """
         with self.transaction():
             self._earlier = {name: self.number(name) for name in self.spent}
@@ -385,7 +386,7 @@ class WorkingSet(Database):
         return [(one, key) for one, key in rows]
 
     def tally(self) -> Tally:
-        """Return how far all rows have come."""
+        """Return how many rows there are in each state."""
         counts = self._counts()
         deletes = Counter(
             dict(self.connection.execute("SELECT state, count(*) FROM deletes GROUP BY state"))
