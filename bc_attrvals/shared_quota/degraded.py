@@ -1,10 +1,11 @@
 """Degraded mode: what a process grants itself while the server of the shared quota is out of reach.
 
-Under `member.py`, which says when. A process alone can't see the others, so it keeps to a share:
-of each window's units the configured one, or an even one among all processes that `membership.py`
-knows of where that is smaller. It leaves one unit to each of the others. It sends one write and one
-delete at once, and that share of the reads. More processes than may write at once take turns by the
-server's clock, as it was last read. The state of the quota is kept up while the server is there.
+Under `member.py`, which starts and ends it. A process can't see the others without the server, so
+it takes a share of each window's units: the configured one, or an even one among the processes that
+`membership.py` knows, whichever is smaller. It leaves one unit to each of the others. It sends one
+write and one delete at once, and that share of the reads. More processes than may write at once
+take turns by the server's clock, as it was last read. The state of the quota is updated while the
+server is in reach, too.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ class DegradedMode:
     def set_members(self, members: KnownMembers) -> None:
         """Share with these from now on."""
         self._members = members
-        # Whoever does not know how many there are takes one unit of each window.
+        # A process that does not know how many there are takes one unit of each window.
         self.share = min(self._most_share, 1 / members.count) if members.is_sure else 0.0
         self.state.confine(self.share, self._limits.reserve + members.count - 1)
 
     def ended(self, one: Ended) -> None:
-        """Learn from a request that ended, with the server or without."""
+        """Update the state from a request that ended, in degraded mode or not."""
         if one.kind == UNSENT:
             self.state.unsent()
         elif one.kind == UNANSWERED:
@@ -90,7 +91,7 @@ class DegradedMode:
             self._timer = loop.call_at(self._look_again_at(now), self.grant)
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Cancel the timer of the next grant."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

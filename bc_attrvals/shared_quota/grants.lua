@@ -1,36 +1,36 @@
--- One store's slots and quota units, decided in one place: the state machine of core/rate_limit.py,
--- the order of scheduling/fair_queue.py and the shares of scheduling/operation_shares.py, over all processes of
--- the store. What shares fairly is the bulk requests of one operation of one process: a part.
+-- Decides who gets the slots and quota units of one store: the state machine of core/rate_limit.py,
+-- the order of scheduling/fair_queue.py and the shares of scheduling/operation_shares.py, over all
+-- processes of the store. A part, which has a share, is the bulk requests of one operation of one
+-- process.
 --
--- KEYS[1] is the state, ARGV[1] what a process asks and reports (MessagePack), see `Ask` in server_link.py.
--- Returns a `Reply` (MessagePack). Grants are published on the channel of their process, the members
--- on the channel named as the key. All times are this server's, in milliseconds; times of the past
--- come as ages. A call that is made twice changes nothing the second time: a process says which
--- leases it holds, and grants are numbered.
+-- KEYS[1] is the state, ARGV[1] an `Ask` of server_link.py (MessagePack). Returns a `Reply`. Grants
+-- are published on the channel of their process, the members on the channel named as the key. All
+-- times are this server's, in milliseconds; times of the past come as ages. Calls are idempotent: a
+-- process reports which leases it holds, and grants are numbered.
 
 local VERSION = 3
 local EDGE = 1              -- the next window is opened this much after the last possible end
 local DRIFT = 0.05          -- ends that differ by less than this share of a window are one
 local TIE = 0.001           -- countdowns that differ by less come from one tick
-local ON_ITS_WAY = 500      -- a request given up may be counted this much later
-local PROBE = 2000          -- nothing known: one request at once, and one more every so often
+local ON_ITS_WAY = 500      -- a request given up may still be counted this much later
+local PROBE = 2000          -- quota unknown: one request at once, and one more each time this passes
 local BULK_SHARE = 8        -- of this many contested grants in a row the last one goes to bulk
-local MARGIN = 1.25         -- what a part can use is taken for more by this
-local BETWEEN = 50          -- a job that was just answered makes its next request within this time
-local LOOK_AGAIN = 20       -- units that are held back are looked at no sooner than this
-local STAGGER = 4           -- those that wait for a moment come one after the other
+local MARGIN = 1.25         -- estimates of what a part can use are multiplied by this
+local BETWEEN = 50          -- a job makes its next request within this time after an answer
+local LOOK_AGAIN = 20       -- units that are held back are reviewed no sooner than this
+local STAGGER = 4           -- processes that wait for the same moment call this far apart
 local AWAY = 400            -- after this long without a call all processes may have been away
-local GATHER = 1000         -- time for all that come back to report what they hold
+local GATHER = 1000         -- time for all that return to report what they hold
 local REVIEW = 5000         -- interval of the check whether all members still listen
-local KEEP = 60000          -- the state outlives its last call by this at least
+local KEEP = 60000          -- the state is kept for at least this long after the last call
 local MANY = 1000000000
-local ANSWERED, BARE, UNANSWERED, UNSENT = 0, 1, 2, 3
+local ANSWERED, NO_HEADERS, UNANSWERED, UNSENT = 0, 1, 2, 3
 
 local ask = cmsgpack.unpack(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
--- The call waited unread for at least this long, as while this server stood still. Its ages are of
--- when it was sent; uncorrected they would put the end of a window too late.
+-- The call waited unread for at least this long, for example while this server was paused. Its ages
+-- count to when it was sent; uncorrected, they would put the end of a window too late.
 local unread = ask.at > 0 and math.max(0, now - ask.at - ask.slack) or 0
 local raw = redis.call('GET', KEYS[1])
 local st = raw and cmsgpack.unpack(raw)
@@ -91,7 +91,7 @@ local function drop(one, index)
   return lease[2], lease[3]
 end
 
--- Its slots are free, its units may be spent.
+-- Frees the slots of a process; its units may be spent.
 local function abandon(id)
   local one = processes[id]
   for index = #one.held, 1, -1 do
@@ -115,7 +115,7 @@ local function is_new_window(sent_at, low, high, window)
   return low - q.high > window * DRIFT or later_by(low, high) > window / 2
 end
 
--- `QuotaState.answered`, after its lease was taken off. `slack` is what `sent_at` may be late by.
+-- As `QuotaState.answered`, after the lease was dropped. `sent_at` may be late by `slack`.
 local function believe(sent_at, received_at, slack, window, reset, quota, left, ours)
   q.bare = 0
   if reset % 1000 ~= 0 then q.grain = 1 end
@@ -127,7 +127,7 @@ local function believe(sent_at, received_at, slack, window, reset, quota, left, 
     q.low, q.high, q.guessed, q.left, q.sent = low, high, 0, left, out + (ours and 1 or 0)
   elseif q.guessed > 0
     or (not surely_newer and later_by(low, high) < -window / 2) then
-    -- It was out when this window began, and was counted to this window.
+    -- The request was in flight when this window began, and was counted in this window.
     if ours then q.sent = q.sent - 1 end
     return
   elseif q.low - high > window * DRIFT then
@@ -149,14 +149,14 @@ local forgotten = not processes[ask.id] or processes[ask.id].ends <= now
 local function settle(one, entry)
   local seq, kind, sent_age, age, window, reset, quota, left, retry_after = unpack(entry)
   sent_age, age = sent_age + unread, age + unread
-  -- Sent while the server did not know of it.
+  -- `unheard`: sent while the server did not know of it.
   local ours, unheard = false, forgotten or seq < 0
   for index, lease in ipairs(one.held) do
     if lease[1] == seq then
       local op, priority = drop(one, index)
       ours = true
       one.last[op] = now - age
-      if kind == ANSWERED or kind == BARE then
+      if kind == ANSWERED or kind == NO_HEADERS then
         local took, before = sent_age - age, one.took[op]
         one.took[op] = before > 0 and before + (took - before) / 8 or took
       elseif kind == UNSENT and priority == 2 then
@@ -169,7 +169,7 @@ local function settle(one, entry)
   if kind == ANSWERED then
     q.none = false
     believe(now - sent_age, now - age, ask.slack, window, reset, quota, left, ours)
-  elseif kind == BARE then
+  elseif kind == NO_HEADERS then
     if ours or unheard then lose(now - age) end
     if not q.quota then
       q.none = true
@@ -186,7 +186,7 @@ local function settle(one, entry)
   end
 end
 
--- Processes whose time ran out are dead.
+-- Processes that did not renew their leases in time are dead.
 local review = now - st.reviewed > REVIEW
 for id, one in pairs(processes) do
   if one.ends <= now then
@@ -204,13 +204,13 @@ if not me then
 end
 me.seq = math.max(me.seq, ask.seen)
 me.ends, me.limits = now + ask.ttl, ask.limits
--- A call that waited unread shows that this server stood still: others may be in degraded mode.
+-- A call that waited unread shows that this server was paused: others may be in degraded mode.
 local stood_still = unread > AWAY
 if (fresh and ask.back) or (silent and ask.lost) or stood_still then
   st.gather = math.max(st.gather, now + GATHER)
 end
 
--- It holds what it says, and what it was granted and has not received yet.
+-- The process holds what it reports, and grants that it has not received yet.
 local function numbers(leases)
   local found = {}
   for _, lease in ipairs(leases) do found[lease[1]] = true end
@@ -268,7 +268,7 @@ if review or changed then
 end
 local count, rank = #st.joined, 0
 if changed then
-  -- Where the state was lost more may listen than are known: each that is not named will call.
+  -- After a loss of the state more may listen than are known: each that is not named will call.
   count = math.max(count, redis.call('PUBLISH', KEYS[1], cmsgpack.pack({now, st.joined})))
 end
 for _, id in ipairs(st.joined) do
@@ -298,8 +298,8 @@ local function available()
   return math.max(0, left - math.min(reserve, q.quota - 1))
 end
 
--- Of all that bulk requests want of this window each part has an equal share, and what it can't use
--- before the end goes to the others. `keep` has the units that are held back for each part.
+-- Each part has an equal share of the units that are left for bulk requests. What it can't use before
+-- the window ends goes to the others. `keep` has the units that are held back for each part.
 local keep, kept, look_again = {}, 0, MANY
 for id in pairs(processes) do keep[id] = {0, 0, 0} end
 
@@ -350,7 +350,7 @@ local function share_out()
   end
 end
 
--- Of all that wait with this priority and could go, the one served longest ago.
+-- Returns the process and operation served longest ago, of those that wait and may send.
 local function next_waiting(priority, left)
   local best_id, best_op, best_turn
   for id, one in pairs(processes) do
@@ -380,10 +380,10 @@ local function grant_one(left)
   if not id then return false end
   local one, kind = processes[id], (priority - 1) * 3 + op
   if id ~= ask.id then
-    local told = redis.call(
+    local receivers = redis.call(
       'PUBLISH', KEYS[1] .. ':' .. id, cmsgpack.pack({one.seq + 1, op, priority}))
-    if told == 0 then
-      -- Nobody listens: it is dead, or will come back and ask again.
+    if receivers == 0 then
+      -- The process is dead, or will connect again and ask.
       one.want = {0, 0, 0, 0, 0, 0}
       for _, units in ipairs(keep[id]) do kept = kept - units end
       keep[id] = {0, 0, 0}

@@ -1,4 +1,4 @@
-"""The leases of one process: those it holds, those that wait, those that ended unreported.
+"""The leases of one process: those held, those waited for, those ended and not yet reported.
 
 Under `member.py`, which decides who is granted what and when the server is called. No clock, no
 wire.
@@ -20,11 +20,11 @@ from bc_attrvals.scheduling.quota import Priority
 OPERATIONS: Final = (Operation.READ, Operation.WRITE, Operation.DELETE)
 PRIORITIES: Final = (Priority.INTERACTIVE, Priority.BULK)
 _NUMBER: Final = {operation: index + 1 for index, operation in enumerate(OPERATIONS)}
-ANSWERED, BARE, UNANSWERED, UNSENT = range(4)
+ANSWERED, NO_HEADERS, UNANSWERED, UNSENT = range(4)
 
 
 class Lease(msgspec.Struct, eq=False):
-    """A slot and a unit; a negative number is of one taken without the server."""
+    """A slot and a unit; the number is negative if it was taken without the server."""
 
     number: int
     operation: Operation
@@ -66,12 +66,12 @@ class Leases:
         self.held: dict[int, Lease] = {}
         self.in_flight = dict.fromkeys(OPERATIONS, 0)
         self.ended: list[Ended] = []
-        #: The newest that had rate-limit headers.
+        #: The newest ended lease whose answer had rate-limit headers.
         self.newest: Ended | None = None
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many requests wait."""
         return sum(map(len, self._waiters.values()))
 
     def wait(self, future: asyncio.Future[Lease], operation: Operation, priority: Priority) -> None:

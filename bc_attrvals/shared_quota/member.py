@@ -1,9 +1,9 @@
-"""One process as a member of a shared quota: it calls the server, and does without it if it must.
+"""One process as a member of a shared quota: calls the server, and works without it if it is lost.
 
 Under `quota.py`. Requests queue in `leases.py`; one task makes all calls: what ended, what is held
 and what waits go out together in one, and grants come back in its answer or, given by another
-process's call, over a channel. So nobody polls: a process calls when it has something to report,
-and else when the server has named a time. While the server is out of reach, `degraded.py` grants.
+process's call, over a channel. So nobody polls: a process calls when it has something to report, or
+at the time that the server named. While the server is out of reach, `degraded.py` grants.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Member:
         self._options = options
         self._limits = limits
         self._emit_to = emit
-        # The braces keep all keys of a store in one place of a cluster.
+        # The braces put all keys of a store in one slot (Redis cluster specification, Hash tags).
         self._key = f"{options.namespace}:{{{store_hash}}}"
         self._process = self.new_id()
         self._loop = asyncio.get_running_loop()
@@ -82,7 +82,7 @@ class Member:
         self._slack_s = 0.0
         self._lost_since: float | None = None
         self._exhausted = False
-        # The last reason that was logged for a server that will not do.
+        # The last refusal that was logged.
         self._refusal: str | None = None
 
     @property
@@ -106,7 +106,7 @@ class Member:
         return self._leases.waiting
 
     async def start(self) -> str | None:
-        """Connect, or go on without; return why another try is of no use, if so."""
+        """Connect, or start in degraded mode; return the reason if another try is of no use."""
         failed: LinkError | None = None
         try:
             await self._connect()
@@ -170,7 +170,7 @@ class Member:
             self._call_soon()
 
     def stop(self) -> Coroutine[Any, Any, None]:
-        """Turn away all that wait; return the rest of the closing, to be awaited."""
+        """Raise `StoreStateError` for all that wait; return the rest of the closing, to await."""
         task, self._task = self._task, None
         self._wake_up.close()
         self._degraded.stop()
@@ -203,11 +203,11 @@ class Member:
                 await self._step()
             except asyncio.CancelledError:
                 if self._task is not None and self._link is not None:
-                    # The loop ends, and nobody has closed the quota: later is too late.
+                    # The loop ends and the quota was not closed: later is too late to disconnect.
                     await self._link.aclose()
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, work goes on without it
-                # Its words and its frames may hold the address.
+                # Its message and its frames may hold the URL.
                 _logger.error(  # noqa: TRY400
                     "the shared quota failed: %s", type(error).__name__
                 )
@@ -267,15 +267,15 @@ class Member:
             back=self.is_lost or is_known,
             lost=self.is_lost,
             leave=leave,
-            # The one that comes back may be another, with another clock.
+            # The server that returns may be another one, with another clock.
             at=0.0 if self.is_lost else self._membership.server_s(now) * 1000,
         )
 
     def _take(self, reply: Reply, ask: Ask, began_at: float) -> None:
         now = self._loop.time()
         self._reply, self._replied_at, self._confirmed_at = reply, now, began_at
-        # The way there took less than there and back. The longest of late counts, and is forgotten
-        # slowly. Time in which the call waited unread is left out: the server sees it by its clock.
+        # The way there took less than the round trip. The slack is the longest recent one, and
+        # decays. Time in which the call waited unread is left out: the server measures it itself.
         way_s = now - began_at - ask.unread_ms(reply.now_ms) / 1000
         self._slack_s = max(way_s, self._slack_s * 0.9)
         self._membership.update(reply.processes, reply.rank, reply.now_ms / 1000, now)
@@ -335,7 +335,7 @@ class Member:
             self._link.check_channels()
 
     def _call_soon(self) -> None:
-        """Have what ended reported: at once if anybody waits, else with the next call."""
+        """Report what ended: at once if anybody waits, else with the next call."""
         if self._leases.waiting or (self._reply is not None and self._reply.contended):
             self._wake_up.wake()
         else:
@@ -364,7 +364,7 @@ class Member:
 
     async def _connect(self) -> None:
         """Connect and report what is held. Raises `LinkError`, with nothing left behind."""
-        # Kept before it is connected, so that `stop` finds it where this is interrupted.
+        # Set before it connects, so that `stop` finds it if this is interrupted.
         self._link = link = Link(
             self._options.url, self._key, self._process, self._options.timeout_s
         )

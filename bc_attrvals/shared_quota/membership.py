@@ -1,8 +1,8 @@
-"""Which processes of a store there are, as far as one of them can know when the server goes away.
+"""Which processes of a store there are, as far as one of them knows without the server.
 
 Under `member.py`, which feeds it. The server reports to all that listen, busy or idle, whenever one
 joins or leaves. The shares of all must never add up to more than the whole. So a process believes
-the larger of two counts, and takes next to nothing when what it knows is old.
+the larger of two counts, and takes one unit a window when what it knows is old.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Membership:
     """What is known of the others. Times are the event loop's seconds, `server_s` the server's.
 
     A smaller count is believed `hold_s` after it was reported: those that were left out may be on
-    their way back to a server that has forgotten them, with the share of before. What nobody has
-    confirmed for `fresh_s` is not sure.
+    their way back to a server that has forgotten them, and still use their share. A report that
+    nobody has confirmed for `fresh_s` is not sure.
     """
 
     def __init__(self, *, hold_s: float, fresh_s: float) -> None:
@@ -51,7 +51,7 @@ class Membership:
     ) -> None:
         """Take a report of `server_s`, unless a newer one came before.
 
-        `is_delayed` says that it may have waited unread, so that it is a bad clock.
+        `is_delayed` says that the report may have waited unread, so that its time may be old.
         """
         self.confirmed(now)
         if self._reported_at_s - _SET_BACK_S < server_s < self._reported_at_s:

@@ -63,7 +63,7 @@ def _problem_of(url: object) -> str | None:
     try:
         url.encode()
         parts = urlsplit(url)
-        # Whatever is no host or port is refused here, before it can be taken for one.
+        # Refuses a bad host or port, which redis-py might accept.
         problem = _problem_in(parts, parts.hostname or "", parts.port)
         if problem is not None:
             return problem
@@ -98,7 +98,7 @@ def _problem_of_place(parts: SplitResult, host: str, port: int | None) -> str | 
         return None if path.strip("/") and "\0" not in path else "it must name a socket's path"
     if not _HOST.fullmatch(host) or port == 0:
         return "bad host or port"
-    # As the resolver will.
+    # The resolver encodes it the same way; a host that can't be encoded raises here.
     host.encode("idna")
     return None
 

@@ -1,7 +1,7 @@
 """`RedisQuota`: the quota of one store, shared by all processes that name the same server.
 
-It stands behind `scheduling/admission.py` like every `Quota`. This module has the arguments and the
-protocol; `member.py` has the work.
+It is used by `scheduling/admission.py` like every `Quota`. This module has the arguments and the
+protocol; `member.py` does the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event
 from bc_attrvals.scheduling.close_task import CloseTask
 from bc_attrvals.scheduling.quota import Priority
-from bc_attrvals.shared_quota.leases import ANSWERED, BARE, UNANSWERED, UNSENT, Lease
+from bc_attrvals.shared_quota.leases import ANSWERED, NO_HEADERS, UNANSWERED, UNSENT, Lease
 from bc_attrvals.shared_quota.member import Member
 from bc_attrvals.shared_quota.options import QuotaOptions, place_of, url_error
 from bc_attrvals.shared_quota.server_link import Callbacks, Link, LinkError
@@ -29,11 +29,11 @@ class RedisQuota:
 
     Give one to each process's `Store(quota=...)`, with the same `url` and `namespace`; one object
     serves one Store at a time. Requests at once and units of each window are counted over all
-    processes; `Limits` bound each process, and the largest of all the sum. Interactive requests go
-    before bulk ones across processes. The bulk reads, writes and deletes of each process have equal
-    shares of a scarce quota, and what one can't use goes to the others. When the quota of a window
-    is spent all wait for the next one, interactive requests too; `Limits.reserve` keeps units for
-    other apps.
+    processes. `Limits` bound each process, and the largest of them bound the sum. Interactive
+    requests go before bulk ones, across processes. The bulk reads, writes and deletes of each
+    process have equal shares of a scarce quota, and what one can't use goes to the others. When the
+    quota of a window is spent, all wait for the next one, interactive requests too;
+    `Limits.reserve` keeps units for other apps.
 
     A slot is a lease. When its process dies, the others have it back within `lease_s` seconds, and
     its unit counts as spent. While the server is out of reach each process goes on with a part of
@@ -68,7 +68,7 @@ class RedisQuota:
                 timeout_s=timeout_s,
             )
         except InvalidInputError as error:
-            # Reporters of crashes show locals.
+            # Crash reporters show locals.
             del url
             raise error.with_traceback(None) from None
         self._report: Callable[[Event], object] | None = None
@@ -78,7 +78,7 @@ class RedisQuota:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_options"):
-            # A reporter of crashes asks for it where an argument was refused.
+            # A crash reporter asks for it where an argument was refused.
             return "<RedisQuota not made>"
         member = self._member
         counts = "0 held, 0 waiting"
@@ -91,7 +91,7 @@ class RedisQuota:
         return f"<RedisQuota {place} {self._options.namespace!r} {state}, {counts}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A pickle would carry the password to wherever it goes.
+        # A pickle would hold the password.
         raise TypeError("a RedisQuota is not pickled; make one in each process")
 
     @property
@@ -100,7 +100,7 @@ class RedisQuota:
         return self._is_open and self._member is not None and not self._member.is_lost
 
     def report_to(self, emit: Callable[[Event], object]) -> None:
-        """Have its events delivered to `emit`; the Store does so."""
+        """Send events to `emit`; the Store calls this."""
         self._report = emit
 
     def snapshot(self) -> QuotaSnapshot:
@@ -128,7 +128,7 @@ class RedisQuota:
             raise url_error(failed.refusal)
 
     async def open(self, store_hash: str, limits: Limits) -> None:
-        """Bind to the running loop and to one store, and connect, or go on without.
+        """Bind to the running loop and to one store, and connect, or start in degraded mode.
 
         Raises `InvalidInputError` where the server refuses the user or password, has no such
         database, or is no Redis. Raises `StoreStateError` when it is open already.
@@ -188,4 +188,4 @@ class RedisQuota:
         if quota is not None and is_refusal:
             quota = msgspec.structs.replace(quota, left=0)
         retry_after_s = read_retry_after_s(headers, time.time()) or 0.0
-        self._member.end(lease, BARE if quota is None else ANSWERED, quota, retry_after_s)
+        self._member.end(lease, NO_HEADERS if quota is None else ANSWERED, quota, retry_after_s)

@@ -62,7 +62,7 @@ class Grant(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Joined(msgspec.Struct, array_like=True, frozen=True):
-    """Who there is: the ids of all processes that listen or hold leases, in order."""
+    """The members: the ids of all processes that listen or hold leases, in order."""
 
     now_ms: float
     ids: list[str]
@@ -95,8 +95,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     `seen` is the newest grant received; `held` the leases under way (number, operation, priority),
     negative numbers those taken without the server; `done` those that ended since; `want` counts
     requests that wait: interactive reads, writes, deletes, then bulk. `slack` bounds the way to
-    the server. `back` says that we ought to be known, `lost` that we did without the server for a
-    while, `at` when by the server's clock it is said, 0 if that is not known.
+    the server. `back` says that the server should know this process, `lost` that the process was in
+    degraded mode. `at` is the time of the call by the server's clock, 0 if that is not known.
     """
 
     id: str
@@ -113,9 +113,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
     def unread_ms(self, now_ms: float) -> float:
-        """Return for how long at least it lay unread until this time of the server.
+        """Return how long the call waited unread at least, until `now_ms` of the server.
 
-        As `grants.lua` has it.
+        `grants.lua` computes the same.
         """
         return max(0.0, now_ms - self.at - self.slack) if self.at > 0 else 0.0
 
@@ -179,12 +179,12 @@ class Link:
             self._url,
             socket_timeout=self._timeout_s,
             socket_connect_timeout=self._timeout_s,
-            # A call that may have been done is made again by us, who know what has changed.
+            # The member calls again itself: it knows what has changed since.
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             decode_responses=False,
             max_connections=4,
-            # Of version 3 a pong is no message of the channel.
+            # With version 3 of the protocol a pong is no message of the channel.
             protocol=2,
             **options,
         )
@@ -199,13 +199,13 @@ class Link:
         self._sha = await redis.script_load(_SCRIPT)
         self._pubsub = redis.pubsub()
         await self._pubsub.subscribe(self._own, self._key)
-        # Two answers: from here on every message is heard.
+        # After the answers to both subscriptions no message is missed.
         for _ in range(2):
             if await self._pubsub.get_message(timeout=self._timeout_s) is None:
                 raise TimeoutError
 
     async def call(self, ask: Ask) -> Reply:
-        """Call the script once. Raises `LinkError`; it may have been done then."""
+        """Call the script once. Raises `LinkError`; the call may have taken effect even so."""
         assert self._redis is not None
         message = msgspec.msgpack.encode(ask)
         # redis-py types it for both of its clients.
@@ -319,7 +319,7 @@ async def _translated(work: Awaitable[Any]) -> Any:  # noqa: ANN401 - redis-py's
         raise
     except Exception as error:  # noqa: BLE001 - redis-py's are many, and not all of one kind
         failed = LinkError(type(error).__name__, refusal=_refusal(error))
-    # Not while the other is handled, whose words may hold what stands in the URL.
+    # Raised outside of the handler: the message of the other error may hold parts of the URL.
     raise failed
 
 
@@ -335,10 +335,10 @@ def _refusal(error: Exception) -> str | None:
     kind = type(error).__name__
     words = str(error).lower() if isinstance(error, ResponseError) else ""
     moved = _MOVED.fullmatch(words)
-    # Newer versions of redis-py have an error of its own for it, without the word.
+    # Newer versions of redis-py have a class for this error, whose message lacks the word.
     if moved is not None and ("moved" in words or kind == "MovedError"):
         return f"it is a Redis Cluster, and this store's key is on {moved[1]}: name that node"
-    for is_it, told in (
+    for is_it, reason in (
         (isinstance(error, AuthenticationError), "the server refuses the user or password"),
         (
             isinstance(error, NoPermissionError) or "can't run this command" in words,
@@ -349,7 +349,7 @@ def _refusal(error: Exception) -> str | None:
         ("unknown command" in words, "the server lacks a command that is needed"),
     ):
         if is_it:
-            return f"{told} ({kind})"
+            return f"{reason} ({kind})"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -23,17 +23,17 @@ class WakeUp:
         self._linger: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """Have the server called at once."""
+        """Let the task call the server at once."""
         self._woken.set()
 
     def wake_soon(self) -> None:
-        """Have the server called after a short while, if it is still needed then."""
+        """Let the task call the server after a short while, if it is still needed then."""
         if self._linger is None:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(_LINGER_S, self._linger_ended)
 
     def wake_at(self, when: float | None) -> None:
-        """Have the server called at this time of the loop, in place of the one named before."""
+        """Let the task call the server at this time of the loop, which replaces the last one."""
         if self._due is not None:
             self._due.cancel()
         loop = asyncio.get_running_loop()
@@ -42,7 +42,7 @@ class WakeUp:
     async def wait(self) -> None:
         """Wait until the server is to be called."""
         await self._woken.wait()
-        # What an answer sets free is mostly wanted again within some turns of the loop.
+        # A slot that an answer frees is mostly wanted again within some turns of the loop.
         for _ in range(3):
             await asyncio.sleep(0)
         self._woken.clear()
