@@ -33,7 +33,6 @@ class RefusalError(Exception):
     """Ends a request with an ErrorResponse; raised by the parsers, answered by `resources`."""
 
     def __init__(self, status: int, title: str, errors: Mapping[str, str] | None = None) -> None:
-        """Keep the answer for the client."""
         super().__init__(status, title)
         self.answer = error_answer(status, title, errors)
 

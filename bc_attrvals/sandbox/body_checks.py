@@ -1,8 +1,8 @@
 """Checks the bodies of PUT and POST: an array, how many items it holds, and each item.
 
-The eleventh item of a PUT is refused here. Nothing stored is looked at. The service reports only
-the first bad item of a batch, so these checks and those against what is stored are merged by the
-item's index: see `refusal`.
+The eleventh item of a PUT is refused here. These checks need no stored rows. The service reports
+only the first bad item of a batch, so these checks and those against the stored rows are merged by
+the item's index: see `refusal`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _decoder(kind: type[Struct]) -> msgspec.json.Decoder[list[Any]]:
 
 
 def _array(body: bytes, title: str, kind: type[Struct]) -> list[Any]:
-    """Return the items: as this kind if all of them are good, else as they came."""
+    """Return the items: decoded as `kind` if all of them are good, else as plain JSON."""
     try:
         try:
             decoded = _decoder(kind).decode(body)

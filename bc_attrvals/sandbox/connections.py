@@ -1,7 +1,7 @@
 """Adapts aiohttp's server: watches connections, and cuts them off.
 
-aiohttp keeps a handler running when its client goes away, as a service would. The sandbox counts
-such requests apart, so it watches the connection of each request.
+aiohttp keeps a handler running when its client disconnects, as a service would. The sandbox counts
+such requests separately, so it watches the connection of each request.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ConnectionServer(web.Server):
             when_lost()
 
     def watch(self, request: web.BaseRequest, when_lost: Callable[[], None]) -> None:
-        """Call `when_lost` once if the request's connection goes; a connection has one watcher."""
+        """Call `when_lost` once if the request's connection ends; a connection has one watcher."""
         self._when_lost[request.protocol] = when_lost
 
     def unwatch(self, request: web.BaseRequest) -> None:
@@ -80,9 +80,9 @@ def is_connected(request: web.BaseRequest) -> bool:
 
 
 def drop(request: web.BaseRequest, *, reset: bool) -> web.StreamResponse:
-    """Close the connection without an answer, by a reset or in order.
+    """Close the connection without an answer, by a reset or an orderly close.
 
-    The response returned never leaves.
+    The response returned is never sent.
     """
     transport = request.transport
     if transport is not None:
@@ -96,7 +96,7 @@ def drop(request: web.BaseRequest, *, reset: bool) -> web.StreamResponse:
 async def send_cut_off(
     request: web.BaseRequest, response: web.Response, body: bytes
 ) -> web.StreamResponse:
-    """Send the head of the response and half of this, its body, then close the connection."""
+    """Send the head of the response and half of `body`, then close the connection."""
     cut = web.StreamResponse(status=response.status, headers=response.headers)
     cut.content_length = len(body)
     # The client may be gone already.

@@ -1,10 +1,10 @@
-"""Serves what concerns the sandbox and not the store: the page at `/`, JSON under `/sandbox`.
+"""Serves the controls of the sandbox: the page at `/`, JSON under `/sandbox`.
 
 For people, and for test suites in other languages. `GET /sandbox` lists the routes with examples.
 None of them takes from the quota or is logged, and none returns the access token. Bad input is
 answered 400 with {"error": {"field": …, "message": …}}, too long a body 413.
 
-A foreign page must not reach the routes through somebody's browser. So the Host has to be a
+A foreign page must not reach the routes through a user's browser. So the Host has to be a
 loopback name (against DNS rebinding), and a change must come from the sandbox's page or from no
 page at all (Origin and Sec-Fetch-Site; curl sends neither). A sandbox that can be reached from
 elsewhere needs the access token instead of the loopback name: as X-Auth-Token, or as the password
@@ -44,7 +44,7 @@ _HEADERS: Final = (
 
 
 def is_control(request: web.BaseRequest) -> bool:
-    """Whether a request concerns the sandbox; the store's paths all begin with `/stores`."""
+    """Whether a request is for the controls; the store's paths all begin with `/stores`."""
     path, _ = _target_of(request)
     return path in ("/", PREFIX) or path.startswith(PREFIX + "/")
 

@@ -68,7 +68,7 @@ def _route(
     *,
     query: type[Struct] = bodies.NoQuery,
 ) -> Callable[[F], F]:
-    """Enter a handler into the table; it takes the body or the query, if it has one."""
+    """Add a handler to the table; it takes the body or the query, if the route has one."""
 
     def register(handler: F) -> F:
         ROUTES.append(Route(method, path, handler, body, example, query))
@@ -81,7 +81,6 @@ class Handlers:
     """One method a control route, on one store."""
 
     def __init__(self, store: EmulatedStore) -> None:
-        """Control this store."""
         self._store = store
 
     @_route("GET", "/state")

@@ -44,7 +44,6 @@ class BadControlError(Exception):
     """A control request is refused; `field` names its bad part."""
 
     def __init__(self, field: str, message: str, status: int = 400) -> None:
-        """Keep the content of the answer."""
         super().__init__(field, message)
         self.field = field
         self.message = message
@@ -56,7 +55,7 @@ class NoQuery(Struct, forbid_unknown_fields=True):
 
 
 class IdsQuery(Struct, forbid_unknown_fields=True):
-    """Ids to delete; no deletion is of all."""
+    """Ids to delete; they are required, so nothing deletes all."""
 
     id: IdList
 
@@ -204,12 +203,12 @@ class SettingsBody(Struct, forbid_unknown_fields=True):
 
 
 def customer_seeds(given: Customers | UnsetType | None) -> CustomerSeeds | None:
-    """Return customers as `Sandbox` takes them; None if there are none given."""
+    """Return customers as `Sandbox` takes them; None if none are given."""
     return None if isinstance(given, UnsetType) else given
 
 
 def attribute_seeds(given: Attributes | UnsetType | None) -> AttributeSeeds | None:
-    """Return attributes as `Sandbox` takes them; None if there are none given."""
+    """Return attributes as `Sandbox` takes them; None if none are given."""
     if isinstance(given, list):
         return [
             (one.name, one.type) if one.id is None else (one.name, one.type, one.id)

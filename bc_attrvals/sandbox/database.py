@@ -1,8 +1,8 @@
 """Opens the sandbox's SQLite database. Everything here blocks, and runs in the database thread.
 
-Statements are few and large: SQLite releases the interpreter lock at each step, and a busy event
-loop is slow to return it. So a page comes back as one JSON text made in SQL, and an upsert is one
-SELECT and one INSERT.
+Statements are few and large, because SQLite releases the interpreter lock at each step, and a busy
+event loop is slow to return it. A page is one JSON text made in SQL; an upsert is one SELECT and
+one INSERT.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Moment = int | datetime
 
 
 class Database:
-    """One connection, the clock for dates, and two versions. To be used in one thread only.
+    """One connection, the clock for dates, and two versions. Use it in one thread only.
 
     `membership_version` counts the changes that inserted or deleted attribute values,
     `modification_version` all changes.
@@ -88,9 +88,9 @@ class Database:
         return int(self.wall_clock())
 
     def last_ids(self) -> dict[str, int]:
-        """Return the largest id that each table ever held; ids are never given twice.
+        """Return the largest id that each table ever held; ids are never reused.
 
-        Whoever inserts outside of a `transaction` keeps it.
+        An insert outside of a `transaction` must update it.
         """
         if self._last_ids is None:
             statement = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0"
@@ -98,7 +98,7 @@ class Database:
         return self._last_ids
 
     def clear(self, table: str) -> None:
-        """Delete a table's rows and begin its ids again."""
+        """Delete a table's rows and restart its ids."""
         self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
         self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         self._last_ids = None

@@ -1,7 +1,7 @@
 """Runs the blocking database work in one thread, in the order of the jobs.
 
-The event loop never waits for a disk, and calls that arrive together are in flight together. In the
-loop itself a PUT would be done before the next one is seen, and no three would ever be at once.
+The event loop never waits for a disk, and calls that arrive together are in flight together. Run in
+the loop, a PUT would end before the next one is read, and three would never be in flight.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ _POLL_S: Final = 0.0005
 class DatabaseThread:
     """One thread that does jobs in the order they are given.
 
-    It belongs to the event loop it was made in. A plain queue costs half as much as an executor.
+    It belongs to the event loop it was made in. A plain queue takes half the CPU of an executor.
     """
 
     def __init__(self) -> None:
-        """Start the thread."""
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon, so that a sandbox that was not closed does not keep the process alive.
@@ -50,7 +49,7 @@ class DatabaseThread:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            # RuntimeError: the loop was closed, so nothing awaits the result.
+            # RuntimeError: the loop is closed, so nothing awaits the result.
             with suppress(RuntimeError):
                 job()
 

@@ -1,4 +1,4 @@
-"""Keeps the customers and the attributes of the store: who and what attribute values refer to.
+"""Keeps the customers and the attributes that attribute values refer to.
 
 Blocks, and runs in the sandbox's database thread. A store that never held a customer accepts values
 for any customer id, and likewise for attributes: most tests need neither.
@@ -99,10 +99,9 @@ def _seed_id(number: object, field: str) -> int:
 
 
 class Definitions:
-    """The customers and attributes of one store. To be used in one thread only."""
+    """The customers and attributes of one store. Use it in one thread only."""
 
     def __init__(self, database: Database) -> None:
-        """Keep them in this database."""
         self._database = database
         self._connection = database.connection
 
@@ -110,16 +109,16 @@ class Definitions:
         """Insert customers and attributes in one transaction; known ids and addresses are updated.
 
         An attribute without an id whose name exists with the same type stays as it is. `replace`
-        names the tables, `customers` or `attributes`, that lose all others before; attribute values
-        stay. Raises ValueError, and changes nothing, if two customers have the same address, if a
-        name exists with another type, or beyond 50 attributes.
+        names the tables, `customers` or `attributes`, whose other rows are deleted; attribute
+        values stay. Raises ValueError, and changes nothing, if two customers have the same address,
+        if a name exists with another type, or beyond 50 attributes.
         """
         now_s = self._database.now_s()
         with self._database.transaction():
             for table in replace:
                 # The sequence stays, so that the store still knows that it has definitions.
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-            # Frees their addresses, so that two customers can swap theirs.
+            # Frees the addresses, so that two customers can swap them.
             self._connection.executemany(
                 "UPDATE customers SET email_key = '#' || id WHERE id = ?",
                 [(customer_id,) for customer_id, _ in checked.customers if customer_id is not None],
@@ -236,7 +235,7 @@ class Definitions:
         return {}
 
     def delete_attributes(self, ids: Sequence[int]) -> None:
-        """Delete attributes and the values of them (BigCommerce reference, Delete Attributes)."""
+        """Delete attributes and their values (BigCommerce reference, Delete Attributes)."""
         bound = (json_list(ids),)
         with self._database.transaction():
             self._connection.execute(

@@ -42,7 +42,7 @@ _CA_VARIABLES: Final = (
 )
 # The last one is read by global-agent, for Node before 24.
 _PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "GLOBAL_AGENT_HTTPS_PROXY")
-#: The parts of a store that `reset` returns to their beginning.
+#: The parts of a store that `reset` takes.
 RESET_PARTS: Final = ("rows", "log", "faults", "quota", "customers", "attributes")
 
 
@@ -62,7 +62,7 @@ class EmulatedStore:
     def __init__(
         self, database: str, service: Service, defined: Checked, wall_clock: Callable[[], float]
     ) -> None:
-        """Prepare; nothing is opened before the start. `defined` is there from the start."""
+        """Prepare; nothing is opened before the start. `defined` is inserted at the start."""
         self._database = database
         self._service = service
         self._options = service.options
@@ -230,7 +230,7 @@ class EmulatedStore:
         return self._service.in_flight.peak(Operation(operation))
 
     def spend(self, units: int) -> None:
-        """Let another app of the store spend units of the current window."""
+        """Spend units of the current window, as another app of the store would."""
         self._service.quota.spend(units)
 
     def set_quota(self, quota: int | None) -> None:
@@ -243,20 +243,20 @@ class EmulatedStore:
         return self._service.rejected_customers
 
     def reject_customers(self, customer_ids: Iterable[int]) -> None:
-        """Let customers not exist: an upsert that names one is refused.
+        """Treat customers as missing: an upsert that names one is refused.
 
         Their rows stay.
         """
         self._service.rejected_customers |= frozenset(customer_ids)
 
     def accept_customers(self, customer_ids: Iterable[int] | None = None) -> None:
-        """Let rejected customers exist again, by default all of them."""
+        """Accept rejected customers again, by default all of them."""
         rejected = self._service.rejected_customers
         accepted = rejected if customer_ids is None else frozenset(customer_ids)
         self._service.rejected_customers = rejected - accepted
 
     def when(self, clock_s: float) -> float:
-        """Return the UNIX seconds of a time in the log, which is of the monotonic clock."""
+        """Return the UNIX seconds of a time in the log, which holds monotonic seconds."""
         return self._wall_clock() - (self._options.clock() - clock_s)
 
     async def define(

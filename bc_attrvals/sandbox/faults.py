@@ -1,4 +1,4 @@
-"""Decides which requests go wrong, and how; `service` carries the decision out.
+"""Decides which requests go wrong, and how; `request_handler` carries the decision out.
 
 Each request is decided once, after its token was checked and its quota unit was taken. So a dropped
 request costs its unit, as it does at the service.
@@ -152,7 +152,7 @@ class Fault:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the request is applied though it is answered wrongly."""
+        """Whether the request is applied before its wrong answer."""
         return self.kind in MISLEADING_KINDS if self.applied is None else self.applied
 
     @classmethod
@@ -247,7 +247,6 @@ class Faults:
     """
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        """Begin with these faults active."""
         self._active: list[ActiveFault] = []
         self._added = 0
         self._scripts: dict[Operation | None, deque[Fault | None]] = {}
@@ -259,11 +258,10 @@ class Faults:
         return iter([active.fault for active in self._active])
 
     def __len__(self) -> int:
-        """Return how many faults can still hit, scripts apart."""
+        """Return how many faults can still hit, without scripts."""
         return len(self._active)
 
     def __repr__(self) -> str:
-        """Show counts."""
         return f"<Faults active={len(self)} scripted={self.scripted}>"
 
     @property
@@ -318,7 +316,7 @@ class Faults:
             if fault.operation not in (None, operation):
                 continue
             active.seen += 1
-            # Drawn for certain ones too, so that lowering a probability does not shift later draws.
+            # Drawn for probability 1, too, so that a lower one does not shift later draws.
             hit = rng.random() < fault.probability
             if active.seen > fault.after and hit:
                 active.hits += 1

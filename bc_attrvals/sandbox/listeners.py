@@ -35,7 +35,7 @@ class Listening:
     allow_remote: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Refuse to be reached from elsewhere by mistake."""
+        """Refuse a remote host without `allow_remote`."""
         if not self.allow_remote and not _is_loopback(self.host):
             raise ValueError(f"host {self.host!r} can be reached from elsewhere: set allow_remote")
 

@@ -1,8 +1,8 @@
 """Answers listings: total, page and links, quick at hundreds of thousands of rows.
 
 The protocol has page numbers and no cursor, so a deep page would walk over all rows before it. Two
-things are remembered per filter until rows are inserted or deleted: how many match, and which row
-ends each page that was answered. The next page starts there. Runs in the database thread.
+facts are kept for each filter until rows are inserted or deleted: how many rows match, and which
+row ends each page that was answered. The next page starts there. Runs in the database thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bc_attrvals.sandbox.query_strings import Condition, ListQuery
 from bc_attrvals.sandbox.quirks import Quirks
 
 _REMEMBERED_FILTERS: Final = 64
-# Above this share of the rows, a walk over all in order is quicker than look-up and sort.
+# Above this share of the rows, walking over all in order is faster than look-up and sort.
 _DENSE_SHARE: Final = 1 / 8
 # An odd factor modulo 2^32 gives each id another key, so the order is total.
 _SHUFFLE_FACTOR: Final = 2654435761
 _SHUFFLE_KEY: Final = f"(id * {_SHUFFLE_FACTOR} & 4294967295)"
-# An odd share of the keys' range, so that no page repeats another's order soon.
+# An odd step in the range of the keys, so that the orders of near pages differ.
 _SHIFT: Final = 1_640_531_527
 
 _LIKE: Final = "LIKE ? ESCAPE '\\'"
@@ -125,7 +125,7 @@ class Lister:
         where, bound = where_clause(conditions, self._quirks)
         order_key, known_offset = self._order_key, 0
         if self._quirks.order == "shifting":
-            # Each page turns the order on, so rows are repeated and missed.
+            # Each page shifts the order, so rows are repeated and missed.
             order_key = f"((id * {_SHUFFLE_FACTOR} + {page * _SHIFT}) & 4294967295)"
         else:
             known_offset, known_key = known.start(offset)

@@ -48,8 +48,7 @@ READS: Final = frozenset({Operation.LIST, Operation.LIST_ATTRIBUTES, Operation.L
 def operation_of(path: str, method: str) -> Operation:
     """Return the operation of a path and method.
 
-    A path that the service does not have counts as one of the attribute values: it is most likely
-    one with a mistake in it.
+    An unknown path counts as one of the attribute values: it is most likely a mistyped one.
     """
     methods = OPERATIONS.get(path, OPERATIONS["/customers/attribute-values"])
     return methods.get(method, Operation.OTHER)

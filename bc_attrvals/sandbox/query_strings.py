@@ -1,7 +1,7 @@
 """Reads query strings: from the raw bytes of the request line to checked conditions.
 
 The raw string is parsed here because encoding matters: a quirk refuses percent-encoded dates, which
-a reader of decoded queries could not see.
+a decoded query does not show.
 """
 
 from __future__ import annotations

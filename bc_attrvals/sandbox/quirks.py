@@ -1,7 +1,7 @@
 """The table of quirks: what nobody could verify about the service, and what faulty proxies do.
 
-Each default is the likeliest behaviour, or the documented one. A client has to cope with every
-setting, so tests change them one by one. A quirk is one line here and a few where it acts.
+Each default is the documented behaviour, or else the likeliest one. A client has to work with every
+setting, so tests change them one by one. A quirk is one line here, and a few lines where it acts.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Quirks:
     def parse(cls, lines: tuple[str, ...], base: Self | None = None) -> Self:
         """Read lines such as `order=shuffled`, `max_limit=100` or `omit_links`.
 
-        What they leave out is as in `base`. Raises ValueError that names the quirk.
+        Other quirks are those of `base`. Raises ValueError that names the quirk.
         """
         changes: dict[str, object] = {}
         for line in lines:
@@ -192,7 +192,7 @@ class Quirks:
 
     @classmethod
     def from_probe(cls, file: str | os.PathLike[str]) -> Self:
-        """Return the quirks that `bc-attrvals probe` settled of a store, in its JSON file.
+        """Return the quirks of a store that `bc-attrvals probe` settled, from its JSON file.
 
         `facts` in it maps names to `{"settled": bool, "value": ...}`; facts that are no quirks, and
         those not settled, are left out. Raises ValueError for another file or a value that a quirk

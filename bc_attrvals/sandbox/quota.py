@@ -114,7 +114,7 @@ class QuotaWindow:
         return True
 
     def spend(self, units: int) -> None:
-        """Take units for another app; the next window does not owe what this one lacks."""
+        """Spend units as another app; what exceeds this window is not taken from the next one."""
         if units < 0:
             raise ValueError(f"units must not be negative, got {units}")
         self._current(self._clock()).spent_by_others += units
@@ -146,7 +146,7 @@ class QuotaWindow:
         return self._window_s - (now_s - self._start_s) % self._window_s
 
     def _reset_ms(self, now_s: float) -> int:
-        # Rounded down, as whole milliseconds of a finer clock are.
+        # Rounded down to whole milliseconds.
         reset_ms = math.floor(self._remaining_s(now_s) * 1000)
         return reset_ms - reset_ms % self.reset_granularity_ms
 
@@ -155,7 +155,6 @@ class InFlight:
     """Tracks the requests in flight per operation, and their peak."""
 
     def __init__(self) -> None:
-        """Begin with nothing in flight."""
         self._present: dict[Operation, dict[int, None]] = {one: {} for one in Operation}
         self._peak: Counter[Operation] = Counter()
 

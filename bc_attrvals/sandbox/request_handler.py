@@ -1,8 +1,8 @@
 """Handles the requests of the emulated service, from the head's arrival to the answer.
 
-A request passes: address and token, quota unit, concurrency, fault, latency, rows, answer. In every
-case it is logged and counted, and it leaves its place in flight before its answer is written, so no
-client can be faster than the count.
+A request passes: address and token, quota unit, concurrency, fault, latency, rows, answer. Every
+request is logged and counted. It is counted out of flight before its answer is written, so a client
+that reacts to the answer finds the slot free.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _ACCEPT: Final = istr("Accept")
 # From the narrowest.
 _JSON_RANGES: Final = ("application/json", "application/*", "*/*")
 _NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
-# A client in this same loop may send before this end sees that it closed another socket. That takes
-# some turns of the loop.
+# A client in the same loop may send before the server sees that it closed another socket. That
+# takes some turns of the loop.
 _SETTLING_TURNS: Final = 4
 
 
@@ -160,7 +160,7 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _count_in(self, entry: LogEntry) -> None:
-        """Count the request in, and how many it finds."""
+        """Count the request in, and log how many are in flight with it."""
         operation, sequence = entry.operation, entry.sequence
         count = self.in_flight.enter(operation, sequence)
         if self._is_over(entry, count) or count > self.in_flight.peak(operation):
@@ -254,7 +254,7 @@ class Service:
                 error_of(fault) if kind in ERROR_ANSWER_KINDS else misleading_answer(fault, right)
             )
         answer = await self._apply(backend, entry)
-        # A 204 has no body that could be cut; its connection ends before the answer instead.
+        # A 204 has no body to cut; its connection is closed before the answer instead.
         cut_away = kind is FaultKind.CUT_BODY and not answer.body
         if kind is FaultKind.DROP_AFTER or cut_away:
             return None

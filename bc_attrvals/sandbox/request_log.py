@@ -1,8 +1,7 @@
 """Logs the requests that the sandbox received: one record per request, in order of arrival.
 
-A request is logged when its head has arrived, so a hanging one is logged too. The service fills an
-entry in place; callers get a frozen copy, which does not change later. The access token is never
-logged.
+A request is logged when its head has arrived, so a hanging one is logged too. `request_handler`
+fills an entry in place; callers get a frozen copy. The access token is never logged.
 """
 
 from __future__ import annotations
@@ -80,18 +79,15 @@ class RequestLog(Sequence[RecordedRequest]):
     """The newest requests, oldest first, at most `capacity` of them."""
 
     def __init__(self, capacity: int) -> None:
-        """Begin empty."""
         if capacity < 0:
             raise ValueError(f"capacity must not be negative, got {capacity}")
         self._entries: deque[LogEntry] = deque(maxlen=capacity)
         self._sequence = 0
 
     def __len__(self) -> int:
-        """Return how many are kept."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[RecordedRequest]:
-        """Iterate over a snapshot."""
         return iter([entry.freeze() for entry in self._entries])
 
     @overload
@@ -107,7 +103,6 @@ class RequestLog(Sequence[RecordedRequest]):
         return self._entries[index].freeze()
 
     def __repr__(self) -> str:
-        """Show counts."""
         return f"<RequestLog kept={len(self)} seen={self._sequence}>"
 
     @property
@@ -160,7 +155,7 @@ class RequestLog(Sequence[RecordedRequest]):
 
 @lru_cache(maxsize=256)
 def _head(raw_headers: RawHeaders) -> CIMultiDictProxy[str]:
-    """Return the headers without a token. Clients repeat the same few; a long log shares them."""
+    """Return the headers without a token. Clients repeat them, so log entries share them."""
     shown = [
         (
             name.decode("latin-1"),

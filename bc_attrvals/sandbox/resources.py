@@ -73,10 +73,9 @@ class Request(Struct, frozen=True):
 
 
 class Resources:
-    """The calls of the three resources on one database. To be made and used in one thread only."""
+    """The calls of the three resources on one database. Create and use it in one thread only."""
 
     def __init__(self, database: str, *, quirks: Quirks, wall_clock: Callable[[], float]) -> None:
-        """Open the database."""
         self.database = Database(database, wall_clock)
         self.rows = RowStore(self.database)
         self.definitions = Definitions(self.database)
@@ -136,7 +135,7 @@ class Resources:
         return Applied(_answer({"data": self._echo(result), "meta": {}}), item_count)
 
     def _upsert_time_s(self) -> int:
-        """Return the date of an upsert, by the clock of the writer whose turn it is."""
+        """Return the date of an upsert; with `clock_lags_s` upserts take their clocks in turn."""
         lags_s = self._quirks.clock_lags_s or (0,)
         lag_s = lags_s[self._upserts % len(lags_s)]
         self._upserts += 1

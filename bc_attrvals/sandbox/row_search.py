@@ -59,7 +59,7 @@ def browse(resources: Resources, query: RowQuery) -> RowPage:
         conditions.append(Condition("value", "like", query.value))
     where, bound = where_clause(tuple(conditions), Quirks())
     total = count_rows(resources.database, "attribute_values", where, bound)
-    # The keys first: a page deep inside then passes over ids instead of whole rows.
+    # The ids first: a deep page then skips ids instead of whole rows.
     page = f"""
         SELECT id, customer_id, attribute_id, value, date_created, date_modified
         FROM attribute_values WHERE id IN (

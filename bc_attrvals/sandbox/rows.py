@@ -53,20 +53,19 @@ class StoredRow:
 
 
 class UpsertResult(Struct, frozen=True):
-    """The rows that an upsert names, in its order and as tuples of the columns; those changed."""
+    """The rows that an upsert names, in its order, as tuples of the columns; the changed ids."""
 
     rows: list[_Row]
     changed_ids: frozenset[int]
 
 
 class RowStore:
-    """The attribute values of one store. To be used in one thread only."""
+    """The attribute values of one store. Use it in one thread only."""
 
     def __init__(self, database: Database) -> None:
-        """Keep the values in this database."""
         self.database = database
         self.connection = database.connection
-        # All that were ever stored, or more: a customer holds no more values than there are.
+        # All attributes ever stored, or more. They bound how many values a customer can hold.
         attribute_ids = self.connection.execute(
             "SELECT DISTINCT attribute_id FROM attribute_values"
         )
@@ -180,7 +179,7 @@ class RowStore:
         if not items:
             return []
         keys = ", ".join(["(?, ?)"] * len(items))
-        # Each key is looked up in the index, whatever the planner thinks of it.
+        # CROSS JOIN makes SQLite look each key up in the index (SQLite, Query Optimizer Overview).
         statement = f"""
             WITH keys (customer, attribute) AS (VALUES {keys})
             SELECT {_COLUMNS} FROM keys CROSS JOIN attribute_values
@@ -206,8 +205,8 @@ class RowStore:
 
     def _write(self, rows: Collection[_Row]) -> None:
         places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
-        # A single statement is a transaction of its own. Known rows conflict with themselves and
-        # are updated.
+        # A single statement is a transaction of its own. Rows with a known id conflict, and are
+        # updated.
         statement = f"""
             INSERT INTO attribute_values ({_COLUMNS}) VALUES {places} ON CONFLICT DO UPDATE
             SET value = excluded.value, date_modified = excluded.date_modified

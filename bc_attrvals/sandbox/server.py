@@ -41,9 +41,9 @@ class Sandbox(EmulatedStore):
     the authority's certificate is written, by default a temporary file. A `host` that can be
     reached from elsewhere needs `allow_remote`, and the control routes then need the access token.
 
-    `seed` decides the draws of the faults. `clock` returns monotonic seconds
-    for quota and log, `wall_clock` UNIX seconds for the rows' dates. All state is in the object:
-    several serve side by side, and a database file keeps its rows for the next one.
+    `seed` decides the draws of the faults. `clock` returns monotonic seconds for quota and log,
+    `wall_clock` UNIX seconds for the rows' dates. All state is in the object: several serve side by
+    side, and a database file keeps its rows for the next one.
     """
 
     def __init__(
@@ -108,12 +108,10 @@ class Sandbox(EmulatedStore):
         self._listeners: Listeners | None = None
 
     async def __aenter__(self) -> Self:
-        """Start."""
         await self.start()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close."""
         await self.aclose()
 
     async def start(self) -> None:

@@ -69,12 +69,10 @@ class ThreadedSandbox:
         return f"<Threaded{repr(self._sandbox)[1:]}"
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Close."""
         self.close()
 
     def start(self) -> None:
