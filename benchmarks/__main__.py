@@ -3,9 +3,9 @@
     python -m benchmarks [--quick] [--keep] [NAME ...]
 
 Without names all are run: jobs, cpu, instructions, growth. With `--keep`, writes what was measured
-to `benchmarks/results-3.11.json` (by the interpreter's version), beside what is there of others,
-and of all such files draws `benchmarks/speed.svg` and fills in what stands between the markers of
-`benchmarks/README.md` and `README.md`.
+to `benchmarks/results-3.11.json` (by the interpreter's version), and keeps there the figures of the
+questions that were not run. From all such files it draws `benchmarks/speed.svg`, and fills in the
+text between the markers of `benchmarks/README.md` and `README.md`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What do reading and writing cost? Client CPU of a page of 250, a PUT of ten, a value of a sync.
 
-Over TLS, as every store speaks, and plain beside it, to see what is the cipher's. `stream` hands
-out typed values, the loop by hand untyped dicts. `upsert` pairs each answer with what was sent,
+Over TLS, as with every store, and over plain HTTP, to see the share of TLS. `stream` yields typed
+values, the loop by hand untyped dicts. `upsert` pairs each answer with what was sent,
 keeps equal keys apart and accounts for every item; the loop by hand counts rows. Then: what does
 one request cost the scheduler when 10 or 10,000 others wait, and how long does importing take?
 """
@@ -71,7 +71,7 @@ async def pages(target: Target) -> int:
 
 
 def lazily(count: int) -> Iterator[AttributeValueUpsert]:
-    """Yield so many items; all contenders pay for making them."""
+    """Yield so many items; their cost is the same for all contenders."""
     for number in range(1, count + 1):
         yield AttributeValueUpsert(number, 1, "a value")
 
@@ -119,7 +119,7 @@ async def _count(rows: AsyncIterator[object]) -> int:
 
 
 def contenders(url: str, kind: str, calls: int) -> dict[str, Run]:
-    """Return by name what makes so many calls, or syncs so many values, and counts the values."""
+    """Return by name the runs of so many calls or synced values; each counts its values."""
     values = SIZES[kind] * calls
     target = Target(url, hash_of(0 if kind == "put" else values, prebuilt=True), "token")
     on_loop: dict[str, Callable[[], Coroutine[Any, Any, int]]]
@@ -166,7 +166,7 @@ def _on_uvloop(job: Coroutine[Any, Any, int]) -> int:
 
 
 def _compare(url: str, kind: str, names: list[str], calls: int, turns: int) -> object:
-    """Measure contenders, of which the first is the baseline."""
+    """Measure contenders; the first is the baseline."""
     runs, values = contenders(url, kind, calls), SIZES[kind] * calls
 
     def timed(run: Run) -> float:
@@ -231,7 +231,7 @@ class _Transport:
 
 
 async def _queue_us(queued: int, requests: int) -> float:
-    """CPU microseconds of a request while so many wait: what ends is replaced."""
+    """Return the CPU microseconds of a request while `queued` wait; each that ends is replaced."""
     scheduler = Scheduler(_Transport(), limits=Limits(), retry=RetryPolicy(), events=EventBus())
     await scheduler.open("hash")
     request = Request(Operation.WRITE, "PUT", "/values", b"[]")
@@ -255,7 +255,7 @@ async def _queue_us(queued: int, requests: int) -> float:
 
 
 def _import_cpu_s(statement: str) -> float:
-    """CPU seconds in a fresh interpreter."""
+    """Return the CPU seconds of a statement in a fresh interpreter."""
     code = (
         f"import time; began = time.process_time(); {statement}; print(time.process_time() - began)"
     )

@@ -20,12 +20,12 @@ from benchmarks.harness import Child, answer_all, cpu_s
 from benchmarks.page_server import PageServer, hash_of
 from benchmarks.rivals import Target
 
-#: Values, and how often; the listing is over in a second or two.
+#: Values, and how often each is measured; the listing takes only a second or two.
 _SIZES = {"stream": (1_000_000, 3), "upsert": (500_000, 1), "sync": (500_000, 1)}
 
 
 def _peak_mib() -> float:
-    # Linux hands ru_maxrss on to children, so a peak of the parent's would hide theirs.
+    # On Linux a child inherits ru_maxrss, so a peak of the parent's would hide its own.
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text(encoding="ascii").splitlines()
@@ -53,7 +53,7 @@ def _grow(name: str, url: str, most: int, times: int) -> dict[str, Any]:
     seconds(most // 20)
     factors, longs, grew_mib = [], [], 0.0
     for _ in range(times):
-        # Short ones on both sides of the long one, for the machine drifts.
+        # Short ones before and after the long one, because the speed of the machine drifts.
         shorts = [seconds(most // 10) for _ in range(2)]
         before_mib = _peak_mib()
         longs.append(seconds(most))

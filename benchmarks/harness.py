@@ -1,8 +1,8 @@
-"""What all benchmarks share: turns, medians, ratios, spread, surroundings, JSON.
+"""What all benchmarks share: turns, medians, ratios, spread, environment, JSON.
 
-Contenders take turns (ABAB...), for a shared machine slows down and speeds up in the course of a
-run; each turn's ratio is to the baseline's time in the same turn. What is timed is the CPU time of
-this process, threads included, unless a benchmark says otherwise: the server is another process.
+Contenders take turns (ABAB...), because the speed of a shared machine changes in the course of a
+run. Each turn's ratio is to the baseline's time in the same turn. The time is the CPU time of this
+process, threads included, unless a benchmark says otherwise: the server is another process.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Figure:
 def take_turns(
     contenders: Mapping[str, Callable[[], float]], baseline: str, turns: int
 ) -> list[Figure]:
-    """Run all contenders `turns` times, after once for warmth; each returns its seconds."""
+    """Run all contenders `turns` times after a first run to warm up; each returns its seconds."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(turns + 1):
         # In turn from both ends, so that none always follows the same one.
@@ -96,7 +96,7 @@ def child_environment(**variables: str) -> dict[str, str]:
 
 
 class Child:
-    """A module in a process of its own, asked in lines of JSON; it ends when its input does.
+    """A module in a process of its own, which reads and answers lines of JSON until its input ends.
 
     `under` is a command that runs the interpreter.
     """
@@ -124,18 +124,18 @@ class Child:
         self.process.stdout.close()
 
     def ask(self, *message: Any) -> Any:
-        """Say something, and return the answer."""
-        self.tell(*message)
+        """Send a message, and return the answer."""
+        self.send(*message)
         return self.answer()
 
-    def tell(self, *message: Any) -> None:
-        """Say something."""
+    def send(self, *message: Any) -> None:
+        """Send a message."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """Return what it says next."""
+        """Return the next answer."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -144,12 +144,12 @@ class Child:
 
 
 def say(answer: object) -> None:
-    """Answer whoever started this process."""
+    """Send an answer to the process that started this one."""
     print(json.dumps(answer), flush=True)
 
 
 def answer_all(answers: Callable[..., object]) -> None:
-    """Answer all that this process is asked, until whoever started it has no more questions."""
+    """Answer all messages to this process until its input ends."""
     for line in sys.stdin:
         say(answers(*json.loads(line)))
 

@@ -1,4 +1,4 @@
-"""How many instructions are a page and a PUT? They do not depend on the machine's load.
+"""How many instructions does a page or a PUT take? The load of the machine does not change them.
 
 Counted by valgrind, where it is installed: a long run less a short one, after a first run of each.
 """
@@ -23,30 +23,30 @@ _KINDS = {"page": (10, 60, STREAM), "put": (30, 130, UPSERT)}
 
 
 def _each(server: PageServer, folder: str, kind: str) -> dict[str, Any]:
-    """Count both contenders in one process: it takes long to start."""
+    """Count both contenders in one process, because valgrind takes long to start."""
     few, many, ours = _KINDS[kind]
     out = Path(folder, kind)
     under = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
     variables = {"PYTHONHASHSEED": "0", **trusting(server.ca_file)}
     with Child("benchmarks.instructions", under=[*under, "--quiet"], **variables) as child:
 
-        def tell(*command: str) -> None:
+        def control(*command: str) -> None:
             vgdb = ("vgdb", f"--pid={child.process.pid}", *command)
             subprocess.run(vgdb, check=True, capture_output=True)
 
         def count(number: int, name: str, calls: int) -> int:
             child.ask(server.tls_url, kind, name, calls)
-            tell("dump")
+            control("dump")
             text = Path(f"{out}.{number}").read_text(encoding="utf-8")
             return int(re.findall(r"^totals: (\d+)", text, re.MULTILINE)[-1])
 
         for name in (BY_HAND, ours):
-            # What is imported on first need is here by then, and runs at full speed.
+            # Loads what is imported on first need, at full speed.
             child.ask(server.tls_url, kind, name, 1)
-        tell("instrumentation", "on")
+        control("instrumentation", "on")
         runs = [(name, calls) for name in (BY_HAND, ours) for calls in (few, many)]
         counts = [count(number, *run) for number, run in enumerate(runs, 1)]
-        # The interpreter's own end takes long, too.
+        # The interpreter takes long to exit, too.
         child.process.kill()
     by_hand, own = ((counts[at + 1] - counts[at]) / (many - few) for at in (0, 2))
     print(f"a {kind}: {own / 1e3:,.0f} k, {own / by_hand:.2f} of by hand", flush=True)

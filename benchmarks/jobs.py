@@ -1,10 +1,10 @@
 """What does a user wait and pay for? Whole jobs over TLS, under a quota, at three latencies.
 
 Each contender has a process of its own, and the Sandbox another one, whose first window begins when
-the job does. Seconds and calls are set against the ideal: what the quota's windows, the
-requests at once (ten reads, three writes) and the latency allow at best, with nothing sent twice.
-And what is lost: rows that were not listed, values that were good and are not stored. One upsert is
-killed halfway and run again: how many calls did it take in all?
+the job does. Seconds and calls are compared with the ideal: what the quota's windows, the requests
+at once (ten reads, three writes) and the latency allow at best, with nothing sent twice. Values
+lost are counted, too: rows that were not listed, and good values that are not stored. One upsert is
+killed halfway and run again; its calls are those of both runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OURS = "bc_attrvals"
 #: As many calls a second as the service's largest plans allow, in windows that are soon over.
 QUOTA, WINDOW_S = 12, 0.6
 LATENCIES_MS = (0, 30, 100)
-#: That of the job that is killed.
+#: The latency of the job that is killed.
 _KILL_LATENCY_MS = 30
 #: The store has this attribute and no other, so an item of another one is refused.
 _ATTRIBUTE, _UNKNOWN = 1, 2
@@ -37,19 +37,19 @@ _ATTRIBUTE, _UNKNOWN = 1, 2
 
 @attrs.frozen
 class Job:
-    """What is to be done, in calls that none can spare; `refused` of the values are bad."""
+    """What is to be done, and the calls that it takes at least; `refused` of the values are bad."""
 
     name: str
-    #: Values that the store holds before.
+    #: Values that the store holds at the start.
     stored: int
-    #: Values that are given, and those of them that are to be written.
+    #: Values that are given, and how many of them are to be written.
     given: int
     written: int
     refused: int = 0
 
     @property
     def phases(self) -> list[tuple[int, int]]:
-        """The calls and how many of them go at once: reads, then writes.
+        """The calls, and how many of them are sent at once: reads, then writes.
 
         A batch with a bad item is refused once, and sent again without it.
         """
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def calls(self) -> int:
-        """All of them."""
+        """The number of calls of all phases."""
         return sum(calls for calls, _ in self.phases)
 
     def ideal_s(self, latency_s: float) -> float:
@@ -79,7 +79,7 @@ class Job:
         return now
 
     def items(self) -> list[AttributeValueUpsert]:
-        """Return what is given. The store holds another value of those that are written."""
+        """Return the values that are given. The store holds others for those to be written."""
         every = self.given // self.refused if self.refused else 0
         return [
             AttributeValueUpsert(
@@ -123,7 +123,7 @@ async def _ours(job: Job, journal: str | None) -> int:
     items = job.items()
     async with Store.from_env() as store:
         values = store.attribute_values
-        _wait_for_word()
+        _wait_for_start()
         if not items:
             return sum([1 async for _ in values.stream()])
         if job.stored:
@@ -137,7 +137,7 @@ async def _rivals(contender: str, job: Job) -> int:
     items = job.items()
     opened, _ = rivals.CLIENTS[contender]
     async with opened(Target.from_env(), QUOTA, WINDOW_S) as client:
-        _wait_for_word()
+        _wait_for_start()
         if not items:
             return len(await rivals.list_all(client))
         work = rivals.sync_all if job.stored else rivals.put_all
@@ -145,8 +145,8 @@ async def _rivals(contender: str, job: Job) -> int:
     return 0
 
 
-def _wait_for_word() -> None:
-    """Say that all is ready, and wait for the word to begin."""
+def _wait_for_start() -> None:
+    """Report that all is ready, and wait for the line that starts the job."""
     say("ready")
     sys.stdin.readline()
 
@@ -180,7 +180,7 @@ def _measure_killed(contender: str, job: Job, sandbox: SandboxProcess) -> Result
         with Child("benchmarks.jobs", **sandbox.environment) as child:
             child.ask(*work)
             sandbox.ask("reset")
-            child.tell("go")
+            child.send("go")
             began_at = time.perf_counter()
             while sandbox.ask("facts")["calls"].get("upsert", 0) < job.calls // 2:
                 time.sleep(0.01)
@@ -246,7 +246,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         }
         for name, child in children.items():
             for job in _TINY:
-                # What is imported on first need is here by then.
+                # Loads what is imported on first need.
                 _measure_one(child, name, job, 0, sandbox)
         for latency_ms in latencies_ms:
             sandbox.ask("set_latency", latency_ms)

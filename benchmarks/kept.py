@@ -1,4 +1,4 @@
-"""What is kept of a run: JSON, the plot, and the text between the markers of two README files.
+"""Writes the results of a run: JSON, the plot, and the text between the markers of two READMEs.
 
 A marker is `<!-- NAME -->`, and its text ends at `<!-- end -->`.
 """
@@ -122,7 +122,7 @@ def _jobs(result: Result) -> str:
     killed = [{**one, "job": "upsert, killed halfway, run again"} for one in found["killed"]]
     for one in [*found["results"], *killed]:
         figures = f"{_calls(one):.2f}, {one['calls_429']}, {one['lost']}"
-        # The time in which a process is killed and made says nothing.
+        # The time includes killing and starting a process, and says nothing.
         cell = figures if one in killed else f"{_seconds(one):.2f}, {figures}"
         lines.setdefault(f"{one['job']}, {one['latency_ms']} ms", []).append(cell)
     listed, upserted, _, synced = jobs.JOBS
@@ -210,7 +210,7 @@ def read(folder: Path) -> dict[str, Result]:
 
 
 def put(folder: Path, version: str, result: Result) -> None:
-    """Keep a result beside what an earlier run of this version answered to other questions."""
+    """Write a result, merged with what earlier runs of this version measured."""
     file = folder / f"results-{version}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     whole = {**before, **result}

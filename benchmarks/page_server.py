@@ -1,9 +1,9 @@
 """Prebuilt pages over loopback, from a process of its own, so that the client is what is measured.
 
 An asyncio `Protocol` and no framework: it costs a fraction of what any client does. The store's
-hash says what the store holds, so that one server serves them all: `hash_of(rows)`. Row n belongs
-to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own rows, as the
-service does, and forgotten. It serves on two ports, with TLS and without.
+hash says how many rows the store holds, so that one server has all sizes: `hash_of(rows)`. Row n
+belongs to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own rows,
+as the service does, and forgotten. It serves on two ports, with TLS and without.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ async def _serve() -> None:
     port, tls_port = (one.sockets[0].getsockname()[1] for one in (plain, tls))
     urls = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}"
     say([*urls, str(authority.ca_file)])
-    # Until whoever started this process closes its input, or is gone.
+    # Until the process that started this one closes its input or ends.
     await asyncio.to_thread(sys.stdin.read)
     authority.close()
 

@@ -1,4 +1,4 @@
-"""Draws what jobs take and what calls cost as bars, one group a question. No dependencies."""
+"""Draws the seconds of jobs and the CPU of calls as bars, one group a question. No dependencies."""
 
 from __future__ import annotations
 

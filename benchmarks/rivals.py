@@ -1,9 +1,9 @@
 """What one would use instead of this library: aiohttp by hand, its helpers, httpx, two SDKs.
 
 Two kinds. The loops of CPU (`stream_…`, `put_…`) are as lean as they can be: dicts, orjson where
-one has the choice, no retries, no quota. The clients of jobs (`CLIENTS`) do what one would write
-for a real store: a semaphore, a sleep until the reset on 429 (BigCommerce guide, API rate limits),
-and a refused batch is passed over.
+one has the choice, no retries, no quota. The clients of jobs (`CLIENTS`) are what one would write
+for a real store. They have a semaphore, sleep until the reset on 429 (BigCommerce guide, API rate
+limits), and skip a refused batch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _bigc(target: Target) -> Any:
     from bigc.api_client import BigCommerceV3APIClient
 
     class Loopback(BigCommerceV3APIClient):  # type: ignore[misc]
-        # It knows one host, and has no option for another.
+        # The package has no option for another host.
         def _prepare_url(self, path: str) -> str:
             return f"{target.url}/stores/{self.store_hash}/v3/{path.lstrip('/')}"
 
@@ -94,7 +94,7 @@ class RefusedError(Exception):
 
 @attrs.frozen
 class Client:
-    """A page of 250 by its number, with the number of pages where it is told; a PUT of rows."""
+    """A page of 250 by its number, with the number of pages if it is known; a PUT of rows."""
 
     page: Callable[[int], Awaitable[tuple[list[Row], int | None]]]
     put: Callable[[list[Row]], Awaitable[object]]
@@ -113,7 +113,7 @@ def _over_aiohttp(target: Target, send: Send) -> Client:
             async with send(method, target.endpoint + query, body) as response:
                 answer = await response.read()
             if response.status == 429:
-                # The semaphore is held meanwhile, which keeps the others from the same wall.
+                # The semaphore is held meanwhile, so that other calls do not get a 429, too.
                 await asyncio.sleep(_until_reset_s(response.headers))
                 continue
             if response.status == 422:
@@ -143,7 +143,7 @@ async def _by_hand(target: Target, quota: int, window_s: float) -> AsyncGenerato
 
 @asynccontextmanager
 async def _with_helpers(target: Target, quota: int, window_s: float) -> AsyncGenerator[Client]:
-    """Tries of aiohttp-retry, at the rate of aiolimiter's leaky bucket."""
+    """Retries of aiohttp-retry, at the rate of aiolimiter's leaky bucket."""
     from aiohttp_retry import ExponentialRetry, RetryClient
     from aiolimiter import AsyncLimiter
 
@@ -215,7 +215,7 @@ async def _with_bigcommerce(target: Target, quota: int, window_s: float) -> Asyn
     yield Client(page, put_rows)
 
 
-#: By name: what the store is called with, and the packages that it needs.
+#: By name: what opens the client, and the packages that it needs.
 CLIENTS: dict[str, tuple[Callable[..., AbstractAsyncContextManager[Client]], tuple[str, ...]]] = {
     "aiohttp by hand": (_by_hand, ()),
     "aiohttp-retry + aiolimiter": (_with_helpers, ("aiohttp_retry", "aiolimiter")),
@@ -250,7 +250,7 @@ async def list_all(client: Client) -> dict[tuple[int, int], str]:
 
 
 async def put_all(client: Client, items: Iterable[AttributeValueUpsert]) -> None:
-    """Store the items, ten a call; a refused batch is passed over."""
+    """Store the items, ten a call; skip a refused batch."""
     rows = rows_of(items)
 
     async def work() -> None:
@@ -269,7 +269,7 @@ async def sync_all(client: Client, items: Iterable[AttributeValueUpsert]) -> Non
     await put_all(client, (item for item in items if stored.get(item.key) != item.value))
 
 
-# --- CPU: listings hand each row out, untyped, as `stream` does each value -----------------------
+# --- CPU: listings yield each row, untyped, as `stream` yields each value ------------------------
 
 
 async def stream_by_hand(target: Target) -> AsyncGenerator[Row]:
