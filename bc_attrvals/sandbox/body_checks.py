@@ -20,7 +20,9 @@ from bc_attrvals.sandbox.quirks import Quirks
 
 T = TypeVar("T", bound=Struct)
 
+#: BigCommerce reference, Upsert Customer Attribute Values.
 MAX_VALUE_CHARACTERS: Final = 255
+#: BigCommerce reference, Create a Customer Attribute.
 MAX_NAME_CHARACTERS: Final = 255
 AttributeType = Literal["string", "number", "date"]
 ATTRIBUTE_TYPES: Final = get_args(AttributeType)
@@ -38,7 +40,7 @@ _RULES: Final = {
     "name": f"must be a string of 1 to {MAX_NAME_CHARACTERS} characters",
     "type": _TYPE_RULE,
 }
-# "data", as in the recorded refusal.
+# A recorded answer of the service names a missing value "0.data".
 _MISSING: Final = {"value": ("data", "missing attribute value"), "type": ("type", _TYPE_RULE)}
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]

@@ -41,7 +41,6 @@ class ConnectionServer(web.Server):
         *,
         max_line_size: int,
     ) -> None:
-        """Serve with this handler; keep no access log."""
         super().__init__(handler, access_log=None, max_line_size=max_line_size, logger=_LOG)
         self._transports: dict[RequestHandler, asyncio.Transport] = {}
         self._when_lost: dict[RequestHandler, Callable[[], None]] = {}

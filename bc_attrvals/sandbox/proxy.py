@@ -23,7 +23,6 @@ class ConnectProxy:
     """A proxy for the method CONNECT, from `start` to `aclose`."""
 
     def __init__(self, target: tuple[str, int]) -> None:
-        """Lead the service's host to this host and port."""
         self._target = target
         self._server: asyncio.Server | None = None
         self._tunnels: set[asyncio.Task[None]] = set()

@@ -70,7 +70,7 @@ def parse_list_query(
 ) -> ListQuery:
     """Read the query of a GET; raises RefusalError 422 if malformed, 413 for too large a limit.
 
-    Unknown filters are refused, as by sibling endpoints of the service.
+    Unknown filters are refused: other customers endpoints of the service do so.
     """
     page, limit = 1, min(DEFAULT_LIMIT, quirks.max_limit)
     conditions: list[Condition] = []
@@ -101,7 +101,7 @@ def parse_list_query(
 
 
 def parse_delete_query(raw_query: str, quirks: Quirks) -> tuple[int, ...]:
-    """Read the query of a DELETE; no `id:in` gives no ids, as at sibling endpoints."""
+    """Read the query of a DELETE; no `id:in` gives no ids, as at other customers endpoints."""
     ids: tuple[int, ...] = ()
     for key, raw_value in _pairs("" if quirks.drop_query else raw_query):
         if key != "id:in":

@@ -126,7 +126,7 @@ class RequestLog(Sequence[RecordedRequest]):
         return [entry.freeze() for entry in islice(matching, limit)][::-1]
 
     def clear(self) -> None:
-        """Forget the records; the sequence goes on."""
+        """Delete the records; sequence numbers continue."""
         self._entries.clear()
 
     def begin(

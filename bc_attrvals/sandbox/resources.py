@@ -63,7 +63,7 @@ class Applied(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """The parts of a request that decide what is stored.
 
-    `rejected_customers` do not exist, whatever the definitions say.
+    `rejected_customers` count as missing, even if they are defined.
     """
 
     operation: Operation

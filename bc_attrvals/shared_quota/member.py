@@ -206,7 +206,7 @@ class Member:
                     # The loop ends and the quota was not closed: later is too late to disconnect.
                     await self._link.aclose()
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, work goes on without it
+            except Exception as error:  # noqa: BLE001 - requests continue in degraded mode
                 # Its message and its frames may hold the URL.
                 _logger.error(  # noqa: TRY400
                     "the shared quota failed: %s", type(error).__name__

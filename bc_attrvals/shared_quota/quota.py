@@ -36,8 +36,8 @@ class RedisQuota:
     `Limits.reserve` keeps units for other apps.
 
     A slot is a lease. When its process dies, the others have it back within `lease_s` seconds, and
-    its unit counts as spent. While the server is out of reach each process goes on with a part of
-    each window: `fallback_share`, or an even share among all processes that are open, whichever is
+    its unit counts as spent. While the server is out of reach, each process takes a part of each
+    window: `fallback_share`, or an even share among all processes that are open, whichever is
     smaller. `SharedQuotaLost` and `SharedQuotaRegained` report it; the process returns by itself.
     `shared_quota/README.md` has the details.
 

@@ -294,7 +294,7 @@ class Link:
             return await _translated(work)
         finally:
             if task.cancelling() > before:
-                # redis-py may swallow it where it comes together with an answer or a timeout.
+                # redis-py may swallow a cancellation that comes with an answer or a timeout.
                 raise asyncio.CancelledError
 
 

@@ -61,7 +61,7 @@ class Database:
         self.connection: Final = connection
 
     def create(self) -> None:
-        """Create all tables anew, whatever there was before."""
+        """Drop what there is, and create all tables."""
         notes = "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID"
         with self.transaction():
             tables = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")

@@ -43,7 +43,7 @@ _SCHEMA: Final = (
     "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, error TEXT NOT NULL)",
     # A named value is resolved when it is loaded. Its names are kept for reports, and one that
     # could not be resolved is kept with its key if that is known: its row must not be pruned.
-    # Columns without a type keep integers and texts apart.
+    # Columns without a type store an integer as an integer and a text as a text.
     "CREATE TABLE given_names (key INTEGER PRIMARY KEY, customer, attribute)",
     "CREATE TABLE unresolved (number INTEGER PRIMARY KEY, key, customer, attribute, value, error)",
 )
@@ -87,7 +87,7 @@ class WorkingSet(Database):
         self.spent = dict(self._earlier)
 
     def create(self) -> None:
-        """Create all tables anew, whatever there was before."""
+        """Drop what there is, and create all tables."""
         with self.transaction():
             super().create()
             self._desired.clear()
