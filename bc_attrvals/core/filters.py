@@ -56,8 +56,8 @@ def _whole_second(value: When | None, field: str) -> datetime | None:
     except OverflowError:
         message = f"{field} is outside of the years 1 to 9999 in UTC"
         raise InvalidInputError(message, field=field) from None
-    # The service keeps whole seconds and matches the bare form exactly (BigCommerce reference, Get
-    # Customer Attribute Values).
+    # The service keeps whole seconds and matches the form without suffix exactly (BigCommerce
+    # reference, Get All Customer Attribute Values).
     message = f"{field} matches a whole second exactly, and so takes no fraction of one"
     raise InvalidInputError(message, field=field)
 

@@ -65,8 +65,9 @@ _NUMBER: Final = re.compile(r"(?<![\d.])\d{1,4}(?![\d.])", re.ASCII)
 def size_allowed(error: BCAttrValsError, count: int) -> int | None:
     """Return the size that a refusal of `count` items names, as "Max batch size allowed is N".
 
-    None unless it is a 4xx that speaks of the size of a call and names a number from 1 to
-    `count` - 1. (BigCommerce reference, Create Customer Attributes, answers a 422 with this title.)
+    None unless it is a 4xx that names the size of a call and a number from 1 to `count` - 1. A beta
+    of the service answered a 422 with this title (BigCommerce reference, Create a Customer
+    Attribute).
     """
     if not isinstance(error, APIError) or not 400 <= error.status < 500:
         return None

@@ -6,7 +6,7 @@ that holds all rows is a snapshot. More pages are proven by reading such a range
 stands still. If the total moves, the listing is read exactly once by ranges of `date_created`.
 
 Whether `:min` and `:max` include their own second is not documented (BigCommerce reference, Get
-Customer Attribute Values). The ranges overlap, so that both readings are complete.
+All Customer Attribute Values). The ranges overlap, so that both readings are complete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counts ranges of the store against those of the mirror, and notes which are proven equal.
 
 Pure. It turns ranges into questions. Whether the service's date bounds include their own second is
-not documented (BigCommerce reference, Get Customer Attribute Values). So an edge is asked one
+not documented (BigCommerce reference, Get All Customer Attribute Values). So an edge is asked one
 second further out where the mirror has no row of that second: both readings are the same there.
 Otherwise the meaning is learnt from two listings.
 """

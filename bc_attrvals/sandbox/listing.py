@@ -1,8 +1,9 @@
 """Answers listings: total, page and links, quick at hundreds of thousands of rows.
 
-The protocol has page numbers and no cursor, so a deep page would walk over all rows before it. Two
-facts are kept for each filter until rows are inserted or deleted: how many rows match, and which
-row ends each page that was answered. The next page starts there. Runs in the database thread.
+The service has page numbers and no cursor (BigCommerce reference, Get All Customer Attribute
+Values), so a deep page would walk over all rows before it. Two facts are kept for each filter until
+rows are inserted or deleted: how many rows match, and which row ends each page that was answered.
+The next page starts there. Runs in the database thread.
 """
 
 from __future__ import annotations
