@@ -65,9 +65,8 @@ _NUMBER: Final = re.compile(r"(?<![\d.])\d{1,4}(?![\d.])", re.ASCII)
 def size_allowed(error: BCAttrValsError, count: int) -> int | None:
     """Return the size that a refusal of `count` items names, as "Max batch size allowed is N".
 
-    None unless it is a 4xx that names the size of a call and a number from 1 to `count` - 1. A beta
-    of the service answered a 422 with this title (BigCommerce reference, Create a Customer
-    Attribute).
+    None unless it is a 4xx that names the size of a call and a number from 1 to `count` - 1. The
+    title is that of a 422 in the BigCommerce reference, Create a Customer Attribute.
     """
     if not isinstance(error, APIError) or not 400 <= error.status < 500:
         return None

@@ -235,7 +235,7 @@ class Definitions:
         return {}
 
     def delete_attributes(self, ids: Sequence[int]) -> None:
-        """Delete attributes and their values (BigCommerce reference, Delete Customer Attributes)."""
+        """Delete attributes and values (BigCommerce reference, Delete Customer Attributes)."""
         bound = (json_list(ids),)
         with self._database.transaction():
             self._connection.execute(
