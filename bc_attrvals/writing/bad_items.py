@@ -1,11 +1,11 @@
 """Finds the bad items of a refused batch in few calls, by group testing; makes no calls itself.
 
-Pure: `take` what to send next, then say what became of it. One half of a refused part is sent.
-When it is accepted, the bad item is in the other half, which needs no call to prove it. What is not
-known to hold a bad item is gathered again into one part.
+Pure: `take` the part to send next, then report its result. One half of a refused part is sent. If
+it is accepted, the bad item is in the other half, and no call is needed to prove that. Items that
+are not known to include a bad one are gathered into one part again.
 
-A refusal says that an item is bad, and may name it. A failure, such as a 500 that repeats for one
-item, may say the same. Where each part fails, the service has failed, and the search ends after a
+A refusal means that an item is bad, and may name it. A failure, such as a 500 that repeats for one
+item, may mean the same. If each part fails, the service has failed, and the search ends after a
 bounded number of calls.
 """
 
@@ -16,22 +16,22 @@ from typing import Final
 
 from bc_attrvals.core.models import AttributeValueUpsert
 
-#: Customers, and attributes, that are remembered; one more is forgotten.
+#: The most customers, and the most attributes, that are remembered; further ones are not.
 _MOST_REMEMBERED: Final = 10_000
 #: Refusals after which an attribute is suspected. A customer is suspected after the first.
 _ATTRIBUTE_REFUSALS: Final = 2
-#: After this many failures in a row of one job, the service has failed, and not an item. Three
+#: More failures in a row of one job than this mean that the service has failed, not an item. Three
 #: batches of ten at once, each with one bad item, fail twelve times in a row at most.
 _MOST_FAILURES: Final = 16
 
 
 class Suspects:
-    """What the refusals of one job have taught: who is likely bad, and whether the service failed.
+    """The customers and attributes that one job suspects after refusals, and its failure count.
 
-    A customer or an attribute is suspected when an item of it was refused by itself and none was
-    stored. Most refusals concern a deleted customer, who has several values, or an attribute. A
-    search by halves for each of their items would cost several calls a value. Where single values
-    are bad, suspecting their customers costs more than it saves; that ends after some errors.
+    A customer or an attribute is suspected if an item of it was refused alone and none was stored.
+    Most refusals concern a deleted customer, who has several values, or an attribute. A search by
+    halves for each of their items would cost several calls a value. If single values are bad,
+    suspecting their customers costs more than it saves, so that stops after some wrong suspicions.
     """
 
     __slots__ = (
@@ -49,27 +49,27 @@ class Suspects:
         self._customers: set[int] = set()
         # How often items of an attribute were refused.
         self._attributes: dict[int, int] = {}
-        # Suspects of whom a value was stored since: their refused items were bad by themselves.
+        # Former suspects with a stored value: the value of their refused item was bad.
         self._good_customers: set[int] = set()
         self._good_attributes: set[int] = set()
-        #: Whether anything was refused or failed; looked at for each call.
+        #: Whether anything was refused or failed; checked for each call.
         self.known = False
         # Failures since the last call that was accepted.
         self._failures = 0
-        # Of suspected customers: values refused, and customers of whom one was stored.
+        # Refused values of suspected customers, and suspected customers with a stored value.
         self._hits = self._errors = 0
 
     def __contains__(self, item: AttributeValueUpsert) -> bool:
-        """Return whether an item is better sent by itself."""
+        """Return whether an item is suspected, and so better sent alone."""
         return (
             item.customer_id in self._customers
             or self._attributes.get(item.attribute_id, 0) >= _ATTRIBUTE_REFUSALS
         )
 
     def add(self, item: AttributeValueUpsert) -> None:
-        """Note that an item was refused by itself."""
+        """Note that an item was refused alone."""
         customer, attribute = item.customer_id, item.attribute_id
-        # A refusal that the customer explains says nothing of the attribute.
+        # The refusal of a suspected customer's item says nothing of the attribute.
         by_customer = customer in self._customers
         by_attribute = self._attributes.get(attribute, 0) >= _ATTRIBUTE_REFUSALS
         self._hits += by_customer
@@ -82,7 +82,7 @@ class Suspects:
         self._look()
 
     def fail(self) -> bool:
-        """Note a failure; return whether the service has failed, and not an item."""
+        """Note a failure; return whether the service has failed rather than an item."""
         self._failures += 1
         self.known = True
         return self._failures > _MOST_FAILURES
@@ -109,7 +109,7 @@ def _remember(ids: set[int], one: int) -> None:
 
 
 class BadItemSearch:
-    """The items of one batch that are not settled; then of the next."""
+    """The items of a batch that are not settled; `begin` reuses it for the next batch."""
 
     __slots__ = ("_guilty", "_most", "_single", "_suspects", "_unknown", "has_begun")
 
@@ -118,21 +118,21 @@ class BadItemSearch:
         self.begin(items)
 
     def begin(self, items: Collection[AttributeValueUpsert]) -> None:
-        """Forget the batch, and go on with the next."""
-        # Items that may be good or bad; those that hold a bad one; those that are sent one by one.
+        """Start with the items of the next batch."""
+        # Items not known to be bad; items that include a bad one; items that are sent one by one.
         self._unknown = list(items)
         self._guilty: list[AttributeValueUpsert] = []
         self._single: list[AttributeValueUpsert] = []
         self._most = len(items)
-        #: Whether a part was refused or failed: the next ones are parts of it.
+        #: Whether a part was refused or failed, so that the next ones are parts of it.
         self.has_begun = False
 
     def items(self) -> list[AttributeValueUpsert]:
-        """Return all that is not settled."""
+        """Return all items that are not settled."""
         return [*self._guilty, *self._unknown, *self._single]
 
     def take(self) -> list[AttributeValueUpsert]:
-        """Return the part to send now, which stays here until it is settled; empty when all is."""
+        """Return the part to send now; empty if all items are settled. It is kept until settled."""
         if self._suspects.known:
             self._set_suspects_apart()
         if self._guilty:
@@ -142,12 +142,12 @@ class BadItemSearch:
         return self._single[:1]
 
     def settle(self, items: Sequence[AttributeValueUpsert]) -> bool:
-        """Take out items that need no further call; return whether these were all of one call.
+        """Remove items that need no further call; return whether one call settled all items.
 
-        What is left of a guilty part stays guilty.
+        The rest of a guilty part stays guilty.
         """
         if len(items) == len(self._unknown) and not self._guilty and not self._single:
-            # The usual case.
+            # The usual case: the batch was accepted as a whole.
             self._unknown.clear()
             return True
         keys = {item.key for item in items}
@@ -156,21 +156,21 @@ class BadItemSearch:
         return False
 
     def again(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Take back items that were accepted and then not found."""
+        """Add items again that were accepted but not confirmed."""
         self._unknown.extend(items)
 
     def lost(self, part: Sequence[AttributeValueUpsert]) -> None:
-        """Settle a part that is given up for a reason that says nothing of its items."""
+        """Settle a part that is given up for a reason that does not concern its items."""
         self._acquit()
         self.settle(part)
 
     def refused(
         self, part: list[AttributeValueUpsert], named: Collection[int]
     ) -> list[AttributeValueUpsert]:
-        """Note that a part was refused; settle and return its items that are bad for certain.
+        """Note that a part was refused; settle and return the items that are certainly bad.
 
         `named` are the indexes in it that the answer names. The service reports only the first bad
-        item, so the rest may hold more.
+        item, so the rest may include others.
         """
         self._acquit()
         self.has_begun = True
@@ -186,10 +186,10 @@ class BadItemSearch:
     def failed(
         self, part: list[AttributeValueUpsert], named: Collection[int]
     ) -> list[AttributeValueUpsert]:
-        """Note that a part failed, for an item of it or for the service itself.
+        """Note that a part failed, because of an item or because of the service.
 
-        Settle and return what is given up: as `refused`, or all there is where the service has
-        failed.
+        Settle and return the items that are given up: those of `refused`, or all items if the
+        service has failed.
         """
         if not self._suspects.fail():
             return self.refused(part, named)
@@ -201,9 +201,9 @@ class BadItemSearch:
     def too_large(
         self, part: list[AttributeValueUpsert], allowed: int | None = None
     ) -> list[AttributeValueUpsert]:
-        """Note that a part was too large; settle and return it if it can't be made smaller.
+        """Note that a part was too large; settle and return it if it is a single item.
 
-        `allowed` is the size that the refusal names, else the part is halved.
+        `allowed` is the size that the refusal names; without one the part is halved.
         """
         self._acquit()
         if len(part) > 1:
@@ -213,17 +213,17 @@ class BadItemSearch:
         return part
 
     def limit(self, size: int) -> None:
-        """Take no more than so many items at once from now on."""
+        """Take at most `size` items at once from now on."""
         self._most = max(1, min(self._most, size))
 
     @property
     def most(self) -> int:
-        """How many items are taken at once."""
+        """The most items that are taken at once."""
         return self._most
 
     def _set_suspects_apart(self) -> None:
         if self._single:
-            # Some of them may be cleared since.
+            # Some of them may have been cleared since.
             self._unknown += [item for item in self._single if item not in self._suspects]
             self._single = [item for item in self._single if item in self._suspects]
         apart = [item for item in (*self._guilty, *self._unknown) if item in self._suspects]
@@ -233,6 +233,6 @@ class BadItemSearch:
             self._single += apart
 
     def _acquit(self) -> None:
-        """Make the guilty part unknown again; its items come first."""
+        """Make the guilty part unknown again, before the other unknown items."""
         self._unknown[:0] = self._guilty
         self._guilty = []

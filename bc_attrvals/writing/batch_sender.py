@@ -1,6 +1,6 @@
-"""Sends one batch to its end: refused parts are taken apart, unconfirmed items are read back.
+"""Sends one batch until each item has one outcome: splits refused parts, reads back the rest.
 
-Between the job that begins batches and the calls below. Each item of a batch gets one outcome.
+Between the job that begins batches and the calls below.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ from bc_attrvals.writing.confirming import (
 )
 from bc_attrvals.writing.outcomes import Outcomes
 
-#: How often an item is sent whose value the service then does not hold.
+#: How often an item is sent if read-back does not find its value.
 _MOST_SENDINGS: Final = 2
 
 
 @attrs.define(eq=False)
 class Batch:
-    """One batch under way, with all the calls it comes to; then the next of the same worker."""
+    """The batch that a worker sends, with the state of all its calls; reused for the next one."""
 
     keyed: dict[Key, AttributeValueUpsert]
     worker: Worker
-    # What has no outcome yet, and the part of it that is sent now.
+    # The items without an outcome, and the part of them that is sent now.
     open: BadItemSearch
     part: list[AttributeValueUpsert] = attrs.field(factory=list)
-    # Keys that went out before, in a call that was refused or not confirmed.
+    # Keys that were sent before, in a call that was refused or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
-    # How often the unconfirmed were sent.
+    # How often unconfirmed items were sent.
     sendings: dict[Key, int] = attrs.field(factory=dict)
-    # False while the log notes it: what is noted with it must not be cut off.
+    # False while the log notes the batch; that must not be cancelled.
     is_noted: bool = True
 
     def begin(self, keyed: dict[Key, AttributeValueUpsert]) -> None:
-        """Go on with the next items."""
+        """Start the next batch."""
         self.keyed, self.part = keyed, []
         self.open.begin(keyed.values())
         if self.tried:
@@ -67,9 +67,9 @@ class Batch:
 
 
 class BatchSender:
-    """Sends the batches of one job, several at once, until one meets what ends the job.
+    """Sends the batches of one job, several at once, until an error ends the job.
 
-    `on_stop` is then called with that error and its batch, once.
+    `on_stop` is then called once, with that error and its batch.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class BatchSender:
         self._outcomes = outcomes
         self._on_stop = on_stop
         self._suspects = Suspects()
-        #: What ended the job.
+        #: The error that ended the job.
         self.stopped_by: BCAttrValsError | None = None
 
     def batch(self, keyed: dict[Key, AttributeValueUpsert], worker: Worker) -> Batch:
@@ -91,11 +91,11 @@ class BatchSender:
         return Batch(keyed, worker, BadItemSearch(keyed.values(), self._suspects))
 
     async def send(self, batch: Batch) -> None:
-        """Send a batch, and the parts of it that are left when bad items are taken out."""
+        """Send a batch, and then its parts if it is refused, until each item has an outcome."""
         left, sizes = batch.open, self._calls.sizes
         while self.stopped_by is None and (part := left.take()):
             if len(part) > sizes.batch and not sizes.customers:
-                # Lowered since the batch was cut.
+                # The size was lowered after this batch was cut.
                 left.limit(sizes.batch)
                 part = left.take()
             batch.part = part
@@ -106,7 +106,7 @@ class BatchSender:
                 answer = await calls.put(part, batch.worker)
                 rows = self._outcomes.decode(answer.body)
             except DecodeError:
-                # Too much to be read, say. It may have been applied.
+                # The answer is too long, for example. The write may have been applied.
                 pass
             except BCAttrValsError as error:
                 if not (isinstance(error, TransportError) and error.was_accepted):
@@ -125,7 +125,7 @@ class BatchSender:
     def give_up(
         self, items: Sequence[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
     ) -> None:
-        """Note what is left when the job has ended: failed if it ever went out, else not sent."""
+        """Note the items left when the job has ended: failed if ever sent, else not sent."""
         if batch.worker.was_sent:
             batch.tried.update(item.key for item in batch.part)
         for item in items:
@@ -136,7 +136,7 @@ class BatchSender:
     def _take_apart(
         self, part: list[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
     ) -> None:
-        """Settle what an error says of a part; the rest is sent again, in smaller parts."""
+        """Settle the items that an error decides; the rest is sent again, in smaller parts."""
         left = batch.open
         fault = fault_of(error, len(part))
         if fault is Fault.JOB or fault is Fault.SERVICE:
@@ -153,7 +153,7 @@ class BatchSender:
         named = indexes_named(error.errors, len(part))
         sizes = self._calls.sizes
         if len(part) > sizes.batch and fault is Fault.ITEM and not named:
-            # The batch is of customers, and their rows may be too many.
+            # The batch counts customers, and they may have too many rows.
             fault = Fault.SIZE
         if fault is Fault.SIZE:
             allowed = size_allowed(error, len(part))
@@ -173,9 +173,10 @@ class BatchSender:
         batch: Batch,
         lost: TransportError | None,
     ) -> None:
-        """Pair an answer with what was sent, and read back what it does not confirm.
+        """Match the rows of an answer with the items, and read back the unconfirmed items.
 
-        `lost` is how an answer of success got lost each time: what is not held then fails with it.
+        `lost` is the error of a 2xx whose body was lost at each try. Items that the read-back does
+        not find fail with it.
         """
         echoes = rows_by_key(rows)
         confirmed, stored, unconfirmed = confirmed_by(part, echoes)
@@ -193,7 +194,7 @@ class BatchSender:
         batch: Batch,
         lost: TransportError | None,
     ) -> None:
-        """Read unconfirmed items, and settle those that are not to be sent again."""
+        """Read unconfirmed items back, and settle those that are not sent again."""
         found, error = await read_back(self._calls, filter_of(items))
         held = rows_by_key(found)
         confirmed, rows, left = confirmed_by(items, held)

@@ -1,8 +1,8 @@
-"""Cuts a stream of items into batches: ten at most, no key twice, none that is under way.
+"""Cuts a stream of items into batches: ten at most, no key twice, no key that is under way.
 
 Pure and synchronous: `feed` items, `take` batches, `release` the keys of a call that has ended.
-Of equal keys that wait, the latest wins. A key under way is parked until its call has ended,
-whichever job of the Store holds it, so values of one key go out one after the other, in order.
+Of waiting items with equal keys, the latest wins. An item whose key is under way in any job of the
+Store is parked until that call has ended. So the values of one key go out in order, one at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bc_attrvals.core.models import AttributeValueUpsert, Key
 
 
 class KeyRegistry:
-    """The keys under way in one Store, and who waits for them."""
+    """The keys under way in one Store, and the batchers that wait for them."""
 
     __slots__ = ("_waiting", "held")
 
@@ -35,12 +35,12 @@ class KeyRegistry:
         self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
-        """Unpark a key of `batcher` when it is released, before those of others if `first`."""
+        """Have `batcher` unpark a key when it is released; `first` puts it before the others."""
         batchers = self._waiting.setdefault(key, [])
         batchers.insert(0 if first else len(batchers), batcher)
 
     def leave(self, key: Key, batcher: Batcher) -> None:
-        """Take back a `wait`."""
+        """Undo a `wait`."""
         batchers = self._waiting.get(key)
         if batchers is not None and batcher in batchers:
             batchers.remove(batcher)
@@ -48,7 +48,7 @@ class KeyRegistry:
                 del self._waiting[key]
 
     def release(self, keys: Iterable[Key]) -> bool:
-        """Mark keys as free, and unpark those that wait for them; return whether any did."""
+        """Mark keys as free and unpark their waiting items; return whether there were any."""
         if not self._waiting:
             self.held.difference_update(keys)
             return False
@@ -62,7 +62,7 @@ class KeyRegistry:
 
 
 class Batcher:
-    """The items of one job that were read and not sent yet."""
+    """The items of one job that were read and are not sent yet."""
 
     __slots__ = (
         "_held",
@@ -81,7 +81,7 @@ class Batcher:
         self._held = registry.held
         #: The most items of a batch; it may be changed.
         self.size = size
-        #: If not 0, a batch holds all items of so many customers instead.
+        #: If not 0, a batch holds all items of this many customers instead.
         self.customers = 0
         self._on_unpark = on_unpark
         #: The items that may be sent; read only.
@@ -94,15 +94,15 @@ class Batcher:
 
     @property
     def room(self) -> int:
-        """How many items may be taken in at least before a batch is full; 0 when it is."""
+        """How many more items a batch surely has room for; 0 if it is full."""
         if not self.customers:
             room = self.size - len(self.ready)
             return room if room > 0 else 0
-        # The first item of one customer more says that those before it are complete.
+        # The first item of one more customer shows that those before it are complete.
         return max(0, self.customers + 1 - len({customer for customer, _ in self.ready}))
 
     def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
-        """Take in an item; return the one of the same key that it supersedes, if any."""
+        """Add an item; return the waiting item of the same key that it supersedes, if any."""
         key = (item.customer_id, item.attribute_id)
         if key in self._held:
             superseded = self.ready.pop(key, None) or self._parked.get(key)
@@ -116,16 +116,16 @@ class Batcher:
         return superseded
 
     def fill(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
-        """Take in items; return those that they, or the later of them, supersede."""
+        """Add items; return all that are superseded, which may be some of the given ones."""
         superseded = (self.feed(item) for item in items)
         return [item for item in superseded if item is not None]
 
     def pass_through(
         self, items: Sequence[AttributeValueUpsert]
     ) -> dict[Key, AttributeValueUpsert] | None:
-        """Return a batch's worth of items as a batch and hold their keys, in one step.
+        """Return items that make a full batch, and hold their keys: `fill` and `take` in one step.
 
-        None where that is not the same as `fill` and `take`; nothing is taken in then.
+        Returns None, and adds nothing, if the result would not be the same.
         """
         keyed = {(item.customer_id, item.attribute_id): item for item in items}
         if (
@@ -170,20 +170,20 @@ class Batcher:
         return batch
 
     def _park(self, key: Key, item: AttributeValueUpsert) -> None:
-        # Another job of the Store has taken the key since. This one has it next: a job whose input
-        # is one key without end would keep it from the others for ever.
+        # Another job of the Store has taken the key since. This one gets it next, or a job whose
+        # input repeats one key without end would keep it from the others for ever.
         self._parked[key] = item
         self._registry.wait(key, self, first=True)
 
     def unpark(self, key: Key) -> None:
-        """Make a parked item ready: its key is free."""
+        """Make a parked item ready, because its key is free."""
         item = self._parked.pop(key, None)
         if item is not None:
             self.ready[key] = item
             self._on_unpark()
 
     def drain(self) -> list[AttributeValueUpsert]:
-        """Give up all items that wait, and return them."""
+        """Remove all waiting items, and return them."""
         for key in self._parked:
             self._registry.leave(key, self)
         items = [*self.ready.values(), *self._parked.values()]

@@ -1,12 +1,12 @@
-"""Lets concurrent upserts of a few items share calls: of web requests, say.
+"""Lets concurrent upserts of a few items share calls, such as those of web requests.
 
-Between the resource above and `UpsertJob` below. A lone upsert is a job of its own and waits for
-nothing. One that comes while another is under way waits for others, for `Limits.coalesce_ms` at
-most where a write slot is free. They then are the input of one job. Each has its own outcomes, and
-has ended when the last of its items has one.
+Between the resource above and `UpsertJob` below. A single upsert is a job of its own and does not
+wait. One that comes while another is under way waits for more of them, at most
+`Limits.coalesce_ms` if a write slot is free. They are then the input of one job. Each has its own
+outcomes, and ends when the last of its items has one.
 
-Upserts share a call only where their options are the same, and where they have no key in common.
-Those of one key go one after the other, in the order they came.
+Upserts share a call only if their options are the same and they have no key in common. Upserts of
+one key go one after the other, in the order they came.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import CallOptions
 from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import AT_HAND, Items, check_item
+from bc_attrvals.writing.sources import COLLECTIONS, Items, check_item
 from bc_attrvals.writing.upsert_job import UpsertJob
 
 #: Makes the job that stores items.
 MakeJob: TypeAlias = Callable[[Sequence[Item], Outcomes, Calls], UpsertJob]
 
-#: A look-up that fails must not cost upserts that need none.
+#: The options, and whether names have to be looked up: a failed look-up must not fail upserts that
+#: need none.
 _Kind: TypeAlias = tuple[CallOptions, bool]
 
 
@@ -51,11 +52,11 @@ class _Share:
     context: Context
     began_at: float
     left: int
-    # Those whose job it is part of, once there is one.
+    # The group whose job stores its items, once there is one.
     group: _Group | None = None
 
     def note(self, outcome: UpsertOutcome, error: BaseException | None, calls: Calls) -> None:
-        """Note what became of an item; the last one ends the upsert."""
+        """Note the outcome of an item; the last one ends the upsert."""
         self.outcomes.note(outcome)
         self.left -= 1
         if not self.left:
@@ -77,7 +78,7 @@ class _Share:
 
 @attrs.define(eq=False)
 class _Group:
-    """Upserts whose items are stored by one job, with the calls of the first one."""
+    """Upserts whose items one job stores, with the `Calls` of the first upsert."""
 
     shares: list[_Share]
     job: UpsertJob | None = None
@@ -88,7 +89,7 @@ class _Group:
         return self.shares[0].calls
 
     async def run(self) -> None:
-        """Store the items; each upsert ends when its own have outcomes."""
+        """Store the items; each upsert ends when all its items have outcomes."""
         owners = {id(item): share for share in self.shares for item in share.items}
         items = [item for share in self.shares for item in share.items]
         ready: deque[UpsertOutcome] = deque()
@@ -116,8 +117,8 @@ class Coalescer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def others(self, items: Items, calls: Calls) -> SmallUpserts | None:
-        """Return those that an upsert may share calls with; None where its items are many."""
-        if not self.window_s or not isinstance(items, AT_HAND):
+        """Return the upserts that these items may share calls with; None for a batch or more."""
+        if not self.window_s or not isinstance(items, COLLECTIONS):
             return None
         if not 0 < len(items) < calls.sizes.batch:
             return None
@@ -128,7 +129,7 @@ class Coalescer:
         return found
 
     def forget(self, kind: _Kind) -> None:
-        """Forget a kind of which nothing is under way."""
+        """Forget a kind that has nothing under way."""
         self._kinds.pop(kind, None)
 
     def keep(self, task: asyncio.Task[None]) -> None:
@@ -137,7 +138,7 @@ class Coalescer:
         task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """Wait until all have ended; whatever is sent fails, for the scheduler is closed."""
+        """Start all waiting upserts and wait for their ends. With a closed scheduler they fail."""
         for one in list(self._kinds.values()):
             one.flush(at_once=True)
         while self._tasks:
@@ -147,7 +148,7 @@ class Coalescer:
 class SmallUpserts:
     """The upserts of a few items with the same options.
 
-    As a context manager it is around one that runs by itself.
+    As a context manager it surrounds an upsert that runs as a job of its own.
     """
 
     __slots__ = ("_busy", "_count", "_kind", "_owner", "_running", "_timer", "_waiting")
@@ -155,17 +156,17 @@ class SmallUpserts:
     def __init__(self, owner: Coalescer, kind: _Kind) -> None:
         self._owner = owner
         self._kind = kind
-        # Jobs under way, and the keys of those that are shared.
+        # The number of jobs under way, and the keys of the shared ones.
         self._running = 0
         self._busy: set[object] = set()
         self._waiting: deque[_Share] = deque()
-        # Items that wait.
+        # The number of waiting items.
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether any of them is under way."""
+        """Whether one of them is under way."""
         return self._running > 0
 
     def __enter__(self) -> None:
@@ -177,13 +178,13 @@ class SmallUpserts:
     async def share(
         self, items: Items, calls: Calls, make_job: MakeJob, most_failures: int
     ) -> UpsertReport:
-        """Store items in calls shared with others, and return their own report.
+        """Store items in calls shared with other upserts, and return the report of these items.
 
-        Raises what ends the job, with their own report, and `InvalidInputError` for an entry that
-        is none. Cancelled, it returns at once. What waits is not sent; a call that others share
-        goes on.
+        Raises the error that ends the job, with the report of these items, and `InvalidInputError`
+        for an entry that is no item. Cancelled, it returns at once: items that wait are not sent,
+        and a call shared with others goes on.
         """
-        assert isinstance(items, AT_HAND)
+        assert isinstance(items, COLLECTIONS)
         checked = [check_item(item, index) for index, item in enumerate(items)]
         loop = asyncio.get_running_loop()
         share = _Share(
@@ -207,7 +208,7 @@ class SmallUpserts:
             raise
 
     def flush(self, *, at_once: bool = False) -> None:
-        """Start what may be started now; `at_once` all there is."""
+        """Start the upserts that may start now; `at_once` starts all."""
         loop = asyncio.get_running_loop()
         while self._waiting:
             share = self._waiting[0]
@@ -220,7 +221,7 @@ class SmallUpserts:
                 return
             shares = self._take(at_once=at_once)
             if not shares:
-                # Each has a key that is under way, and its turn when that has ended.
+                # Each has a key that is under way, and starts when that call has ended.
                 return
             self._running += 1
             group = _Group(shares)
@@ -235,7 +236,7 @@ class SmallUpserts:
         self.flush()
 
     def _take(self, *, at_once: bool) -> list[_Share]:
-        """Take what goes into one call: no key twice, and none before an earlier one of its key."""
+        """Take the upserts of one call: no key twice, and the upserts of one key in their order."""
         taken: list[_Share] = []
         passed: list[_Share] = []
         keys = set() if at_once else set(self._busy)
@@ -255,7 +256,7 @@ class SmallUpserts:
         return taken
 
     def _end(self, group: _Group, task: asyncio.Task[None]) -> None:
-        """Note that a job has ended; called even when it was cancelled before it began."""
+        """Note that a job has ended; called even if it was cancelled before it began."""
         error = None if group.job is None else group.job.error
         if error is None and not task.cancelled():
             error = task.exception()
@@ -271,7 +272,7 @@ class SmallUpserts:
             self._owner.forget(self._kind)
 
     def _give_up(self, share: _Share) -> None:
-        """Drop an upsert whose caller is gone; end its job if nobody is left who waits for it."""
+        """Drop an upsert whose caller was cancelled; cancel its job if no caller is left."""
         group = share.group
         if group is None:
             self._waiting.remove(share)
@@ -281,7 +282,7 @@ class SmallUpserts:
 
 
 def _key(item: Item) -> object:
-    """Return what tells the items of a call apart, as far as it is known before look-ups."""
+    """Return the key that distinguishes items before names are looked up."""
     if isinstance(item, AttributeValueUpsert):
         return item.key
     customer = item.customer
@@ -289,7 +290,7 @@ def _key(item: Item) -> object:
 
 
 def _own(error: BaseException, report: UpsertReport) -> BaseException:
-    """Return an error for one of those who share it, with the report of that one."""
+    """Return a copy of a shared error, with the report of one upsert."""
     own = copy.copy(error).with_traceback(error.__traceback__)
     own.__cause__, own.__context__ = error.__cause__, error.__context__
     if isinstance(own, BCAttrValsError):

@@ -1,6 +1,6 @@
-"""What an answer, and what is read back, prove of the items of a PUT. Pure.
+"""Confirms the items of a PUT by the rows of its answer or of the read-back. Pure.
 
-Only a row proves a value: the echo of the PUT, or the row that is read back. An item without an
+Only a row confirms a value: the echo of the PUT, or the row that is read back. An item without an
 echo of its value is unconfirmed, whatever the answer's status was.
 """
 
@@ -13,16 +13,16 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.responses import Echo
 
-#: A row of an answer: whole, or what proves its value.
+#: A row of an answer: whole, or the fields that confirm its value.
 Row: TypeAlias = AttributeValue | Echo
 _R = TypeVar("_R", AttributeValue, Echo, Row)
 
 
 def are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[Row]) -> bool:
-    """Return whether the rows echo the items, one by one and in their order: the usual answer."""
+    """Return whether the rows echo the items one by one, in their order, as most answers do."""
     if len(items) != len(rows):
         return False
-    # As long as each other: a strict zip costs as much as all the rest.
+    # The lengths are equal, and a strict zip would double the cost of this function.
     for item, row in zip(items, rows):  # noqa: B905
         if (
             item.value != row.attribute_value
@@ -34,14 +34,14 @@ def are_echoes(items: Sequence[AttributeValueUpsert], rows: Sequence[Row]) -> bo
 
 
 def rows_by_key(rows: Iterable[_R]) -> dict[Key, _R]:
-    """Return the rows by (customer_id, attribute_id); of equal keys the last."""
+    """Return the rows by (customer_id, attribute_id); the last row of equal keys wins."""
     return {row.key: row for row in rows}
 
 
 def confirmed_by(
     items: Iterable[AttributeValueUpsert], by_key: Mapping[Key, _R]
 ) -> tuple[list[AttributeValueUpsert], list[_R], list[AttributeValueUpsert]]:
-    """Split items in those whose value a row holds, with these rows, and those left over."""
+    """Return the items whose value a row confirms, these rows, and the unconfirmed items."""
     confirmed: list[AttributeValueUpsert] = []
     rows: list[_R] = []
     left: list[AttributeValueUpsert] = []
@@ -56,7 +56,7 @@ def confirmed_by(
 
 
 def filter_of(items: Iterable[AttributeValueUpsert]) -> AttributeValueFilter:
-    """Return the filter that lists the rows of these items, and others of their customers."""
+    """Return a filter for the rows of these items; it may match other rows of their customers."""
     items = list(items)
     return AttributeValueFilter(
         customer_id_in={item.customer_id for item in items},
@@ -65,5 +65,5 @@ def filter_of(items: Iterable[AttributeValueUpsert]) -> AttributeValueFilter:
 
 
 def is_altered(held: AttributeValue, echo: Row | None) -> bool:
-    """Return whether the store keeps a value in another form: it echoed what it now holds."""
+    """Return whether the store changed a value's form: it echoed the value that it now holds."""
     return echo is not None and echo.attribute_value == held.attribute_value

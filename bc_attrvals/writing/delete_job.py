@@ -1,7 +1,7 @@
 """Bulk deletes: a lazily read input of ids becomes calls of fifty, three at once.
 
-Between the resource above and the scheduler below. Only what an answer proves is counted as
-deleted. A call that is refused for its size is halved, and what the Store learns from it stays.
+Between the resource above and the scheduler below. Only confirmed ids are counted as deleted. A
+call that is refused for its size is halved, and the Store keeps the smaller size.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.sources import chunks
 
-#: What bulk deletes read: any iterable of ids, sync or async.
+#: The input of bulk deletes: any iterable of ids, sync or async.
 Ids: TypeAlias = Iterable[int] | AsyncIterable[int]
 
-#: Refusals of several ids that may mean their number; what may mean a row that is held (409) is
+#: Refusals that may mean too many ids. 409 is not among them: it may mean a locked row, and is
 #: retried.
 _MAYBE_SIZE: Final = frozenset({400, 422})
 
 
 @attrs.define(eq=False)
 class _Part:
-    """Ids of one call, or of several where the service refused so many; the next stand last."""
+    """The ids of one call, in several chunks once the service refused them; the next is last."""
 
     chunks: list[list[int]]
     worker: Worker = attrs.field(factory=Worker)
-    #: The most ids of a call that was accepted after a larger one was refused in an unclear way.
+    #: The most ids in an accepted call, counted after a refusal that may have meant the size.
     accepted: int = 0
     is_halved: bool = False
 
     def cut(self, size: int) -> None:
-        """Cut the next ids to this size."""
+        """Split the next chunk into chunks of at most this size."""
         ids = self.chunks.pop()
         self.chunks += [ids[begin : begin + size] for begin in range(0, len(ids), size)]
 
 
 class DeleteJob:
-    """One bulk delete, of one or more runs, one after the other. The first error ends it."""
+    """One bulk delete. `run` may be called several times in turn; the first error ends the job."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -59,11 +59,11 @@ class DeleteJob:
         self._deleted = 0
 
     async def run(self, ids: Ids) -> DeleteReport:
-        """Delete all ids; raise the first error with the report of what was confirmed.
+        """Delete all ids. Raises the first error, with the report of the confirmed ids.
 
-        An error of the input ends the job, too, after all read before it was sent.
+        An error of the input also ends the job, after all ids read before it were sent.
         """
-        # A task of its own, so that an input that pauses does not hide an error.
+        # A task of its own, so that an error is seen while the input pauses.
         self._reader = reader = self._loop.create_task(self._send_all(ids))
         try:
             await asyncio.wait([reader])
@@ -89,13 +89,13 @@ class DeleteJob:
                 async for numbers in lists:
                     await self._send(numbers)
         except BaseException as error:  # noqa: BLE001 - raised again by `run`
-            # Stopped by an error of a call, that one is raised.
+            # If the error of a call cancelled this task, `run` raises that error.
             self._input_error = error
 
     async def _send(self, numbers: list[int]) -> None:
         begin = 0
         for _, count in self._calls.delete_parts(numbers, len(numbers)):
-            # One more than can be on the wire, so that a slot that falls free is taken at once.
+            # One more than can be on the wire, so that a free slot is taken at once.
             while len(self._running) > self._calls.limits.deletes:
                 await self._wait()
             part = _Part([numbers[begin : begin + count]])
@@ -121,11 +121,11 @@ class DeleteJob:
             if part.is_halved:
                 part.accepted = max(part.accepted, len(ids))
         if part.accepted and not part.chunks:
-            # None of the ids was bad by itself, so it was their number.
+            # No single id was refused, so the number of ids was.
             self._calls.sizes.lower_delete(part.accepted)
 
     def _halve(self, part: _Part, ids: list[int], error: BCAttrValsError) -> bool:
-        """Make a refused call smaller; return whether that may help."""
+        """Make a refused call smaller; return False if that can't help."""
         if len(ids) == 1 or not isinstance(error, APIError):
             return False
         half = (len(ids) + 1) // 2
@@ -139,7 +139,7 @@ class DeleteJob:
         return True
 
     def _stop(self, error: BCAttrValsError, part: _Part) -> None:
-        """End the job: what is on the wire is waited for, once, and nothing else is sent."""
+        """End the job: calls on the wire are waited for and not retried; no others are sent."""
         if self._error is not None:
             return
         self._error = error
@@ -157,7 +157,7 @@ class DeleteJob:
                 task.result()
 
     def report(self) -> DeleteReport:
-        """Return the sum up to now."""
+        """Return the report of the job so far."""
         seconds = self._loop.time() - self._started_at
         return DeleteReport(self._deleted, self._calls.calls, self._calls.retries, seconds)
 

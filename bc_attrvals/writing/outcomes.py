@@ -1,4 +1,4 @@
-"""Collects what became of the items of one upsert job: counts, the first failures, a queue."""
+"""Collects the outcomes of one upsert job: counts, the first failures, a queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bc_attrvals.core.responses import decode_echoes, decode_proofs, decode_rows
 from bc_attrvals.errors import BCAttrValsError, DecodeError
 from bc_attrvals.writing.confirming import Row
 
-# Looked up with each call, and an enum's members take their time.
+# Read for each call; access to an enum member is slow.
 _STORED: Final = OutcomeStatus.STORED
 
 
@@ -24,11 +24,11 @@ Reconsider: TypeAlias = Callable[
 
 
 class Outcomes:
-    """Where a job puts what became of its items; counts them all.
+    """Counts the outcomes of a job, and keeps those that are wanted.
 
-    Outcomes are made one by one only where there is a `queue` to put them in. While more than
-    `most_untaken` of them wait there, the job begins no batch by itself. An item that stands for a
-    named one, by `originals`, has its outcome under the item as it was given.
+    Outcomes are made for each item only if there is a `queue` to put them in. While more than
+    `most_untaken` of them wait there, the job begins no batch by itself. The outcome of an upsert
+    made from a `NamedValue` (see `originals`) has the item as it was given.
     """
 
     __slots__ = (
@@ -56,21 +56,21 @@ class Outcomes:
         self._decode: Callable[[bytes], Sequence[Row]]
         self._decode = decode_echoes if queue is None else decode_rows
         self.most_untaken = most_untaken
-        #: The named value of each upsert under way, by the `id()` of the upsert that stands there.
+        #: By the `id()` of an upsert under way: this upsert, and the named value it was made from.
         self.originals: dict[int, tuple[AttributeValueUpsert, Item]] = {}
-        #: Takes back refused items that are to be resolved anew, and returns the others.
+        #: Keeps the refused items that are resolved again, and returns the others.
         self.reconsider: Reconsider | None = None
 
     @property
     def untaken(self) -> int:
-        """How many outcomes nobody has read yet; none where nobody reads them."""
+        """How many outcomes wait in the queue; 0 without a queue."""
         return len(self._queue) if self._queue is not None else 0
 
     def decode(self, body: bytes) -> Sequence[Row]:
-        """Return the rows of an answer that prove values, with dates only where a queue needs them.
+        """Return the rows of an answer that confirm values, with dates only if there is a queue.
 
-        A row proves its value by its id, key and value. An answer that can't be read has none: it
-        confirms nothing, and need not be wrong.
+        A row confirms its value by its id, key and value. An answer that can't be read has no rows:
+        it confirms nothing, and its items are read back.
         """
         try:
             return self._decode(body)
@@ -105,13 +105,13 @@ class Outcomes:
             self._queue.append(UpsertOutcome(given, OutcomeStatus.SUPERSEDED))
 
     def refused(self, items: Sequence[AttributeValueUpsert], error: BCAttrValsError) -> None:
-        """Note items as failed by a refusal, but for those that are to be resolved anew."""
+        """Note items as failed by a refusal, except those that `reconsider` resolves again."""
         if self.originals and self.reconsider is not None:
             items = self.reconsider(items, error)
         self.lost(items, OutcomeStatus.FAILED, error)
 
     def lost(self, items: Iterable[Item], status: OutcomeStatus, error: BCAttrValsError) -> None:
-        """Note items as failed or not sent, for one reason."""
+        """Note items as failed or not sent, with one error for all."""
         for lost in items:
             item = self._as_given(lost)
             self.counts[status] += 1
@@ -125,7 +125,7 @@ class Outcomes:
                 self._queue.append(outcome)
 
     def note(self, outcome: UpsertOutcome) -> None:
-        """Note an outcome that another job had."""
+        """Note the outcome of an item that another job sent."""
         self.counts[outcome.status] += 1
         if outcome.error is not None and len(self._failures) < self._most_failures:
             self._failures.append(outcome)
@@ -137,7 +137,7 @@ class Outcomes:
         return given
 
     def report(self, calls: int, retries: int, seconds: float) -> UpsertReport:
-        """Return the sum."""
+        """Return the report of all outcomes noted so far."""
         return UpsertReport(
             stored=self.counts[OutcomeStatus.STORED],
             altered=self.counts[OutcomeStatus.ALTERED],

@@ -1,6 +1,6 @@
-"""Sends one PUT for `put_batch`, and reads back what its answer does not tell.
+"""Sends one PUT for `put_batch`, and reads the rows back if its answer can't be read.
 
-Between the resource above and the calls below. The raw call: nothing is taken apart.
+Between the resource above and the calls below. A refused PUT is not split into parts.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.confirming import confirmed_by, filter_of, rows_by_key
 
-#: How often the items are sent where no answer can be read and the store does not hold them.
+#: The most PUTs if no answer can be read and the store does not hold the items.
 _MOST_SENDINGS: Final = 2
 
 
 async def put_rows(
     calls: Calls, items: Sequence[AttributeValueUpsert], worker: Worker
 ) -> list[AttributeValue]:
-    """Return the rows that a PUT echoes; where they can't be read, those that the store holds.
+    """Return the rows that a PUT echoes, or those read back if the echo can't be read.
 
-    Raises `DecodeError` where the store does not hold the items after a second sending, and what
-    the calls raise.
+    Raises `DecodeError` if the store does not hold the items after a second PUT, and what the calls
+    raise.
     """
-    # Of equal keys in one call, the last is what the store is to hold.
+    # Of equal keys in one call, the store has to hold the last value.
     last: dict[Key, AttributeValueUpsert] = {item.key: item for item in items}
     sent = 0
     while True:

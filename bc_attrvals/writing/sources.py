@@ -1,11 +1,11 @@
 """The one place that iterates inputs: sync and async iterables, for upserts, deletes and sync.
 
-An input is read no further than it is needed, and each entry is checked as it is read. An input
-that ends by any exception has not ended: what was read before is handed out, then the exception is
-raised, a `CancelledError`, `GeneratorExit` or `KeyboardInterrupt` of the input's own included.
+An input is read only as far as it is needed, and each entry is checked as it is read. If an input
+raises any exception, the entries read before it are returned first, and then it is raised. That
+includes a `CancelledError`, `GeneratorExit` or `KeyboardInterrupt` of the input's own.
 
-`open_input` is for a job that must not wait for its input: it pulls what is there. `chunks` is for
-a job that reads and works in turn.
+`open_input` is for a job that must not wait for its input: it pulls the entries that are ready.
+`chunks` is for a job that reads and works in turn.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from bc_attrvals.errors import InvalidInputError
 T = TypeVar("T")
 E = TypeVar("E", bound=Item)
 
-#: What bulk writes read: any iterable, sync or async, of upserts and named values.
+#: The input of bulk writes: any iterable, sync or async, of upserts and named values.
 Items: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
-#: Returns an entry in the form that is used, or raises `InvalidInputError`; the index is from 0.
+#: Returns an entry in its checked form, or raises `InvalidInputError`; the index counts from 0.
 _Check: TypeAlias = Callable[[object, int], T]
 
-#: Items read for a batch before it is sent as it is: with few keys, most items only replace
-#: one another, and an endless input of one key would be read for ever.
+#: The most items read for one batch, full or not. If there are few keys, most items only supersede
+#: others, and an endless input of one key would be read for ever.
 LOOK_AHEAD: Final = 200
-#: An asynchronous input that pauses this long has its unfilled batch sent.
+#: If an asynchronous input pauses this long, its unfilled batch is sent.
 _LINGER_S: Final = 0.05
-#: Entries of this type pass without a check: it has none of its own left to make.
+#: Entries of this type need no check, because they were checked when they were built.
 _PLAIN: Final = AttributeValueUpsert
-#: Inputs that can be read twice: a bad entry is found before anything is sent.
-AT_HAND: Final = (list, tuple, set, frozenset, range)
+#: Collections, which can be read twice: a bad entry is found before anything is sent.
+COLLECTIONS: Final = (list, tuple, set, frozenset, range)
 
 
 class Source(Protocol[T]):
@@ -47,30 +47,30 @@ class Source(Protocol[T]):
 
     @property
     def exhausted(self) -> bool:
-        """Whether all entries were handed out."""
+        """Whether all entries were returned."""
 
     @property
     def pausing(self) -> bool:
-        """Whether nothing comes for a while, so that an unfilled batch is sent."""
+        """Whether the input pauses, so that an unfilled batch is sent."""
 
     @property
     def error(self) -> BaseException | None:
         """What ended the input early."""
 
     def pull(self, most: int) -> list[T]:
-        """Return the entries at hand, at most so many."""
+        """Return the entries that are ready, at most `most`."""
 
     def stop(self) -> None:
-        """Read no further; what was read stays at hand."""
+        """Read no further; entries that were read can still be pulled."""
 
     def drain(self) -> Sequence[Item]:
-        """Return what was read and not handed out."""
+        """Return the entries that were read and not pulled."""
 
     async def close(self) -> None:
         """Stop reading, and close the input."""
 
 
-#: Begins to read; it is given what to call when there is news, and the context to read in.
+#: Begins to read. The arguments are a callback for new entries, and the context to read in.
 OpenSource: TypeAlias = Callable[[Callable[[], None], Context], Source[AttributeValueUpsert]]
 
 
@@ -83,7 +83,7 @@ def check_item(item: object, index: int) -> Item:
 
 
 def source_of_lists(lists: AsyncIterable[Sequence[AttributeValueUpsert]]) -> OpenSource:
-    """Return how to read lists of upserts; a pause of the input sends no unfilled batch."""
+    """Return an opener for lists of upserts; a pause of the input sends no unfilled batch."""
 
     def begin(on_change: Callable[[], None], context: Context) -> Source[AttributeValueUpsert]:
         del context
@@ -99,17 +99,17 @@ def open_input(
     *,
     linger: bool = True,
 ) -> Source[E]:
-    """Begin to read an input; an asynchronous one calls `on_change` when it has news.
+    """Begin to read an input; an asynchronous one calls `on_change` for new entries and its end.
 
-    `check` returns each entry or raises; an `AttributeValueUpsert` passes without it. With
+    `check` returns each entry or raises; an `AttributeValueUpsert` is not checked again. With
     `linger`, an asynchronous input that pauses is `pausing` after a moment.
 
-    Raises `InvalidInputError` when it is no iterable, or a collection with a bad item in it.
+    Raises `InvalidInputError` for no iterable, and for a collection with a bad item.
     """
     if isinstance(items, AsyncIterable):
         return _AsyncInput(items, check, on_change, linger=linger)
     _check_iterable(items, "items")
-    if isinstance(items, AT_HAND):
+    if isinstance(items, COLLECTIONS):
         for index, item in enumerate(items):
             check(item, index)
     return _SyncInput(items, check, _PLAIN)
@@ -125,13 +125,12 @@ async def chunks(
 ) -> AsyncGenerator[list[T]]:
     """Yield the checked entries of an input in lists of `size`; the last one may be shorter.
 
-    A `size` that can be called is asked for each list.
-    Nothing is read while a list is worked on. `check_first` checks a collection as a whole before
-    anything is yielded; other inputs are checked as they are read. Closed or cancelled, it closes
-    the input.
+    A callable `size` is called for each list. Nothing is read while the caller works on a list.
+    `check_first` checks a whole collection before anything is yielded; other inputs are checked as
+    they are read. Closed or cancelled, it closes the input.
 
-    Raises what `check` raises, what the input raises, and `InvalidInputError` naming `field` when
-    the input is no iterable; each after a list of all that was read before it.
+    Raises what `check` and the input raise, and `InvalidInputError` naming `field` for no iterable.
+    Entries read before an error are yielded first.
     """
     size_now = size if callable(size) else lambda: size
     if isinstance(items, AsyncIterable):
@@ -140,7 +139,7 @@ async def chunks(
                 yield entries
         return
     _check_iterable(items, field)
-    if check_first and isinstance(items, AT_HAND):
+    if check_first and isinstance(items, COLLECTIONS):
         for index, item in enumerate(items):
             check(item, index)
     source = _SyncInput(items, check)
@@ -168,7 +167,7 @@ async def _async_chunks(
             except BaseException as caught:  # noqa: BLE001 - raised again below
                 error = caught
             if task.cancelling() > cancellations:
-                # Cancelled from outside, though the input may have swallowed it.
+                # Cancelled from outside, even if the input has swallowed that.
                 raise asyncio.CancelledError from error
             if len(entries) >= size_now():
                 yield entries
@@ -180,7 +179,7 @@ async def _async_chunks(
 
 
 async def _checked(items: AsyncIterable[object], check: _Check[T]) -> AsyncGenerator[T]:
-    """Yield checked entries, and close the input when this is closed."""
+    """Yield checked entries. Closing this closes the input."""
     iterator = aiter(items)
     count = 0
     try:
@@ -218,11 +217,11 @@ class _SyncInput(Generic[T]):
         self.error: BaseException | None = None
 
     def pull(self, most: int) -> list[T]:
-        """Return the next entries, `most` of them or all up to the end, or to where it failed."""
+        """Return the next `most` entries, or fewer up to the end or an error of the input."""
         entries: list[T] = []
         if self.exhausted:
             return entries
-        # What is plain is a T without a check, which a type checker can't know.
+        # A plain entry is a T without a check, which a type checker can't know.
         take: Callable[[Any], None] = entries.append
         plain, check, count = self._plain, self._check, self._count
         try:
@@ -239,10 +238,10 @@ class _SyncInput(Generic[T]):
         return entries
 
     def stop(self) -> None:
-        """Do nothing: no entry is read unless it is asked for."""
+        """Do nothing: entries are read only by `pull`."""
 
     def drain(self) -> list[T]:
-        """Return what was read and not handed out: nothing."""
+        """Return no entries: all that were read were returned."""
         return []
 
     async def close(self) -> None:
@@ -250,9 +249,9 @@ class _SyncInput(Generic[T]):
 
 
 class _AsyncInput(Generic[T]):
-    """Entries of an asynchronous iterable, read by a task of its own into a short buffer.
+    """Entries of an asynchronous iterable, read by its own task into a short buffer.
 
-    What a `nested` one yields are lists of entries.
+    A `nested` input yields lists of entries.
     """
 
     def __init__(
@@ -281,11 +280,11 @@ class _AsyncInput(Generic[T]):
 
     @property
     def exhausted(self) -> bool:
-        """Whether all entries were handed out."""
+        """Whether all entries were returned."""
         return self._finished and not self._buffer
 
     def pull(self, most: int) -> list[T]:
-        """Return the entries at hand, at most so many."""
+        """Return the entries in the buffer, at most `most`."""
         entries = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
         if entries:
             self._space.set()
@@ -295,15 +294,15 @@ class _AsyncInput(Generic[T]):
         return entries
 
     def stop(self) -> None:
-        """Read no further; what was read stays at hand."""
+        """Read no further; entries that were read can still be pulled."""
         self._stop_lingering()
         if not self._stopped:
-            # Once: a second time would cut off the input's own clean-up.
+            # Only once: a second cancellation would interrupt the input's clean-up.
             self._stopped = True
             self._task.cancel()
 
     def drain(self) -> list[T]:
-        """Return what was read and not handed out."""
+        """Return and remove the entries in the buffer."""
         entries = list(self._buffer)
         self._buffer.clear()
         return entries
@@ -338,8 +337,8 @@ class _AsyncInput(Generic[T]):
                         # The input swallowed its cancellation.
                         return
         except BaseException as error:  # noqa: BLE001 - raised again by the job
-            # Stopped, its cancellation is the job's own. Else somebody cancelled what the input
-            # waited for, which is no end of the input.
+            # After `stop`, the cancellation is the job's own. Otherwise somebody cancelled what the
+            # input waited for, and the job must not take that for the end of the input.
             if not (self._stopped and isinstance(error, asyncio.CancelledError)):
                 self.error = error
         finally:

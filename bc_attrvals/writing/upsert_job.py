@@ -1,7 +1,7 @@
 """Bulk upserts: a lazily read input becomes calls of ten, three at once, one outcome per item.
 
-Between the resource above and the scheduler below. One `UpsertJob` reads its input no further than
-it can send, keeps equal keys apart, and has each batch sent to its end by `batch_sender`.
+Between the resource above and the scheduler below. One `UpsertJob` reads its input only as far as
+it can send, keeps equal keys apart, and gives each batch to `batch_sender`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from bc_attrvals.writing.sources import LOOK_AHEAD, OpenSource
 
 
 class BatchLog(Protocol):
-    """Notes the batches of a job as they go; several workers call it at once."""
+    """Records the batches and outcomes of a job; several workers call it at once."""
 
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
-        """Note all outcomes there are, and a batch of which nothing is sent yet, together."""
+        """Record all outcomes so far, together with a batch that is not sent yet."""
 
     async def end(self) -> None:
-        """Note all outcomes there are."""
+        """Record all outcomes so far."""
 
 
 class UpsertJob:
-    """One bulk upsert: `run` it, or `step` it until it is done; then look at `error`.
+    """One bulk upsert: `run` it, or `step` it until it is done; then check `error`.
 
     A few workers send its batches. Each begins the next batch by itself while the outcomes are
-    taken and the input has items at hand; `step` starts those that have come to a stop.
+    taken and the input has entries ready; `step` starts workers that have stopped.
 
     With a `log`, each batch is noted before it is sent, together with the outcomes of its worker's
-    last one: no more than `Limits.writes` batches are begun and not noted. An error of the log ends
-    the job.
+    last one. At most `Limits.writes` batches are begun and not noted. An error of the
+    log ends the job.
     """
 
     def __init__(
@@ -62,34 +62,35 @@ class UpsertJob:
         self._running: set[Batch] = set()
         writes = calls.limits.writes
         self._most_running = writes
-        # As many again while others wait for their next try.
+        # As many more batches while others wait for their next try.
         self._most_waiting = 0 if log is not None else writes
         self._budget = LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
         self._crash: BaseException | None = None
         self._abandoned = False
-        # Whether it begins no batch any more.
+        # Whether it begins no further batch.
         self._is_over = False
-        # One for all that reads the input: what a generator sets, it can reset. Each worker sends
-        # in a copy of its own, so that what a trace of one call sets is not seen by another's.
+        # All reads of the input share one context, so that a generator can reset what it has set.
+        # Each worker sends in its own copy, so that traces of different calls do not see each
+        # other's variables.
         self._context = copy_context()
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
-        # Last, for a loop with eager tasks begins to read at once.
+        # Last, because a loop with eager tasks begins to read at once.
         self._input = open_source(self._wake, self._context)
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the job early: an error of the service, or of the input itself."""
+        """What ended the job early: an error of a call, of the input, or of our own."""
         return self._crash or self._sender.stopped_by or self._input.error
 
     def report(self) -> UpsertReport:
-        """Return the sum up to now."""
+        """Return the report of the job so far."""
         seconds = self._loop.time() - self._started_at
         return self._outcomes.report(self._calls.calls, self._calls.retries, seconds)
 
     async def run(self, after_step: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Step until all is done, and await `after_step` after each; see `abandon` for the rest."""
+        """Step until all is done, and await `after_step` after each. Errors `abandon` the job."""
         try:
             while await self.step():
                 if after_step is not None:
@@ -99,7 +100,7 @@ class UpsertJob:
             raise
 
     async def step(self) -> bool:
-        """Send what can be sent and wait until something has changed; False when all is done."""
+        """Start what can be sent and wait for a change; return False when all is done."""
         self._wakeup.clear()
         self._launch()
         if not self._running and not self._more_to_come():
@@ -113,7 +114,7 @@ class UpsertJob:
         return True
 
     async def abandon(self) -> None:
-        """Leave the job: calls on the wire end by themselves, and nothing else is sent.
+        """Stop waiting for the job: calls on the wire end by themselves, and no others are sent.
 
         They keep their slots and keys until they have ended.
         """
@@ -131,7 +132,7 @@ class UpsertJob:
 
     def _launch(self) -> None:
         while self._room() > 0 and (keyed := self._context.run(self._next)):
-            # While one waits for its next try, another batch may go.
+            # `on_pause`: while a batch waits for its next try, another may start.
             worker = Worker(on_pause=self._wake)
             batch = self._sender.batch(keyed, worker)
             self._running.add(batch)
@@ -139,11 +140,11 @@ class UpsertJob:
             task.add_done_callback(partial(self._end, batch))
 
     def _next(self) -> dict[Key, AttributeValueUpsert] | None:
-        """Read on, and return what is to be sent next; None when there is nothing now."""
+        """Read on and return the next batch, by key; None if there is none now."""
         batcher, sizes = self._batcher, self._calls.sizes
         batcher.size, batcher.customers = sizes.batch, sizes.customers
         if not (self._is_over or batcher.ready or batcher.customers) and self._budget > 0:
-            # The usual case: all that comes next is one batch.
+            # The usual case: the next items make one full batch.
             items = self._input.pull(batcher.size)
             if (keyed := batcher.pass_through(items)) is not None:
                 self._budget = LOOK_AHEAD
@@ -160,7 +161,7 @@ class UpsertJob:
         return None
 
     def _room(self) -> int:
-        """Return how many more batches may be under way; below zero, how many are too many."""
+        """Return how many more batches may start; negative if too many are under way."""
         room = self._most_running - len(self._running)
         if room > 0 or not self._most_waiting:
             return room
@@ -170,7 +171,7 @@ class UpsertJob:
         return room + min(waiting, self._most_waiting)
 
     def _read(self) -> int:
-        """Read what there is room for, as far as it is at hand; return the room that is left."""
+        """Read the entries that are ready and that there is room for; return the room left."""
         room = self._batcher.room
         while room and self._budget > 0:
             most = room if room < self._budget else self._budget
@@ -187,7 +188,7 @@ class UpsertJob:
             self._outcomes.superseded(superseded)
 
     async def _work(self, batch: Batch) -> None:
-        """Send a batch, and those after it while there is something to begin them with."""
+        """Send a batch, and then further ones while their items are ready."""
         log = self._log
         while True:
             if log is not None:
@@ -199,7 +200,7 @@ class UpsertJob:
             untaken = self._outcomes.untaken
             if untaken and log is None:
                 self._wake()
-            # Whoever waited for a key has its turn before this job takes it again.
+            # A job that waited for a key gets it before this job takes it again.
             stops = awaited or untaken > self._outcomes.most_untaken or self._is_surplus()
             keyed = None if stops else self._context.run(self._next)
             if keyed is None:
@@ -213,7 +214,7 @@ class UpsertJob:
         return len(self._running) > self._most_running and self._room() < 0
 
     def _close(self, batch: Batch) -> bool:
-        """Settle what is left of a batch; return whether anybody waited for its keys."""
+        """Settle the rest of a batch; return whether another item waited for one of its keys."""
         awaited = self._registry.release(batch.keyed)
         if self._sender.stopped_by is not None:
             self._sender.give_up(batch.open.items(), batch, self._sender.stopped_by)
@@ -221,7 +222,7 @@ class UpsertJob:
         return awaited
 
     def _end(self, batch: Batch, task: asyncio.Task[None]) -> None:
-        """Note that a task is gone; called even when it was cancelled before it began."""
+        """Note that a task has ended; called even if it was cancelled before it began."""
         self._running.discard(batch)
         left = batch.open.items()
         if batch.keyed:
@@ -229,10 +230,10 @@ class UpsertJob:
         self._wake()
         if not task.cancelled():
             if (crash := task.exception()) is not None:
-                # A fault of our own: it must not pass for a finished batch.
+                # An error of our own must not look like a finished batch.
                 self._crash, self._is_over = crash, True
         elif not self._abandoned and self._sender.stopped_by is None:
-            # By somebody who cancels all tasks there are, say.
+            # A program that cancels all tasks of the loop does this.
             self._crash = asyncio.CancelledError("a task of the upsert was cancelled")
             self._is_over = True
             message = "the task that sent it was cancelled"
@@ -240,11 +241,11 @@ class UpsertJob:
             self._sender.give_up(left, batch, lost)
 
     def _stop(self, error: BCAttrValsError, batch: Batch) -> None:
-        """End the job: what waits is not sent, what is on the wire is waited for, once."""
+        """End the job: waiting items are not sent; calls on the wire are awaited, not retried."""
         self._is_over = True
         self._input.stop()
         self._outcomes.lost(self._batcher.drain(), OutcomeStatus.NOT_SENT, error)
         for other in self._running:
-            # Noted, it sees by itself that the job has ended.
+            # A batch that is being noted sees afterwards that the job has ended.
             if other is not batch and other.is_noted:
                 other.worker.finish()
