@@ -1,4 +1,4 @@
 """Reads listings page by page: in order, in any order, or exactly once under other writers.
 
-In: a filter. Out: typed rows. Imports scheduling and what lies below it.
+In: a filter. Out: typed rows. Imports scheduling and what that may import.
 """

@@ -1,7 +1,7 @@
-"""Ranges of `date_created`, in whole seconds: how a listing is cut so that each part is exact.
+"""Ranges of `date_created`, in whole seconds, into which a listing is cut for exact reading.
 
-A row's `date_created` never changes and new rows get the present, so from a range that lies in the
-past rows only disappear. Pure: the requests are made by `exactly_once.py`.
+A row's `date_created` never changes and new rows get the present time, so a range of the past only
+loses rows. Pure: `exactly_once.py` makes the requests.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ONE_SECOND: Final = timedelta(seconds=1)
 
 
 def second_of(moment: datetime) -> datetime:
-    """Return the second that a moment is in."""
+    """Return the whole second of a moment."""
     return moment.replace(microsecond=0)
 
 
 def second_after(second: datetime) -> datetime | None:
-    """Return the next second; None after the last one of the calendar."""
+    """Return the next second; None after the calendar's last one."""
     try:
         return second + _ONE_SECOND
     except OverflowError:
@@ -41,10 +41,10 @@ def _second_before(second: datetime) -> datetime | None:
 
 @attrs.frozen
 class CreatedRange:
-    """Seconds from `first` to `last`, both included; None leaves an end to the filter's own bound.
+    """Seconds from `first` to `last`, both included; None stands for the filter's own bound.
 
-    `rows` is how many rows are expected, 0 when nothing is known. Rows may be added to a range that
-    `is_growing` while it is read. `cuts` counts how often it was cut out of another.
+    `rows` is how many rows are expected, 0 if unknown. Rows may be added to a range that
+    `is_growing` while it is read. `cuts` counts the cuts that led to the range.
     """
 
     first: datetime | None = None
@@ -55,11 +55,11 @@ class CreatedRange:
 
     @property
     def is_one_second(self) -> bool:
-        """True when it can't be cut any more."""
+        """True if the range can't be cut further."""
         return self.first is not None and self.first == self.last
 
     def clip(self, rows: Iterable[AttributeValue]) -> list[AttributeValue]:
-        """Return the rows that are of this range, and not only of the bounds it was asked by."""
+        """Return the rows inside of this range; the query's bounds may be wider."""
         return [
             row
             for row in rows
@@ -73,11 +73,12 @@ class CreatedRange:
 
 @attrs.frozen
 class Bounds:
-    """How `date_created:min` and `:max` are to be sent.
+    """How `date_created:min` and `:max` are sent.
 
-    Whether the service counts a bound itself as inside is not documented ("created after this
-    date"). Until an answer has shown that it does, a bound is moved out by one second, so that both
-    readings are complete. `least` and `most` are the filter's own, sent as they are.
+    It is not documented whether the service counts a bound itself as inside ("created after this
+    date"; BigCommerce reference, Get Customer Attribute Values). Until an answer has shown that it
+    does, a bound is moved out by one second, so that the listing is complete in both cases. `least`
+    and `most` are the filter's own bounds, sent unchanged.
     """
 
     least: datetime | None = None
@@ -86,7 +87,7 @@ class Bounds:
     max_inclusive: bool = False
 
     def holds_some_of(self, part: CreatedRange) -> bool:
-        """Return whether the filter's own bounds leave anything of a range."""
+        """Return whether a range overlaps the filter's own bounds."""
         return not (
             (self.least is not None and part.last is not None and part.last < self.least)
             or (self.most is not None and part.first is not None and part.first > self.most)
@@ -109,9 +110,9 @@ class Bounds:
 def around_now(
     earliest_now: datetime, latest_now: datetime, slack: timedelta, total: int
 ) -> tuple[CreatedRange, CreatedRange, CreatedRange]:
-    """Return three ranges that cover all dates: the past, what rows are added to, and the future.
+    """Return three ranges that cover all dates: past, present (rows are added) and future.
 
-    `slack` is how far the clocks of those who write may be off.
+    `slack` is how far the clocks of writers may be off.
     """
     end = earliest_now.replace(microsecond=0) - slack
     begin = latest_now.replace(microsecond=0) + slack
@@ -125,10 +126,10 @@ def around_now(
 def cut(
     part: CreatedRange, sample: Iterable[datetime], total: int, target: int
 ) -> list[CreatedRange]:
-    """Cut a range of `total` rows into parts of about `target` rows, as a sample of dates tells.
+    """Cut a range of `total` rows into parts of about `target` rows, by a sample of its dates.
 
-    The parts cover the range without overlap. There are at least two, unless the range is a single
-    second, or nothing in the sample lies inside it: then it comes back whole.
+    The parts cover the range without overlap. There are at least two. A range that is a single
+    second, or has no date of the sample inside, is returned whole.
     """
     whole = attrs.evolve(part, cuts=part.cuts + 1, rows=0)
     counts = Counter(
@@ -156,7 +157,7 @@ def cut(
         expected += rows
         previous = second
     if not parts:
-        # The sample is of few rows of the range: its middle is the best guess.
+        # The sample has too few rows of the range, so its middle is the best guess.
         middle = seconds[(len(seconds) - 1) // 2]
         return [
             attrs.evolve(whole, last=middle, rows=total // 2),
@@ -167,7 +168,7 @@ def cut(
 
 
 def _around(part: CreatedRange, second: datetime, total: int) -> list[CreatedRange]:
-    """Cut out the one second that all known rows have in common."""
+    """Cut a range around the one second of all known rows."""
     parts = [attrs.evolve(part, first=second, last=second, rows=total)]
     before, after = _second_before(second), second_after(second)
     if before is not None and (part.first is None or part.first < second):

@@ -1,23 +1,23 @@
 """Exact listings: each row that exists throughout is yielded once, while others write.
 
-Page numbers over a changing list skip rows when earlier ones are deleted. What is exact all the
-same:
+Page numbers over a changing list skip rows when earlier ones are deleted. These readings are exact
+nevertheless:
 
-- One answer is one snapshot: a range of `date_created` that fits into one page is exact, whoever
-  writes, because a row keeps its date.
-- A range of the past only loses rows. Read in several pages, it is exact when every page reports
-  the same total and as many different rows came, none of them new. (A filter by `date_modified` or
-  `name` may gain rows anywhere: there only single pages count.)
-- One second is not divisible by date. Its pages are read from the last to the first: rows that
-  move up when others go, move to pages still to be read. Where rows may be added, a second pass
-  must show no row that the first one did not.
+- One answer is one snapshot. A range of `date_created` that fits into one page is exact, because a
+  row keeps its date.
+- A range of the past only loses rows. Read in several pages, it is exact if every page reports the
+  same total, as many different rows came, and none of them is new. (A filter by `date_modified` or
+  `name` may gain rows anywhere, so only single pages are exact there.)
+- One second can't be cut by date. Its pages are read from the last to the first: rows that move up
+  when others are deleted move to pages that are read later. If rows may be added, a second pass
+  must have no row that the first one did not have.
 
-What is past, the `Date` header of the answers says, and never the dates of rows: one may be dated
-tomorrow. Clocks of writers are often off by seconds, so the minute before and after now is read as
-a range that grows, and the future is a range of its own. A clock that is further behind adds rows
-to the past. Such a row has a higher id than all rows seen before (the service's ids ascend), so the
-range is read again, and if that happens twice, all ranges are taken for ones that grow. So they are
-where answers have no `Date`. That costs more pages.
+The `Date` header of the answers decides what is past. The dates of rows do not, because a row may
+be dated tomorrow. Clocks of writers are often off by seconds, so the minute before and after now is
+read as a range that grows, and the future is a range of its own. A clock that is further behind
+adds rows to the past. Such a row has a higher id than all rows seen before (the service's ids
+ascend). The range is then read again. If that happens twice, or if answers have no `Date`, all
+ranges are treated as growing, which costs more pages.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from bc_attrvals.scheduling.parallel_reads import all_at_once
 
 T = TypeVar("T")
 
-#: Rows of a range that are held back until it has proved exact.
+#: The most pages of rows that are held back until their range is proven exact.
 _MOST_PAGES_HELD: Final = 40
-#: Pages looked at to learn how dates are spread over a listing longer than that.
+#: Pages read as a sample of the dates in a range longer than that.
 _SAMPLE_PAGES: Final = 16
-#: How full a page is aimed at where a range grows and only single pages are exact: guesses err both
-#: ways. A range that only loses rows was read whole before it is cut.
+#: How full the page of a part should be. A growing range is cut by guesses, which may be too high.
+#: A range that only loses rows was read whole before it is cut.
 _FILL: Final = 0.65
 _FILL_OF_PAST: Final = 0.9
 #: How often a part that can't be cut is read before the listing is given up.
 _MOST_PASSES: Final = 10
-#: How often the newest row is looked for. Each probe halves what is newer, by chance at least.
+#: The most probes for the newest row. On average, each probe halves the number of newer rows.
 _MOST_PROBES: Final = 50
 #: How often a range is cut into smaller ones.
 _MOST_CUTS: Final = 20
-#: Calls of one query: at most so many times the pages of its first total, and so many more. Under
-#: honest writers it takes less than half. Without this, answers that invent rows for each range
-#: would be cut and read without end.
+#: The calls of one query: at most `_MOST_CALLS_PER_PAGE` times the pages of its first total, plus
+#: `_MOST_CALLS_MORE`. Correct answers need less than half of that. Without this bound, ranges would
+#: be cut and read for ever if each answer invented rows.
 _MOST_CALLS_PER_PAGE: Final = 20
 _MOST_CALLS_MORE: Final = 200
 #: How far the clocks of writers may be off from the clock of the `Date` header.
@@ -83,9 +83,9 @@ async def exact_rows(
 ) -> AsyncGenerator[list[AttributeValue]]:
     """Yield the rows of a filter in lists, each row that exists throughout exactly once.
 
-    Raises `ListingDriftError` where that can't be had: more than a page of rows without
-    `date_created` that do not stand still for two passes, or of one second to which rows are added
-    all the time; and where answers have fewer rows than they count.
+    Raises `ListingDriftError` if that can't be proven: if more than a page of rows without
+    `date_created` change between all passes, if rows are added to one second all the time, or if an
+    answer has fewer rows than its total requires.
     """
     base = filter or AttributeValueFilter()
     bounds = Bounds(base.date_created_min, base.date_created_max)
@@ -103,7 +103,7 @@ async def exact_rows(
 
 
 class _ExactListing:
-    """One query of a filter."""
+    """The exact listing of one query of a filter."""
 
     def __init__(
         self, calls: Calls, query: ListingQuery, bounds: Bounds, *, gains_rows: bool
@@ -112,16 +112,16 @@ class _ExactListing:
         self._query = query
         self._bounds = bounds
         self._gains_rows = gains_rows
-        # Whether a range of the past showed a row that may have been added while it was read.
+        # Whether a range of the past had a row that may have been added while it was read.
         self._past_has_grown = False
         self._highest_id = 0
         self._is_pinned = False
         self._calls_left = _MOST_CALLS_MORE
-        # The newest `Date` header; None where the service sends none.
+        # The latest `Date` header; None if there was none.
         self._now: datetime | None = None
 
     async def rows(self, second: datetime | None) -> AsyncGenerator[list[AttributeValue]]:
-        """Yield the rows, range by range; of one second if the filter asks for it exactly."""
+        """Yield the rows, range by range; `second` is the filter's `date_created`, if any."""
         whole = CreatedRange(second, second, is_growing=True)
         if second is not None:
             self._is_pinned, self._bounds = True, Bounds()
@@ -132,7 +132,7 @@ class _ExactListing:
             return
         total = first.pagination.total
         self._calls_left += _MOST_CALLS_PER_PAGE * count.last_page
-        # In the most likely order, by id, the newest rows stand last.
+        # In the most likely order, by id, the newest rows come last.
         last = await self._page(whole, count.last_page)
         _new_rows(count, count.last_page, last)
         dates = _dates((*first.data, *last.data))
@@ -159,24 +159,24 @@ class _ExactListing:
         return await self._page(whole, 1)
 
     async def _ranges(self, total: int, dates: Sequence[datetime]) -> list[CreatedRange]:
-        """Return the ranges to read, the future first: it grows once it is reached."""
+        """Return the ranges to read, the future first, because it grows when it is reached."""
         if self._now is None:
             end = await self._end_of_old_rows(max(dates), None)
             return [CreatedRange(None, end, total, is_growing=True)]
-        # A `Date` header that runs ahead would put rows of the present into the past.
+        # A `Date` header that is ahead would put rows of the present into the past.
         earliest = min(self._now, datetime.now(UTC))
         past, present, future = around_now(earliest, self._now, _CLOCK_SLACK, total)
         past = attrs.evolve(past, is_growing=self._gains_rows)
         return [one for one in (future, past, present) if self._bounds.holds_some_of(one)]
 
     def _is_past(self, second: datetime) -> bool:
-        """Whether no writer's clock adds rows to a second any more."""
+        """Return whether a second is so far in the past that no writer adds rows to it."""
         if self._now is None or self._gains_rows:
             return False
         return second < min(self._now, datetime.now(UTC)) - _CLOCK_SLACK
 
     async def _learn_bounds(self, moment: datetime) -> None:
-        """See whether bounds count as inside, by asking for a second that has a row."""
+        """Learn whether bounds count as inside, by asking for a second that has a row."""
         second = second_of(moment)
         loose = attrs.evolve(self._bounds, min_inclusive=True, max_inclusive=False)
         by_min = await self._page(CreatedRange(second, second), 1, loose)
@@ -189,7 +189,7 @@ class _ExactListing:
         )
 
     async def _read_all(self, part: CreatedRange) -> AsyncGenerator[list[AttributeValue]]:
-        """Yield the rows of a range, several parts of it read at once."""
+        """Yield the rows of a range; several parts of it are read at once."""
         waiting = deque([part])
         page_size = self._calls.sizes.page
         while waiting:
@@ -206,7 +206,7 @@ class _ExactListing:
             waiting.extendleft(reversed(again))
 
     async def _read(self, part: CreatedRange) -> tuple[list[AttributeValue], list[CreatedRange]]:
-        """Return the rows of a range when they are exact, else the parts to read instead."""
+        """Return the rows of a range if they are exact, else the parts to read instead."""
         highest_before = self._highest_id
         part = attrs.evolve(part, is_growing=part.is_growing or self._gains_rows)
         first = await self._page(part, 1)
@@ -221,7 +221,7 @@ class _ExactListing:
             numbers = [1 + int(step * index) for index in range(1, _SAMPLE_PAGES)]
             target = count.page_size * _MOST_PAGES_HELD // 2
         else:
-            # A range that grows is cut in any case: every other page shows where.
+            # A range that grows is cut in any case, and every other page is sample enough.
             numbers = list(range(2, pages + 1, 2 if part.is_growing else 1))
             target = int(count.page_size * (_FILL if part.is_growing else _FILL_OF_PAST))
         found = await all_at_once([self._page(part, number) for number in numbers])
@@ -238,8 +238,8 @@ class _ExactListing:
     def _has_grown(self, rows: Iterable[AttributeValue], highest_before: int) -> bool:
         """Return whether some rows may be new since the highest id was `highest_before`.
 
-        Rows in no order of their ids may show that once without a writer. The second time a
-        writer's clock is behind, and every range is taken for one that grows from then on.
+        Rows that are not in the order of their ids may cause this once without a writer. The second
+        time a writer's clock is behind, and all ranges are treated as growing from then on.
         """
         if all(row.id <= highest_before for row in rows):
             return False
@@ -251,12 +251,12 @@ class _ExactListing:
         self, part: CreatedRange, dates: Sequence[datetime], total: int, target: int
     ) -> list[CreatedRange]:
         if part.is_growing and part.last is not None and not self._is_past(part.last):
-            # Rows that come beyond a second for which an answer shows none are new.
+            # An answer without rows after `end` proves that all later rows are new.
             end = await self._end_of_old_rows(max(dates), part.last)
             part = attrs.evolve(part, last=min(end, part.last))
         parts = cut(part, dates, total, target)
         if parts == [part]:
-            # Its rows went meanwhile: it is read again as it is.
+            # Its rows were deleted meanwhile, so it is read again as it is.
             parts = [attrs.evolve(part, cuts=part.cuts + 1)]
         if part.cuts >= _MOST_CUTS:
             message = "a range of date_created could not be cut into parts that stand still"
@@ -264,19 +264,19 @@ class _ExactListing:
         return parts
 
     async def _one_second(self, part: CreatedRange, pages: int) -> list[AttributeValue]:
-        """Return the rows of a second that has more than a page of them, `pages` at first."""
+        """Return the rows of a second that has more than one page; `pages` is the first count."""
         previous: dict[int, AttributeValue] = {}
         for index in range(_MOST_PASSES):
             highest_before = self._highest_id
             rows, total, pages = await self._pass_over(part, pages)
-            # What was there at the end was there all the time where nothing is added. An addition
-            # that pushes a row past this pass is met by it, for it stands where is still to read.
+            # If nothing is added, the rows at the end were there all the time. An addition that
+            # pushes a row to a page already read stands on a page still to read, so it is seen.
             complete = len(rows) >= total
             has_stood = rows.keys() <= previous.keys()
             if not (has_stood or part.is_growing):
                 has_stood = not self._has_grown(rows.values(), highest_before)
             if complete and has_stood:
-                # A row that both an addition and its deletion moved is in one of the passes.
+                # A row that was moved by an addition and by its deletion is in one of the passes.
                 return list((previous | rows).values())
             previous = rows
             if index and part.is_growing and part.last and not self._is_past(part.last):
@@ -304,7 +304,7 @@ class _ExactListing:
         return rows, total, pages
 
     async def _end_of_old_rows(self, newest: datetime, last: datetime | None) -> datetime:
-        """Return a second up to `last` beyond which an answer shows no row: later ones are new."""
+        """Return a second, at most `last`, after which an answer has no row: later rows are new."""
         limits = [one for one in (last, self._bounds.most) if one is not None]
         for _ in range(_MOST_PROBES):
             end = second_after(second_of(newest)) or second_of(newest)
@@ -314,13 +314,13 @@ class _ExactListing:
             beyond = _dates((await self._page(CreatedRange(after, last), 1)).data)
             if not beyond:
                 return end
-            # In whatever order rows come, each probe shows some that are newer than all before.
+            # In any order of rows, each probe finds rows newer than all found before.
             newest = max(beyond)
         message = "the newest rows kept growing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PROBES)
 
     async def _without_dates(self, whole: CreatedRange) -> list[AttributeValue]:
-        """Return all rows once two passes over them were the same."""
+        """Return all rows once two passes have found the same ones."""
         previous: set[int] = set()
         for _ in range(_MOST_PASSES):
             first = await self._page(whole, 1)
@@ -339,7 +339,7 @@ class _ExactListing:
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
     def _counted(self, first: Page) -> tuple[PageCount, list[AttributeValue]]:
-        """Return the account of a listing of which this is the first page, and its rows."""
+        """Return the `PageCount` of a listing with this first page, and the rows of the page."""
         count = PageCount(self._calls.sizes.page)
         return count, _new_rows(count, 1, first)
 
@@ -361,11 +361,11 @@ class _ExactListing:
 
 
 def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]:
-    """Count a page, and return its rows that no page before it had.
+    """Count a page, and return its new rows.
 
-    Raises `ListingDriftError` if it has fewer rows than its own total puts on it, for an answer is
-    one snapshot, so no writer can cause that; and if `PageCount` gives the listing up. Readings of
-    all pages of a total that is not so would have no end.
+    Raises `ListingDriftError` if the page has fewer rows than its own total requires: an answer is
+    one snapshot, so no writer can cause that. Also raises it if `PageCount` gives the listing up,
+    because reading all pages of a wrong total might not end.
     """
     rows = count.take(number, page.data, page.pagination.total)
     if count.is_short_page:

@@ -1,7 +1,7 @@
 """Listings: every page of a filter, fetched ahead and yielded in order.
 
-A read job's middle: queries in, decoded pages out. Which pages to ask for, and whether the listing
-is complete, `page_count` decides.
+Queries in, decoded pages out. `page_count` decides which pages to ask for and whether the listing
+is complete.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from bc_attrvals.scheduling.calls import Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: A page that takes so many seconds, its connection not counted, proves all connections worth their
-#: handshakes. A handshake of TLS costs as much CPU as two pages.
+#: If a page takes this many seconds, its connection not counted, all workers are started. Each
+#: opens a connection, and a TLS handshake costs as much CPU as two pages.
 _WORTH_S: Final = 0.004
-#: So does one that is still on the wire after so many. A server nearby answers the first request,
-#: handshake included, within this time.
+#: They are also started if a page is still on the wire after this many seconds. A server nearby
+#: answers the first request, handshake included, within this time.
 _LOOK_S: Final = 0.025
-#: A timer that fires later than this was held up by work on the loop, so pages may have come.
+#: A timer that fires later than this was delayed by work on the loop, so pages may have arrived.
 _LATE_S: Final = 0.005
 
 
 async def pages(
     calls: Calls, filter: AttributeValueFilter | None, read_ahead: int | None = None
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of a filter with the rows that no page of its query had before.
+    """Yield the pages of a filter, each with its rows that are new in its query.
 
-    One query follows the other. Raises `ListingDriftError` after the last page of a query that did
-    not prove complete; see `page_count`.
+    Queries are read one after the other. Raises `ListingDriftError` after the last page of a query
+    that is not proven complete; see `page_count`.
     """
     if read_ahead is None:
-        # A page that comes late holds up those behind it, but not what is fetched meanwhile.
+        # A late page delays the pages after it, but they are fetched meanwhile.
         read_ahead = calls.limits.reads + _PAGES_IN_HAND
     for query in calls.queries(filter):
         listing = _ReadAhead(calls, query, read_ahead)
@@ -52,7 +52,7 @@ async def pages(
 
 
 def note_drift(calls: Calls, page: int, total: int, new_total: int) -> None:
-    """Report to subscribers that a listing changed underneath."""
+    """Report to subscribers that the total of a listing has changed."""
     if calls.events:
         calls.events.emit(ListingDriftSeen(page, total, new_total))
 
@@ -60,11 +60,11 @@ def note_drift(calls: Calls, page: int, total: int, new_total: int) -> None:
 class _ReadAhead:
     """The pages of one query, fetched ahead.
 
-    A few workers fetch them; each goes on with the next page by itself as long as few enough wait
-    to be taken. There is one worker at first, for each opens a connection. They become as many as
-    can be on the wire where pages take their time: a store that answers at once needs no more
-    connections than a loop by hand. A page is decoded when its turn comes, so that its slot is not
-    idle meanwhile, and a failure is raised then, so that errors keep their place.
+    A few workers fetch them. Each goes on with the next page by itself unless too many wait to be
+    taken. There is one worker at first, because each opens a connection. If pages are slow, there
+    are as many workers as requests can be on the wire; a store that answers at once needs only one
+    connection. A page is decoded when its turn comes, after its slot was freed. A failure is raised
+    when its page's turn comes, so the pages before it are yielded first.
     """
 
     def __init__(self, calls: Calls, query: ListingQuery, read_ahead: int) -> None:
@@ -72,13 +72,13 @@ class _ReadAhead:
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
-        # How many of them have proved worth a connection.
+        # How many workers are worth their connections: 1 or `_most_workers`.
         self._worth = 1
-        # A look at a page that is on the wire, to see whether it takes long.
+        # The timer that checks whether a page is still on the wire.
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
-        # Workers that have not ended. asyncio reports an end one turn later.
+        # Workers that have not ended. asyncio calls `_end` one turn of the loop later.
         self._working = 0
         # Pages asked for and not taken yet, in order.
         self._fetches: deque[asyncio.Future[Fetched]] = deque()
@@ -91,7 +91,7 @@ class _ReadAhead:
         self._next_fetch = 1
 
     async def next(self) -> Page | None:
-        """Return the next page that brings new rows, or the first; None when there is none."""
+        """Return the first page, or the next one with new rows; None if there is none."""
         while not self._count.is_over:
             if not self._fetches:
                 if self._next_fetch > self._count.last_page:
@@ -108,7 +108,7 @@ class _ReadAhead:
                 continue
             self._fetches.popleft()
             rows = self._take(number, page)
-            # Before the page is handed out, so that fetching goes on while it is worked on.
+            # Before the page is returned, so that fetching goes on while the caller works on it.
             self._start_all()
             if len(rows) == len(page.data):
                 if rows or number == 1:
@@ -119,13 +119,13 @@ class _ReadAhead:
         return None
 
     def _watch(self, fetch: asyncio.Future[Fetched]) -> None:
-        """Look at a page in a while, unless another is looked at or all workers are started."""
+        """Check a page after `_LOOK_S`, unless another is watched or all workers are started."""
         if self._timer is None and self._worth < self._most_workers:
             due_at = self._loop.time() + _LOOK_S
             self._timer = self._loop.call_at(due_at, self._look, fetch, due_at)
 
     def _look(self, fetch: asyncio.Future[Fetched], due_at: float) -> None:
-        """Start all workers if a page that was on the wire at the last look still is."""
+        """Start all workers if the watched page is still on the wire, else watch the next one."""
         self._timer = None
         if not fetch.done() and self._loop.time() - due_at < _LATE_S:
             self._open_all()
@@ -151,7 +151,7 @@ class _ReadAhead:
         if self._timer is not None:
             self._timer.cancel()
         for fetch in self._fetches:
-            # Of one that failed, too: asyncio then takes its error for seen.
+            # Also a failed one, so that asyncio does not log its error as never retrieved.
             fetch.cancel()
         self._fetches.clear()
         workers = list(self._workers)
@@ -170,7 +170,7 @@ class _ReadAhead:
         )
 
     def _start_all(self) -> None:
-        """Start workers as long as one is worth its connection and there is room."""
+        """Start workers up to `_worth` while there is room for pages."""
         while self._working < self._worth and self._room() > 0:
             self._start()
 
@@ -179,13 +179,13 @@ class _ReadAhead:
         number, fetch = self._claim()
         self._working += 1
         worker = self._loop.create_task(self._work(number, fetch))
-        # Where tasks are eager it may be done, and the pages after it as well.
+        # An eager task may be done already, and have fetched further pages.
         if not worker.done():
             self._workers.add(worker)
         worker.add_done_callback(partial(self._end, fetch))
 
     def _claim(self) -> tuple[int, asyncio.Future[Fetched]]:
-        """Return the number of the next page, and where it goes."""
+        """Return the number of the next page, and the future for it."""
         number = self._next_fetch
         self._next_fetch += 1
         fetch = self._loop.create_future()
@@ -200,7 +200,7 @@ class _ReadAhead:
                 began_at = self._loop.time()
                 fetched = await self._calls.fetch(self._query, number, self._limit)
                 if fetch.done():
-                    # Whoever waited for it was cancelled.
+                    # The caller that waited for it was cancelled.
                     return
                 fetch.set_result(fetched)
                 del fetched
@@ -212,7 +212,7 @@ class _ReadAhead:
         except Exception as error:  # noqa: BLE001 - raised again where the page is taken
             if not fetch.done():
                 fetch.set_exception(error)
-            # The error's traceback holds this frame, which would hold the error.
+            # Breaks the cycle of this frame, the future, its error and the error's traceback.
             del fetch
         except BaseException:
             fetch.cancel()
@@ -221,11 +221,11 @@ class _ReadAhead:
             self._working -= 1
 
     def _end(self, first: asyncio.Future[Fetched], worker: asyncio.Task[None]) -> None:
-        """Note that a worker is gone; called even when it was cancelled before it began."""
+        """Note that a worker has ended; called even if it was cancelled before it began."""
         self._workers.discard(worker)
         if not first.done():
             self._working -= 1
             first.cancel()
         if not worker.cancelled():
-            # A KeyboardInterrupt, say, which asyncio has raised already.
+            # Such as a KeyboardInterrupt, which asyncio has raised already.
             worker.exception()

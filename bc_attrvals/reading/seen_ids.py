@@ -1,7 +1,7 @@
-"""The ids of the rows that a listing has brought, exact and in little memory.
+"""The set of the row ids that a listing has returned, exact and in little memory.
 
-Pure. Rows come in pages, mostly by ascending id: a page of ids that lie together is kept as one
-run, a few bytes an id or none where no id is missing. Ids in any other order are kept as exactly,
+Pure. Rows come in pages, mostly by ascending id. A page of neighbouring ids is kept as one run: a
+few bytes for each id, or none if no id is missing. Ids in any other order are also kept exactly,
 and cost more time.
 """
 
@@ -15,15 +15,15 @@ from typing import Final, Protocol, TypeAlias
 
 from bc_attrvals.core.models import MAX_ROW_ID
 
-#: A run is a `range` where it has no gaps, else its ids ascending.
+#: A run is a `range` if it has no gaps, else an array of ascending ids.
 _Run: TypeAlias = "range | array[int]"
 
-#: Ids of a run, after which the next one is begun or a run is cut in two: what an insertion moves.
+#: The most ids of an array; a longer one is cut in two. It limits what an insertion moves.
 _RUN_SIZE: Final = 2_048
 
 
 class HasId(Protocol):
-    """A row, or what is left of one."""
+    """A row, whole or in part."""
 
     @property
     def id(self) -> int:
@@ -31,7 +31,7 @@ class HasId(Protocol):
 
 
 class SeenIds:
-    """A set of positive 64-bit ids. It holds runs of ids that do not overlap, in order."""
+    """A set of positive 64-bit ids, kept as ordered runs that do not overlap."""
 
     __slots__ = ("_count", "_firsts", "_runs")
 
@@ -45,9 +45,9 @@ class SeenIds:
         return self._count
 
     def add_ascending(self, rows: Sequence[HasId]) -> bool:
-        """Add the ids of rows if they ascend and no id there lies between them, else nothing.
+        """Add the ids of rows if they ascend and none of the set lies between them.
 
-        Return whether they were added. Pages of most listings are like that.
+        Returns whether they were added. This is the fast path for the pages of most listings.
         """
         last = 0
         for row in rows:
@@ -69,7 +69,7 @@ class SeenIds:
         return True
 
     def add(self, ids: Iterable[int]) -> set[int]:
-        """Add ids, and return those of them that were not there before.
+        """Add ids, and return those that are new.
 
         Raises `OverflowError` for an id that is not positive or has more than 64 bits.
         """
@@ -103,7 +103,7 @@ class SeenIds:
         self._firsts.insert(place, run[0])
 
     def _insert(self, one: int) -> bool:
-        """Add one id; return False when it was there."""
+        """Add one id; return False if it is not new."""
         place = bisect_right(self._firsts, one)
         run = self._runs[place - 1] if place else None
         if run is None or run[-1] < one:
@@ -129,5 +129,5 @@ def _run_of(ordered: list[int]) -> _Run:
 
 
 def _array_of(ordered: list[int]) -> array[int]:
-    # From the list itself it takes twice as long.
+    # `array("q", ordered)` takes twice as long.
     return array("q", pack(f"{len(ordered)}q", *ordered))

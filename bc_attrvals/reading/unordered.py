@@ -1,8 +1,8 @@
-"""Reads whole listings, many pages at once and in no order, for readers of parts of rows.
+"""Reads whole listings, many pages at once and in no order, for jobs that need parts of rows.
 
-A sync compares keys and values, a deletion needs ids: a row that can't be read in whole stops
-neither. Unlike `pager.py` it keeps no order, so pages of different listings are fetched side by
-side. Which pages to ask for, and whether a listing is complete, `page_count` decides.
+A sync compares keys and values, and a deletion needs ids, so a row that can be read only in part
+stops neither. Unlike `pager.py` it keeps no order, so pages of different listings are fetched at
+once. `page_count` decides which pages to ask for and whether a listing is complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bc_attrvals.scheduling.calls import Calls
 
 
 class Listing:
-    """One query of an `UnorderedReader`, and how far it is read; pages count from 1."""
+    """One query of an `UnorderedReader` and the state of its pages, which count from 1."""
 
     def __init__(self, query: ListingQuery, limit: int, most_rows: int = MOST_ROWS) -> None:
         self.query = query
@@ -33,16 +33,16 @@ class Listing:
         self.limit = limit
         self.count = PageCount(limit, self._most_rows)
         self.next_page = 1
-        #: Pages asked for and not answered.
+        #: Pages that were asked for and are not answered.
         self.under_way = 0
 
     @property
     def pages_left(self) -> int:
-        """How many pages are still to be asked for."""
+        """How many pages still have to be asked for."""
         return 0 if self.count.is_over else max(0, self.count.last_page - self.next_page + 1)
 
     def check(self) -> None:
-        """Raise `ListingDriftError` if it is at its end and did not prove complete."""
+        """Raise `ListingDriftError` if the listing has ended and is not proven complete."""
         if not self.under_way and not self.pages_left:
             self.count.check()
 
@@ -55,11 +55,11 @@ class UnorderedReader:
         self._most_rows = most_rows
 
     def listing(self, query: ListingQuery) -> Listing:
-        """Return a listing that has not begun, of up to the most rows the store can have of it."""
+        """Return a listing of a query that has not begun."""
         return Listing(query, self._calls.sizes.page, self._most_rows)
 
     async def first_page(self, listing: Listing) -> list[Row]:
-        """Read the first page alone; `listing.pages_left` is then the number of the others."""
+        """Read the first page alone; then `listing.pages_left` counts the other pages."""
         return await self._fetch(listing, self._claim(listing))
 
     async def read(
@@ -67,11 +67,11 @@ class UnorderedReader:
         listings: AsyncIterator[Listing],
         sink: Callable[[Sequence[Row]], Awaitable[None]],
     ) -> None:
-        """Read listings to their ends, and give each row once to `sink`, which paces it.
+        """Read listings to their ends, and await `sink` with each row once.
 
-        Listings are taken as they are needed. The first error of a page, or of `sink`, ends it;
-        what is under way is then cancelled. A listing that did not prove complete raises
-        `ListingDriftError`, after its rows went to `sink`.
+        Listings are taken as they are needed. The first error of a page or of `sink` ends the
+        reading and cancels the pages under way. A listing that is not proven complete raises
+        `ListingDriftError` after its rows went to `sink`.
         """
         begun: deque[Listing] = deque()
         fetches: dict[asyncio.Task[list[Row]], Listing] = {}
@@ -99,7 +99,7 @@ class UnorderedReader:
                 await asyncio.gather(*fetches, return_exceptions=True)
 
     def _claim(self, listing: Listing) -> int:
-        """Return the number of the next page, which is then under way."""
+        """Return the number of the next page, and count it as under way."""
         number = listing.next_page
         listing.next_page += 1
         listing.under_way += 1
@@ -121,9 +121,9 @@ class UnorderedReader:
 async def _with_pages_left(
     begun: deque[Listing], listings: AsyncIterator[Listing]
 ) -> Listing | None:
-    """Return the first listing that has pages left to ask for, a new one if need be."""
+    """Return the first listing that has pages left to ask for, if need be a new one."""
     while True:
-        # One that has none now may have again, once a page under way has shown more.
+        # A listing without pages left may get some again from the answer of a page under way.
         while begun and not begun[0].pages_left:
             begun.popleft()
         if begun:
@@ -134,7 +134,7 @@ async def _with_pages_left(
         if listing.pages_left:
             begun.append(listing)
         else:
-            # Its first page, read before, was all.
+            # Its first page was read before, and is its only one.
             listing.check()
 
 
@@ -155,16 +155,16 @@ async def read_back(
 ) -> tuple[list[AttributeValue], BCAttrValsError | None]:
     """Return the rows of customers and attributes, and the error that ended the listing.
 
-    A row that came proves its value, though the listing may not be complete. Only key and value
-    are needed: a row without a value that can be read is left out; an id or a date that can't be
-    read is 0 or None.
+    Each row that came confirms its value, even if the listing is not complete. Only key and value
+    are needed: a row with an unreadable value is left out; an unreadable id is 0, an unreadable
+    date None.
     """
     found: list[AttributeValue] = []
 
     async def take(rows: Sequence[Row]) -> None:
         found.extend(whole for row in rows if (whole := whole_row(row)) is not None)
 
-    # A key has one row, and seldom another that was left behind.
+    # A key has one row, and rarely a second one that was left behind.
     keys = len(filter.customer_id_in or ()) * len(filter.attribute_id_in or ())
     try:
         await read_filter(calls, filter, take, 4 * keys)
@@ -174,9 +174,9 @@ async def read_back(
 
 
 async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[int]:
-    """Return the ids of all rows of a filter, and need nothing else of them.
+    """Return the ids of all rows of a filter; other fields of the rows may be unreadable.
 
-    Raises `DecodeError` with the place of an id that can't be read, and as `UnorderedReader.read`.
+    Raises `DecodeError` with the place of an unreadable id, and as `UnorderedReader.read`.
     """
     ids = array("q")
 
