@@ -81,9 +81,7 @@ class LogQuery(Struct, forbid_unknown_fields=True):
 
     after: Annotated[Sequence, Meta(description="a sequence number")] = 0
     limit: Annotated[int, Meta(ge=1, le=1_000, description="1 to 1,000, 100 by default")] = 100
-    operation: Annotated[Operation | None, Meta(description=f"one of {', '.join(Operation)}")] = (
-        None
-    )
+    operation: Annotated[Operation | None, _OPERATIONS_SAY] = None
 
 
 class RowBody(Struct, forbid_unknown_fields=True):

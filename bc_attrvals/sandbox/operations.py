@@ -42,7 +42,6 @@ OPERATIONS: Final[Mapping[str, Mapping[str, Operation]]] = {
 #: Writes that the service lets in three at a time (BigCommerce reference, Upsert Customer
 #: Attribute Values; Create a Customer Attribute).
 BOUNDED_WRITES: Final = frozenset({Operation.UPSERT, Operation.CREATE_ATTRIBUTES})
-READS: Final = frozenset({Operation.LIST, Operation.LIST_ATTRIBUTES, Operation.LIST_CUSTOMERS})
 
 
 def operation_of(path: str, method: str) -> Operation:

@@ -47,7 +47,7 @@ class RedisQuota:
     shows the URL's password.
 
     Raises `InvalidInputError` for bad arguments. Opening raises it where the server refuses user or
-    password, has no such database, or is none. A server that is out of reach is no error.
+    password, has no such database, or is no Redis. A server out of reach is no error.
     """
 
     def __init__(

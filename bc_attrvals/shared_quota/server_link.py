@@ -71,10 +71,10 @@ class Joined(msgspec.Struct, array_like=True, frozen=True):
 class Reply(msgspec.Struct, array_like=True, frozen=True):
     """What the script answers; times in milliseconds.
 
-    `grants` are those not received yet. Without one, the script is to be called again in `wait_ms`
-    at the latest. `processes` counts those that have joined, `rank` is ours of them, from 0.
-    `contended` says whether others wait, `forgotten` that the server did not know us. `quota` -1
-    is an unknown one.
+    `grants` are those not received yet. Without a grant, the process calls again in `wait_ms` at
+    the latest. `processes` counts those that have joined, `rank` is the caller's place in their
+    order, from 0. `contended` says whether others wait, `forgotten` whether the server did not know
+    the caller. `quota` is -1 if it is unknown.
     """
 
     now_ms: float

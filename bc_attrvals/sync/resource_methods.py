@@ -140,7 +140,7 @@ class SyncMethods:
 
         Values that the service refuses, or does not take after all tries, raise nothing: see
         `SyncReport.failed` and its first `max_failures` `failures`. Raises `InvalidInputError`
-        before anything is sent for an item that is none or is outside of the scope (`place` is
+        before anything is sent for an item of a wrong type or outside of the scope (`place` is
         `desired[i]`); an error of the input itself; `JournalError` for a journal that is damaged,
         full, held by another job or refused; before anything is written `FilterIgnoredError` for
         rows outside of the scope, and `ListingDriftError` for a listing that is not proven
