@@ -1,1 +1,1 @@
-"""The pure part of the client: values in, values out; no I/O, no clock, no event loop."""
+"""The pure part of the client: values in, values out; no network, no clock, no event loop."""

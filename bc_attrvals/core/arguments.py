@@ -1,4 +1,4 @@
-"""Checks of arguments that several models and resources share."""
+"""Checks of arguments, shared by models and resources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def listed(field: str, values: Iterable[T]) -> list[T]:
-    """Return the values as a list; raise `InvalidInputError` naming `field` for no iterable."""
+    """Return the values as a list. Raises `InvalidInputError` naming `field` for no iterable."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         message = f"{field} must be an iterable, not {type(values).__name__}"
         raise InvalidInputError(message, field=field)
@@ -23,7 +23,7 @@ def listed(field: str, values: Iterable[T]) -> list[T]:
 def checked_list(
     field: str, values: Iterable[object], check: Callable[[object, str, str], T]
 ) -> list[T]:
-    """Return the values as `check(value, field, place)` returns them."""
+    """Return the result of `check(value, field, place)` for each value."""
     given = enumerate(listed(field, values))
     return [check(one, field, f"{field}[{index}]") for index, one in given]
 
@@ -40,7 +40,7 @@ def check_range(field: str, value: int, low: int, high: int | None) -> None:
 def between(
     low: int, high: int | None = None
 ) -> Callable[[object, attrs.Attribute[int], int], None]:
-    """Return the validator of a field that holds an int within the bounds."""
+    """Return an attrs validator for an int within the bounds."""
     return lambda _, attribute, value: check_range(attribute.name, value, low, high)
 
 

@@ -1,8 +1,8 @@
-"""The careful converter: cattrs over decoded JSON, with the place of every fault.
+"""The slow converter: cattrs over decoded JSON, which names the place of every fault.
 
-It is used only where the fast path of `responses.py` refuses an answer: older spellings (`value`),
-zoneless dates, odd rows, and bodies that can't be read at all, for which it names the fault. It is
-imported on first need, so that cattrs costs nothing where answers are in order.
+It is used only for answers that the fast path of `responses.py` refuses: older spellings (`value`),
+dates without a zone, malformed rows, and bodies that can't be read, for which it names the fault.
+It is imported when first needed, so cattrs costs nothing while answers are well-formed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _text(value: object, expected: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half a pair, from an escape such as \\ud83d or from bytes that are no UTF-8.
+        # From an escape such as \\ud83d, or from bytes that are not UTF-8.
         message = "the text holds a lone surrogate"
         raise ValueError(message) from None
     return text
@@ -114,14 +114,14 @@ _CONVERTER = _make_converter()
 
 
 def convert_page(body: bytes) -> Page:
-    """Read the answer of a GET, slowly; see `responses.decode_page`."""
+    """Read the answer of a GET; see `responses.decode_page`."""
     envelope = _load(body)
     data = _rows(envelope.get("data"))
     return page_of(data, _pagination(envelope))
 
 
 def convert_bare_page(body: bytes) -> BarePage:
-    """Read what can be read of the answer of a GET; see `responses.decode_bare_page`."""
+    """Read the readable parts of the answer of a GET; see `responses.decode_bare_page`."""
     envelope = _load(body)
     rows = [_bare_row(row, index) for index, row in enumerate(_array(envelope.get("data")))]
     return BarePage([*rows], _pagination(envelope))
@@ -156,12 +156,12 @@ def _bare_row(value: object, index: int) -> BareRow:
 
 
 def convert_rows(body: bytes) -> list[AttributeValue]:
-    """Read the answer of a PUT, slowly; see `responses.decode_rows`."""
+    """Read the answer of a PUT; see `responses.decode_rows`."""
     return _rows(_load(body).get("data"))
 
 
 def convert_proofs(body: bytes) -> list[AttributeValue]:
-    """Read the rows of a PUT's answer that prove a value; see `responses.decode_proofs`."""
+    """Read the rows of a PUT's answer that confirm a value; see `responses.decode_proofs`."""
     found = enumerate(_array(_load(body).get("data")))
     rows = [_bare_row(row, index) for index, row in found]
     return [whole for row in rows if row.id and (whole := whole_row(row)) is not None]
@@ -175,8 +175,8 @@ def _array(value: object) -> list[object]:
 
 
 def _rows(value: object) -> list[AttributeValue]:
-    # One by one: the first fault ends it. cattrs would gather those of all rows, for minutes where
-    # a flood holds some hundred thousand.
+    # One by one, because the first fault ends it. cattrs would collect the faults of all rows, and
+    # take minutes for some hundred thousand.
     return [
         _structure(row, AttributeValue, f"$.data[{index}]")
         for index, row in enumerate(_array(value))
@@ -200,9 +200,9 @@ def _load(body: bytes) -> dict[str, Any]:
 
 
 def _load_odd_text(body: bytes) -> dict[str, Any] | None:
-    """Read a document whose texts may hold lone surrogates; None if it can't be read either.
+    """Read a document whose texts may have lone surrogates; None if it still can't be read.
 
-    msgspec refuses the whole document for one of them. Bytes that are no UTF-8 become some too.
+    msgspec refuses the whole document for one of them. Bytes that are not UTF-8 become surrogates.
     """
     try:
         document = json.loads(body.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
@@ -220,14 +220,14 @@ def _structure(value: object, cls: type[T], place: str) -> T:
     try:
         return _CONVERTER.structure(value, cls)
     except cattrs.BaseValidationError as group:
-        # Every fault is listed; the first one is what a user can act on.
+        # cattrs lists all faults; the first one is enough for a user.
         reason, _, where = cattrs.transform_error(group, path=place, format_exception=_reason)[
             0
         ].rpartition(" @ ")
     except TypeError as error:
         reason, where = str(error), place
-    # Out here, for the notes of cattrs hold types that can't be pickled, and Dask pickles an error
-    # with all that was handled when it was raised.
+    # Raised outside of the handler. The notes of cattrs hold types that can't be pickled, and Dask
+    # pickles an error together with its context.
     raise DecodeError(reason, place=where)
 
 

@@ -1,6 +1,6 @@
-"""The rows of the two neighbouring resources, and how their answers are read.
+"""The rows of attribute definitions and of customers, and decoders for their answers.
 
-Both are read only as far as names and addresses need it. New fields are ignored.
+Only the fields below are read; the others are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Attribute | Customer")
 
 @attrs.frozen
 class Attribute:
-    """The definition of an attribute; `type` is an `AttributeType`, or a word that is new."""
+    """The definition of an attribute; `type` is an `AttributeType`, or a type unknown here."""
 
     id: int
     name: str
@@ -36,7 +36,7 @@ class Attribute:
 
 @attrs.frozen
 class Customer:
-    """What is read of a customer; texts are empty and the group is None where they are left out."""
+    """The fields read of a customer. Missing texts are empty, a missing group is None."""
 
     id: int
     email: str
@@ -55,7 +55,7 @@ class Customer:
 
 @attrs.frozen
 class RowsPage(Generic[T]):
-    """One page; `pagination` is None where the answer has none (then there is one page)."""
+    """One page. `pagination` is None if the answer has none; then there is only one page."""
 
     data: Sequence[T]
     pagination: Pagination | None

@@ -1,4 +1,4 @@
-"""How much may be under way at once, and how much goes into a call."""
+"""`Limits`: requests at once, and the sizes of calls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import attrs
 from bc_attrvals.core.arguments import between
 from bc_attrvals.errors import InvalidInputError
 
-#: "Limit of 10 customers per call" (reference of PUT); rows is the safe reading.
+#: "Limit of 10 customers per call" (BigCommerce reference, Upsert Customer Attribute Values). It is
+#: not documented whether rows are meant, so rows are counted by default.
 MAX_BATCH_SIZE: Final = 10
-#: The largest `limit` of the service's general guide.
+#: The largest `limit` (BigCommerce guide, Filtering).
 MAX_PAGE_SIZE: Final = 250
 
 
@@ -29,18 +30,19 @@ class Limits:
 
     `reads`, `writes` and `deletes` are requests at once; the service allows three PUTs
     at once per store. `batch_size` is items in a PUT (at most 10), `page_size` rows in a page (at
-    most 250), `delete_size` ids in a DELETE (the service's most is not documented). `reserve` is
+    most 250), `delete_size` ids in a DELETE (the service's limit is not documented). `reserve` is
     how many calls of each quota window are left to other apps of the store; one call a window is
-    always made. `max_response_bytes` bounds one answer, after decompression.
+    always made. `max_response_bytes` limits one answer, after decompression.
 
-    `batch_by` says what `batch_size` counts in bulk writes: "rows", or "customers", all of whose
-    rows go into one call. The reference allows "10 customers per call" (BigCommerce reference,
-    Upsert Customer Attribute Values), which may mean rows; so the first call with more rows that is
-    refused, and no item of it named, makes all later ones of the Store count rows.
+    `batch_by` is what `batch_size` counts in bulk writes: "rows", or "customers" with all their
+    rows in one call. The service allows "10 customers per call" (BigCommerce reference, Upsert
+    Customer Attribute Values), which may mean rows. If a call with more rows is refused and the
+    refusal names no item, all later calls of the Store count rows.
 
-    `coalesce_ms`: concurrent `upsert` calls of a few items share PUTs. One that comes while another
-    is under way waits so long for more, unless a batch is full or the others have ended; where all
-    `writes` are in use it waits for one of them. A lone call waits for nothing; 0 shares nothing.
+    `coalesce_ms` lets concurrent `upsert` calls of a few items share PUTs. A call that comes while
+    another is under way waits this long for more, unless a batch is full or the others have ended.
+    If all `writes` are in use, it waits until one is free. A single call does not wait. With 0, no
+    calls share PUTs.
     """
 
     reads: int = attrs.field(default=10, validator=between(1))
@@ -60,11 +62,12 @@ class Limits:
     def from_probe(cls, file: str | os.PathLike[str]) -> Self:
         """Return the limits that `bc-attrvals probe` found at a store, by its JSON file.
 
-        `page_size`, `batch_size`, `batch_by` and `delete_size` are set, as far as they are settled
-        there, and no larger than these may be; the rest are the defaults. `attrs.evolve` changes
-        one. Raises `InvalidInputError` for another file, and OSError where it can't be read.
+        It sets `page_size`, `batch_size`, `batch_by` and `delete_size` if they are settled in the
+        file, up to the largest values allowed here; the rest are the defaults. `attrs.evolve`
+        changes a field. Raises `InvalidInputError` for a file of another kind, and OSError if it
+        can't be read.
         """
-        # Here, so that a Store does not load what only this reads.
+        # Imported here, because a Store does not need it.
         from bc_attrvals.core.probe_file import read_probe_file
 
         facts = read_probe_file(file)

@@ -1,7 +1,7 @@
 """A value to store whose customer may be an e-mail address and whose attribute may be a name.
 
-Taken wherever `AttributeValueUpsert` is taken. `value_text` is the one rule by which numbers and
-dates become the strings that the service stores.
+Bulk writes and syncs accept it in place of `AttributeValueUpsert`. `value_text` alone turns numbers
+and dates into the strings that the service stores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bc_attrvals.core.models import (
 )
 from bc_attrvals.errors import AttributeTypeError, InvalidInputError
 
-#: What a `NamedValue` may hold. numpy's integers and floats count as int and float.
+#: The values of a `NamedValue`. numpy's integers and floats count as int and float.
 Value: TypeAlias = str | int | float | Decimal | date | datetime
 
 #: The longest e-mail address and the longest attribute name (BigCommerce reference, Create a
 #: Customer Attribute).
 _MAX_NAME_CHARACTERS = 255
-#: Integers of so many bits have more digits than a value has characters.
+#: Integers of this many bits have more digits than a value may have characters.
 _MOST_BITS = 1_024
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -51,7 +51,7 @@ class NamedValue:
 
     `customer` is an id or an e-mail address, `attribute` an id or a name, `value` a string, a
     finite number, a date or a datetime. All stay as they were given; `text` is the string that is
-    sent. The address is compared without regard to case or surrounding blanks. Names are exact.
+    sent. Addresses are compared without case and surrounding blanks. Names are compared exactly.
 
     Raises `InvalidInputError`, whose `field` names what is wrong.
     """
@@ -61,7 +61,7 @@ class NamedValue:
     value: Value
 
     def __attrs_post_init__(self) -> None:
-        """Check all fields; ids of numpy become plain integers."""
+        """Check all fields; numpy's integers become plain ids."""
         if isinstance(self.customer, str):
             check_address(self.customer)
         else:
@@ -83,20 +83,20 @@ class NamedValue:
         return value_text(self.value)
 
 
-#: What bulk writes and syncs take.
+#: An input item of bulk writes and syncs.
 Item: TypeAlias = AttributeValueUpsert | NamedValue
 
 
 def value_text(value: object) -> str:
-    """Return a value as the string that is sent, which holds all of the value.
+    """Return a value as the string that is sent, without loss of precision.
 
-    A string stands as it is. A float becomes the shortest decimal that reads back to it, without
-    exponent: `12.0` is `12`. A Decimal keeps its digits, without exponent. Minus zero is zero. A
-    date is `2024-05-14`, a datetime `2024-05-14T09:34:00Z`; one with a time zone is turned to UTC,
-    a naive one has no `Z`. The service's reference is silent on the form of numbers and dates.
+    A string is returned unchanged. A float becomes the shortest decimal that reads back to it,
+    without exponent: `12.0` is `12`. A Decimal keeps its digits, without exponent. Minus zero is
+    zero. A date is `2024-05-14`, a datetime `2024-05-14T09:34:00Z`. A datetime with a time zone is
+    converted to UTC, and one without gets no `Z`. The form of numbers and dates is not documented.
 
-    Raises `InvalidInputError` for a number that is not finite and for any other type, booleans
-    among them.
+    Raises `InvalidInputError` for a number that is not finite and for any other type, including
+    booleans.
     """
     if isinstance(value, str):
         return str.__str__(value)
@@ -119,10 +119,10 @@ def value_text(value: object) -> str:
 def _number_text(number: numbers.Integral | float | Decimal) -> str:
     if isinstance(number, numbers.Integral):
         integer = int(number)
-        # Python refuses to write integers of some thousand digits.
+        # Python refuses to convert integers of several thousand digits to text.
         exact = Decimal(integer) if integer.bit_length() < _MOST_BITS else Decimal("Infinity")
     else:
-        # repr() of a float is the shortest text that reads back to it; numpy's has another.
+        # float's repr() is the shortest text that reads back to it; numpy's repr() is not.
         exact = Decimal(float.__repr__(number)) if isinstance(number, float) else number
         if not exact.is_finite():
             raise InvalidInputError(f"value must be a finite number, not {number}", field="value")
@@ -161,12 +161,12 @@ def check_address(address: object, field: str = "customer", place: str | None = 
 
 
 def address_key(address: str) -> str:
-    """Return what addresses are compared by: neither case nor surrounding blanks count."""
+    """Return the form in which addresses are compared: lower case, no surrounding blanks."""
     return address.strip().lower()
 
 
 def check_attribute_name(name: object, field: str = "attribute", place: str | None = None) -> str:
-    """Return an attribute's name as it is; raise `InvalidInputError` for one that can't exist."""
+    """Return an attribute's name unchanged. Raises `InvalidInputError` for an impossible one."""
     if not isinstance(name, str):
         problem = f"must be a str, not {type(name).__name__}"
     elif not name.strip():
@@ -180,11 +180,11 @@ def check_attribute_name(name: object, field: str = "attribute", place: str | No
 
 
 def check_type(item: NamedValue, kind: AttributeType | str, name: str) -> None:
-    """Raise `AttributeTypeError` where an attribute's type can't hold a value.
+    """Raise `AttributeTypeError` if an attribute's type can't hold a value.
 
-    Open, so assumed on the safe side: a number is written with digits, one point and at most an
-    exponent; a date begins with an ISO date. Any value can be a string. A type that is not known
-    here holds anything.
+    The service does not document the forms. A number must have digits, at most one point and an
+    optional exponent. A date must begin with an ISO date. Any value can be a string. A type that is
+    not known here holds any value.
     """
     value = item.value
     if kind == AttributeType.NUMBER:

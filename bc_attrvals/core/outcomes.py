@@ -1,4 +1,4 @@
-"""What became of the items of a bulk job, one outcome an item."""
+"""The outcomes of the items of bulk jobs, and the reports that sum them up."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from bc_attrvals.errors import BCAttrValsError
 
 
 class OutcomeStatus(StrEnum):
-    """What became of one item."""
+    """The result of one item."""
 
-    # An enum's own is written in Python.
+    # The `__hash__` of enums is written in Python, and slow.
     __hash__ = str.__hash__
 
     #: The service confirmed it: the answer echoed it, or it was read back.
     STORED = "stored"
-    #: The store keeps another form of the value, trimmed, say; `stored` shows it.
+    #: The store keeps another form of the value, for example trimmed; `stored` shows it.
     ALTERED = "altered"
-    #: Refused, or unconfirmed after all tries; `error` says which.
+    #: Refused, or unconfirmed after all tries; `error` is the reason.
     FAILED = "failed"
     #: An item with the same key came later in the input and was sent in its place.
     SUPERSEDED = "superseded"
-    #: The job ended before its turn; nothing of it was sent.
+    #: The job ended before the item was sent.
     NOT_SENT = "not_sent"
 
 
 @attrs.frozen
 class UpsertOutcome:
-    """What became of one item: `stored` is the row as the service holds it, `error` the reason.
+    """The outcome of one item: `stored` is the row as the service holds it, `error` the reason.
 
-    `stored` is set when the status is stored or altered, `error` when it is failed or not sent.
+    `stored` is set if the status is stored or altered, `error` if it is failed or not sent.
     """
 
     item: Item
@@ -48,7 +48,7 @@ class UpsertOutcome:
         return self.status is OutcomeStatus.STORED or self.status is OutcomeStatus.ALTERED
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain JSON types; an error is its type's name and its message."""
+        """Return plain JSON types; an error becomes its type's name and its message."""
         return {
             "item": msgspec.to_builtins(self.item),
             "status": self.status.value,
@@ -78,7 +78,7 @@ class UpsertReport:
 
     @property
     def ok(self) -> bool:
-        """True when every item was stored, as it was or altered, or gave way to a later one."""
+        """True if every item was stored, stored in altered form, or superseded."""
         return not (self.failed or self.not_sent)
 
     def to_dict(self) -> dict[str, object]:
@@ -118,7 +118,7 @@ def _plain_error(error: BCAttrValsError | None) -> dict[str, str] | None:
 
 
 def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> None:
-    """Attach to an error that ends a job what was done before: `.report` of ours, else a note."""
+    """Attach the report to the error that ends a job: `.report` of our errors, else a note."""
     if isinstance(error, BCAttrValsError):
         error.report = report
         return
@@ -132,7 +132,7 @@ def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> 
 
 
 def check_failures(report: UpsertReport) -> UpsertReport:
-    """Return a report in which every item was stored; raise `PartialFailureError` otherwise."""
+    """Return the report if it is `ok`; raise `PartialFailureError` otherwise."""
     if report.ok:
         return report
     lost = report.failed + report.not_sent

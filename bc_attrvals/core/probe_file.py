@@ -1,11 +1,11 @@
 """Reads the JSON file of `bc-attrvals probe`: what was observed of one store.
 
 The file is an object with `format`, `probed_at`, `attribute_type`, `keys` (how many values were
-written), `calls`, `seconds` and `facts`. A fact is `{"settled": bool, "value": …, "how": text,
-"calls": n}`, by its name; `value` is null where it is not settled, and `how` then says why.
-`largest`, in facts of a size, is the largest one that was accepted. A fact that has the name of a
-quirk of the sandbox has a value that the quirk takes. The file holds no id, no value of a customer,
-no address and no token.
+written), `calls`, `seconds` and `facts`, which are keyed by name. A fact is `{"settled": bool,
+"value": …, "how": text, "calls": n}`. If it is not settled, `value` is null and `how` gives the
+reason. Facts of a size also have `largest`, the largest size that was accepted. A fact named after
+a quirk of the sandbox has a value that the quirk takes. The file holds no id, no value of a
+customer, no address and no token.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _File(msgspec.Struct):
 def read_probe_file(file: str | os.PathLike[str]) -> dict[str, _Fact]:
     """Return the settled facts of a probe's file by name.
 
-    Raises `InvalidInputError` for what is no such file, and OSError where it can't be read.
+    Raises `InvalidInputError` for a file of another kind, and OSError if it can't be read.
     """
     try:
         content = msgspec.json.decode(Path(file).read_bytes(), type=_File)

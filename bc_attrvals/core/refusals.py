@@ -1,6 +1,6 @@
-"""What a refusal says: which item of a write is at fault, or the size of a call, or neither.
+"""Finds the cause of a refusal: an item of a write, the size of a call, or neither.
 
-Pure: (error, items in the call) → verdict. The bulk writes act on it, and the readers of pages.
+Pure: (error, items in the call) → `Fault`. Used by bulk writes and by readers of pages.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from bc_attrvals.errors import APIError, BCAttrValsError, UnconfirmedError
 
 
 class Fault(StrEnum):
-    """What is at fault where a call of several items was refused."""
+    """The cause of a refused call of several items."""
 
-    # An enum's own is written in Python.
+    # The `__hash__` of enums is written in Python, and slow.
     __hash__ = str.__hash__
 
-    #: Nothing sent after it could succeed.
+    #: No later request of the job could succeed.
     JOB = "job"
-    #: Too much in one call.
+    #: There are too many items in the call.
     SIZE = "size"
     #: An item of the call, named or not.
     ITEM = "item"
-    #: An item, or the service itself: only the same answer to each part says which.
+    #: An item, or the service itself: if each part is answered the same, it is the service.
     ITEM_OR_SERVICE = "item_or_service"
-    #: The way to the service or its load; it says nothing of the items.
+    #: The connection, the service or its load, and not the items.
     SERVICE = "service"
 
 
 _TOO_LARGE: Final = frozenset({413, 414})
-#: The service's own is 422 (BigCommerce reference, Upsert Customer Attribute Values). The others
-#: are what a proxy, or a sibling of the endpoint, says of a request it does not take.
+#: The service refuses items with 422 (BigCommerce reference, Upsert Customer Attribute Values). A
+#: proxy, or a neighbouring endpoint, may refuse them with the others.
 _OF_ITEMS: Final = frozenset({400, 409, 422, 423})
 _OF_SERVICE: Final = frozenset({408, 429, 503})
 
 
 def fault_of(error: BCAttrValsError, count: int) -> Fault:
-    """Return what is at fault, by an error of a call of `count` items."""
+    """Return the cause of an error of a call of `count` items."""
     if ends_job(error):
         return Fault.JOB
     if not isinstance(error, APIError) or error.status in _OF_SERVICE:
@@ -82,20 +82,20 @@ _PAGE_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
 
 
 def is_of_page_size(error: APIError) -> bool:
-    """Return whether a page was refused for its `limit`.
+    """Return whether a page was refused because of its `limit`.
 
-    Too large a `limit` is answered 413 (BigCommerce guide, Filtering), or 422 that names it.
+    A `limit` that is too large is answered 413 (BigCommerce guide, Filtering), or 422 naming it.
     """
     texts = (error.title, *error.errors, *error.errors.values())
     return error.status == 413 or (error.status == 422 and any(map(_PAGE_LIMIT.search, texts)))
 
 
 def check_deleted(status: int, body: bytes) -> None:
-    """Raise `UnconfirmedError` unless an answer to a DELETE proves it done.
+    """Raise `UnconfirmedError` unless an answer confirms a DELETE.
 
-    Proof is 204 (BigCommerce reference, Delete Customer Attribute Values), and 200 whose body is
-    the service's own empty answer: no byte, or a JSON object without members other than `data`
-    and `meta`, both empty. Any other 2xx may come from a proxy, or promises a deletion only.
+    A 204 confirms it (BigCommerce reference, Delete Customer Attribute Values), and so does a 200
+    with the service's empty answer: no bytes, or a JSON object without members other than `data`
+    and `meta`, both empty. Any other 2xx may come from a proxy, or announce a later deletion.
     """
     if status == 204 or (status == 200 and _is_empty(body)):
         return

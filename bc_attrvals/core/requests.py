@@ -23,7 +23,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 
 DEFAULT_BASE_URL: Final = "https://api.bigcommerce.com"
 
-#: The whole URL of a DELETE stays below this; the most ids a call may name is not documented.
+#: The whole URL of a DELETE stays below this; the limit of ids in a call is not documented.
 MAX_DELETE_URL_BYTES: Final = 2_000
 
 _PAGE_ROOM_BYTES: Final = len("&limit=250&page=1234567890")
@@ -33,7 +33,7 @@ _PLAIN: Final = frozenset({AttributeValueUpsert})
 class Operation(StrEnum):
     """The three kinds of call, each with its own limit of requests at once."""
 
-    # An enum's own is written in Python, and several tables are asked for each request.
+    # The `__hash__` of enums is written in Python, and slow: each request looks up several dicts.
     __hash__ = str.__hash__
 
     READ = "read"
@@ -42,7 +42,7 @@ class Operation(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One call, ready to send. `path` holds the query and may be logged: it has no secrets."""
+    """One call, ready to send. `path` includes the query; it has no secrets and may be logged."""
 
     operation: Operation
     method: str
@@ -51,7 +51,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def resource(self) -> str:
-        """The path without its query: what errors and log lines name."""
+        """The path without its query, as errors and log lines show it."""
         return self.path.partition("?")[0]
 
     @property
@@ -61,7 +61,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Resource(StrEnum):
-    """The resources that are used, by their paths under a store's `/v3/`."""
+    """The resources in use, by their paths under a store's `/v3/`."""
 
     ATTRIBUTE_VALUES = "customers/attribute-values"
     ATTRIBUTES = "customers/attributes"
@@ -71,7 +71,7 @@ class Resource(StrEnum):
 class RequestBuilder:
     """Builds the requests of one resource of a store.
 
-    The store's hash, the base URL and the resource fix the room that is left in a URL.
+    Store hash, base URL and resource determine the room that is left in a URL.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class RequestBuilder:
     def listing_queries(
         self, filter: AttributeValueFilter | None, spare_bytes: int = 0
     ) -> list[ListingQuery]:
-        """Return the queries, disjoint in what they list, that `filter` needs; see `filters`.
+        """Return the queries that list `filter` without overlap; see `split_queries`.
 
-        `spare_bytes` is room kept in each for more parameters.
+        `spare_bytes` is the room kept in each URL for more parameters.
         """
         return split_queries(filter, self._listing_room_bytes - spare_bytes)
 
@@ -104,7 +104,7 @@ class RequestBuilder:
         return Request(Operation.READ, "GET", path)
 
     def queries_in(self, parameter: str, texts: Sequence[str], most: int) -> list[list[str]]:
-        """Return the texts, percent-encoded already, in parts that one URL can ask for."""
+        """Return percent-encoded texts in parts that each fit into one URL."""
         room_bytes = self._listing_room_bytes - len(parameter) - 1
         return list(parts_of(texts, room_bytes, most))
 
@@ -119,12 +119,12 @@ class RequestBuilder:
     def upsert(self, items: Sequence[AttributeValueUpsert]) -> Request:
         """Return the PUT of up to ten items; an `id` of None is left out."""
         if not _PLAIN.issuperset(map(type, items)):
-            # A subclass's own fields are none of the service's.
+            # The fields of a subclass must not be sent.
             items = [_plain(item) for item in items]
         return Request(Operation.WRITE, "PUT", self._path, self._encode(items))
 
     def deletes(self, ids: Sequence[int], most: int) -> Iterator[tuple[Request, int]]:
-        """Yield DELETEs with the count of ids each names: at most `most`, and a short URL."""
+        """Yield DELETEs of at most `most` ids and a short URL, each with its count of ids."""
         for part in parts_of(map(str, ids), self._delete_room_bytes, most):
             path = f"{self._path}?id:in={','.join(part)}"
             yield Request(Operation.DELETE, "DELETE", path), len(part)

@@ -1,8 +1,8 @@
 """Reads answers: status, headers and bytes become a page, rows, or a typed error.
 
-msgspec decodes straight into the models. What it refuses goes to the cattrs converter of
-`convert.py`, which knows every spelling the service has used and says where a fault is; the two
-agree on all that both accept, and a property test holds them to it.
+msgspec decodes straight into the models. Answers that it refuses go to the cattrs converter of
+`convert.py`, which knows every spelling the service has used and names the place of a fault. A
+property test checks that both agree on all answers that both accept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _REQUEST_ID: Final = istr("X-Request-Id")
 
 
-# A Struct, because one is made for each call.
+# A Struct, which is cheap to make, because one is made for each call.
 class Response(msgspec.Struct, frozen=True):
     """One answer of the service, read whole; `headers` ignore the case of names."""
 
@@ -54,7 +54,7 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
     text = text[:100]
     if text.isprintable():
         return text
-    # It is logged and printed, and bytes that are no UTF-8 are lone surrogates here.
+    # It is logged and printed, and may have lone surrogates from bytes that are not UTF-8.
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -68,7 +68,7 @@ class _PageEnvelope(msgspec.Struct):
 
 
 class Echo(msgspec.Struct, gc=False):
-    """What proves a value stored, of a row that a PUT answers with: its id, key and value."""
+    """The fields of a PUT's answered row that confirm a stored value: id, key and value."""
 
     id: int
     customer_id: int
@@ -89,8 +89,8 @@ _PAGE_DECODER: Final = msgspec.json.Decoder(_PageEnvelope)
 _ROWS_DECODER: Final = msgspec.json.Decoder(_Data[AttributeValue])
 _ECHOES_DECODER: Final = msgspec.json.Decoder(_Data[Echo])
 
-# What stops the fast path: its own refusals, JSON that is nested too deeply, and dates that leave
-# the years 1 to 9999 on their way to UTC.
+# Errors of the fast path: its refusals, JSON that is nested too deeply, and dates outside of the
+# years 1 to 9999 in UTC.
 _REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 
@@ -100,7 +100,7 @@ def is_success(status: int) -> bool:
 
 
 def decode_page(body: bytes) -> Page:
-    """Read the answer of a GET. Raises `DecodeError` with the place of what it can't read."""
+    """Read the answer of a GET. Raises `DecodeError` with the place of the first fault."""
     try:
         return _decode_page(body)
     except _REFUSALS:
@@ -112,8 +112,8 @@ def decode_page(body: bytes) -> Page:
 def decode_bare_page(body: bytes) -> BarePage:
     """Read the answer of a GET for readers that do not need all of each row.
 
-    A row that can't be read costs only what can't be read of it: see `BareRow`. Raises
-    `DecodeError` for an answer that is no page.
+    A field that can't be read does not fail its row; see `BareRow`. Raises `DecodeError` for an
+    answer that is not a page.
     """
     try:
         page = _decode_page(body)
@@ -130,7 +130,7 @@ def _decode_page(body: bytes) -> Page:
 
 
 def decode_rows(body: bytes) -> list[AttributeValue]:
-    """Read the answer of a PUT. Raises `DecodeError` with the place of what it can't read."""
+    """Read the answer of a PUT. Raises `DecodeError` with the place of the first fault."""
     try:
         return _checked(_ROWS_DECODER.decode(body).data, body)
     except _REFUSALS:
@@ -140,10 +140,9 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
 
 
 def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
-    """Read of the answer of a PUT only what proves its values stored: a third of the work.
+    """Read only the fields of a PUT's answer that confirm values, in a third of the time.
 
-    A date that is missing or can't be read takes nothing from that. Raises as `decode_rows` for
-    the rest.
+    Dates that are missing or can't be read do not matter. Otherwise raises as `decode_rows`.
     """
     try:
         return _ECHOES_DECODER.decode(body).data
@@ -152,10 +151,10 @@ def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
 
 
 def decode_proofs(body: bytes) -> list[AttributeValue]:
-    """Read the rows of a PUT's answer whose id, key and value can be read, and leave out others.
+    """Read the rows of a PUT's answer whose id, key and value can be read; leave out the others.
 
     For answers that `decode_rows` refuses. Dates that can't be read are None. Raises `DecodeError`
-    for an answer that has no rows.
+    for an answer without an array of rows.
     """
     from bc_attrvals.core.convert import convert_proofs
 
@@ -163,12 +162,12 @@ def decode_proofs(body: bytes) -> list[AttributeValue]:
 
 
 def _checked(rows: list[AttributeValue], body: bytes) -> list[AttributeValue]:
-    """Return rows whose dates can all be had in UTC; raise `OverflowError` for any other.
+    """Return the rows if UTC can express all their dates; raise `OverflowError` otherwise.
 
-    A date leaves the calendar on its first day east of UTC, and on its last day west.
+    UTC can't express some moments of the calendar's first day east of it, and of its last day west.
     """
     is_near_an_end = (b"+" in body and b"0001-01-01" in body) or b"9999-12-31" in body
-    # Digits may be written as escapes.
+    # The digits may be JSON escapes.
     if is_near_an_end or b"\\" in body:
         for row in rows:
             _ = row.date_created, row.date_modified
@@ -184,20 +183,20 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
     429: RateLimitError,
 }
 
-# Seen in the wild as "The store is suspended ..." (503); a retry can't help.
+# Observed as "The store is suspended ..." (503); a retry can't help.
 _SUSPENDED: Final = "the store is suspended"
 _MOST_TITLE_CHARACTERS: Final = 200
 _MOST_ERRORS: Final = 50
-#: Where a refusal has its words; an `error` or a `detail` may also be an object or a list of them.
+#: Members with the text of a refusal; `error` or `detail` may also be an object or list of these.
 _WORDS: Final = ("title", "detail", "message", "error_description", "msg")
 
 
 def error_from_answer(
     status: int, body: bytes, *, request_id: str | None, method: str, path: str
 ) -> APIError:
-    """Return the typed error of an answer that is no 2xx.
+    """Return the typed error for an answer that is not a 2xx.
 
-    The body may be JSON, problem+json, text, HTML, cut off or empty: the status always survives.
+    The body may be JSON, problem+json, text, HTML, cut off or empty; the status is always kept.
     """
     title, errors = _read_error_body(body)
     if 300 <= status < 400:
@@ -216,7 +215,7 @@ def _read_error_body(body: bytes) -> tuple[str, dict[str, str]]:
         return _line(_plain_text(body)), {}
     raw_errors = document.get("errors") if isinstance(document, dict) else None
     if isinstance(raw_errors, list):
-        # No key that might name an item.
+        # This key is not one that `indexes_named` takes for an item.
         raw_errors = {f"errors[{index}]": text for index, text in enumerate(raw_errors)}
     errors: dict[str, str] = {}
     if isinstance(raw_errors, dict):
@@ -228,12 +227,12 @@ def _read_error_body(body: bytes) -> tuple[str, dict[str, str]]:
 
 
 def _reason(document: object) -> str:
-    """Return the words of a refusal: the service's, a list of them, or those of a proxy."""
+    """Return the text of a refusal by the service or by a proxy; a list is joined."""
     while not isinstance(document, str):
         if isinstance(document, list):
             if all(isinstance(text, str) for text in document):
                 return "; ".join(document)
-            # As version 2 of the service's API answers.
+            # The form of version 2 of the service's API.
             document = document[0] if document else None
         elif isinstance(document, dict):
             words = [text for name in _WORDS if isinstance(text := document.get(name), str)]
@@ -245,14 +244,14 @@ def _reason(document: object) -> str:
 
 
 def _plain_text(body: bytes) -> str:
-    """Return the first line of a text; nothing of HTML, of JSON cut off, or of echoed headers."""
+    """Return the first line of a text; "" for HTML, JSON that was cut off, or echoed headers."""
     text = body.decode(errors="replace").strip()
     line = text.partition("\n")[0]
     return "" if text[:1] in {"<", "{", "["} or "x-auth-token" in line.lower() else line
 
 
 def _line(text: object) -> str:
-    """One printable line: error texts are logged, and come from outside."""
+    """Return one printable line: error texts come from outside, and are logged."""
     line = text if isinstance(text, str) else msgspec.json.encode(text).decode()
     clean = "".join(c if c.isprintable() else " " for c in line[:_MOST_TITLE_CHARACTERS])
     return clean.strip()
@@ -262,7 +261,7 @@ _INDEX_OF_KEY: Final = re.compile(r"(\d{1,3})(?:\.|\Z)", re.ASCII)
 
 
 def indexes_named(errors: Mapping[str, str], count: int) -> list[int]:
-    """Return which items (from 0) of a call of `count` the keys `"<index>.<field>"` name.
+    """Return the items (from 0) of a call of `count` that the keys `"<index>.<field>"` name.
 
     Keys without an index, such as `".customer_create"`, and indexes out of range name none.
     """

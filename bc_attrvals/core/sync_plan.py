@@ -1,8 +1,8 @@
-"""Desired × current → a plan and its cost: the cheapest way to read, and what a sync will do.
+"""The plan of a sync and its cost: the cheapest way to read, and the calls of each kind.
 
 Pure arithmetic over the counts of the working set, for `sync/job.py` and `sync/current_state.py`.
-A call writes ten values, reads 250 or deletes fifty, so the way in which a sync finds the
-differences decides its cost: see `choose_reading`.
+A call writes ten values, reads 250 or deletes fifty, so the way of finding the differences decides
+the cost of a sync; see `choose_reading`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _CALL_S: Final = 0.25
 
 
 class Reading(StrEnum):
-    """How a sync finds out what the store holds."""
+    """How a sync reads the current state of the store."""
 
-    #: Every page of the scope.
+    #: By all pages of the scope.
     LIST = "list"
-    #: The desired customers, by `customer_id:in`.
+    #: By the desired customers, with `customer_id:in`.
     LOOK_UP = "look_up"
-    #: Not at all: everything is written.
+    #: It does not read, and writes every value.
     NOTHING = "nothing"
-    #: A mirror, which is refreshed.
+    #: By refreshing a mirror.
     MIRROR = "mirror"
 
 
@@ -53,8 +53,8 @@ class ChangeKind(StrEnum):
 class SyncChange:
     """One change of a plan: a value of a customer before and after it.
 
-    `old` is None for a create and a write, and where the store's value can't be read; `new` is
-    None for a delete.
+    `old` is None for a create and a write, and if the store's value can't be read. `new` is None
+    for a delete.
     """
 
     kind: ChangeKind
@@ -69,28 +69,28 @@ class SyncChange:
 
 
 def calls_for(count: int, size: int) -> int:
-    """Return how many calls of `size` take `count`."""
+    """Return how many calls of `size` items `count` items need."""
     return -(-count // size)
 
 
 def customers_per_listing(most: int, attributes: int, page_size: int) -> int:
     """Return how many customers to look up at once, at most `most`, so that pages are full.
 
-    Each customer has up to `attributes` rows. A nearly empty last page costs a whole call.
+    Each customer has up to `attributes` rows. An almost empty last page costs a whole call.
     """
     full_pages = most * attributes // page_size
     return most if not full_pages else max(1, full_pages * page_size // attributes)
 
 
 def look_up_calls(customers: int, per_listing: int, attributes: int, page_size: int) -> int:
-    """Return how many calls looking customers up takes at most, `per_listing` at once."""
+    """Return the most calls that looking customers up takes, with `per_listing` at once."""
     listings, rest = divmod(customers, per_listing)
     pages = calls_for(per_listing * attributes, page_size)
     return listings * pages + calls_for(rest * attributes, page_size)
 
 
 def is_worth_probing(*, blind_calls: int, look_up_calls: int) -> bool:
-    """Return whether to spend a call on the first page of the listing, to learn its length."""
+    """Return whether to read the first page of the listing, to learn its length."""
     return min(blind_calls, look_up_calls) > 1
 
 
@@ -101,11 +101,11 @@ def choose_reading(
     list_calls: int | None = None,
     always: bool = False,
 ) -> Reading:
-    """Return the cheapest way to read, for a sync that could be written blindly.
+    """Return the cheapest way to read, for a sync that could also write without reading.
 
-    The arguments are calls still to be made; `list_calls` is None where listing is no choice. What
-    a reading saves is unknown before it, so it is done only if it costs at most half of what it
-    could save, or if `always` says so.
+    The arguments count calls still to be made; `list_calls` is None if listing is not possible. The
+    calls that a reading saves are unknown before it. So it is chosen only if it costs at most half
+    of the calls that it could save, or with `always`.
     """
     listing = math.inf if list_calls is None else list_calls
     if not always and 2 * min(listing, look_up_calls) > blind_calls:
@@ -122,11 +122,11 @@ def estimate_seconds(
     limits: Limits,
     latency_s: Mapping[Operation, float] | None = None,
 ) -> float:
-    """Return about how long calls take from now on: by requests at once, and by quota.
+    """Estimate the duration of calls in seconds, by the requests at once and by the quota.
 
-    `latency_s` is how long calls took lately; an operation without a measured one takes as long as
-    the slowest measured. Calls beyond what the window has left wait for the windows to come, each
-    as long as the service says, or 30 seconds (BigCommerce guide, API rate limits).
+    `latency_s` is the recent latency of operations; for an operation without one, the slowest of
+    the others is used. Calls beyond the rest of the window wait for the next windows. Their length
+    is the service's, or 30 seconds (BigCommerce guide, API rate limits).
     """
     measured_s = latency_s or {}
     unmeasured_s = max(measured_s.values(), default=_CALL_S)
@@ -161,19 +161,18 @@ _READING_WORDS: Final = {
 
 @attrs.frozen(kw_only=True)
 class SyncPlan:
-    """What a sync would do, and what it would cost.
+    """The changes that a sync would make, and their cost.
 
-    `create`, `update`, `delete` and `unchanged` count values. `write` counts those that are sent
-    without reading first (`reading` is then `Reading.NOTHING`), where create, update and unchanged
-    can't be told apart. `repeated` counts customers' attributes that the store holds in more than
-    one row. `read_calls` are what the plan itself took, and a sync takes again; of a mirror, what
-    refreshing it took. `saved_calls` is how many fewer that was than listing all that the mirror
-    holds. `seconds` is an estimate under the quota and the call durations known when the plan was
-    made.
+    `create`, `update`, `delete` and `unchanged` count values. `write` counts values that are sent
+    without reading first (`reading` is then `Reading.NOTHING`), so it is unknown which of them are
+    creates, updates or unchanged. `repeated` counts keys that the store holds in more than one row.
+    `read_calls` counts the calls that the plan itself took, and that a sync takes again; with a
+    mirror, those of its refresh. `saved_calls` is how many fewer these were than listing the whole
+    mirror. `seconds` is an estimate by the quota and the latencies known when the plan was made.
 
-    `unresolved` counts desired values whose names, addresses or types fail them. If it is unknown
-    which rows some of them are for, nothing is pruned: `delete` is 0, and `withheld` counts the
-    values that would be pruned otherwise.
+    `unresolved` counts desired values with an unknown name or address, or of a wrong type. If it is
+    unknown which rows some of them are for, nothing is pruned: `delete` is 0, and `withheld` counts
+    the values that would be pruned otherwise.
     """
 
     reading: Reading
@@ -193,7 +192,7 @@ class SyncPlan:
 
     @property
     def calls(self) -> int:
-        """Calls in all, if each one succeeds at the first try."""
+        """The sum of all calls, if each succeeds at the first try."""
         return self.read_calls + self.write_calls + self.delete_calls
 
     def to_dict(self) -> dict[str, str | int | float]:

@@ -9,9 +9,9 @@ import msgspec
 
 from bc_attrvals.core.models import MAX_ID
 
-#: (key, value, the form that the store keeps of it or None where that is the same)
+#: (key, value, the form of it that the store keeps, or None if that is the same)
 DesiredRow: TypeAlias = tuple[int, str, str | None]
-#: (key, id, value or None where it can't be read)
+#: (key, id, value or None if it can't be read)
 CurrentRow: TypeAlias = tuple[int, int, str | None]
 
 #: The names that a value was given with: (key, customer, attribute).
@@ -26,7 +26,7 @@ ID_BITS: Final = MAX_ID.bit_length()
 
 
 class Phase(StrEnum):
-    """How far a sync has come."""
+    """The phase of a sync."""
 
     LOADING = "loading"
     READING = "reading"
@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 
 class Kind(IntEnum):
-    """What an upsert of the plan is to the store."""
+    """What an upsert of the plan does."""
 
     CREATE = 1
     UPDATE = 2
@@ -45,27 +45,28 @@ class Kind(IntEnum):
 
 
 class State(IntEnum):
-    """How far one row of the plan has come.
+    """The state of one row of the plan.
 
-    Any two differ in more than one bit, so that one bit flipped on the disk makes none another.
+    Any two states differ in more than one bit, so a bit flipped on the disk can't turn one into
+    another.
     """
 
     PENDING = 0b0011_0011
-    #: Sent, or about to be; a job that dies leaves it so.
+    #: Sent, or about to be sent; it stays so if the process dies.
     IN_FLIGHT = 0b0011_1100
     DONE = 0b0101_0101
     #: Written, and the store holds another form of the value.
     ALTERED = 0b0110_1001
     FAILED = 0b0101_1010
-    #: Not answered after all tries; counts as failed, and is sent again when a journal is resumed.
+    #: No answer after all tries. It counts as failed, and is sent again when a journal is resumed.
     UNANSWERED = 0b0110_0110
 
 
 class DesiredFacts(msgspec.Struct, frozen=True):
-    """What the choice of a reading needs to know of the desired values.
+    """The facts of the desired values by which a `Reading` is chosen.
 
-    `attribute_ids` is None when there are more than a customer may hold. `last_customers` are
-    those with the largest ids, which take the most room in a URL.
+    `attribute_ids` is None if there are more than a customer may hold. `last_customers` are those
+    with the largest ids, which take the most room in a URL.
     """
 
     values: int
@@ -85,15 +86,16 @@ class Differences(msgspec.Struct, frozen=True):
 
     @property
     def upserts(self) -> int:
-        """How many rows are to be written."""
+        """How many rows have to be written."""
         return self.create + self.update + self.write
 
 
 class Tally(msgspec.Struct, frozen=True):
     """How many rows of the plan are done, failed and open.
 
-    `altered` values are in none of the counts before. `open_deletes` counts the deletes of the
-    open rows, `unanswered` the failed ones that are sent again when a journal is resumed.
+    `altered` values are not in `created`, `updated` and `written`. `open_deletes` counts the
+    deletes among the open rows, `unanswered` the failed rows that are sent again when a journal is
+    resumed.
     """
 
     created: int = 0
@@ -108,7 +110,7 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 def to_key(customer_id: int, attribute_id: int) -> int:
-    """Return the one integer that stands for a customer and an attribute."""
+    """Return the integer key of a customer and an attribute."""
     return customer_id << ID_BITS | attribute_id
 
 
