@@ -1,8 +1,8 @@
-"""What a listing is asked for: a filter, checked when it is built, turned into query strings.
+"""Filters of listings: checked when they are built, then turned into query strings.
 
-First step of the read path. A filter too long for one URL becomes several queries whose results
-do not overlap: each takes its own part of the ids. A query knows which rows may answer it, for a
-service or a proxy may ignore what it was asked for.
+First step of the read path. A filter too long for one URL becomes several queries whose results do
+not overlap: each asks for a part of the ids. A query checks the rows of its answers, because the
+service or a proxy may ignore a filter.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _to_utc(value: When, field: str) -> datetime:
 
 
 def _whole_second(value: When | None, field: str) -> datetime | None:
-    """Return a moment in whole seconds: a `_max` rounded down, a `_min` up, others as they are."""
+    """Return a moment in whole seconds: a `_max` is rounded down, a `_min` up."""
     if value is None:
         return None
     try:
@@ -65,7 +65,7 @@ def _whole_second(value: When | None, field: str) -> datetime | None:
 def _id_tuple(value: Iterable[int] | None, field: str) -> tuple[int, ...] | None:
     if value is None:
         return None
-    # Once each, in the order given: an id asked for twice would be listed twice when split.
+    # Each once, in the given order: a repeated id would be listed twice when split.
     return tuple(dict.fromkeys(checked_list(field, value, check_id)))
 
 
@@ -76,7 +76,7 @@ def _checked_name(name: str | None) -> str | None:
         message = f"name must be a str, not {type(name).__name__}"
         raise InvalidInputError(message, field="name")
     if not name:
-        # How the service reads `name=` is not known; "no filter" would be the worst.
+        # It is not known how the service reads `name=`; at worst it ignores the filter.
         raise InvalidInputError("name must not be empty", field="name")
     check_encodes(name, "name")
     return name
@@ -84,16 +84,16 @@ def _checked_name(name: str | None) -> str | None:
 
 @attrs.frozen(init=False)
 class AttributeValueFilter:
-    """Which values to list: one field for each filter of the service, all of them met at once.
+    """Which values to list: one field for each filter of the service. A row must match all of them.
 
-    None leaves a filter out. `customer_id_in` and `attribute_id_in` take any iterable of
-    positive ints; an empty one matches nothing, and nothing is sent. `name` is the attribute's
-    name. `date_created` and `date_modified` match one second exactly; `_min` and `_max` bound.
-    Dates are aware datetimes, or dates, which mean midnight UTC; fractions of a second are
-    rounded inward, the minimum up and the maximum down, for the service keeps whole seconds.
+    None leaves a filter out. `customer_id_in` and `attribute_id_in` take any iterable of positive
+    ints; an empty one matches nothing, and nothing is sent. `name` is the attribute's name.
+    `date_created` and `date_modified` match one second exactly; `_min` and `_max` are bounds.
+    Dates are aware datetimes, or dates, which mean midnight UTC. The service keeps whole seconds,
+    so fractions of a second are rounded inward: the minimum up, the maximum down.
 
-    Raises `InvalidInputError`, whose `field` names what is wrong: a naive datetime, a fraction
-    of a second to match exactly, an empty name, an id that is no positive 32-bit int.
+    Raises `InvalidInputError`, whose `field` names what is wrong: a naive datetime, a fraction of a
+    second to match exactly, an empty name, or an id that is not a positive 32-bit int.
     """
 
     customer_id_in: tuple[int, ...] | None
@@ -132,12 +132,12 @@ class AttributeValueFilter:
 
     @property
     def is_empty(self) -> bool:
-        """True when no filter is set, so that every value matches."""
+        """True if no filter is set, so that every value matches."""
         return self == _EVERYTHING
 
     @property
     def matches_nothing(self) -> bool:
-        """True when no row can match, so that nothing need be sent."""
+        """True if no row can match, so that nothing has to be sent."""
         return (
             self.customer_id_in == ()
             or self.attribute_id_in == ()
@@ -146,19 +146,19 @@ class AttributeValueFilter:
         )
 
     def matches(self, row: Row) -> bool:
-        """Return whether a row is what this filter asks for, but for `name`.
+        """Return whether a row matches this filter, `name` not included.
 
-        A row holds its attribute's id and not the name, so `name` is not looked at: see `named`.
-        Dates are compared by whole seconds, and a bound itself counts as inside: whether the
-        service counts it so is not documented. A row whose date or id can't be read matches no
-        filter that needs it.
+        A row holds its attribute's id and not its name, so `name` is not checked; see `named`.
+        Dates are compared by whole seconds. A bound counts as inside, because the service does not
+        document whether it does. A row with an unreadable date or id does not match a filter that
+        needs it.
         """
         return _fault_of(self, [row]) is None
 
     def named(self, attribute_ids: Iterable[int]) -> AttributeValueFilter:
-        """Return this filter for the attributes alone that `name` stands for, `name` kept.
+        """Return this filter with the ids of the attributes that `name` stands for.
 
-        With their ids in it, each row can be checked against the filter.
+        `name` is kept. With the ids, each row can be checked against the filter.
         """
         ids = tuple(attribute_ids)
         if self.attribute_id_in is not None:
@@ -167,7 +167,7 @@ class AttributeValueFilter:
 
 
 def _fault_of(filter: AttributeValueFilter, rows: Sequence[Row]) -> tuple[int, str] | None:
-    """Return the index of the first row that does not match and the field to blame for it."""
+    """Return the index of the first row that does not match, and the field that differs."""
     for field, ids in (
         ("customer_id", filter.customer_id_in),
         ("attribute_id", filter.attribute_id_in),
@@ -207,7 +207,7 @@ _EVERYTHING: Final = AttributeValueFilter()
 
 
 def check_filter(filter: object) -> None:
-    """Raise `InvalidInputError` for what is neither a filter nor None."""
+    """Raise `InvalidInputError` unless the argument is a filter or None."""
     if filter is not None and not isinstance(filter, AttributeValueFilter):
         message = f"filter must be an AttributeValueFilter or None, not {type(filter).__name__}"
         raise InvalidInputError(message, field="filter")
@@ -229,12 +229,12 @@ def _is_empty_range(minimum: datetime | None, maximum: datetime | None) -> bool:
 
 
 def format_moment(moment: datetime) -> str:
-    """`2024-05-14T09:34:00Z`: never percent-encoded, never `+00:00`, which the service refuses."""
+    """Return `2024-05-14T09:34:00Z`. The service refuses `%3A` and `+00:00`."""
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 class ListingQuery(msgspec.Struct, frozen=True):
-    """The query string of one listing, and the part of a filter that it asks for."""
+    """The query string of one listing, and the filter that its rows must match."""
 
     text: str
     filter: AttributeValueFilter = _EVERYTHING
@@ -255,7 +255,7 @@ class ListingQuery(msgspec.Struct, frozen=True):
             )
 
     def narrowed(self, least: datetime | None, most: datetime | None) -> ListingQuery:
-        """Return the query with bounds of `date_created`, which its filter must not have."""
+        """Return the query with added bounds of `date_created`; its filter must have none."""
         if least is None and most is None:
             return self
         texts = [self.text] if self.text else []
@@ -270,9 +270,10 @@ def split_queries(filter: AttributeValueFilter | None, room_bytes: int) -> list[
     """Return the queries, each at most `room_bytes` long, that together list `filter`.
 
     Their results do not overlap. An empty list means that nothing can match; a query without text
-    asks for everything. Colons and commas stand raw, for the service refused `20%3A00`.
+    asks for everything. Colons and commas are not encoded, because the service refused `20%3A00`.
 
-    Raises `InvalidInputError` when the name alone is longer than the room, and for no filter.
+    Raises `InvalidInputError` if the name alone is longer than the room, and for an argument that
+    is not a filter.
     """
     check_filter(filter)
     if filter is None or filter.is_empty:
@@ -317,7 +318,7 @@ _IdPart: TypeAlias = tuple[int, ...] | None
 
 def _id_parts(filter: AttributeValueFilter, room_bytes: int) -> Iterator[tuple[_IdPart, _IdPart]]:
     """Yield every pair of a part of the customer ids with a part of the attribute ids."""
-    # A store has few attributes (50 a customer), so theirs is the list that stays whole.
+    # A store has few attributes (50 for a customer), so their ids are usually not split.
     attributes = list(_chunks("attribute_id:in", filter.attribute_id_in, room_bytes // 2))
     longest = max(len(_parameter("attribute_id:in", part)) for part in attributes)
     customers = list(_chunks("customer_id:in", filter.customer_id_in, room_bytes - longest - 2))

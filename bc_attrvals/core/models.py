@@ -1,7 +1,7 @@
-"""The values of the resource, and what makes an item fit to be sent.
+"""The models of the resource, and the checks of items before they are sent.
 
-Models are frozen and slotted. The service says `value` in requests and `attribute_value` in
-answers (older reference pages say `value` in both); the one Python name is `value`, and
+Models are frozen and slotted. The service uses `value` in requests and `attribute_value` in answers
+(older reference pages have `value` in both). The Python name is `value`, and
 `AttributeValue.attribute_value` is the same string.
 """
 
@@ -37,22 +37,22 @@ __all__ = [
 
 #: Ids of customers and attributes are `int32` in the service's OpenAPI description.
 MAX_ID = 2**31 - 1
-#: Ids of rows are the service's own: any positive 64-bit integer is taken.
+#: Ids of rows are not documented with a limit: any positive 64-bit integer is accepted.
 MAX_ROW_ID = 2**63 - 1
-#: The longest value the service stores, in characters (its reference for PUT).
+#: The longest value in characters (BigCommerce reference, Upsert Customer Attribute Values).
 MAX_VALUE_CHARACTERS = 255
 
-#: Integers of more bits are not written out in errors.
+#: Integers of more bits are not shown in errors.
 _MOST_BITS_SHOWN = 256
 
-#: (customer_id, attribute_id): what an upsert without `id` is matched by.
+#: (customer_id, attribute_id), by which the service matches an upsert without `id`.
 Key: TypeAlias = tuple[int, int]
 
 T = TypeVar("T")
 
 
 class Row(Protocol):
-    """What listings check of a stored value and readers need of it, whole or in part."""
+    """The fields of a stored value that listings check and readers use, whole or in part."""
 
     @property
     def id(self) -> int: ...
@@ -68,7 +68,7 @@ class Row(Protocol):
     def date_modified(self) -> datetime | None: ...
 
 
-# The annotation is msgspec's: a date without zone leaves the fast path (see responses.py).
+# Annotations for msgspec. A date without zone leaves the fast path (see responses.py).
 _RowId = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_ID)]
 _AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -79,10 +79,11 @@ def to_utc(moment: datetime) -> datetime:
 
 
 def _dates_in_utc(cls: type[T]) -> type[T]:
-    """Bring the dates of a record to UTC where they are read.
+    """Make the dates of a record properties that convert to UTC when they are read.
 
-    To look at those of each row of a page took a fourteenth of its CPU, and nearly all are in UTC.
-    msgspec sets and compares the slots themselves, and equal moments are equal in any zone.
+    Converting the dates of each row of a page took a fourteenth of the page's CPU, and nearly all
+    are in UTC already. msgspec sets and compares the slots directly, and equal moments are equal in
+    any zone.
     """
 
     def in_utc(slot: str) -> property:
@@ -102,11 +103,11 @@ def _dates_in_utc(cls: type[T]) -> type[T]:
     return cls
 
 
-# The records that come and go by the hundred thousand are Structs and attrs classes in one. The
-# Struct has the slots, `__init__`, `__eq__`, `__hash__` and `__match_args__`: msgspec decodes a
-# page of them in three fifths of the time that an attrs class alone takes, and the garbage
-# collector has nothing to look through. attrs has the fields, and keeps them from being set. The
-# price: they can't be weakly referenced, and not be subclassed but by a Struct.
+# Records that are made by the hundred thousand are both Structs and attrs classes. The Struct gives
+# the slots, `__init__`, `__eq__`, `__hash__` and `__match_args__`: msgspec decodes a page of them
+# in three fifths of the time that an attrs class alone takes, and the garbage collector does not
+# track them. attrs gives the fields, and prevents setting them. The price: they can't be weakly
+# referenced, and only a Struct can subclass them.
 @final
 @_dates_in_utc
 @attrs.frozen(
@@ -127,8 +128,8 @@ def _dates_in_utc(cls: type[T]) -> type[T]:
 class AttributeValue(msgspec.Struct, frozen=True, gc=False):
     """One stored value, as the service answered it.
 
-    Dates are aware UTC datetimes, or None where the service left them out. Not to be subclassed.
-    `to_dict` has them in UTC, too; msgspec's own encoder writes the offset that the answer had.
+    Dates are aware UTC datetimes, or None if the answer had none. `to_dict` also has them in UTC;
+    msgspec's own encoder writes the offset that the answer had. Do not subclass it.
     """
 
     id: _RowId
@@ -150,7 +151,7 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
 
     def to_dict(self) -> dict[str, str | int | None]:
         """Return plain JSON types, under the service's names; dates are ISO strings in UTC."""
-        # A copy has the dates as they are read, in UTC.
+        # The copy is made from the properties, so its dates are in UTC.
         plain: dict[str, str | int | None] = msgspec.to_builtins(attrs.evolve(self))
         return plain
 
@@ -162,7 +163,7 @@ class AttributeValue(msgspec.Struct, frozen=True, gc=False):
         return AttributeValueUpsert(self.customer_id, self.attribute_id, self.attribute_value)
 
 
-# As a Struct it is made in half the time, and encoded as it stands.
+# A Struct is made in half the time, and msgspec encodes it directly.
 @final
 @attrs.frozen(
     these={
@@ -184,7 +185,7 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
     value a string of at most 255 characters that UTF-8 can encode. `id`, the id of the stored row,
     is optional; without it the service matches by customer and attribute.
 
-    Raises `InvalidInputError`, whose `field` names what is wrong. Not to be subclassed.
+    Raises `InvalidInputError`, whose `field` names what is wrong. Do not subclass it.
     """
 
     customer_id: int
@@ -193,7 +194,7 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
     id: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields, in one pass in the good case: this runs for each of 100,000 items."""
+        """Check the fields. Valid ones take one condition: this may run for 100,000 items."""
         customer_id, attribute_id, value = self.customer_id, self.attribute_id, self.value
         if not (
             type(customer_id) is int
@@ -219,17 +220,17 @@ class AttributeValueUpsert(msgspec.Struct, frozen=True, gc=False, omit_defaults=
 
 def check_id(value: object, field: str, place: str | None = None, *, most: int = MAX_ID) -> int:
     """Return `value` as an id from 1 to `most`, or raise `InvalidInputError` naming `field`."""
-    # bool is an int in Python, but True is nobody's customer id. numpy's integers are no int.
+    # bool is an int in Python, but True is not an id. numpy's integers are not int subclasses.
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         message = f"{field} must be an int, not {type(value).__name__}"
         raise InvalidInputError(message, field=field, place=place)
     number = int(value)
     if not 0 < number <= most:
-        # Python refuses to write integers of some thousand digits.
+        # Python refuses to convert integers of several thousand digits to text.
         shown = number if number.bit_length() < _MOST_BITS_SHOWN else "a number of many digits"
         message = f"{field} must be from 1 to {most}, not {shown}"
         raise InvalidInputError(message, field=field, place=place)
-    # Plain, for the JSON encoder takes no subclasses.
+    # A plain int, because the JSON encoder accepts no subclasses.
     return number
 
 
@@ -242,15 +243,15 @@ def check_value(value: object) -> str:
         message = f"value has {len(value)} characters, at most {MAX_VALUE_CHARACTERS} are stored"
         raise InvalidInputError(message, field="value")
     check_encodes(value, "value")
-    # str() of an enum's member may be its name.
+    # str() of an enum member may be its name.
     return str.__str__(value)
 
 
 @attrs.frozen
 class Pagination:
-    """Where a page stands in its listing, as the service says; pages count from 1.
+    """The position of a page in its listing, as the service answered it; pages count from 1.
 
-    `total` and `total_pages` are of the moment of the answer: both move while others write.
+    `total` and `total_pages` are those at the time of the answer: both change while others write.
     """
 
     total: int
@@ -262,7 +263,7 @@ class Pagination:
 
 @attrs.frozen
 class Page:
-    """One page of a listing; the order of `data` is the service's and promises nothing."""
+    """One page of a listing. The order of `data` is the service's, and is not documented."""
 
     data: list[AttributeValue]
     pagination: Pagination
@@ -274,10 +275,10 @@ class Page:
 
 
 class BareRow(msgspec.Struct, frozen=True, gc=False):
-    """What could be read of a row, for readers that do not need all of it.
+    """The readable fields of a row, for readers that do not need all of it.
 
-    An id that can't be read is 0, a value or date that can't be read is None. `place` is the row's
-    JSON path in its answer.
+    An unreadable id is 0, an unreadable value or date is None. `place` is the row's JSON path in
+    its answer.
     """
 
     id: int
@@ -290,9 +291,9 @@ class BareRow(msgspec.Struct, frozen=True, gc=False):
 
 
 def whole_row(row: Row) -> AttributeValue | None:
-    """Return a row with what can be read of it; None without a value.
+    """Return a row as an `AttributeValue`; None if its value is unreadable.
 
-    Its id is 0 and a date None where they can't be read.
+    An unreadable id is 0, an unreadable date None.
     """
     if isinstance(row, AttributeValue) or row.value is None:
         return row if isinstance(row, AttributeValue) else None
@@ -309,10 +310,10 @@ class BarePage(msgspec.Struct, frozen=True):
 
 
 def page_of(data: list[AttributeValue], pagination: Pagination) -> Page:
-    """Return a page whose counts can be followed.
+    """Return a page with counts that agree with its rows.
 
-    Rows under a count of no pages are pages all the same: their number is that of the total.
-    Raises `DecodeError` for a negative count, for nothing true could be made of it.
+    If there are rows and `total_pages` is 0, it is computed from the total. Raises `DecodeError`
+    for a negative count.
     """
     if pagination.total < 0 or pagination.total_pages < 0:
         field = "total" if pagination.total < 0 else "total_pages"

@@ -1,13 +1,13 @@
-"""What the rate-limit headers teach, as a state machine that is given `now`.
+"""The quota of a store by its rate-limit headers: a state machine that is given `now`.
 
-The service counts calls in windows. Every answer says how many calls are left and how many
-milliseconds the window still runs. All apps of a store share the count, so only the newest answer
-counts, whether it shows more or less. Our requests that it may not include yet are subtracted.
+The service counts calls in windows. Every answer has the calls left and the milliseconds until the
+window ends. All apps of a store share the count, so only the newest answer counts, whether it shows
+more or less. Our requests that it may not include yet are subtracted.
 
 Times are local monotonic seconds. The server's clock is never compared with ours: each answer
 bounds the window's end to [sent + reset, received + reset + granularity], answers of one window
-are intersected, and the next window opens at the upper bound. A request is never early. It is late
-by no more than the way back of the quickest answer.
+are intersected, and the next window opens at the upper bound. So a request is never early, and late
+by no more than the quickest answer takes to arrive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from multidict import istr
 
 from bc_attrvals.core.models import to_utc
 
-#: The window of the service, where an answer leaves it out (BigCommerce guide, API rate limits).
+#: The service's window if an answer does not name it (BigCommerce guide, API rate limits).
 DEFAULT_WINDOW_S: Final = 30.0
 #: The margin between the last possible end of a window and the opening of the next.
 _EDGE_S: Final = 0.001
@@ -36,15 +36,15 @@ _LEFT: Final = istr("X-Rate-Limit-Requests-Left")
 _RESET: Final = istr("X-Rate-Limit-Time-Reset-Ms")
 _QUOTA: Final = istr("X-Rate-Limit-Requests-Quota")
 _WINDOW: Final = istr("X-Rate-Limit-Time-Window-Ms")
-# Two ends that differ by less than this share of a window are the same end: clocks drift.
+# Ends that differ by less than this share of a window are the same end, because clocks drift.
 _DRIFT: Final = 0.05
 # Countdowns that differ by less than this come from one tick of the server's clock.
 _TIE_S: Final = 1e-6
-# The server may count an abandoned request this much later: closing does not recall it.
+# The server may count an abandoned request this much later: closing a connection does not stop it.
 _ON_ITS_WAY_S: Final = 0.5
 #: Before the first answer, one more request may go after each of these.
 _PROBE_S: Final = 2.0
-#: A longer wait that a server asks for is cut to this.
+#: If a server asks for a longer wait, this is used instead.
 _LONGEST_RETRY_AFTER_S: Final = 120.0
 # BigCommerce guide, API rate limits (older form); RFC 9110, section 10.2.3.
 _RETRY_AFTER: Final = (istr("X-Retry-After"), istr("Retry-After"))
@@ -52,7 +52,7 @@ _DATE: Final = istr("Date")
 
 
 class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
-    """The rate-limit headers of one answer, believable as a whole."""
+    """The rate-limit headers of one answer, checked together."""
 
     window_s: float
     reset_s: float
@@ -62,7 +62,7 @@ class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
 
 @lru_cache(maxsize=1_024)
 def _number(text: str | None) -> int | None:
-    # ASCII digits only: no sign, no fraction, no exponent, no bytes of a flood.
+    # Only ASCII digits, and few: no sign, no fraction, no exponent.
     if text is None or not 0 < len(text) < 16 or not (text.isascii() and text.isdigit()):
         return None
     return int(text)
@@ -70,7 +70,7 @@ def _number(text: str | None) -> int | None:
 
 @lru_cache(maxsize=256)
 def _window(quota_text: str | None, window_text: str | None) -> tuple[int, float] | None:
-    """Return the units of a window and its seconds: the same in nearly every answer."""
+    """Return the units and the seconds of a window; cached, because answers rarely differ."""
     quota, window_ms = _number(quota_text), _number(window_text)
     window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
     if quota is None or not (0 < quota < _LARGEST_QUOTA and 0 < window_s <= _LONGEST_WINDOW_S):
@@ -79,7 +79,7 @@ def _window(quota_text: str | None, window_text: str | None) -> tuple[int, float
 
 
 def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
-    """Return what the four headers say, or None where they are missing or absurd.
+    """Return the values of the four headers, or None if they are missing or impossible.
 
     `headers` must ignore the case of names, as aiohttp's do.
     """
@@ -100,9 +100,9 @@ def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
 def read_retry_after_s(headers: Mapping[str, str], wall_s: float) -> float | None:
     """Return the seconds that `X-Retry-After` or `Retry-After` asks to wait, at most 120.
 
-    Either holds seconds or an HTTP date. A date is compared with the answer's own `Date`, or with
-    `wall_s` (seconds since 1970) where that is missing. Returns None for what is missing or absurd,
-    the longer wait where both are there.
+    Each holds seconds or an HTTP date. A date is compared with the answer's own `Date`, or with
+    `wall_s` (seconds since 1970) if that is missing. The longer of two waits is returned, and None
+    if both headers are missing or unreadable.
     """
     waits = [
         wait_s
@@ -128,7 +128,7 @@ def _wait_s(text: str, headers: Mapping[str, str], wall_s: float) -> float | Non
 
 def http_date(text: str | None) -> datetime | None:
     """Return the moment of an HTTP date, which is in UTC (RFC 9110, 5.6.7); None for others."""
-    # Imported here: it loads the parser of e-mail, and few answers have a date to read.
+    # Imported when needed, because it loads the e-mail parser, and dates are rarely read.
     from email.utils import parsedate_to_datetime
 
     try:
@@ -150,8 +150,8 @@ def service_time(headers: Mapping[str, str]) -> datetime | None:
 class QuotaSnapshot:
     """What is known of the quota at a moment; all None before the first answer.
 
-    `left` counts what this client may still send in the window, `resets_in_s` the seconds to
-    the next window. `window_s` is how long a window lasts.
+    `left` is how many requests this client may still send in the window, `resets_in_s` the seconds
+    until the next window, `window_s` the length of a window in seconds.
     """
 
     quota: int | None = None
@@ -174,7 +174,7 @@ class QuotaState:
         self._share = 1.0
         self._quota: int | None = None
         self._has_answer = False
-        # While nothing is known: how many requests may be out to find out, and when one more may.
+        # Before the first answer: how many requests may be out, and when one more may be.
         self._probes = 1
         self._next_probe_at = -math.inf
         self._window_s = DEFAULT_WINDOW_S
@@ -183,7 +183,7 @@ class QuotaState:
         self._believed_at = -math.inf
         self._end_low = -math.inf
         self._end_high = -math.inf
-        # When our clock alone opened the present window; None once an answer shows it.
+        # When our clock opened the present window; None once an answer has confirmed it.
         self._guessed_since: float | None = None
         # Until a countdown shows otherwise, the server's clock may tick in whole seconds.
         self._granularity_s = 1.0
@@ -191,7 +191,7 @@ class QuotaState:
         self._out = 0
         # Our requests in this window: a bound that holds even where answers overtake each other.
         self._sent = 0
-        # When requests ended unanswered that the server may have counted unseen, in order.
+        # When unanswered requests ended that the server may have counted, in order.
         self._lost: deque[float] = deque()
         # Answers without headers since the last one with them.
         self._bare = 0
@@ -207,17 +207,17 @@ class QuotaState:
         self._sent += 1
 
     def available(self, now: float) -> int | None:
-        """Return how many requests may be sent now; None when the store has no known quota."""
+        """Return how many requests may be sent now; None if the store has no known quota."""
         if now < self._blocked_until:
             return 0
         if self._quota is None:
             return None if self._has_answer else self._find_out(now)
         if now > self._end_high + _EDGE_S:
             self._open_window(now)
-        # The server's count may lack our requests under way: subtract them (safe side).
+        # The server's count may not include our requests under way, so they are subtracted.
         left = self._left - self._out - len(self._lost)
         unsent = self._quota - self._sent
-        # A reserve of the whole quota would stop all work for good: one unit is always ours.
+        # A reserve of the whole quota would stop all work, so one unit is always ours.
         kept = self._reserve if self._reserve < self._quota else self._quota - 1
         left = (left if left < unsent else unsent) - kept
         if self._share < 1:
@@ -226,7 +226,7 @@ class QuotaState:
         return left if left > 0 else 0
 
     def opens_at(self) -> float | None:
-        """Return when to look again if nothing is available; None when nothing is in the way."""
+        """Return when to check again if nothing is available; None if requests may go."""
         if self._quota is None:
             when = self._blocked_until
             if not self._has_answer and self._next_probe_at > when:
@@ -237,10 +237,9 @@ class QuotaState:
     def answered(
         self, sent_at: float, now: float, headers: QuotaHeaders | None, *, refused: bool = False
     ) -> None:
-        """Count one request as answered, and believe its headers if they are the newest.
+        """Count one request as answered, and use its headers if they are the newest.
 
-        `refused` is a 429 that carries the headers: nothing is left in its window, whatever its
-        count says.
+        `refused` marks a 429 with the headers: nothing is left in its window, whatever its count.
         """
         self._out -= 1
         self._has_answer = True
@@ -254,9 +253,9 @@ class QuotaState:
         high = now + headers.reset_s + self._granularity_s
         left = 0 if refused else headers.left
         surely_newer = sent_at >= self._believed_at
-        # By how much its window ends after the present one. Ends lie a window apart, so this
-        # identifies windows even where an answer was under way for so long that its bounds overlap
-        # with those of the window after its own.
+        # How much later its window ends than the present one. Ends are one window apart, so this
+        # identifies the window even if an answer was under way for so long that its bounds overlap
+        # with those of the next window.
         later_by_s = (low + high - self._end_low - self._end_high) / 2
         if self._is_new_window(sent_at, low, headers.window_s, later_by_s):
             self._end_low, self._end_high = low, high
@@ -287,7 +286,7 @@ class QuotaState:
         self._quota = headers.quota
         self._window_s = headers.window_s
         if self._lost:
-            # This request was sent after those had been counted, so its answer includes them.
+            # Requests lost well before this one was sent are included in its answer.
             self._forget_lost(sent_at)
 
     def unanswered(self, now: float) -> None:
@@ -301,7 +300,7 @@ class QuotaState:
         self._sent -= 1
 
     def block(self, until: float) -> None:
-        """Send nothing before `until`, after a 429 that gave only the seconds to wait."""
+        """Admit nothing before `until`, after a 429 that gave only the seconds to wait."""
         self._blocked_until = max(self._blocked_until, until)
 
     @property
@@ -318,7 +317,7 @@ class QuotaState:
         return QuotaSnapshot(self._quota, left, resets_in_s, self._window_s)
 
     def _find_out(self, now: float) -> int:
-        """Return how many more requests may go while nothing is known."""
+        """Return how many more requests may go before the first answer."""
         if self._out == 0:
             self._probes, self._next_probe_at = 1, now + _PROBE_S
         elif now >= self._next_probe_at:
@@ -329,19 +328,19 @@ class QuotaState:
         self._lose(now)
         if self._quota is None:
             return
-        # A gateway's 502 carries no headers either, so it takes two windows of them to show that
-        # the store has no quota any more.
+        # A gateway's 502 has no headers either. Only answers without headers for two whole windows
+        # show that the store no longer has a quota.
         self._bare += 1
         if self._bare > 2 * self._quota:
             self._quota = None
 
     def _lose(self, now: float) -> None:
         self._lost.append(now)
-        # No window lasts longer, so these were counted in one that is over.
+        # Older ones were counted in a window that has ended.
         self._forget_lost(now - self._window_s)
 
     def _forget_lost(self, since: float) -> None:
-        """Forget the lost that the server had counted by `since`, if ever."""
+        """Forget the lost requests that the server had counted by `since` if it counted them."""
         while self._lost and self._lost[0] <= since - _ON_ITS_WAY_S:
             self._lost.popleft()
 
@@ -356,11 +355,11 @@ class QuotaState:
         return later_by_s > window_s / 2 or low - self._end_high > window_s * _DRIFT
 
     def _open_window(self, now: float) -> None:
-        """Begin a window that no answer has shown yet, with the whole quota."""
+        """Begin a window with the whole quota, before an answer has confirmed it."""
         assert self._quota is not None
         self._forget_lost(max(self._end_low, now - self._window_s))
         self._guessed_since = now
-        # Its end is a guess on the late side, which the first answer replaces.
+        # The end is the latest possible one; the first answer replaces it.
         self._end_low, self._end_high = now, now + self._window_s
         self._left = self._quota
         self._sent = self._out
