@@ -31,7 +31,7 @@ class Concurrency(msgspec.Struct, eq=False):
 
     most: int
     # The present number of slots. A float, because it recovers in fractions.
-    bearable: float = 0.0
+    allowed: float = 0.0
     in_flight: int = 0
     bulk_in_flight: int = 0
     # All bulk requests granted so far.
@@ -47,11 +47,11 @@ class Concurrency(msgspec.Struct, eq=False):
     is_weak: bool = False
 
     def __post_init__(self) -> None:
-        self.bearable = float(self.most)
+        self.allowed = float(self.most)
 
     def room(self, now: float) -> int:
         """Return how many more requests may go now."""
-        return 0 if now < self.blocked_until else int(self.bearable) - self.in_flight
+        return 0 if now < self.blocked_until else int(self.allowed) - self.in_flight
 
     def enter(self, is_bulk: bool) -> None:
         """Take a slot."""
@@ -78,8 +78,8 @@ class Concurrency(msgspec.Struct, eq=False):
             return
         # Also with a single slot, of which nothing can recover.
         self.backoffs = 0
-        self.bearable = min(float(self.most), self.bearable + 1 / int(self.bearable))
-        self.is_weak = self.bearable < self.most
+        self.allowed = min(float(self.most), self.allowed + 1 / int(self.allowed))
+        self.is_weak = self.allowed < self.most
 
     def back_off(self, sent_at: float, now: float, retry: RetryPolicy, random: Random) -> bool:
         """Halve the concurrency and pause; return whether this refusal counted.
@@ -90,7 +90,7 @@ class Concurrency(msgspec.Struct, eq=False):
             return False
         self.is_weak = True
         self.backoffs += 1
-        self.bearable = max(1.0, self.bearable / 2)
+        self.allowed = max(1.0, self.allowed / 2)
         self.backed_off_at = now
         # Pauses stay short for some back-offs, because a long pause wastes the time after a store
         # has recovered. They grow long only if the refusals go on.

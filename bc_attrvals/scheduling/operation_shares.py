@@ -101,14 +101,14 @@ class Shares:
     def _part(
         self, operation: Operation, state: Concurrency, waiting: int, flows: int, now: float
     ) -> _Part | None:
-        wanted = min(state.bulk_in_flight + waiting, int(state.bearable))
+        wanted = min(state.bulk_in_flight + waiting, int(state.allowed))
         if not wanted and now - state.left_at > _BETWEEN_S:
             return None
         had = state.bulk_granted - self._had_before[operation]
         latency_s = state.latency_s
         if not latency_s:
             return _Part(operation, max(flows, 1), had, math.inf)
-        if state.in_flight >= int(state.bearable):
+        if state.in_flight >= int(state.allowed):
             # Requests that hang take no further units.
             latency_s = max(latency_s, now - state.left_at)
         rest_s = max(0.0, self._window_ends_at - max(now, state.blocked_until))

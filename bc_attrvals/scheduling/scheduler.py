@@ -314,16 +314,16 @@ class Scheduler:
         wait_s = read_retry_after_s(answer.headers, time.time())
         if wait_s is not None:
             self._admission.wait_for(wait_s)
-        is_told = wait_s is not None or (
+        names_wait = wait_s is not None or (
             answer.status == 429 and read_quota_headers(answer.headers) is not None
         )
-        if is_told and answer.status == 429:
+        if names_wait and answer.status == 429:
             exchange.quota_refusals += 1
             if exchange.quota_refusals <= _MOST_QUOTA_REFUSALS:
                 self._reports.refused(exchange, wait_s)
                 return True
-            is_told = False
-        if not is_told:
+            names_wait = False
+        if not names_wait:
             self._admission.back_off(lease)
         if answer.status != 429:
             return False

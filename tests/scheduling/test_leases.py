@@ -77,15 +77,17 @@ async def test_a_refusal_with_headers_means_that_no_unit_is_left() -> None:
     assert leases.slots[Operation.WRITE].in_flight == 0
 
 
-@pytest.mark.parametrize(("status", "bears"), [(200, 2), (404, 2), (429, 1), (503, 1), (None, 1)])
-async def test_only_an_answer_of_a_store_at_ease_wins_a_slot_back(
-    status: int | None, bears: int
+@pytest.mark.parametrize(
+    ("status", "slots_after"), [(200, 2), (404, 2), (429, 1), (503, 1), (None, 1)]
+)
+async def test_only_an_answer_without_overload_recovers_a_slot(
+    status: int | None, slots_after: int
 ) -> None:
     leases, _ = await make()
     slots = leases.slots[Operation.WRITE]
-    slots.bearable, slots.is_weak = 1.0, True
+    slots.allowed, slots.is_weak = 1.0, True
     leases.end(take(leases), now(), HEADERS if status else None, status)
-    assert int(slots.bearable) == bears
+    assert int(slots.allowed) == slots_after
 
 
 async def test_slow_interactive_reads_leave_bulk_reads_fewer_slots() -> None:
