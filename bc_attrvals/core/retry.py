@@ -1,4 +1,4 @@
-"""Whether and when a failed request is sent again: (error, tries so far) → wait or give up."""
+"""Decides if and when a failed request is sent again: (error, tries so far) → wait or give up."""
 
 from __future__ import annotations
 

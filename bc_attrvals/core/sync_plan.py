@@ -170,9 +170,9 @@ class SyncPlan:
     mirror, those of its refresh. `saved_calls` is how many fewer these were than listing the whole
     mirror. `seconds` is an estimate by the quota and the latencies known when the plan was made.
 
-    `unresolved` counts desired values with an unknown name or address, or of a wrong type. If it is
-    unknown which rows some of them are for, nothing is pruned: `delete` is 0, and `withheld` counts
-    the values that would be pruned otherwise.
+    `unresolved` counts desired values with an unknown name or address, or of a wrong type. If the
+    keys of some of them are unknown, nothing is pruned: `delete` is 0, and `withheld` counts the
+    values that would be pruned otherwise.
     """
 
     reading: Reading

@@ -269,8 +269,8 @@ class _ExactListing:
         for index in range(_MOST_PASSES):
             highest_before = self._highest_id
             rows, total, pages = await self._pass_over(part, pages)
-            # If nothing is added, the rows at the end were there all the time. An addition that
-            # pushes a row to a page already read stands on a page still to read, so it is seen.
+            # If nothing is added, the rows at the end were there all the time. If an added row
+            # pushes another to a page already read, the added row is on a page still to read.
             complete = len(rows) >= total
             has_stood = rows.keys() <= previous.keys()
             if not (has_stood or part.is_growing):

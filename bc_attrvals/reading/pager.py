@@ -147,7 +147,7 @@ class _ReadAhead:
         return self._count.take(number, page.data, total)
 
     async def aclose(self) -> None:
-        """Cancel what is fetched ahead, and wait until it is gone."""
+        """Cancel the workers and the fetched pages, and wait for the workers' ends."""
         if self._timer is not None:
             self._timer.cancel()
         for fetch in self._fetches:

@@ -34,7 +34,7 @@ def lost_before_answer(
 def map_error(error: BaseException, timeout_s: float) -> TransportError:
     """Return the error for a request that ended with an exception of aiohttp or of a hook."""
     if _is_of_trace(error):
-        # A trace may make calls of its own, whose failures say nothing of this request.
+        # A trace may make its own calls, and their failures do not concern this request.
         return hook_error(error)
     failed = never_sent(error)
     if failed is not None:

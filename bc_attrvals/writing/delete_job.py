@@ -163,7 +163,7 @@ class DeleteJob:
 
 
 def check_ids(ids: Iterable[int]) -> None:
-    """Raise `InvalidInputError` for the first entry that is no id."""
+    """Raise `InvalidInputError` for the first entry that is not an id."""
     for index, number in enumerate(ids):
         _checked(number, index)
 
