@@ -191,12 +191,12 @@ def _calls(server: PageServer, *, quick: bool) -> dict[str, Any]:
     others = [name for name in OTHERS if installed(name)]
     # Others are many times slower: fewer calls and turns are enough.
     tls: list[tuple[str, list[str], int, int]] = [
-        ("page", [BY_HAND, STREAM, PAGES, *(STREAM + one for one in uvloop)], 200, 11),
+        ("page", [BY_HAND, STREAM, PAGES, *(STREAM + one for one in uvloop)], 200, 25),
         ("page", [BY_HAND, *others], 40, 3),
-        ("short", [BY_HAND, STREAM], 20, 11),
-        ("put", [BY_HAND, UPSERT, UPSERT_STREAM, *(UPSERT + one for one in uvloop)], 400, 11),
+        ("short", [BY_HAND, STREAM], 20, 51),
+        ("put", [BY_HAND, UPSERT, UPSERT_STREAM, *(UPSERT + one for one in uvloop)], 400, 25),
         ("put", [BY_HAND, *others], 80, 3),
-        ("sync", [SYNC, JOURNALLED], 20_000, 5),
+        ("sync", [SYNC, JOURNALLED], 20_000, 7),
     ]
     plain = [
         ("page", [BY_HAND, STREAM], 200, 6),
@@ -274,7 +274,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         queue[str(queued)] = round(min(costs), 1)
         print(f"{queued:6} queued: {queue[str(queued)]:6.1f} us a request")
     statements = {one: lambda one=one: _import_cpu_s(one) for one in _IMPORTS}  # type: ignore[misc]
-    figures = take_turns(statements, _IMPORTS[0], 1 if quick else 9)
+    figures = take_turns(statements, _IMPORTS[0], 1 if quick else 21)
     show("Importing", figures, "us")
     result["imports"] = [attrs.asdict(one) for one in figures]
     return result

@@ -21,7 +21,7 @@ from benchmarks.page_server import PageServer, hash_of
 from benchmarks.rivals import Target
 
 #: Values, and how often each is measured; the listing takes only a second or two.
-_SIZES = {"stream": (1_000_000, 3), "upsert": (500_000, 1), "sync": (500_000, 1)}
+_SIZES = {"stream": (1_000_000, 3), "upsert": (500_000, 2), "sync": (500_000, 2)}
 
 
 def _peak_mib() -> float:
