@@ -1,8 +1,10 @@
-"""Pieces of the input files that these tests write, and of the command lines that name them."""
+"""Input files that these tests write, command lines that name them, and a terminal to read."""
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,14 @@ def write_jobs(folder: Path, text: str) -> Path:
     path = folder / "jobs.toml"
     path.write_text(text)
     return path
+
+
+def read_terminal(terminal: int) -> bytes:
+    """Read a pseudo-terminal until the process at its other end has closed it, and close it."""
+    shown = b""
+    # Linux reports the end as an error.
+    with suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    return shown

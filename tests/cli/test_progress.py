@@ -26,7 +26,7 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
-from tests.cli.tables import csv_of, posix
+from tests.cli.tables import csv_of, posix, read_terminal
 
 UNKNOWN = QuotaSnapshot()
 
@@ -228,14 +228,8 @@ def test_progress_is_shown_on_a_terminal_and_heeds_no_color(serve, tmp_path, col
         variables = {"TERM": "xterm", "COLUMNS": "120"} | ({} if colour else {"NO_COLOR": "1"})
         process = served.start("upsert", values, stderr=theirs, variables=variables)
         os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:
-                break
+        shown = read_terminal(ours)
         stdout, _ = process.communicate(timeout=30)
-        os.close(ours)
         assert process.returncode == 0
         assert b"Storing" in shown
         assert b"calls left" in shown

@@ -16,7 +16,7 @@ import pytest
 from bc_attrvals.cli.commands.sync import DeletionLimit
 from bc_attrvals.core.sync_plan import Reading, SyncPlan
 from bc_attrvals.sandbox import Fault, FaultKind
-from tests.cli.tables import CHANGED, HEAD, WIDE, csv_of, posix
+from tests.cli.tables import CHANGED, HEAD, WIDE, csv_of, posix, read_terminal
 
 DIFF = [
     ["change", "customer_id", "attribute_id", "old", "new"],
@@ -202,14 +202,8 @@ def test_the_plan_is_the_same_table_on_a_terminal(serve, tmp_path) -> None:
             "sync", source, "--dry-run", stdout=theirs, variables={"TERM": "xterm", "NO_COLOR": "1"}
         )
         os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:
-                break
+        shown = read_terminal(ours)
         process.communicate(timeout=30)
-        os.close(ours)
         text = shown.decode()
         assert process.returncode == 0
         piped, _ = served.start("sync", source, "--dry-run").communicate(timeout=30)
