@@ -18,15 +18,10 @@ from bc_attrvals.errors import DecodeError
 T = TypeVar("T", bound="Attribute | Customer")
 
 
-@attrs.frozen
-class Attribute:
-    """The definition of an attribute; `type` is an `AttributeType`, or a type unknown here."""
+class _Plain:
+    """What records of both resources have in common."""
 
-    id: int
-    name: str
-    type: str
-    date_created: datetime | None = None
-    date_modified: datetime | None = None
+    __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; dates are ISO strings."""
@@ -35,7 +30,18 @@ class Attribute:
 
 
 @attrs.frozen
-class Customer:
+class Attribute(_Plain):
+    """The definition of an attribute; `type` is an `AttributeType`, or a type unknown here."""
+
+    id: int
+    name: str
+    type: str
+    date_created: datetime | None = None
+    date_modified: datetime | None = None
+
+
+@attrs.frozen
+class Customer(_Plain):
     """The fields read of a customer. Missing texts are empty, a missing group is None."""
 
     id: int
@@ -46,11 +52,6 @@ class Customer:
     customer_group_id: int | None = None
     date_created: datetime | None = None
     date_modified: datetime | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; dates are ISO strings."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain
 
 
 @attrs.frozen
