@@ -299,9 +299,20 @@ class Link:
 
 
 async def _close_quietly(one: Redis | PubSub | None) -> None:
-    if one is not None:
-        with suppress(LinkError):
-            await _translated(one.aclose())  # type: ignore[no-untyped-call,unused-ignore]
+    if one is None:
+        return
+    cancelled: asyncio.CancelledError | None = None
+    for _ in range(2):
+        try:
+            with suppress(LinkError):
+                await _translated(one.aclose())  # type: ignore[no-untyped-call,unused-ignore]
+        except asyncio.CancelledError as error:
+            # Cancelled, redis-py leaves the rest open: it is closed in the second round.
+            cancelled = error
+        else:
+            break
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _within(seconds: float, event: asyncio.Event) -> bool:
