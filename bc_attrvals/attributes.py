@@ -114,19 +114,13 @@ class Attributes:
         is made, `AttributeTypeError` where a definition exists with another type (a type can't be
         changed), `UnknownAttributeError` for a name that two definitions have, and
         `InvalidInputError` where the store would have more than 50. After a call that got no answer
-        the definitions are listed again, so none is made twice. Cancelled, some may have been made.
+        the definitions are listed again, so none is made twice. Raises `UnconfirmedError` where the
+        service accepts a definition and does not list it. Cancelled, some may have been made.
         """
         self._ensure_open()
-        if not isinstance(types, Mapping):
-            message = f"types must map names to types, not be {type(types).__name__}"
-            raise InvalidInputError(message, field="types")
-        wanted = {
-            check_attribute_name(name, "types", f"types[{name!r}]"): _checked_type(
-                kind, "types", f"types[{name!r}]"
-            )
-            for name, kind in types.items()
-        }
+        wanted = _checked_types(types)
         size, failures = _MOST_AT_ONCE, 0
+        accepted: set[str] = set()
         while True:
             listed = await self._known.read(self._calls)
             found = _matching(Definitions(listed), wanted)
@@ -140,12 +134,17 @@ class Attributes:
                 )
                 raise InvalidInputError(message, field="types")
             try:
-                for start in range(0, len(missing), size):
-                    names = missing[start : start + size]
-                    new = [{"name": name, "type": wanted[name]} for name in names]
+                if unlisted := [name for name in missing if name in accepted]:
+                    # Not made again: the listing may be an old one, from a cache.
+                    message = f"accepted, yet not listed: {', '.join(map(repr, unlisted))}"
+                    raise UnconfirmedError(message)
+                new = [{"name": name, "type": wanted[name]} for name in missing]
+                for start in range(0, len(new), size):
                     # Sent once: it is not idempotent.
-                    post = partial(self._change, self._calls.once(), self._requests.post(new))
+                    request = self._requests.post(new[start : start + size])
+                    post = partial(self._change, self._calls.once(), request)
                     await self._calls.shielded(post)
+                    accepted.update(missing[start : start + size])
             except (UnprocessableError, PayloadTooLargeError):
                 if size == 1 or len(missing) == 1:
                     raise
@@ -222,6 +221,18 @@ def _matching(
             message = f"the attribute {name!r} is a {one.type}, not a {wanted[name]}"
             raise AttributeTypeError(message, name=name)
     return found
+
+
+def _checked_types(types: Mapping[str, AttributeType | str]) -> dict[str, AttributeType]:
+    if not isinstance(types, Mapping):
+        message = f"types must map names to types, not be {type(types).__name__}"
+        raise InvalidInputError(message, field="types")
+    return {
+        check_attribute_name(name, "types", f"types[{name!r}]"): _checked_type(
+            kind, "types", f"types[{name!r}]"
+        )
+        for name, kind in types.items()
+    }
 
 
 def _checked_type(

@@ -13,11 +13,14 @@ from bc_attrvals import (
     AttributeValueUpsert,
     InvalidInputError,
     PermissionDeniedError,
+    RetryPolicy,
     Store,
+    UnconfirmedError,
     UnknownAttributeError,
 )
 from bc_attrvals.sandbox import Fault, Quirks
 from tests.people import TYPES, opened
+from tests.raw_server import Connection, RawRequest, answer, page_body, rows_body, store_on
 
 
 @pytest.mark.parametrize("page", [1, 2])
@@ -135,6 +138,25 @@ async def test_a_name_that_two_definitions_have_is_refused_and_an_id_is_not(
         found = await store.attributes.get(8)
         assert found is not None
         assert found.type == "date"
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["cached listing", "nothing made"])
+async def test_a_definition_that_is_accepted_and_not_listed_is_made_once(is_made: bool) -> None:
+    """An old listing, from a cache say, would make it again and again."""
+    made: list[str] = []
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "POST":
+            made.extend(item["name"] for item in request.items)
+            await connection.say(answer(rows_body(request.items if is_made else [])))
+            return
+        await connection.say(answer(page_body([], total=0, per_page=50, page=1, total_pages=0)))
+
+    async with store_on(script, retry=RetryPolicy(attempts=3, base_s=0.001)) as (store, server):
+        with pytest.raises(UnconfirmedError, match="accepted, yet not listed: 'A', 'B'"):
+            await store.attributes.ensure({"A": "string", "B": "number"})
+        assert made == ["A", "B"]
+        assert len(server.requests) <= 5
 
 
 async def test_a_renamed_attribute_keeps_its_values() -> None:
