@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
+import attrs
 import cattrs
 import msgspec
+from attrs import NOTHING
 from cattrs.gen import make_dict_structure_fn, override
 
+from bc_attrvals.core.definitions import Attribute, Customer
 from bc_attrvals.core.models import (
     MAX_ROW_ID,
     AttributeValue,
@@ -92,7 +95,27 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(
         Pagination, lambda value, cls: structure_pagination(_mapping(value), cls)
     )
+    _tolerate_odd_fields(converter, Attribute)
+    _tolerate_odd_fields(converter, Customer)
     return converter
+
+
+def _tolerate_odd_fields(converter: cattrs.Converter, cls: type[attrs.AttrsInstance]) -> None:
+    """Give fields of `cls` that can't be read their default, if they have one."""
+    structure = make_dict_structure_fn(cls, converter)
+    optional = [one for one in attrs.fields(attrs.resolve_types(cls)) if one.default is not NOTHING]
+
+    def record(value: object, _: object) -> attrs.AttrsInstance:
+        fields = dict(_mapping(value))
+        for field in optional:
+            if field.name in fields:
+                try:
+                    converter.structure(fields[field.name], field.type)
+                except (TypeError, ValueError, OverflowError):
+                    del fields[field.name]
+        return structure(fields, cls)
+
+    converter.register_structure_hook(cls, record)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -127,10 +150,27 @@ def convert_bare_page(body: bytes) -> BarePage:
     return BarePage([*rows], _pagination(envelope))
 
 
+def convert_records(body: bytes, cls: type[T]) -> tuple[list[T], Pagination | None]:
+    """Read the answer of a neighbouring resource, which may have no pagination.
+
+    `cls` is `Attribute` or `Customer`.
+    """
+    envelope = _load(body)
+    rows = [
+        _structure(row, cls, f"$.data[{index}]")
+        for index, row in enumerate(_array(envelope.get("data")))
+    ]
+    found = _found_pagination(envelope)
+    return rows, None if found is None else _pagination(envelope)
+
+
 def _pagination(envelope: Mapping[str, Any]) -> Pagination:
+    return _structure(_found_pagination(envelope), Pagination, "$.meta.pagination")
+
+
+def _found_pagination(envelope: Mapping[str, Any]) -> object:
     meta = envelope.get("meta")
-    pagination = meta.get("pagination") if isinstance(meta, dict) else None
-    return _structure(pagination, Pagination, "$.meta.pagination")
+    return meta.get("pagination") if isinstance(meta, dict) else None
 
 
 def _bare_row(value: object, index: int) -> BareRow:

@@ -1,6 +1,7 @@
 """The rows of attribute definitions and of customers, and decoders for their answers.
 
-Only the fields below are read; the others are ignored.
+Only the fields below are read; the others are ignored. A field with a default that can't be read
+has its default: names and addresses are resolved without it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 import msgspec
 
 from bc_attrvals.core.models import Pagination, to_utc
-from bc_attrvals.errors import DecodeError
+from bc_attrvals.core.responses import REFUSALS
 
 T = TypeVar("T", bound="Attribute | Customer")
 
@@ -78,21 +79,22 @@ _CUSTOMERS: Final = msgspec.json.Decoder(_Envelope[Customer])
 
 def decode_attributes(body: bytes) -> RowsPage[Attribute]:
     """Read an answer of `/customers/attributes`. Raises `DecodeError` with the place."""
-    return _decode(_ATTRIBUTES, body)
+    return _decode(_ATTRIBUTES, body, Attribute)
 
 
 def decode_customers(body: bytes) -> RowsPage[Customer]:
     """Read an answer of `/customers`. Raises `DecodeError` with the place."""
-    return _decode(_CUSTOMERS, body)
+    return _decode(_CUSTOMERS, body, Customer)
 
 
-def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes) -> RowsPage[T]:
+def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes, cls: type[T]) -> RowsPage[T]:
     try:
         envelope = decoder.decode(body)
         rows = [_in_utc(row) for row in envelope.data]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        reason, _, place = str(error).partition(" - at `")
-        raise DecodeError(reason, place=place.rstrip("`") or "$") from None
+    except REFUSALS:
+        from bc_attrvals.core.convert import convert_records
+
+        return RowsPage(*convert_records(body, cls))
     return RowsPage(rows, None if envelope.meta is None else envelope.meta.pagination)
 
 

@@ -89,9 +89,9 @@ _PAGE_DECODER: Final = msgspec.json.Decoder(_PageEnvelope)
 _ROWS_DECODER: Final = msgspec.json.Decoder(_Data[AttributeValue])
 _ECHOES_DECODER: Final = msgspec.json.Decoder(_Data[Echo])
 
-# Errors of the fast path: its refusals, JSON that is nested too deeply, and dates outside of the
-# years 1 to 9999 in UTC.
-_REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+#: Errors of the fast path: its refusals, JSON that is nested too deeply, and dates outside of the
+#: years 1 to 9999 in UTC.
+REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 
 def is_success(status: int) -> bool:
@@ -103,7 +103,7 @@ def decode_page(body: bytes) -> Page:
     """Read the answer of a GET. Raises `DecodeError` with the place of the first fault."""
     try:
         return _decode_page(body)
-    except _REFUSALS:
+    except REFUSALS:
         from bc_attrvals.core.convert import convert_page
 
         return convert_page(body)
@@ -117,7 +117,7 @@ def decode_bare_page(body: bytes) -> BarePage:
     """
     try:
         page = _decode_page(body)
-    except _REFUSALS:
+    except REFUSALS:
         from bc_attrvals.core.convert import convert_bare_page
 
         return convert_bare_page(body)
@@ -133,7 +133,7 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
     """Read the answer of a PUT. Raises `DecodeError` with the place of the first fault."""
     try:
         return _checked(_ROWS_DECODER.decode(body).data, body)
-    except _REFUSALS:
+    except REFUSALS:
         from bc_attrvals.core.convert import convert_rows
 
         return convert_rows(body)
@@ -146,7 +146,7 @@ def decode_echoes(body: bytes) -> Sequence[Echo | AttributeValue]:
     """
     try:
         return _ECHOES_DECODER.decode(body).data
-    except _REFUSALS:
+    except REFUSALS:
         return decode_rows(body)
 
 

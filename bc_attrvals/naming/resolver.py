@@ -11,7 +11,12 @@ import attrs
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue, check_type
 from bc_attrvals.core.requests import RequestBuilder
-from bc_attrvals.errors import AttributeTypeError, UnknownCustomerError, UnresolvedError
+from bc_attrvals.errors import (
+    AttributeTypeError,
+    InvalidInputError,
+    UnknownCustomerError,
+    UnresolvedError,
+)
 from bc_attrvals.naming.addresses import Addresses, look_up
 from bc_attrvals.naming.definitions import Definitions, KnownDefinitions
 from bc_attrvals.scheduling.calls import Calls
@@ -109,4 +114,8 @@ def _resolved(
     except AttributeTypeError as error:
         error.key = (customer, attribute.id)
         return error
-    return AttributeValueUpsert(customer, attribute.id, item.text)
+    try:
+        return AttributeValueUpsert(customer, attribute.id, item.text)
+    except InvalidInputError as error:
+        # The item was checked when it was made, so the id is the service's.
+        return UnresolvedError(f"the service named an id that no value can have: {error}")

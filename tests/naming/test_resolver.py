@@ -15,6 +15,7 @@ from bc_attrvals import (
     NamedValue,
     UnknownAttributeError,
     UnknownCustomerError,
+    UnresolvedError,
 )
 from bc_attrvals.naming.resolver import Resolver
 from bc_attrvals.sandbox import Quirks, Sandbox
@@ -22,6 +23,7 @@ from bc_attrvals.scheduling.calls import Calls
 from tests.conftest import make_store
 from tests.people import PEOPLE, TYPES, opened
 from tests.probes import until
+from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
 
 
 @asynccontextmanager
@@ -163,3 +165,23 @@ async def test_a_change_whose_caller_was_cancelled_is_seen() -> None:
         await until(lambda: sum(store.statistics().in_flight.values()) == 0)
         (found,) = await runtime.parts.resolver.resolve(item, calls)
         assert found == AttributeValueUpsert(5, 2, "0.5")
+
+
+@pytest.mark.parametrize("odd_id", [0, -3, 2**31])
+async def test_an_id_that_no_value_can_have_fails_its_own_item(odd_id: int) -> None:
+    """The service's mistake is no bad input of the caller, and stops no neighbour."""
+    people = {5: "a@example.org", odd_id: "b@example.org"}
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        rows = [{"id": 1, "name": "Tier", "type": "string"}]
+        if not request.target.partition("?")[0].endswith("attributes"):
+            rows = [{"id": number, "email": email} for number, email in people.items()]
+        await connection.say(answer(rows_body(rows)))
+
+    async with store_on(script) as (store, _):
+        runtime, calls, _ = store._state.bound(store._options)
+        items = [NamedValue(email, "Tier", "gold") for email in people.values()]
+        good, bad = await runtime.parts.resolver.resolve(items, calls.for_job())
+    assert good == AttributeValueUpsert(5, 1, "gold")
+    assert isinstance(bad, UnresolvedError)
+    assert str(odd_id) in str(bad)
