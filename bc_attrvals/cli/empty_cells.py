@@ -2,7 +2,8 @@
 
 Part of the upsert or the sync of the same file. `watch` collects the cells while the file is
 checked, `find` looks up what is stored for them, and `delete_stored` deletes it once the values are
-sent. Keys and ids are kept in a temporary database on disk, so memory stays bounded.
+sent. Values that are stored for them in between stay. Keys and ids are kept in a temporary database
+on disk, so memory stays bounded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final, Self, cast
 
 import anyio.to_thread
 
+from bc_attrvals.cli.console import Failure
+from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.limits import MAX_PAGE_SIZE
@@ -41,11 +44,13 @@ class EmptyCells:
     """The empty cells of one file, and the values that are stored for them.
 
     `count` is how many values shall not exist, known at the end of `watch`. `found` is how many of
-    them are stored, None until all are looked up. `deleted` counts confirmed deletions.
+    them are stored, None until all are looked up. `deleted` counts confirmed deletions, and
+    `superseded` the values that `leave_out` left out.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.superseded = 0
         self.found: int | None = None
         self.deleted = 0
         self._connection = scratch_database(*_TABLES)
@@ -73,7 +78,7 @@ class EmptyCells:
                 self._keep(latest)
                 latest = {}
         self._keep(latest)
-        self.count = self._number("SELECT count(*) FROM cells")
+        (self.count,) = self._numbers("SELECT count(*) FROM cells")
 
     def _keep(self, latest: dict[Key, bool]) -> None:
         execute = self._connection.execute
@@ -89,9 +94,23 @@ class EmptyCells:
         )
         execute("COMMIT")
 
-    def _number(self, statement: str) -> int:
-        (number,) = self._connection.execute(statement).fetchone()
-        return int(number)
+    def leave_out(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield what `watch` did, less the values whose key is that of a later, empty cell. Blocks.
+
+        They would be stored after the look-up, and stay.
+        """
+        statement = "SELECT 1 FROM cells WHERE customer = ? AND attribute = ?"
+        for entry in entries:
+            if isinstance(entry, BadRow) or not self._numbers(statement, *_key(entry)):
+                yield entry
+            else:
+                self.superseded += 1
+
+    def _numbers(self, statement: str, *parameters: int) -> list[int]:
+        return [number for (number,) in self._connection.execute(statement, parameters)]
+
+    async def _column(self, statement: str, *parameters: int) -> list[int]:
+        return await anyio.to_thread.run_sync(self._numbers, statement, *parameters)
 
     async def find(self, store: StoreView) -> int:
         """Look up what is stored for the empty cells, in few calls; return how many values.
@@ -103,17 +122,25 @@ class EmptyCells:
             async with aclosing(store.attribute_values.pages(wanted)) as pages:
                 async for page in pages:
                     await anyio.to_thread.run_sync(self._note, page.data)
-        self.found = await anyio.to_thread.run_sync(self._number, "SELECT count(*) FROM rows")
+        (self.found,) = await self._column("SELECT count(*) FROM rows")
         return self.found
+
+    async def find_within(self, limit: DeletionLimit, store: StoreView, values: int) -> None:
+        """Look up as `find` does, before these many values of the file are sent.
+
+        Raises `Failure` where the deletions exceed the limit.
+        """
+        found = await self.find(store)
+        problem = limit.problem(found, found + values)
+        if problem is not None:
+            raise Failure(f"{problem}; nothing was sent")
 
     async def _filters(self, store: StoreView) -> AsyncGenerator[AttributeValueFilter]:
         attributes = await self._column("SELECT DISTINCT attribute FROM cells ORDER BY attribute")
         if not attributes:
             return
         whole = AttributeValueFilter(attribute_id_in=attributes)
-        customers = await anyio.to_thread.run_sync(
-            self._number, "SELECT count(DISTINCT customer) FROM cells"
-        )
+        (customers,) = await self._column("SELECT count(DISTINCT customer) FROM cells")
         listings = -(-customers // _IDS_A_LISTING)
         # The count is a call, too.
         if listings > 2 and await store.attribute_values.count(whole) / MAX_PAGE_SIZE <= listings:
@@ -128,12 +155,6 @@ class EmptyCells:
             last = chunk[-1]
             yield AttributeValueFilter(customer_id_in=chunk, attribute_id_in=attributes)
 
-    async def _column(self, statement: str, *parameters: int) -> list[int]:
-        def read() -> list[int]:
-            return [number for (number,) in self._connection.execute(statement, parameters)]
-
-        return await anyio.to_thread.run_sync(read)
-
     def _note(self, values: list[AttributeValue]) -> None:
         execute = self._connection.execute
         execute("BEGIN")
@@ -144,13 +165,12 @@ class EmptyCells:
         execute("COMMIT")
 
     async def delete_stored(self, work: Work) -> None:
-        """Delete what is stored for the empty cells; look it up first unless that was done.
+        """Delete what `find` has found.
 
         A stop lets the calls under way be answered. What was on the wire when this was cancelled
         may have been deleted without being counted. Raises what the calls raise.
         """
-        found = await self.find(work.store) if self.found is None else self.found
-        work.progress.begin("Deleting", found)
+        work.progress.begin("Deleting", self.found)
         last = 0
         while not work.stopper.stopped:
             ids = await self._column(

@@ -14,11 +14,12 @@ import click
 
 from bc_attrvals.cli.attribute_names import attribute_ids
 from bc_attrvals.cli.console import need_terminal, refuse, warn
+from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import Job
-from bc_attrvals.cli.options import F, bundled
+from bc_attrvals.cli.options import F, bundled, parsed
 from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings
@@ -46,12 +47,18 @@ class ValueFile:
     restart: bool
     dry_run: bool
     yes: bool
+    max_delete: DeletionLimit | None
     batch_by: Literal["rows", "customers"]
 
     @property
     def limits(self) -> Limits:
         """The limits of the Store, with what a call counts."""
         return Limits(batch_by=self.batch_by)
+
+    @property
+    def limit(self) -> DeletionLimit:
+        """The most values to delete, as given or by default."""
+        return self.max_delete or DeletionLimit()
 
     @property
     def asks(self) -> bool:
@@ -67,13 +74,14 @@ class ValueFile:
         self,
         settings: Settings,
         *,
-        prune: bool = False,
+        prune: bool | None = None,
         outputs: Iterable[tuple[str, str | None]] = (),
         databases: Iterable[tuple[str, str | None]] = (),
     ) -> Layout:
         """Return the layout of the file.
 
-        `outputs` are others than the failures, `databases` others than the journal.
+        `prune` is None for a command without that option. `outputs` are others than the failures,
+        `databases` others than the journal.
 
         Raises `click.UsageError` or `FileError` for options that do not go together. Nothing was
         read then.
@@ -87,6 +95,10 @@ class ValueFile:
                 "--empty delete needs --customer-column and attribute ids",
             ),
             (self.restart and self.journal is None, "--restart goes with --journal"),
+            (
+                self.max_delete and not (prune or empty),
+                f"--max-delete goes with {'' if prune is None else '--prune or '}--empty delete",
+            ),
         )
         if prune or empty:
             need_terminal(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")
@@ -129,7 +141,10 @@ class ValueFile:
                 failures = FailureFile(
                     stack, self.failures, form, same_options=same, by_header=by_header
                 )
-            yield Values(name, shape, checked.good, iter(checked.rows), cells, failures)
+            entries = iter(checked.rows)
+            if cells is not None:
+                entries = cells.leave_out(entries)
+            yield Values(name, shape, checked.good, entries, cells, failures)
 
 
 @attrs.define(eq=False)
@@ -148,6 +163,11 @@ class Values:
     failures: FailureFile | None
     skipped: int = attrs.field(default=0, init=False)
     _read: deque[Item] = attrs.field(factory=deque, init=False)
+
+    @property
+    def superseded(self) -> int:
+        """How many values were passed over so far, because a later cell of their key is empty."""
+        return 0 if self.cells is None else self.cells.superseded
 
     def warn_if_none(self) -> None:
         """Warn of a file without values: an export may have failed."""
@@ -233,6 +253,13 @@ _OPTIONS: Final = (
         " the service refuses them.",
     ),
     click.option("--yes", is_flag=True, help="Do not ask before deleting."),
+    click.option(
+        "--max-delete",
+        metavar="N|N%",
+        callback=parsed(DeletionLimit.parse),
+        help="With --empty delete, or --prune of sync: refuse to delete more values than this."
+        " [default: half of those of FILE, or in the scope, once that is more than 100]",
+    ),
 )
 
 

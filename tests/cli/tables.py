@@ -37,6 +37,11 @@ def csv_of(count: int, *, first: int = 1, value: str = "v") -> str:
     return HEAD + "".join(f"{n},1,{value}{n}\n" for n in range(first, first + count))
 
 
+def wide(values: int, empty: int) -> str:
+    cells = ["v"] * values + [""] * empty
+    return "ID,x,y\n" + "".join(f"{n},{cell},\n" for n, cell in enumerate(cells, 1))
+
+
 def write_jobs(folder: Path, text: str) -> Path:
     (folder / "values.csv").write_text("customer_id,attribute_id,value\n1,1,a\n2,1,b\n")
     path = folder / "jobs.toml"

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.tables.rows import Absent
-from tests.cli.tables import WIDE
+from tests.cli.tables import WIDE, wide
 
 DELETE = [*WIDE, "--empty", "delete", "--yes"]
+DELETE_ALL = [*DELETE, "--max-delete", "100%"]
 
 
 def upsert(served, tmp_path, table, *options, name="in.csv"):
@@ -37,17 +38,70 @@ def test_empty_cells_are_deleted_where_asked_for(served, tmp_path, summary) -> N
     assert summary(upsert(served, tmp_path, table, *DELETE))["deleted"] == 0
 
 
+@pytest.mark.parametrize("command", ["upsert", "sync"])
 @pytest.mark.parametrize(
-    ("table", "left"),
+    ("table", "left", "superseded"),
     [
-        ("ID,x,y\n1,,b\n1,a,b\n", {(1, 1): "a", (1, 2): "b"}),
-        ("ID,x,y\n1,a,b\n1,,b\n", {(1, 2): "b"}),
-        ("ID,x,y\n1,a,b\n1,,b\n1,c,b\n", {(1, 1): "c", (1, 2): "b"}),
+        ("ID,x,y\n1,,b\n1,a,b\n", {(1, 1): "a", (1, 2): "b"}, 1),
+        ("ID,x,y\n1,a,b\n1,,b\n", {(1, 2): "b"}, 2),
+        ("ID,x,y\n1,a,b\n1,,b\n1,c,b\n", {(1, 1): "c", (1, 2): "b"}, 3),
     ],
 )
-def test_of_equal_keys_the_last_row_counts(served, tmp_path, table, left) -> None:
-    assert upsert(served, tmp_path, table, *DELETE).exit_code == 0
+def test_of_equal_keys_the_last_row_counts(
+    served, summary, command, table, left, superseded
+) -> None:
+    found = summary(served.run(command, "-", *DELETE, "--json", input=table))
     assert served.values() == left
+    assert (found["superseded"], found["exit_status"]) == (superseded, 0)
+
+
+@pytest.mark.parametrize("journal", [[], ["--journal"]])
+@pytest.mark.parametrize(
+    ("left", "options", "status"),
+    [
+        (110, [], 0),
+        (109, [], 2),
+        (109, ["--max-delete", "110"], 2),
+        (109, ["--max-delete", "111"], 0),
+        (109, ["--max-delete", "49%"], 2),
+    ],
+)
+def test_more_than_half_and_more_than_100_deletions_are_refused(
+    served, tmp_path, journal, left, options, status
+) -> None:
+    served.seed(*((n, 1, f"v{n}") for n in range(1, 221)))
+    args = [*DELETE, *options, *journal, *([tmp_path / "u.db"] if journal else [])]
+    result = served.run("upsert", "-", *args, input=wide(left, 220 - left))
+    assert result.exit_code == status, result.stderr
+    assert len(served.values()) == (220 if status else left)
+    if status:
+        assert f"{220 - left} values of 220 would be deleted, more than" in result.stderr
+        assert "; nothing was sent\n" in result.stderr
+        assert served.sandbox.calls["upsert"] == served.sandbox.calls["delete"] == 0
+
+
+def test_the_limit_goes_with_empty_cells_that_delete(served) -> None:
+    result = served.run("upsert", "-", *WIDE, "--max-delete", "5", input=wide(1, 1))
+    assert result.exit_code == 2
+    assert "--max-delete goes with --empty delete" in result.stderr
+    assert served.sandbox.requests.seen == 0
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+def test_what_others_store_for_an_empty_cell_meanwhile_stays(
+    served, summary, monkeypatch, command
+) -> None:
+    served.seed((1, 1, "v"))
+    delete_stored = EmptyCells.delete_stored
+
+    async def delete_later(self, work) -> None:
+        served.seed((2, 1, "of others"))
+        await delete_stored(self, work)
+
+    monkeypatch.setattr(EmptyCells, "delete_stored", delete_later)
+    result = served.run(command, "-", *DELETE, "--json", input="ID,x,y\n1,,b\n2,,b\n")
+    assert summary(result)["exit_status"] == 0
+    assert served.values() == {(1, 2): "b", (2, 1): "of others", (2, 2): "b"}
 
 
 def test_a_field_that_json_lines_do_not_have_is_left_alone(served, tmp_path) -> None:
@@ -73,7 +127,7 @@ def test_many_customers_are_looked_up_in_few_calls(served, tmp_path, summary) ->
     served.seed(*((customer, 2, "w") for customer in range(1, 1501, 10)))
     # Every third cell is empty.
     table = "ID,x,y\n" + "".join(f"{n},{'' if n % 3 else 'v'},\n" for n in range(1, 1501))
-    found = summary(upsert(served, tmp_path, table, *DELETE))
+    found = summary(upsert(served, tmp_path, table, *DELETE_ALL))
     assert found["deleted"] == 1000 + 150
     gets = [one for one in served.sandbox.requests if one.method == "GET"]
     assert len(gets) <= 16
@@ -120,13 +174,13 @@ def test_an_error_half_way_tells_what_was_deleted(serve, tmp_path, summary, pass
     with serve() as served:
         served.seed(*((customer, 1, "v") for customer in range(1, 121)))
         table = "ID,x,y\n1,,b\n" + "".join(f"{n},,\n" for n in range(2, 121))
-        # One PUT, one GET, then DELETEs.
+        # One GET, one PUT, then DELETEs.
         served.sandbox.faults.script([None] * passed + ["403"] * 20)
-        result = upsert(served, tmp_path, table, *DELETE)
+        result = upsert(served, tmp_path, table, *DELETE_ALL)
         found = summary(result)
         assert result.exit_code == 3
-        assert found["stored"] == 1
-        assert found["deleted"] == 121 - len(served.values())
+        assert found["stored"] == (passed > 1)
+        assert found["deleted"] == 120 + found["stored"] - len(served.values())
         assert bool(found["deleted"]) == (passed == 3)
         assert "403" in result.stderr
 
@@ -137,7 +191,7 @@ def test_ctrl_c_while_deleting_tells_what_was_deleted(serve, tmp_path, until) ->
     path.write_text("ID,x,y\n" + "".join(f"{n},,\n" for n in range(1, 2001)))
     with serve(latency_ms=30) as served:
         served.seed(*((customer, 1, "v") for customer in range(1, 2001)))
-        process = served.start("upsert", path, *DELETE, "--json")
+        process = served.start("upsert", path, *DELETE_ALL, "--json")
         until(lambda: any(one.method == "DELETE" for one in served.sandbox.requests))
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
@@ -146,7 +200,7 @@ def test_ctrl_c_while_deleting_tells_what_was_deleted(serve, tmp_path, until) ->
         assert 0 < found["deleted"] < 2000
         assert found["deleted"] == 2000 - len(served.values())
         served.sandbox.latency_ms = 0
-        assert served.run("upsert", path, *DELETE).exit_code == 0
+        assert served.run("upsert", path, *DELETE_ALL).exit_code == 0
         assert served.values() == {}
 
 

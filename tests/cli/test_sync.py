@@ -13,10 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-from bc_attrvals.cli.commands.sync import DeletionLimit
-from bc_attrvals.core.sync_plan import Reading, SyncPlan
 from bc_attrvals.sandbox import Fault, FaultKind
-from tests.cli.tables import CHANGED, HEAD, WIDE, csv_of, posix, read_terminal
+from tests.cli.tables import CHANGED, HEAD, WIDE, csv_of, posix, read_terminal, wide
 
 DIFF = [
     ["change", "customer_id", "attribute_id", "old", "new"],
@@ -342,11 +340,6 @@ def test_it_goes_with_options_that_delete(served) -> None:
     assert "--max-delete goes with --prune or --empty delete" in result.stderr
 
 
-def wide(values: int, empty: int) -> str:
-    cells = ["v"] * values + [""] * empty
-    return "ID,x,y\n" + "".join(f"{n},{cell},\n" for n, cell in enumerate(cells, 1))
-
-
 @pytest.mark.parametrize(
     ("left", "options", "status"),
     [
@@ -391,7 +384,10 @@ def test_a_dry_run_warns_and_shows_the_plan(served) -> None:
     assert "delete" in result.stdout
 
 
-def test_values_that_are_updated_are_stored_as_well() -> None:
-    plan = SyncPlan(reading=Reading.LIST, create=500, update=80, unchanged=60, delete=140)
-    assert DeletionLimit().problem(plan, 0) is None
-    assert DeletionLimit().problem(SyncPlan(reading=Reading.LIST, delete=141, update=140), 0)
+@pytest.mark.parametrize(("stored", "status"), [(280, 0), (281, 2)])
+def test_values_that_are_updated_are_stored_as_well(served, stored, status) -> None:
+    seed(served, stored)
+    changed = "".join(f"{n},1,new\n" for n in range(61, 141))
+    created = "".join(f"{n},1,v\n" for n in range(1_001, 1_501))
+    result = served.run(*PRUNE, input=table(60) + changed + created)
+    assert result.exit_code == status, result.stderr

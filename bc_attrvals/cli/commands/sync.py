@@ -5,7 +5,6 @@ The plan is shown, and a deletion asked for, before anything is written.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import JournalledJob
 from bc_attrvals.cli.mirror_option import mirror_option, opened_mirror
-from bc_attrvals.cli.options import F, bundled, examples, parsed
+from bc_attrvals.cli.options import F, bundled, examples
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
@@ -45,41 +44,6 @@ _COUNTS: Final = (
     ("superseded", "superseded by later rows"),
     ("resent", "sent again after a stop"),
 )
-#: Without `--max-delete`: this share, once it is more than this many values.
-_DEFAULT_PERCENT: Final = 50
-_DEFAULT_COUNT: Final = 100
-_GIVEN: Final = re.compile(r"([0-9]{1,12})(%?)", re.ASCII)
-
-
-@attrs.frozen
-class DeletionLimit:
-    """The most values a sync may delete: a number, or per cent of those found in the store."""
-
-    number: int = _DEFAULT_PERCENT
-    is_percent: bool = True
-    is_given: bool = False
-
-    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
-        """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
-        delete = plan.delete + for_empty_cells
-        stored = delete + plan.update + plan.unchanged
-        most = stored * self.number // 100 if self.is_percent else self.number
-        if not self.is_given:
-            most = max(most, _DEFAULT_COUNT)
-        if delete <= most:
-            return None
-        deletions = f"{counted(delete, 'value')} of {stored:,} would be deleted"
-        if self.is_given:
-            limit = f"{self.number:,}{'%' if self.is_percent else ''}"
-            return f"{deletions}, more than --max-delete {limit}"
-        return f"{deletions}, more than half; if that is meant, say --max-delete {delete}"
-
-
-def _limit(given: str) -> DeletionLimit:
-    match = _GIVEN.fullmatch(given)
-    if match is None or (match[2] and int(match[1]) > 100):
-        raise ValueError("must be a number of values, or 0% to 100%")
-    return DeletionLimit(int(match[1]), bool(match[2]), is_given=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,12 +54,8 @@ class _Options:
     prune: bool
     allow_empty: bool
     allow_unresolved: bool
-    max_delete: DeletionLimit | None
     diff: str | None
     mirror: str | None
-
-    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
-        return (self.max_delete or DeletionLimit()).problem(plan, for_empty_cells)
 
 
 _OPTIONS: Final = (
@@ -109,13 +69,6 @@ _OPTIONS: Final = (
         "--allow-unresolved",
         is_flag=True,
         help="With --prune: delete though names or addresses in FILE are unknown.",
-    ),
-    click.option(
-        "--max-delete",
-        metavar="N|N%",
-        callback=parsed(_limit),
-        help="With --prune or --empty delete: refuse to delete more values than this. [default:"
-        " half of those in the scope, or of FILE, once that is more than 100]",
     ),
     click.option(
         "--diff",
@@ -184,10 +137,6 @@ def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
         ),
         (options.allow_empty and not prune, "--allow-empty goes with --prune"),
         (options.allow_unresolved and not prune, "--allow-unresolved goes with --prune"),
-        (
-            options.max_delete and not (prune or source.deletes_empty),
-            "--max-delete goes with --prune or --empty delete",
-        ),
     )
     store = settings.store(source.limits)
     with ExitStack() as stack:
@@ -239,6 +188,11 @@ class _PlannedJob(JournalledJob):
                 mirror=mirror,
             )
 
+    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
+        """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
+        delete = plan.delete + for_empty_cells
+        return self.source.limit.problem(delete, delete + plan.update + plan.unchanged)
+
     def plan_text(self, plan: SyncPlan) -> str:
         """Return the plan in lines, with the values of empty cells that are to be deleted."""
         cells = self.values.cells
@@ -262,13 +216,13 @@ class _SyncJob(_PlannedJob):
     """One sync of a file's values, then the deletion of what is stored for its empty cells."""
 
     async def carry_out(self, work: Work) -> None:
-        options, cells = self.options, self.values.cells
+        cells = self.values.cells
 
         async def confirm(plan: SyncPlan) -> bool:
             self.plan = plan
             # Looked up before the question; what others store there later stays.
             found = 0 if cells is None else await cells.find(work.store)
-            problem = options.problem(plan, found)
+            problem = self.problem(plan, found)
             if problem is not None:
                 raise Failure(f"{problem}; nothing was written")
             if plan.write_calls or plan.delete or found:
@@ -292,9 +246,11 @@ class _SyncJob(_PlannedJob):
         report, values = self.report, self.values
         if report is None and not self.was_cut_off:
             return None
+        counts = {name: getattr(report, name, 0) for name, _ in _COUNTS}
+        counts["superseded"] += values.superseded
         fields: dict[str, object] = {
             "dry_run": False,
-            **{name: getattr(report, name, None) for name, _ in _COUNTS},
+            **(dict.fromkeys(counts) if report is None else counts),
             "unresolved": self.unresolved,
             "resumed": getattr(report, "resumed", None),
             **self.fields(),
@@ -302,7 +258,6 @@ class _SyncJob(_PlannedJob):
         if report is None:
             fields["done"] = self.done()
             return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
-        counts = {name: getattr(report, name) for name, _ in _COUNTS}
         written = ("created", "updated", "written", "altered", "deleted")
         changed = sum(counts[name] for name in written)
         synced = changed + counts["unchanged"]
@@ -332,7 +287,6 @@ class _DryRunJob(_PlannedJob):
             self.files = (*self.files, diff)
 
     async def carry_out(self, work: Work) -> None:
-        options = self.options
         async with self.call_of(work, work.store.attribute_values.plan_sync) as plan_sync:
             self.plan = await plan_sync(
                 # A diff shows what is stored, also where writing unread costs less.
@@ -341,7 +295,7 @@ class _DryRunJob(_PlannedJob):
             )
         cells = self.values.cells
         found = 0 if cells is None else await cells.find(work.store)
-        problem = options.problem(self.plan, found)
+        problem = self.problem(self.plan, found)
         if problem is not None:
             warn(problem)
 

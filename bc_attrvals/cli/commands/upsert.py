@@ -75,9 +75,10 @@ def upsert(settings: Settings, source: ValueFile) -> None:
     Values are sent as the strings in the file. Numbers, booleans and dates of JSON Lines and
     Parquet become strings without loss. 5.0 is the id 5. Blank rows are skipped.
 
-    In wide form empty cells are left alone. With --empty delete their values are deleted: after all
-    values are sent, what is stored for the empty cells is looked up and deleted.
-    A field that an object of JSON Lines does not have is left alone even then.
+    In wide form empty cells are left alone. With --empty delete their values are deleted: what is
+    stored for the empty cells is looked up first, and deleted after all values are sent. To delete
+    more than 100 values, and more than half of FILE's, is refused. Say with --max-delete how many
+    it may be. A field that an object of JSON Lines does not have is left alone even then.
 
     All rows are checked before anything is sent; --dry-run stops there. Of rows with the same
     customer and attribute the last one wins. An upsert may be repeated without harm. After an
@@ -92,7 +93,7 @@ def upsert(settings: Settings, source: ValueFile) -> None:
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
-        job: Job = _UpsertJob(values, source.limits)
+        job: Job = _UpsertJob(values, source)
         if source.dry_run:
             job = _DryRunJob(values, source.limits)
         elif source.journal is not None:
@@ -108,9 +109,10 @@ class _UpsertJob(ValuesJob):
     #: The calls on the wire are answered before the job stops.
     grace_s = 3.0
 
-    def __init__(self, values: Values, limits: Limits) -> None:
+    def __init__(self, values: Values, source: ValueFile) -> None:
         super().__init__(values)
-        together = not values.shape.by_id or limits.batch_by == "customers"
+        self._source = source
+        together = not values.shape.by_id or source.batch_by == "customers"
         self._most_outstanding = _MOST_OUTSTANDING_TOGETHER if together else _MOST_OUTSTANDING
         self._counts: Counter[str] = Counter()
         self._first_failure: str | None = None
@@ -122,12 +124,14 @@ class _UpsertJob(ValuesJob):
         self._was_cut_off = False
 
     async def run(self, work: Work) -> None:
-        """Send all, then delete the values of empty cells.
+        """Look up what is stored for empty cells, send all, then delete what was found.
 
         A stop lets the calls under way be answered until the stopper cancels.
         """
-        items = self._items(work.stopper)
+        items, cells = self._items(work.stopper), self.values.cells
         try:
+            if cells is not None:
+                await cells.find_within(self._source.limit, work.store, self.values.good)
             async with aclosing(work.store.attribute_values.upsert_stream(items)) as outcomes:
                 async for outcome in outcomes:
                     self._note(outcome)
@@ -136,8 +140,8 @@ class _UpsertJob(ValuesJob):
             self._was_cut_off = True
             raise
         self._breaker.check(self._last_error)
-        if self.values.cells is not None and not work.stopper.stopped:
-            await self.values.cells.delete_stored(work)
+        if cells is not None and not work.stopper.stopped:
+            await cells.delete_stored(work)
 
     async def _items(self, stopper: Stopper) -> AsyncGenerator[Item]:
         while True:
@@ -190,6 +194,7 @@ class _UpsertJob(ValuesJob):
 
 def _result(found: Mapping[str, int], values: Values, first_failure: str | None) -> Result:
     counts = {name: found.get(name, 0) for name, _ in _COUNTS}
+    counts["superseded"] += values.superseded
     done = counts["stored"] + counts["altered"]
     return Result(
         headline=f"Stored {counted(done, 'value')}",
@@ -214,6 +219,9 @@ class _JournalledJob(JournalledJob):
 
     async def carry_out(self, work: Work) -> None:
         """Send all that the journal does not have as confirmed, then delete for empty cells."""
+        cells = self.values.cells
+        if cells is not None:
+            await cells.find_within(self.source.limit, work.store, self.values.good)
         self.report = await work.store.attribute_values.upsert(
             self.values,
             raise_on_failure=False,
@@ -221,8 +229,8 @@ class _JournalledJob(JournalledJob):
             restart=self.source.restart,
             max_failures=self.max_failures,
         )
-        if self.values.cells is not None:
-            await self.values.cells.delete_stored(work)
+        if cells is not None:
+            await cells.delete_stored(work)
 
     def result(self) -> Result | None:
         report = self.report
