@@ -45,6 +45,15 @@ def test_a_table_is_printed_and_the_file_makes_quirks_and_limits(serve, quick) -
     assert [one.name for one in quick.iterdir()] == [found.name]
 
 
+def test_a_name_of_digits_is_given_as_in_other_commands(serve, quick) -> None:
+    with serve(customers=OPTIONS["customers"], attributes={"2024": "number"}) as served:
+        assert served.run("probe", "--customer", 7, "--attribute", "2024", "--yes").exit_code == 2
+        done = served.run("probe", "--customer", 7, "--attribute", "name:2024", "--yes")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads((quick / "bc-attrvals-probe.json").read_text())
+    assert (found["attribute_type"], found["keys"]) == ("number", 1)
+
+
 def test_the_summary_holds_the_facts(serve, quick, summary) -> None:
     with serve(**OPTIONS) as served:
         done = served.run("--json", "probe", *NAMED, "--yes", "--output", "out.json")
@@ -79,6 +88,8 @@ def test_it_asks_first_and_a_no_writes_nothing(serve, quick, monkeypatch) -> Non
         ((*NAMED, "--restore", "x"), "--restore takes no --customer"),
         (("--restore", "nowhere"), "nowhere: No such file"),
         (("--customer", 7, "--attribute", "Teir", "--yes"), "there is no attribute 'Teir'"),
+        (("--customer", 7, "--attribute", "0", "--yes"), "attribute_id must be from 1 to"),
+        (("--customer", 7, "--attribute", "name:2023", "--yes"), "no attribute '2023'"),
     ],
 )
 def test_bad_usage_sends_no_write(serve, quick, options, message) -> None:

@@ -10,9 +10,10 @@ from typing import Final, NoReturn
 import click
 import msgspec
 
+from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import examples, parsed
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.errors import RestoreError
@@ -26,6 +27,10 @@ from bc_attrvals.tables.files import STANDARD, OutputFile
 
 _STATE: Final = "bc-attrvals-probe.state"
 _WIDTH: Final = 100
+
+
+def _ids_or_names(given: Sequence[str]) -> list[int | str]:
+    return [id_or_name(text) for text in given]
 
 
 @click.command(
@@ -47,8 +52,10 @@ _WIDTH: Final = 100
     "--attribute",
     "attributes",
     multiple=True,
+    callback=parsed(_ids_or_names),
     metavar="ID_OR_NAME",
-    help="An attribute whose values are written; digits are an id. Repeatable.",
+    help="An attribute whose values are written; digits are an id, name:2024 is the name 2024."
+    " Repeatable.",
 )
 @click.option(
     "--output",
@@ -79,7 +86,7 @@ def probe(
     settings: Settings,
     *,
     customers: Sequence[int],
-    attributes: Sequence[str],
+    attributes: Sequence[int | str],
     output: str,
     state: str,
     restored: str | None,
@@ -104,8 +111,7 @@ def probe(
     check_paths([], [("--output", output), ("--state", state)], json=settings.json)
     how = f"bc-attrvals probe --restore {shlex.quote(state)}"
     # Each once: a second one would be the same value.
-    people = list(dict.fromkeys(customers))
-    named = list(dict.fromkeys(int(one) if _is_id(one) else one for one in attributes))
+    people, named = list(dict.fromkeys(customers)), list(dict.fromkeys(attributes))
     with OutputFile(output) as file:
 
         async def main(stopper: Stopper) -> ProbeReport:
@@ -133,10 +139,6 @@ def probe(
     )
     table = "\n".join([*map(_line, facts, facts.values()), headline])
     settings.finish("probe", table, {"output": output, **document}, err=output == STANDARD)
-
-
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 16
 
 
 def _question(target: Target, store_hash: str) -> str:
