@@ -1,7 +1,7 @@
 """Runs the job of a command: one Store, one progress bar, one summary, one exit status.
 
 Every command that calls the service goes through `run_job`. A command describes its work as a
-`Job`; what it did comes back as a `Result`, also after a signal or an error ended it early.
+`CommandJob`; what it did comes back as a `Result`, also after a signal or an error ended it early.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Work:
             confirm(question, otherwise)
 
 
-class Job:
+class CommandJob:
     """The work of one command. `what` names its first part in the progress, of `total` items.
 
     `grace_s` is how long calls on the wire may take after the first signal; see `Stopper`.
@@ -115,7 +115,7 @@ def call_store(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:
     return run(opened)
 
 
-def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
+def run_job(settings: Settings, store: Store, job: CommandJob) -> NoReturn:
     """Run a job, print its summary, and exit with its status.
 
     The status is 128 and the number of a signal, 3 after an error that ended the job, 1 where items
@@ -159,7 +159,7 @@ def run_job(settings: Settings, store: Store, job: Job) -> NoReturn:
     click.get_current_context().exit(status)
 
 
-async def _supervised(settings: Settings, store: Store, job: Job, stopper: Stopper) -> _End:
+async def _supervised(settings: Settings, store: Store, job: CommandJob, stopper: Stopper) -> _End:
     end = _End()
     async with store:
         with Progress(settings, store, job.what, job.total) as progress:

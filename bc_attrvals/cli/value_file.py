@@ -18,7 +18,7 @@ from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
 from bc_attrvals.cli.input_check import check
-from bc_attrvals.cli.job_runner import Job
+from bc_attrvals.cli.job_runner import CommandJob
 from bc_attrvals.cli.options import F, bundled, parsed
 from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.cli.paths import check_paths
@@ -202,7 +202,7 @@ class Values:
         return rows if self.cells is None else [*rows, *self.cells.counts()]
 
 
-class ValuesJob(Job):
+class ValuesJob(CommandJob):
     """A job over the values of a file."""
 
     def __init__(self, values: Values) -> None:

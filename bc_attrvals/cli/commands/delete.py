@@ -14,7 +14,7 @@ import click
 from bc_attrvals.cli.console import confirm, need_terminal, refuse, warn
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.input_check import check
-from bc_attrvals.cli.job_runner import Job, Result, Work, call_store, run_job
+from bc_attrvals.cli.job_runner import CommandJob, Result, Work, call_store, run_job
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -82,7 +82,7 @@ def delete(
         run_job(settings, store, _DeleteJob(filter, rows, total))
 
 
-class _DeleteJob(Job):
+class _DeleteJob(CommandJob):
     """One delete, by filter or by ids."""
 
     command = "delete"

@@ -16,7 +16,7 @@ from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
 from bc_attrvals.cli.console import leave_stdout, refuse
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filter_options import filter_options
-from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, existing_scope, mirror_option
 from bc_attrvals.cli.options import F, bundled, examples
 from bc_attrvals.cli.paths import check_paths
@@ -156,7 +156,7 @@ def _shape(options: FileOptions, output: str, columns: _Columns) -> Layout:
     return shape
 
 
-class _ExportJob(Job):
+class _ExportJob(CommandJob):
     """One export: pages in, rows out. What blocks is done in a thread."""
 
     command = "export"

@@ -9,7 +9,7 @@ import anyio.to_thread
 import click
 
 from bc_attrvals.cli.filter_options import scope_options
-from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, opened_mirror
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.paths import check_paths
@@ -80,7 +80,7 @@ def mirror(
         run_job(settings, store, _MirrorJob(stack, file, scope, verify=verify, changes=changes))
 
 
-class _MirrorJob(Job):
+class _MirrorJob(CommandJob):
     """One refresh, then the changes."""
 
     command = "mirror"

@@ -16,7 +16,7 @@ import click
 
 from bc_attrvals.cli.console import Failure, refuse, warn
 from bc_attrvals.cli.filter_options import scope_options
-from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import JournalledJob
 from bc_attrvals.cli.mirror_option import mirror_option, opened_mirror
 from bc_attrvals.cli.options import F, bundled, examples
@@ -145,7 +145,7 @@ def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
             message = f"{values.name}: no values, so --prune would delete all; say --allow-empty"
             raise FileError(message)
         values.warn_if_none()
-        job: Job = _SyncJob(values, source, options)
+        job: CommandJob = _SyncJob(values, source, options)
         if source.dry_run:
             rows = None
             if diff is not None:

@@ -15,7 +15,7 @@ import click
 
 from bc_attrvals.cli.console import confirm
 from bc_attrvals.cli.interrupts import Stopper
-from bc_attrvals.cli.job_runner import Job, Result, Work, run_job
+from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import CircuitBreaker, JournalledJob
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -93,7 +93,7 @@ def upsert(settings: Settings, source: ValueFile) -> None:
         if source.asks and values.cells is not None and values.cells.count:
             what = f"the stored values of {counted(values.cells.count, 'empty cell')}"
             confirm(f"Delete {what} after the upsert?", "nothing was sent")
-        job: Job = _UpsertJob(values, source)
+        job: CommandJob = _UpsertJob(values, source)
         if source.dry_run:
             job = _DryRunJob(values, source.limits)
         elif source.journal is not None:
