@@ -10,17 +10,18 @@ from typing import Any, Final
 import click
 from click.shell_completion import get_completion_class
 
-from bc_attrvals.cli.console import Failure, Interrupted, Refused, SomeFailed, leave_stdout
+from bc_attrvals.cli.console import (
+    NOT_OF_THE_SERVICE,
+    Failure,
+    Interrupted,
+    Refused,
+    SomeFailed,
+    leave_stdout,
+)
 from bc_attrvals.cli.options import SuggestingGroup, examples
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
 from bc_attrvals.core.outcomes import PartialFailureError
-from bc_attrvals.errors import (
-    BCAttrValsError,
-    InvalidInputError,
-    JournalError,
-    MirrorError,
-    UnresolvedError,
-)
+from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.tables.error_text import one_line
 
 _PROGRAM: Final = "bc-attrvals"
@@ -47,7 +48,7 @@ _COMPLETE_VARIABLE: Final = "_BC_ATTRVALS_COMPLETE"
 _INTERRUPTED: Final = 130
 #: The ends of the package's errors.
 _ENDS: Final = (
-    ((InvalidInputError, JournalError, MirrorError, UnresolvedError), Failure),
+    (NOT_OF_THE_SERVICE, Failure),
     (PartialFailureError, SomeFailed),
     (BCAttrValsError, Refused),
 )

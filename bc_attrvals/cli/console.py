@@ -7,10 +7,15 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
 import click
 
+from bc_attrvals.errors import InvalidInputError, JournalError, MirrorError, UnresolvedError
 from bc_attrvals.tables.error_text import one_line
+
+#: Errors of the input, of a file or of a name.
+NOT_OF_THE_SERVICE: Final = (InvalidInputError, JournalError, MirrorError, UnresolvedError)
 
 
 class Failure(click.ClickException):

@@ -14,12 +14,12 @@ from typing import ClassVar, NoReturn, TypeVar
 import attrs
 import click
 
-from bc_attrvals.cli.console import confirm, rate, table
+from bc_attrvals.cli.console import NOT_OF_THE_SERVICE, confirm, rate, table
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.settings import Settings
-from bc_attrvals.errors import BCAttrValsError, UnresolvedError
+from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.store import Store
 from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import STANDARD
@@ -118,9 +118,9 @@ def call_store(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:
 def run_job(settings: Settings, store: Store, job: CommandJob) -> NoReturn:
     """Run a job, print its summary, and exit with its status.
 
-    The status is 128 and the number of a signal, 3 after an error that ended the job, 1 where items
-    failed, names are unknown or an output could not be written, else 0. An error or a signal of a
-    job without a result is raised.
+    The status is 128 and the number of a signal, 3 after an error of the service that ended the
+    job, 1 where items failed, names are unknown or a file could not be read or written, else 0. An
+    error or a signal of a job without a result is raised.
     """
     began_at = time.monotonic()
     end = run(lambda stopper: _supervised(settings, store, job, stopper), grace_s=job.grace_s)
@@ -193,8 +193,8 @@ async def _supervised(settings: Settings, store: Store, job: CommandJob, stopper
 def _status(end: _End, *, complete: bool) -> int:
     if end.signal_number is not None:
         return 128 + end.signal_number
-    if isinstance(end.error, UnresolvedError):
-        # Some values failed for their names, and so the rest of the job was not done.
+    if isinstance(end.error, NOT_OF_THE_SERVICE):
+        # Part of the job was done.
         return 1
     if end.error is not None:
         return 3

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from bc_attrvals.cli.console import leave_stdout
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.error_text import counted, one_line
-from bc_attrvals.tables.files import FileError, OutputFile
+from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, ENCODING, FIELDS, PARQUET, Layout, file_format
 from bc_attrvals.tables.rows import BadRow, Written, marked
 from bc_attrvals.tables.writer import row_writer
@@ -24,6 +24,20 @@ _REASON: Final = "reason"
 _ROWS_A_FLUSH: Final = 100
 #: Rows of Parquet reach the disk at the end, so they are kept for stderr, up to this many.
 _MOST_KEPT: Final = 100_000
+
+
+@contextmanager
+def output_errors(name: str) -> Iterator[None]:
+    """Raise errors of the disk as `FileError` that names the output; a broken pipe stays."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if name == STANDARD:
+            leave_stdout()
+            name = "standard output"
+        raise FileError(f"{name}: {error.strerror or error}") from None
 
 
 class RowFile:
@@ -71,23 +85,25 @@ class RowFile:
         if self.problem is not None:
             return
         try:
-            self._rows.write([row])
-            if self._format != PARQUET and len(self._unsaved) >= _ROWS_A_FLUSH:
-                self._file.flush()
-                self._unsaved.clear()
-        except OSError as error:
-            self._fail(error)
+            with output_errors(self.name):
+                self._rows.write([row])
+                if self._format != PARQUET and len(self._unsaved) >= _ROWS_A_FLUSH:
+                    self._file.flush()
+                    self._unsaved.clear()
+        except FileError as error:
+            self.problem = str(error)
 
     def commit(self) -> None:
         """Put the file in its place; rows that are not in it go to stderr."""
         if self.problem is None:
             try:
-                if self._format != PARQUET:
-                    self._file.flush()
-                    self._unsaved.clear()
-                self._file.commit()
-            except (OSError, FileError) as error:
-                self._fail(error)
+                with output_errors(self.name):
+                    if self._format != PARQUET:
+                        self._file.flush()
+                        self._unsaved.clear()
+                    self._file.commit()
+            except FileError as error:
+                self.problem = str(error)
         if self.problem is None:
             return
         kept = self._file.commit_flushed()
@@ -103,17 +119,6 @@ class RowFile:
     def hint(self) -> str:
         """Return a line for the summary about the rows in the file."""
         return f"{counted(self.count, 'row')} in {one_line(self.name)}."
-
-    def _fail(self, error: OSError | FileError) -> None:
-        if isinstance(error, BrokenPipeError):
-            raise error
-        if self._file.is_standard:
-            leave_stdout()
-        if isinstance(error, OSError):
-            name = "standard output" if self._file.is_standard else self.name
-            self.problem = one_line(f"{name}: {error.strerror or error}")
-        else:
-            self.problem = str(error)
 
 
 class FailureFile(RowFile):

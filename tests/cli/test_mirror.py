@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from typing import Never
 
+from bc_attrvals.tables.csv_format import CSVRows
 from tests.cli.tables import START
 
 
@@ -55,6 +58,23 @@ def test_what_verify_finds_is_named_and_ends_with_status_1(stored, tmp_path) -> 
     assert "wrong: changed without a new date_modified" in result.stdout
     assert "silently" not in result.stdout
     assert stored.run("mirror", path, "--verify").exit_code == 0
+
+
+def test_a_full_disk_for_the_changes_is_named_and_they_are_written_next_time(
+    stored, tmp_path, monkeypatch
+) -> None:
+    def fill_the_disk(*_: object, **__: object) -> Never:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path, out = tmp_path / "store.db", tmp_path / "changes.csv"
+    with monkeypatch.context() as patched:
+        patched.setattr(CSVRows, "write", fill_the_disk)
+        result = stored.run("mirror", path, "--changes", out)
+    assert result.exit_code == 1
+    assert "The mirror holds 600 values" in result.stdout
+    assert f"Error: {out}: No space left on device\n" in result.stderr
+    assert not out.exists()
+    assert "600 changes written" in stored.run("mirror", path, "--changes", out).stdout
 
 
 def test_a_mirror_keeps_its_scope(stored, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, closing
+from contextlib import aclosing, closing
 from itertools import islice
 from typing import Final
 
@@ -13,12 +13,13 @@ import attrs
 import click
 
 from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
-from bc_attrvals.cli.console import leave_stdout, refuse
+from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, existing_scope, mirror_option
 from bc_attrvals.cli.options import F, bundled, examples
+from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -125,18 +126,8 @@ def export(
     )
     check_paths([], [("--output", output)], [("--mirror", mirror)], json=settings.json)
     store = settings.store()
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(OutputFile(output))
-            run_job(settings, store, _ExportJob(file, filter, shape, columns, mirror))
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            name = output
-            if output == STANDARD:
-                name = "standard output"
-                leave_stdout()
-            raise FileError(f"{name}: {error.strerror or error}") from None
+    with OutputFile(output) as file, output_errors(output):
+        run_job(settings, store, _ExportJob(file, filter, shape, columns, mirror))
 
 
 def _shape(options: FileOptions, output: str, columns: _Columns) -> Layout:

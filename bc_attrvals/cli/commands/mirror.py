@@ -12,6 +12,7 @@ from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, opened_mirror
 from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -19,7 +20,7 @@ from bc_attrvals.events import Event, MirrorProgressed
 from bc_attrvals.mirror.mirror import Mirror
 from bc_attrvals.mirror.report import Change, RefreshReport
 from bc_attrvals.tables.error_text import counted
-from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
+from bc_attrvals.tables.files import STANDARD, OutputFile
 from bc_attrvals.tables.layout import IDS, MOMENTS, file_format
 from bc_attrvals.tables.writer import LongForm, row_writer
 
@@ -119,7 +120,8 @@ class _MirrorJob(CommandJob):
             finally:
                 unsubscribe()
             if self._out is not None:
-                await self._write(opened, self._out)
+                with output_errors(self._out.name):
+                    await self._write(opened, self._out)
 
     async def _write(self, opened: Mirror, out: OutputFile) -> None:
         last = await opened.changes_taken()
@@ -137,10 +139,7 @@ class _MirrorJob(CommandJob):
             async for chunk in chunks:
                 await anyio.to_thread.run_sync(write, chunk)
                 written, last = written + len(chunk), chunk[-1].sequence
-        try:
-            await anyio.to_thread.run_sync(out.commit)
-        except OSError as error:
-            raise FileError(f"--changes: {error.strerror or error}") from None
+        await anyio.to_thread.run_sync(out.commit)
         await opened.note_changes_taken(last)
         self._written = written
 
