@@ -63,7 +63,8 @@ class UpsertReport:
 
     They are `stored`, `altered`, `failed`, `superseded` and `not_sent`. `failures` holds the first
     outcomes that were failed or not sent, in the order they ended. `calls` counts requests sent,
-    retries and confirming reads included, `retries` those sent again.
+    retries and confirming reads included, `retries` those sent again. `ended_early` is True in the
+    report of an error that ended the job: items may be unread.
     """
 
     stored: int = 0
@@ -75,11 +76,12 @@ class UpsertReport:
     retries: int = 0
     seconds: float = 0.0
     altered: int = 0
+    ended_early: bool = False
 
     @property
     def ok(self) -> bool:
         """True if every item was stored, stored in altered form, or superseded."""
-        return not (self.failed or self.not_sent)
+        return not (self.failed or self.not_sent or self.ended_early)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types."""
@@ -120,6 +122,8 @@ def _plain_error(error: BCAttrValsError | None) -> dict[str, str] | None:
 def attach_report(error: BaseException, report: UpsertReport | DeleteReport) -> None:
     """Attach the report to the error that ends a job: `.report` of our errors, else a note."""
     if isinstance(error, BCAttrValsError):
+        if isinstance(report, UpsertReport):
+            report = attrs.evolve(report, ended_early=True)
         error.report = report
         return
     done = (

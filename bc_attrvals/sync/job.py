@@ -139,6 +139,8 @@ class SyncJob:
             if error.report is None:
                 calls, retries = self._calls.calls, self._calls.retries
                 error.report = SyncReport(0, 0, 0, 0, 0, 0, calls, retries=retries)
+            if isinstance(error.report, SyncReport):
+                error.report = attrs.evolve(error.report, ended_early=True)
             raise
 
     async def upsert(self, items: Items) -> UpsertReport:

@@ -42,6 +42,9 @@ class SyncReport:
     missing. `resumed` says whether there was more than one run. `resent` counts rows that were in
     flight (sent or about to be) when a run ended, and that were sent again.
 
+    `ended_early` is True in the report of an error that ended the job. All counts but `calls` and
+    `retries` are 0 if it ended before the input was read and an unfinished journal taken over.
+
     After a dry run, the counts say what would be done, and `calls` counts the requests of reading.
     """
 
@@ -60,11 +63,12 @@ class SyncReport:
     failures: tuple[UpsertOutcome, ...] = attrs.field(default=(), eq=False)
     resumed: bool = False
     altered: int = 0
+    ended_early: bool = False
 
     @property
     def ok(self) -> bool:
         """True when everything is as desired."""
-        return not (self.failed or self.not_sent)
+        return not (self.failed or self.not_sent or self.ended_early)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types: `ok`, all counts, and the failures as dicts."""
@@ -122,6 +126,7 @@ def upsert_report(report: SyncReport) -> UpsertReport:
         calls=report.calls,
         retries=report.retries,
         seconds=report.seconds,
+        ended_early=report.ended_early,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -36,6 +38,21 @@ def test_a_journal_sends_only_what_was_not_confirmed(served, tmp_path, summary) 
     text = served.run(*args[:-1], "--restart", input=table + "501,1,v\n")
     assert text.stdout.startswith("Stored 501 values;")
     assert served.run("upsert", "-", "--restart", input=table).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["upsert", "sync"])
+def test_a_journal_that_could_not_be_taken_over_is_all_there_is_to_say(
+    served, tmp_path, summary, command
+) -> None:
+    args = [command, "-", "--journal", tmp_path / "u.db", "--json"]
+    served.sandbox.faults.script([None, "403"], "upsert")
+    assert served.run(*args, input=csv_of(50)).exit_code == 3
+    with closing(sqlite3.connect(tmp_path / "u.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        result = served.run(*args, input=csv_of(50))
+    found = summary(result)
+    assert (result.exit_code, found.keys()) == (2, {"command", "exit_status", "error"})
+    assert "is held by another job" in found["error"]
 
 
 def test_a_journal_keeps_refused_values_apart(served, tmp_path, summary, parse) -> None:

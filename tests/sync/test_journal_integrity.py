@@ -195,6 +195,8 @@ async def test_an_error_of_the_journal_carries_a_report_whenever_it_comes(
         report = caught.value.report
         assert isinstance(report, SyncReport if how == "sync" else UpsertReport)
         assert (report.calls, report.failed, len(sandbox.requests)) == (0, 0, before)
+        # Counts of zero, and no success.
+        assert (report.ended_early, report.ok) == (True, False)
 
 
 @pytest.mark.parametrize(
