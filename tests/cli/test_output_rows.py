@@ -14,7 +14,7 @@ from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.layout import Layout
-from tests.cli.tables import HEAD, WIDE
+from tests.cli.tables import HEAD, WIDE, csv_of, posix
 
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 
@@ -205,3 +205,20 @@ def test_rows_are_in_the_file_when_nothing_goes_wrong(tmp_path, capsys) -> None:
     assert failures.problem is None
     assert len((tmp_path / "f.csv").read_text().splitlines()) == 4
     assert capsys.readouterr() == ("", "")
+
+
+@posix
+def test_what_a_killed_dry_run_left_is_removed_by_the_next(serve, tmp_path, until) -> None:
+    table, diff, failed = (tmp_path / name for name in ("in.csv", "diff.csv", "failed.csv"))
+    table.write_text(csv_of(5))
+    args = ("sync", table, "--dry-run", "--diff", diff, "--failures", failed)
+    with serve(latency_ms=10_000) as served:
+        process = served.start(*args, "--attribute-id", 1)
+        until(lambda: served.sandbox.requests.seen)
+        process.kill()
+        process.communicate(timeout=10)
+        assert len(list(tmp_path.glob(".*.tmp"))) == 2
+        served.sandbox.latency_ms = 0
+        assert served.run(*args).exit_code == 0
+    assert set(tmp_path.iterdir()) == {table, diff, failed}
+    assert len(diff.read_text().splitlines()) == 6
