@@ -102,14 +102,17 @@ class _Waiting:
                 self.look_ups += 1
 
     def words(self, statistics: Statistics, now: float) -> str:
-        """Return what is waited for and for how long; empty while requests move."""
+        """Return what is waited for and for how long, in few words; empty while requests move.
+
+        A narrow terminal cuts what is longer.
+        """
         if sum(statistics.in_flight.values()):
             waited_s = now - self.moved_at
             return f"no answer for {duration(waited_s)}" if waited_s > _SLOW_ANSWER_S else ""
         quota = statistics.quota
         opens_in_s = (quota.resets_in_s or 0.0) if quota.left == 0 else self.opens_at - now
         if opens_in_s > 0 and any(statistics.queued.values()):
-            return f"waiting for quota, next calls in {duration(opens_in_s)}"
+            return f"waiting {duration(opens_in_s)} for quota"
         if self.retry_at > now:
             return f"next try in {duration(self.retry_at - now)} ({self.reason})"
         return ""

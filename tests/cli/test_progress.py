@@ -124,8 +124,8 @@ async def test_a_wait_is_named_while_nothing_moves(
         await asyncio.sleep(10)
         ticking.cancel()
     assert capsys.readouterr().err.splitlines() == [
-        "Storing 0 of 1,000, waiting for quota, next calls in 15 s",
-        "Storing 0 of 1,000, waiting for quota, next calls in 5 s",
+        "Storing 0 of 1,000, waiting 15 s for quota",
+        "Storing 0 of 1,000, waiting 5 s for quota",
         "Storing 0 of 1,000, next try in 3 s (ServerError)",
         "Storing 0 of 1,000, no answer for 10 s",
         "Storing 10 of 1,000, 0/s, no answer for 10 s, 1 h 22 min to go",
@@ -155,7 +155,7 @@ def test_a_spent_quota_that_nobody_waits_for_is_no_wait(
         progress.advance(0)
     first, second = capsys.readouterr().err.splitlines()
     assert first == "Storing 10 of 10, 1/s, 0 calls left, 0 s to go"
-    assert second == "Storing 10 of 10, 0/s, waiting for quota, next calls in 6 s, 0 s to go"
+    assert second == "Storing 10 of 10, 0/s, waiting 6 s for quota, 0 s to go"
 
 
 @posix
@@ -164,7 +164,7 @@ def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(serve, 
     values.write_text(csv_of(51))
     with serve(quota=3, window_s=4) as served:
         terminal, end = pty.openpty()
-        variables = {"COLUMNS": "140", "TERM": "xterm", "NO_COLOR": "1"}
+        variables = {"COLUMNS": "60", "TERM": "xterm", "NO_COLOR": "1"}
         job = served.start("upsert", values, stderr=end, variables=variables)
         os.close(end)
         drawn: list[tuple[float, str]] = []
@@ -182,7 +182,7 @@ def test_on_a_terminal_a_wait_for_quota_is_redrawn_each_second_and_named(serve, 
     assert max(gaps) < 1.0
 
 
-WAIT = re.compile(r"waiting for quota, next calls in (\d+) s")
+WAIT = re.compile(r"waiting (\d+) s for quota")
 
 
 @pytest.mark.parametrize("settings", [Settings(quiet=True), Settings(json=True)])
