@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
-from bc_attrvals.core.models import AttributeValue, BareRow, Row, whole_row
-from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError
+from bc_attrvals.core.models import MAX_ID, AttributeValue, BareRow, Row, whole_row
+from bc_attrvals.core.sync_states import from_key, to_key
+from bc_attrvals.errors import APIError, BCAttrValsError, DecodeError, ListingDriftError
 from bc_attrvals.reading.page_count import MOST_ROWS, PageCount
+from bc_attrvals.reading.seen_ids import SeenIds
 from bc_attrvals.scheduling.calls import Calls
 
 
@@ -176,18 +186,57 @@ async def read_back(
 async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[int]:
     """Return the ids of all rows of a filter; other fields of the rows may be unreadable.
 
-    Raises `DecodeError` with the place of an unreadable id, and as `UnorderedReader.read`.
+    Raises `DecodeError` with the place of an unreadable id, `ListingDriftError` as `check_twins`,
+    and as `UnorderedReader.read`.
     """
-    ids = array("q")
+    ids, keys = array("q"), array("q")
+    seen = SeenIds()
+    twins: set[int] = set()
 
     async def take(rows: Sequence[Row]) -> None:
         for row in rows:
             if isinstance(row, BareRow) and not row.id:
                 raise DecodeError("the id of a row can't be read", place=f"{row.place}.id")
         ids.extend(row.id for row in rows)
+        of_page = [_key_of(row) for row in rows]
+        keys.extend(of_page)
+        counts = Counter(key for key in of_page if key)
+        twins.update(counts.keys() - seen.add(counts))
+        twins.update(key for key, count in counts.items() if count > 1)
 
     await read_filter(calls, filter, take)
+    if twins:
+        rows = zip(ids, keys, strict=True)
+        await check_twins(calls, {one: key for one, key in rows if key in twins})
     return ids
+
+
+async def check_twins(calls: Calls, keys: Mapping[int, int]) -> None:
+    """Raise `ListingDriftError` unless a look-up of their customers has all these rows.
+
+    `keys` are the integer keys of rows that share their customer and attribute with another row,
+    by id. The service keeps one row for each, so a listing may have repeated rows under ids of
+    other ones. These must not be deleted.
+    """
+    found: set[int] = set()
+
+    async def take(rows: Sequence[Row]) -> None:
+        found.update(row.id for row in rows if keys.get(row.id) == _key_of(row))
+
+    customers, attributes = zip(*map(from_key, keys.values()), strict=True)
+    await read_filter(calls, AttributeValueFilter(set(customers), set(attributes)), take)
+    for one in keys.keys() - found:
+        customer, attribute = from_key(keys[one])
+        raise ListingDriftError(
+            f"row {one} was listed for customer {customer}, attribute {attribute}, which have "
+            "another row, and a look-up of the customer does not have it"
+        )
+
+
+def _key_of(row: Row) -> int:
+    """Return the integer key of a row; 0 if an id of it can't be read."""
+    has_key = 0 < row.customer_id <= MAX_ID and 0 < row.attribute_id <= MAX_ID
+    return to_key(row.customer_id, row.attribute_id) if has_key else 0
 
 
 async def each(listings: Iterable[Listing]) -> AsyncGenerator[Listing]:

@@ -20,7 +20,7 @@ from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
 from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.unordered import read_filter
+from bc_attrvals.reading.unordered import check_twins, read_filter
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
@@ -133,6 +133,8 @@ class Apply:
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
         await self._look_up_doubtful()
+        if twins := await self._database.run(WorkingSet.twin_deletes):
+            await check_twins(self._calls, twins)
         self._start_phase(Phase.DELETING, await self._database.run(WorkingSet.tally))
         limits = self._calls.limits
         calls_at_once = limits.deletes if self._database.is_file else _DELETE_CALLS_AT_ONCE

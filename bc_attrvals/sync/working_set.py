@@ -385,6 +385,19 @@ class WorkingSet(Database):
         )
         return [(one, key) for one, key in rows]
 
+    def twin_deletes(self) -> dict[int, int]:
+        """Return the key, by id, of the rows to delete that share it with another row."""
+        rows = self.connection.execute(
+            "SELECT current.id, current.key "
+            "FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1) AS twins "
+            # In this order, few rows are searched for.
+            "CROSS JOIN current ON current.key = twins.key "
+            "CROSS JOIN deletes ON deletes.id = current.id "
+            "WHERE deletes.state = ? AND EXISTS (SELECT 1 FROM deletes)",
+            (State.PENDING,),
+        )
+        return dict(rows)
+
     def tally(self) -> Tally:
         """Return how many rows there are in each state."""
         counts = self._counts()

@@ -20,6 +20,8 @@ class Lies:
     #: Positions of a listing that never come.
     hidden: frozenset[int] = frozenset()
     repeats_page: int | None = None
+    #: Pages after the first have its rows again, under the ids of the rows that follow them.
+    renumbers: bool = False
     page_cap: int = 250
     total_added: int = 0
     total_pages: Literal["right", "one", "none", "many"] = "right"
@@ -68,6 +70,8 @@ class LyingStore:
         shown = found[(page - 1) * per_page : page * per_page]
         first = (page - 1) * per_page
         shown = [one for place, one in enumerate(shown, first) if place not in lies.hidden]
+        if lies.renumbers and page > 1:
+            shown = [one | {"id": one["id"] + 1} for one in found[: len(shown)]]
         pages = -(-len(found) // per_page)
         return answer(
             page_body(

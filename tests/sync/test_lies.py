@@ -159,6 +159,32 @@ def test_nothing_is_written_on_the_word_of_a_lying_listing(
     assert (lying.deleted, lying.written) == (set(), set())
 
 
+@pytest.mark.parametrize("job", ["sync", "delete_where"])
+def test_rows_that_a_listing_repeats_under_other_ids_are_not_deleted(
+    served: Served, job: str
+) -> None:
+    """These ids are those of rows outside, whatever the listing says of them."""
+    values = {(customer, attribute): "x" for customer in range(1, 9) for attribute in (1, 2)}
+    lying = LyingStore.holding(values, Lies(renumbers=True))
+    scope = AttributeValueFilter(attribute_id_in=[1])
+
+    async def run() -> None:
+        served.server.script = lying.script
+        resource = served.store.attribute_values
+        if job == "sync":
+            await resource.sync([AttributeValueUpsert(9, 1, "y")], scope=scope, prune=True)
+        else:
+            await resource.delete_where(scope)
+
+    with pytest.raises(
+        ListingDriftError, match=r"row [246] was listed for customer [123]"
+    ) as caught:
+        served.runner.run(run())
+    assert lying.deleted == set()
+    assert getattr(caught.value.report, "deleted", None) == 0
+    assert lying.calls <= 4
+
+
 def test_the_same_store_without_lies_is_made_as_desired(served: Served) -> None:
     values = {(customer, attribute): "x" for customer in range(1, 9) for attribute in (1, 2)}
     lying = LyingStore.holding(values, Lies())
