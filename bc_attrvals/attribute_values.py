@@ -8,6 +8,7 @@ open in the running loop, and besides the errors it names any of `APIError`, `Tr
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, nullcontext
@@ -107,14 +108,18 @@ class AttributeValues(SyncMethods):
         """Return how many values match, in one call for each URL the filter needs.
 
         The service's totals are summed. Each answer's one row is checked against the filter, and
-        raises `FilterIgnoredError` if it lies outside.
+        raises `FilterIgnoredError` if it lies outside. Raises `ListingDriftError` for a total
+        without a row, and for a row without a total.
         """
         self._ensure_open()
-        total = 0
+        count = 0
         for query in self._calls.queries(filter):
             page = await self._calls.bare_page(query, 1, 1)
-            total += page.pagination.total
-        return total
+            total = page.pagination.total
+            if bool(total) != bool(page.data):
+                raise ListingDriftError(f"an answer has {len(page.data)} rows, its total {total}")
+            count += total
+        return count
 
     async def pages(
         self, filter: AttributeValueFilter | None = None, *, read_ahead: int | None = None
@@ -356,7 +361,7 @@ class AttributeValues(SyncMethods):
         Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True,
         `FilterIgnoredError` for a row that the filter did not ask for, and `ListingDriftError` when
         rows keep coming after several passes. Then, and on any error of a call, `.report` says what
-        was deleted.
+        was deleted. A row that is listed again after its deletion was confirmed counts once.
         """
         from bc_attrvals.writing.delete_job import DeleteJob
 
@@ -383,12 +388,16 @@ class AttributeValues(SyncMethods):
         if wanted is not None and wanted.name is not None:
             # A row shows the id of its attribute, by which alone it can be checked.
             wanted = wanted.named(await self._parts.resolver.attribute_ids(wanted.name, calls))
+        confirmed = array("q")
         for _ in range(_MOST_DELETE_PASSES):
             # Listed to the end first: deleting underneath would move rows across page borders.
             ids = await row_ids(calls.for_job(), wanted)
             if not ids:
                 return
+            if confirmed:
+                job.revoke(len(set(ids).intersection(confirmed)))
             await job.run(ids)
+            confirmed += ids
         if await self.count(wanted):
             raise ListingDriftError("rows that match keep coming", passes=_MOST_DELETE_PASSES)
 

@@ -81,6 +81,10 @@ class DeleteJob:
             raise error
         return self.report()
 
+    def revoke(self, count: int) -> None:
+        """Count so many confirmed ids no more: the service still lists them."""
+        self._deleted -= count
+
     async def _send_all(self, ids: Ids) -> None:
         sizes = self._calls.sizes
         lists = chunks(ids, _checked, "ids", lambda: sizes.delete, check_first=True)

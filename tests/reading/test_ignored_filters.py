@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from bc_attrvals import (
     AttributeValueFilter,
     AttributeValueUpsert,
     FilterIgnoredError,
+    ListingDriftError,
     Store,
 )
 from tests.raw_server import Connection, RawRequest, RawServer, answer, page_body, row, store_on
@@ -114,6 +116,20 @@ async def test_a_count_is_not_believed_if_its_row_lies_outside(
         with pytest.raises(FilterIgnoredError):
             await store.attribute_values.count(filter)
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("rows", "total"), [([], 60), ([row(1, 5, 7)], 0)])
+async def test_a_count_is_not_believed_if_its_total_contradicts_its_rows(
+    rows: list[dict[str, Any]], total: int
+) -> None:
+    async def script(_: RawRequest, connection: Connection) -> None:
+        body = page_body(rows, total=total, per_page=1, page=1, total_pages=total)
+        await connection.say(answer(body))
+
+    async with store_on(script) as (store, server):
+        with pytest.raises(ListingDriftError):
+            await store.attribute_values.count()
+        assert len(server.requests) == 1
 
 
 async def first_row(store: Store) -> AttributeValue:

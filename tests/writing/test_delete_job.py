@@ -329,6 +329,43 @@ async def test_a_service_that_ignores_names_has_nothing_deleted(definitions: lis
         assert {one.method for one in server.requests} == {"GET"}
 
 
+async def test_a_row_that_is_listed_after_its_deletion_was_confirmed_counts_once() -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "DELETE":
+            await connection.say(answer(b"", 204))
+            return
+        rows = [row(number, number) for number in range(1, 8)]
+        shown = rows[: int(request.query["limit"])]
+        await connection.say(answer(page_body(shown, total=7, per_page=250, page=1, total_pages=1)))
+
+    async with store_on(script) as (store, _):
+        with pytest.raises(ListingDriftError) as caught:
+            await store.attribute_values.delete_where(AttributeValueFilter(attribute_id_in=[1]))
+    assert isinstance(caught.value.report, DeleteReport)
+    assert caught.value.report.deleted == 7
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+async def test_both_rows_of_one_customer_and_attribute_are_deleted(same_key: bool) -> None:
+    """A look-up shows that both are there."""
+    rows = {number: row(number, 5 if same_key else number) for number in (1, 2)}
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "DELETE":
+            rows.clear()
+            await connection.say(answer(b"", 204))
+            return
+        shown = list(rows.values())
+        await connection.say(
+            answer(page_body(shown, total=len(rows), per_page=250, page=1, total_pages=1))
+        )
+
+    async with store_on(script) as (store, server):
+        report = await store.attribute_values.delete_where(None, everything=True)
+        assert report.deleted == 2
+        assert len(server.requests) == 3 + same_key
+
+
 @pytest.mark.parametrize("order", ["id", "id_desc", "shuffled"])
 async def test_rows_that_come_meanwhile_are_deleted_too(order: Any) -> None:
     async with Sandbox(quota=None, quirks=Quirks(order=order)) as sandbox:
