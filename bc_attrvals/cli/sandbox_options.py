@@ -1,4 +1,4 @@
-"""The options of an emulated store, on the command line and in a TOML file.
+"""The options of an emulated store, on the command line and in a TOML file, and the store.
 
 Each option's name is that of a keyword of `Sandbox`, and so is each key of the file. The file fills
 in what the command line leaves out.
@@ -11,24 +11,28 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 
+from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.options import F, parsed, with_options
 from bc_attrvals.cli.paths import check_paths
-from bc_attrvals.sandbox import Fault, Quirks
+from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
 
 #: Calls in 30 s by plan (BigCommerce guide, API rate limits).
-PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
+_PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
 _MOST_SEEDED: Final = 10_000_000
 _LONGEST_WINDOW_S: Final = 86_400.0
 _PROBED: Final = "bc_attrvals.quirks_from"
 _FILES: Final = "bc_attrvals.sandbox_files"
 _IN_MEMORY: Final = ":memory:"
 _NUMBER_OR_NONE: Final = "N|none"
+#: Where options come from, the strongest first.
+_SOURCES: Final = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
 
 
 def _finite(number: float) -> float:
@@ -53,15 +57,26 @@ def _quota(text: str) -> int | None:
     return quota
 
 
-def quota_option(default: str | None) -> Callable[[F], F]:
-    """Add `--quota N|none`."""
-    return click.option(
-        "--quota",
-        default=default,
-        show_default=True,
-        callback=parsed(_quota),
-        metavar=_NUMBER_OR_NONE,
-        help="Calls allowed in a window.",
+def quota_options(quota: str | None, window_s: float) -> tuple[Callable[[F], F], ...]:
+    """Return `--quota N|none` and `--window-s`, with these defaults."""
+    return (
+        click.option(
+            "--quota",
+            default=quota,
+            show_default=True,
+            callback=parsed(_quota),
+            metavar=_NUMBER_OR_NONE,
+            help="Calls allowed in a window.",
+        ),
+        click.option(
+            "--window-s",
+            type=click.FloatRange(0, _LONGEST_WINDOW_S, min_open=True),
+            default=window_s,
+            show_default=True,
+            callback=parsed(_finite),
+            metavar="NUMBER",
+            help="Seconds of the quota's window; the service has 30.",
+        ),
     )
 
 
@@ -172,17 +187,10 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--plan",
-        type=click.Choice(list(PLANS), case_sensitive=False),
+        type=click.Choice(list(_PLANS), case_sensitive=False),
         help="The store's plan: 150 calls in 30 s, pro 450, unlimited none. [default: standard]",
     ),
-    quota_option(None),
-    click.option(
-        "--window-s",
-        type=click.FloatRange(0, _LONGEST_WINDOW_S, min_open=True),
-        callback=parsed(_finite),
-        metavar="NUMBER",
-        help="How long a window of the quota lasts. [default: 30]",
-    ),
+    *quota_options(None, 30.0),
     click.option(
         "--latency-ms",
         type=click.FloatRange(0, MAX_DELAY_S * 1000),
@@ -280,15 +288,56 @@ _OPTIONS: Final = (
 )
 
 
-def check_files(database: str, ca_file: str | None) -> None:
-    """Raise `click.UsageError` where a file that is written is also another file of the command."""
+def store_options(function: F) -> F:
+    """Add all options of an emulated store: `--seed-values`, and those of `emulated_store`."""
+    return with_options(function, _OPTIONS)
+
+
+def emulated_store(
+    *,
+    plan: str | None,
+    database: str,
+    quota: int | None,
+    ca_file: str | None,
+    **options: Any,  # noqa: ANN401 - Sandbox checks them
+) -> Sandbox:
+    """Return the sandbox that the options describe, not started.
+
+    Raises `click.UsageError` for options that do not go together, and where a file that is written
+    is also another file of the command.
+    """
     check_paths(
         _read_files().items(),
         [("--ca-file", ca_file)],
         [("--database", None if database == _IN_MEMORY else database)],
     )
+    quota = _quota_of(plan, quota)
+    refuse((quota is None and _window_is_given(), "--window-s has no meaning without a quota"))
+    try:
+        return Sandbox(database, quota=quota, ca_file=ca_file, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
-def store_options(function: F) -> F:
-    """Add all options of an emulated store."""
-    return with_options(function, _OPTIONS)
+def _quota_of(plan: str | None, quota: int | None) -> int | None:
+    """Return the quota of the plan or of `--quota`; the line goes before the file."""
+    for source in _SOURCES:
+        by_plan, by_quota = (_source(name) is source for name in ("plan", "quota"))
+        refuse((by_plan and by_quota, "give --plan or --quota, not both"))
+        if by_quota:
+            return quota
+        if by_plan:
+            break
+    return _PLANS[plan or "standard"]
+
+
+def _window_is_given() -> bool:
+    """Whether the window is given, and not left over in the file by a quota on the line."""
+    window, line = _source("window_s"), ParameterSource.COMMANDLINE
+    return window is line or (
+        window is ParameterSource.DEFAULT_MAP and line not in {_source("plan"), _source("quota")}
+    )
+
+
+def _source(name: str) -> ParameterSource | None:
+    return click.get_current_context().get_parameter_source(name)

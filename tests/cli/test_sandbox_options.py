@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bc_attrvals.cli import sandbox_options
 from bc_attrvals.cli.commands import sandbox as command
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 
@@ -22,7 +23,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             super().__init__(database, **given)
             options.append({"database": database, **given})
 
-    monkeypatch.setattr(command, "Sandbox", Kept)
+    monkeypatch.setattr(sandbox_options, "Sandbox", Kept)
     monkeypatch.setattr(command, "run", lambda main, grace_s: None)
     return options
 

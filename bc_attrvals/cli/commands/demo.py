@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -14,10 +15,10 @@ from bc_attrvals.cli.console import rate, refuse
 from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.interrupts import run
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import examples, with_options
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample_data import sample_values
-from bc_attrvals.cli.sandbox_options import quota_option
+from bc_attrvals.cli.sandbox_options import quota_options
 from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValueUpsert, Key
@@ -47,14 +48,7 @@ _UPDATES: Final = 300
     metavar="N",
     help="How many values to make up.",
 )
-@quota_option("450")
-@click.option(
-    "--window-s",
-    type=click.FloatRange(0.05, 3600),
-    default=1.0,
-    show_default=True,
-    help="Seconds of the quota's window; the service has 30.",
-)
+@partial(with_options, options=quota_options("450", 1.0))
 @click.option("--input", "file", metavar="FILE", help="Take these values instead (see upsert).")
 @input_options
 @with_settings

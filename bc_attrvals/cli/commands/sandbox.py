@@ -5,22 +5,17 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.sample_data import sample_values
-from bc_attrvals.cli.sandbox_options import PLANS, check_files, store_options
+from bc_attrvals.cli.sandbox_options import emulated_store, store_options
 from bc_attrvals.cli.settings import Settings, with_settings
 from bc_attrvals.sandbox import FaultKind, Sandbox
 from bc_attrvals.tables.error_text import counted
-
-# From the strongest.
-_SOURCES: Final = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
 
 
 def _fault_help() -> str:
@@ -60,10 +55,8 @@ def sandbox(
     settings: Settings,
     /,
     *,
-    plan: str | None,
     seed_values: int,
-    database: str,
-    **options: Any,  # noqa: ANN401 - Sandbox checks them
+    **options: Any,  # noqa: ANN401 - those of `emulated_store`
 ) -> None:
     """Serve an emulated store until Ctrl-C, and print how to reach it.
 
@@ -75,44 +68,8 @@ def sandbox(
     Exit status: 0 when stopped by Ctrl-C or SIGTERM, 2 for usage, or a port or file that is not
     available.
     """
-    check_files(database, options["ca_file"])
-    options["quota"] = _quota_of(plan, options["quota"])
-    refuse(
-        (
-            options["window_s"] is not None
-            and options["quota"] is None
-            and not _is_left_over("window_s"),
-            "--window-s has no meaning without a quota",
-        )
-    )
-    options["window_s"] = options["window_s"] or 30.0
-    try:
-        emulated = Sandbox(database, **options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    emulated = emulated_store(**options)
     run(lambda stopper: _serve(stopper, settings, emulated, seed_values), grace_s=None)
-
-
-def _quota_of(plan: str | None, quota: int | None) -> int | None:
-    """Return the quota of the plan or of `--quota`; the line goes before the file."""
-    context = click.get_current_context()
-    for source in _SOURCES:
-        by_plan, by_quota = (
-            context.get_parameter_source(name) is source for name in ("plan", "quota")
-        )
-        refuse((by_plan and by_quota, "give --plan or --quota, not both"))
-        if by_quota:
-            return quota
-        if by_plan:
-            break
-    return PLANS[plan or "standard"]
-
-
-def _is_left_over(name: str) -> bool:
-    """Whether the line chose the quota, and this option comes from the file."""
-    source = click.get_current_context().get_parameter_source
-    chosen = (source("plan"), source("quota"))
-    return source(name) is ParameterSource.DEFAULT_MAP and ParameterSource.COMMANDLINE in chosen
 
 
 async def _serve(stopper: Stopper, settings: Settings, emulated: Sandbox, seed_values: int) -> None:
