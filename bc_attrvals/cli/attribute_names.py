@@ -26,6 +26,12 @@ def id_or_name(text: str) -> int | str:
     return check_attribute_name(text.removeprefix(_NAME))
 
 
+def shown_attribute(attribute: int | str) -> str:
+    """Return the text that `id_or_name` reads as an attribute."""
+    is_plain = isinstance(attribute, int) or id_or_name(attribute) == attribute
+    return str(attribute) if is_plain else f"{_NAME}{attribute}"
+
+
 async def attribute_names(store: Store) -> dict[int, str]:
     """Return the names of the store's attributes by id, by ascending id."""
     found = {one.id: one.name async for one in store.attributes.stream()}

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 import click
 
-from bc_attrvals.cli.attribute_names import id_or_name
+from bc_attrvals.cli.attribute_names import id_or_name, shown_attribute
 from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.options import F, bundled, parsed
 from bc_attrvals.tables.files import FileError
@@ -21,6 +21,7 @@ from bc_attrvals.tables.layout import (
     JSON_LINES,
     PARQUET,
     Layout,
+    TableOptions,
     file_format,
 )
 
@@ -34,18 +35,11 @@ _WIDE_NEEDS: Final = (
 
 
 @attrs.frozen(kw_only=True)
-class FileOptions:
+class FileOptions(TableOptions):
     """The options of one file, as they were given."""
 
     format: str | None
     wide: bool
-    customer_column: str | None
-    email_column: str | None
-    attribute: Sequence[str]
-    attributes_by_header: bool = False
-    column: Sequence[str] = ()
-    encoding: str = ENCODING
-    delimiter: str | None = None
 
     def layout(self, file: str) -> Layout:
         """Return the layout of a file of this name.
@@ -55,35 +49,25 @@ class FileOptions:
         """
         form = file_format(file, self.format)
         refuse((self.delimiter is not None and form != CSV, "--delimiter is for CSV"))
-        any_wide = any((*self._keys, self.attribute, self.attributes_by_header))
+        any_wide = any((*self._keys, self.attributes, self.attributes_by_header))
         refuse(
             (
                 not self.wide and any_wide,
                 "--customer-column, --email-column and --attribute go with --wide",
             ),
             (
-                self.wide and self.column,
+                self.wide and self.columns,
                 "--column is for the long form; with --wide say --attribute",
             ),
         )
-        attributes = _attributes(self.attribute)
         for key in self._keys if form != CSV else ():
-            refuse((key in attributes, f"column {key!r} can't be both customer and value"))
-        return Layout(
-            format=form,
-            encoding=self.encoding,
-            delimiter=self.delimiter,
-            columns=_columns(self.column),
-            customer_column=self.customer_column,
-            email_column=self.email_column,
-            attributes=attributes,
-            attributes_by_header=self.attributes_by_header,
-        )
+            refuse((key in self.attributes, f"column {key!r} can't be both customer and value"))
+        return self.in_format(form)
 
     def input_layout(self, file: str) -> Layout:
         """Return the layout of an input file, as `layout` does; it has one column of customers."""
         layout = self.layout(file)
-        some_attributes = self.attribute or self.attributes_by_header
+        some_attributes = self.attributes or self.attributes_by_header
         refuse(
             (all(self._keys), "give --customer-column or --email-column, not both"),
             (
@@ -113,16 +97,14 @@ class FileOptions:
     def _naming(self, column: str, name: str) -> Iterator[str]:
         """Yield the options that name a column, with another name in its place."""
         if not self.wide:
-            given = {own.strip(): field for field, own in _columns(self.column).items()}
+            given = {own: field for field, own in self.columns.items()}
             yield from ("--column", f"{given.get(column, column)}={name}")
             return
         for option, key in (("customer", self.customer_column), ("email", self.email_column)):
-            if key is not None and key.strip() == column:
+            if key == column:
                 yield from (f"--{option}-column", name)
-        for pair in self.attribute:
-            own, _, attribute = pair.rpartition("=")
-            if own.strip() == column:
-                yield from ("--attribute", f"{name}={attribute}")
+        if column in self.attributes:
+            yield from ("--attribute", f"{name}={shown_attribute(self.attributes[column])}")
 
     @property
     def _keys(self) -> tuple[str | None, str | None]:
@@ -151,8 +133,7 @@ def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
     attributes: dict[str, int | str] = {}
     for pair in pairs:
         # A column's name may hold the sign.
-        column, _, text = pair.rpartition("=")
-        text = text.strip()
+        column, _, text = (part.strip() for part in pair.rpartition("="))
         words = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
         refuse((not column or not text, words))
         try:
@@ -187,7 +168,9 @@ _WIDE: Final = (
     ),
     click.option(
         "--attribute",
+        "attributes",
         multiple=True,
+        callback=parsed(_attributes),
         metavar="COLUMN=ID|NAME",
         help="Wide form: the attribute a column holds, by id or by name; a name of digits as"
         " name:2024. Repeatable.",
@@ -201,7 +184,9 @@ _INPUT: Final = (
     ),
     click.option(
         "--column",
+        "columns",
         multiple=True,
+        callback=parsed(_columns),
         metavar="FIELD=NAME",
         help="Long form: the file's name for customer_id or email, attribute_id or attribute, or"
         " value. Repeatable.",

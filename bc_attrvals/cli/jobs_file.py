@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import click
 
 from bc_attrvals.cli.paths import check_paths
@@ -27,10 +28,7 @@ from bc_attrvals.tables.layout import file_format
 _NEEDED: Final = ("store_hash", "token_env", "source")
 _FORMATS: Final = ("csv", "jsonl", "parquet")
 #: The fields of the file that are a `FileSource`'s as they are.
-_SOURCE: Final = (
-    "format", "columns", "customer_column", "email_column", "attributes", "attributes_by_header",
-    "encoding", "delimiter",
-)  # fmt: skip
+_SOURCE: Final = {field.name for field in attrs.fields(FileSource)} - {"path"}
 _MOST_BITS: Final = 64
 #: The fields of the file for those of `Job` and `FileSource`.
 _OURS: Final = {
@@ -182,7 +180,7 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
     source = FileSource(
         # Workers may have another working directory.
         path=str(path.resolve()),
-        **{field: table[field] for field in _SOURCE if field in table},
+        **{field: value for field, value in table.items() if field in _SOURCE},
     )
     return Job(
         store_hash=table["store_hash"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -30,7 +30,7 @@ from bc_attrvals.errors import (
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 from bc_attrvals.sync.scope import Scope
-from bc_attrvals.tables.layout import ALL_FIELDS
+from bc_attrvals.tables.layout import ALL_FIELDS, TableOptions
 
 #: Errors that neither the service nor the network causes.
 _OURS: Final = (
@@ -121,7 +121,7 @@ class Function:
 
 
 @attrs.frozen(kw_only=True)
-class FileSource:
+class FileSource(TableOptions):
     """Values of a file that the worker can read, in the forms the command line reads.
 
     In long form `columns` has the file's name of `customer_id` or `email`, `attribute_id` or
@@ -133,13 +133,6 @@ class FileSource:
 
     path: str = attrs.field(converter=os.fspath)
     format: str | None = None
-    columns: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
-    customer_column: str | None = None
-    email_column: str | None = None
-    attributes: Mapping[str, int | str] = attrs.field(factory=dict, converter=dict)
-    attributes_by_header: bool = False
-    encoding: str = "utf-8-sig"
-    delimiter: str | None = None
 
     def __attrs_post_init__(self) -> None:
         """Check that the fields go together."""

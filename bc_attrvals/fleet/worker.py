@@ -16,8 +16,6 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import attrs
-
 from bc_attrvals.core.named_value import Item
 from bc_attrvals.errors import (
     AuthenticationError,
@@ -276,14 +274,12 @@ def _task() -> asyncio.Task[Any] | None:
 def _file_values(source: FileSource) -> Iterator[Item]:
     """Yield the values of a file; raise `InvalidInputError` where it is bad."""
     from bc_attrvals.tables.files import FileError, open_input
-    from bc_attrvals.tables.layout import Layout, file_format
+    from bc_attrvals.tables.layout import file_format
     from bc_attrvals.tables.reader import read_values
     from bc_attrvals.tables.rows import BadRow
 
     try:
-        fields = attrs.asdict(source, recurse=False)
-        fields["format"] = file_format(fields.pop("path"), source.format)
-        layout = Layout(**fields)
+        layout = source.in_format(file_format(source.path, source.format))
         with open_input(source.path) as opened:
             for entry in read_values(opened, layout):
                 if isinstance(entry, BadRow):

@@ -62,8 +62,8 @@ def _stripped_columns(attributes: Mapping[str, int | str]) -> dict[str, int | st
 
 
 @attrs.frozen(kw_only=True)
-class Layout:
-    """What stands where in a file, and how text is written.
+class TableOptions:
+    """What the columns of a table hold, and how text is written; of an input or an output.
 
     `encoding` is that of CSV and JSON Lines. `delimiter` separates the cells of CSV; None means
     that the header shows it.
@@ -81,14 +81,25 @@ class Layout:
     Blanks around the names of columns do not count.
     """
 
-    format: str = CSV
-    encoding: str = ENCODING
-    delimiter: str | None = None
     columns: Mapping[str, str] = attrs.field(factory=dict, converter=_stripped_names)
     customer_column: str | None = attrs.field(default=None, converter=_stripped)
     email_column: str | None = attrs.field(default=None, converter=_stripped)
     attributes: Mapping[str, int | str] = attrs.field(factory=dict, converter=_stripped_columns)
     attributes_by_header: bool = False
+    encoding: str = ENCODING
+    delimiter: str | None = None
+
+    def in_format(self, format: str) -> Layout:
+        """Return the layout of a table in a format."""
+        names = [field.name for field in attrs.fields(TableOptions)]
+        return Layout(format=format, **{name: getattr(self, name) for name in names})
+
+
+@attrs.frozen(kw_only=True)
+class Layout(TableOptions):
+    """The options of a table, and its format."""
+
+    format: str = CSV
 
     @property
     def wide(self) -> bool:

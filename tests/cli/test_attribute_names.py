@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from bc_attrvals.cli.attribute_names import id_or_name, shown_attribute
 from tests.cli.tables import CRM, PEOPLE
+
+
+@pytest.mark.parametrize(
+    ("text", "attribute"),
+    [("7", 7), ("Tier", "Tier"), ("name:7", "7"), ("name:name:x", "name:x"), ("Café=1", "Café=1")],
+)
+def test_what_names_an_attribute_is_shown_as_it_is_read(text, attribute) -> None:
+    assert id_or_name(text) == attribute
+    assert shown_attribute(attribute) == text
 
 
 @pytest.mark.parametrize("command", ["upsert", "sync"])

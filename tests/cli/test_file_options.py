@@ -25,6 +25,10 @@ from tests.cli.tables import CRM
         (["--wide", "--email-column", "E", "--attribute", "x=a", "--attribute", "y=a"], "twice"),
         (["--column", "email=E", "--column", "customer_id=C"], "names both customer_id and email"),
         (["--column", "name=N"], "FIELD one of customer_id, email, attribute_id, attribute, value"),
+        (
+            ["--wide", "--customer-column", "E", "--attribute", "x=1", "--attribute", " x=2"],
+            "--attribute ' x=2': column or attribute is named twice",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(store, args, message) -> None:

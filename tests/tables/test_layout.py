@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 
+import attrs
 import pytest
 
 from bc_attrvals.tables.files import FileError
-from bc_attrvals.tables.layout import Layout, file_format
+from bc_attrvals.tables.layout import Layout, TableOptions, file_format
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,21 @@ def test_the_extension_says_the_format(name, found) -> None:
 def test_any_other_extension_is_refused(name) -> None:
     with pytest.raises(FileError, match=name):
         file_format(name, None)
+
+
+def test_the_options_of_a_table_are_those_of_its_layout_in_a_format() -> None:
+    given = {
+        "columns": {"value": "V"},
+        "customer_column": "ID",
+        "email_column": "E",
+        "attributes": {"x": 1},
+        "attributes_by_header": True,
+        "encoding": "latin-1",
+        "delimiter": ";",
+    }
+    layout = TableOptions(**given).in_format("jsonl")
+    assert attrs.asdict(layout) == {**given, "format": "jsonl"}
+    assert attrs.asdict(pickle.loads(pickle.dumps(layout))) == attrs.asdict(layout)
 
 
 def test_the_long_form_has_ids_or_names() -> None:

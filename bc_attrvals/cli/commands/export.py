@@ -63,7 +63,7 @@ _COLUMNS: Final = (
 
 
 def _column_options(function: F) -> F:
-    return bundled(function, _Columns, "columns", _COLUMNS)
+    return bundled(function, _Columns, "asked", _COLUMNS)
 
 
 @click.command(
@@ -95,7 +95,7 @@ def export(
     filter: AttributeValueFilter,
     *,
     output: str,
-    columns: _Columns,
+    asked: _Columns,
     options: FileOptions,
     mirror: str | None,
 ) -> None:
@@ -115,10 +115,10 @@ def export(
     a spreadsheet. --spreadsheet-safe puts an apostrophe before them, except before plain numbers;
     the file then differs from the store. It is for people, and no input for upsert or sync.
     """
-    shape = _shape(options, output, columns)
+    shape = _shape(options, output, asked)
     refuse(
-        (columns.all_columns and options.wide, "--all-columns is for the long form"),
-        (columns.spreadsheet_safe and shape.format != CSV, "--spreadsheet-safe is for CSV"),
+        (asked.all_columns and options.wide, "--all-columns is for the long form"),
+        (asked.spreadsheet_safe and shape.format != CSV, "--spreadsheet-safe is for CSV"),
         (
             shape.format == PARQUET and output == STANDARD and sys.stdout.isatty(),
             "Parquet is nothing for a terminal; give --output FILE",
@@ -127,22 +127,22 @@ def export(
     check_paths([], [("--output", output)], [("--mirror", mirror)], json=settings.json)
     store = settings.store()
     with OutputFile(output) as file, output_errors(output):
-        run_job(settings, store, _ExportJob(file, filter, shape, columns, mirror))
+        run_job(settings, store, _ExportJob(file, filter, shape, asked, mirror))
 
 
-def _shape(options: FileOptions, output: str, columns: _Columns) -> Layout:
+def _shape(options: FileOptions, output: str, asked: _Columns) -> Layout:
     """Return the layout; raise `click.UsageError` for options that do not go together."""
     shape = options.layout(output)
     if not options.wide:
         return shape
-    if columns.emails and shape.email_column is None:
+    if asked.emails and shape.email_column is None:
         shape = attrs.evolve(shape, email_column="email")
     refuse(
         (
-            not (shape.wide and (shape.attributes or columns.names)),
+            not (shape.wide and (shape.attributes or asked.names)),
             "--wide needs --customer-column or --emails, and at least one --attribute or --names",
         ),
-        (not columns.emails and shape.email_column, "--email-column goes with --emails"),
+        (not asked.emails and shape.email_column, "--email-column goes with --emails"),
     )
     return shape
 
@@ -159,13 +159,13 @@ class _ExportJob(CommandJob):
         file: OutputFile,
         filter: AttributeValueFilter,
         shape: Layout,
-        columns: _Columns,
+        asked: _Columns,
         mirror: str | None,
     ) -> None:
         self._file = file
         self._filter = filter
         self._shape = shape
-        self._columns = columns
+        self._asked = asked
         self._mirror = mirror
         self._is_complete = False
         self._values = self._rows = self._without_address = 0
@@ -179,7 +179,7 @@ class _ExportJob(CommandJob):
         self._is_complete = True
 
     async def _export_long(self, work: Work) -> None:
-        asked = self._columns
+        asked = self._asked
         names = await attribute_names(work.store) if asked.names else None
         addresses = _Addresses(work.store) if asked.emails else None
         form = LongForm(
@@ -234,7 +234,7 @@ class _ExportJob(CommandJob):
             columns,
             ids=ids,
             moments=moments,
-            spreadsheet_safe=self._columns.spreadsheet_safe,
+            spreadsheet_safe=self._asked.spreadsheet_safe,
         )
 
     def _count(self, work: Work, values: list[AttributeValue]) -> None:
