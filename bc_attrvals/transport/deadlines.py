@@ -12,9 +12,12 @@ import msgspec
 
 
 class Deadline(msgspec.Struct, eq=False):
-    """When a task is cancelled, on the event loop's clock."""
+    """When a task is cancelled, on the event loop's clock.
 
-    task: asyncio.Task[object]
+    It does not refer to the task. The task's context refers to it, and such a cycle keeps the
+    task's result, a page of rows, until the garbage collector runs.
+    """
+
     when: float
     # The task's cancellations before this deadline, to recognise one by somebody else.
     cancelling: int
@@ -26,12 +29,15 @@ class Deadline(msgspec.Struct, eq=False):
     def was_missed(self) -> bool:
         """Return whether this deadline alone caused a cancellation; if so, undo it.
 
-        Call it once, where `CancelledError` is caught. `asyncio.timeout` does the same.
+        Call it once, in the task, where `CancelledError` is caught. `asyncio.timeout` does the
+        same.
         """
         if not self.has_passed:
             return False
         self.has_passed = False
-        return self.task.uncancel() <= self.cancelling
+        task = asyncio.current_task()
+        assert task is not None
+        return task.uncancel() <= self.cancelling
 
 
 class Deadlines:
@@ -41,7 +47,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._open: set[Deadline] = set()
+        self._open: dict[Deadline, asyncio.Task[object]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._check_at = 0.0
 
@@ -49,15 +55,15 @@ class Deadlines:
         """Cancel the current task after `timeout_s` seconds, unless `end` is called before."""
         task = asyncio.current_task(self._loop)
         assert task is not None
-        deadline = Deadline(task, self._loop.time() + timeout_s, task.cancelling())
-        self._open.add(deadline)
+        deadline = Deadline(self._loop.time() + timeout_s, task.cancelling())
+        self._open[deadline] = task
         if self._timer is None or deadline.when < self._check_at:
             self._check_by(deadline.when)
         return deadline
 
     def end(self, deadline: Deadline) -> None:
         """Forget a deadline. The timer stays, and finds nothing to cancel."""
-        self._open.discard(deadline)
+        self._open.pop(deadline, None)
         if deadline.has_passed:
             # The task ended for another reason in the same moment.
             deadline.was_missed()
@@ -81,8 +87,7 @@ class Deadlines:
         # A timer may fire one tick of the clock early.
         passed = [one for one in self._open if one.when <= now]
         for one in passed:
-            self._open.discard(one)
             one.has_passed = True
-            one.task.cancel()
+            self._open.pop(one).cancel()
         if self._open:
             self._check_by(min(one.when for one in self._open))

@@ -9,6 +9,7 @@ import logging
 import pickle
 import socket
 import traceback
+import weakref
 import zlib
 from typing import Any
 
@@ -771,3 +772,19 @@ async def test_a_lasting_error_inside_of_a_mocked_session_is_ours(mocked: aiores
         assert store.statistics().requests == 2
     assert chain_of(caught.value) == [caught.value]
     assert not isinstance(caught.value, ServerError)
+
+
+async def test_a_page_goes_with_the_task_that_read_it() -> None:
+    async with store_on(saying(answer(EMPTY_PAGE), close=False)) as (store, _):
+        # The first task opens a connection, which lives longer than the task.
+        for _ in range(2):
+            gc.disable()
+            try:
+                task = asyncio.create_task(store.attribute_values.get_page())
+                assert not (await task).data
+                reference = weakref.ref(task)
+                del task
+                await asyncio.sleep(0)
+                assert reference() is None
+            finally:
+                gc.enable()
