@@ -41,10 +41,8 @@ _SCHEMA: Final = (
     "CREATE TABLE upserts (key INTEGER PRIMARY KEY, kind INTEGER NOT NULL, state INTEGER NOT NULL)",
     "CREATE TABLE deletes (id INTEGER PRIMARY KEY, state INTEGER NOT NULL)",
     "CREATE TABLE failures (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, error TEXT NOT NULL)",
-    # A named value is resolved when it is loaded. Its names are kept for reports, and one that
-    # could not be resolved is kept with its key if that is known: its row must not be pruned.
-    # Columns without a type store an integer as an integer and a text as a text.
-    "CREATE TABLE given_names (key INTEGER PRIMARY KEY, customer, attribute)",
+    # A value whose names could not be resolved, with its key if that is known: its row must not be
+    # pruned. Columns without a type store an integer as an integer and a text as a text.
     "CREATE TABLE unresolved (number INTEGER PRIMARY KEY, key, customer, attribute, value, error)",
 )
 _TABLES: Final = ("upserts", "deletes", "failures")
@@ -81,7 +79,11 @@ class WorkingSet(Database):
             {"key": "INTEGER NOT NULL", "id": "INTEGER NOT NULL", "value": "TEXT"},
             key_columns=2,
         )
-        self.schema = (*_SCHEMA, *self._desired.schema, *self._current.schema)
+        # The names that values were resolved from, for reports; without types, see `_SCHEMA`.
+        names = {"key": "INTEGER NOT NULL", "customer": "", "attribute": ""}
+        self._names = Staging(connection, "given_names", names)
+        self._staged = (self._desired, self._names, self._current)
+        self.schema = (*_SCHEMA, *(one for table in self._staged for one in table.schema))
         self._earlier: dict[str, float] = dict.fromkeys(("calls", "retries", "seconds"), 0)
         #: What this job took, in all its runs: calls, retries and seconds.
         self.spent = dict(self._earlier)
@@ -90,8 +92,8 @@ class WorkingSet(Database):
         """Drop what there is, and create all tables."""
         with self.transaction():
             super().create()
-            self._desired.clear()
-            self._current.clear()
+            for table in self._staged:
+                table.clear()
             self.put(phase=Phase.LOADING)
 
     @property
@@ -130,7 +132,7 @@ class WorkingSet(Database):
         """Insert desired rows with the names they came with; of equal keys the last one wins."""
         with self.transaction():
             self._desired.add(rows)
-            self.connection.executemany("REPLACE INTO given_names VALUES (?, ?, ?)", names)
+            self._names.add(names)
             self.connection.executemany(
                 "INSERT INTO unresolved (key, customer, attribute, value, error) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -162,6 +164,7 @@ class WorkingSet(Database):
         """
         with self.transaction():
             self._desired.merge()
+            self._names.merge()
             count = self._count_desired()
             self.put(superseded=self.number("loaded") - count)
             if seal:

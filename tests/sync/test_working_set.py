@@ -100,6 +100,21 @@ def test_every_state_is_counted_where_it_belongs(working_set: WorkingSet) -> Non
     assert (working_set.tally().failed, working_set.tally().open) == (1, 3)
 
 
+def test_a_failure_has_the_last_names_that_its_key_was_given_with(working_set: WorkingSet) -> None:
+    keys = [to_key(customer, 1) for customer in (3, 1, 2, 1, 3)]
+    for number, key in enumerate(keys):
+        working_set.add_desired(
+            [(key, str(number), None)], [(key, f"{number}@example.com", "tier")]
+        )
+    working_set.end_loading(seal=False)
+    working_set.add_failures([(key, "{}") for key in sorted(set(keys))], 3)
+    assert working_set.failures(3) == [
+        ("3@example.com", "tier", "3", "{}"),
+        ("2@example.com", "tier", "2", "{}"),
+        ("4@example.com", "tier", "4", "{}"),
+    ]
+
+
 def test_changes_come_in_parts_that_leave_none_out(working_set: WorkingSet) -> None:
     working_set.add_desired([(to_key(one, 1), "x", None) for one in range(1, 11)])
     working_set.end_loading(seal=False)
