@@ -27,16 +27,10 @@ from bc_attrvals.errors import BCAttrValsError, InvalidInputError
 #: The path of a database file.
 DatabasePath: TypeAlias = str | os.PathLike[str]
 
-# Negative: KiB of page cache. It is most of the memory that a job takes.
-_CACHE: Final = "PRAGMA cache_size = -16384"
 #: Exclusive before anything is read, so that nobody gets in between the check and the lock.
-_FILE_PRAGMAS: Final = (
-    "PRAGMA locking_mode = EXCLUSIVE",
-    "PRAGMA synchronous = NORMAL",
-    _CACHE,
-)
+_FILE_PRAGMAS: Final = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = NORMAL"
 # A temporary database need not survive.
-_TEMPORARY_PRAGMAS: Final = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _CACHE)
+_TEMPORARY_PRAGMAS: Final = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"
 
 _REASONS: Final = {
     sqlite3.SQLITE_BUSY: "is held by another job",
@@ -140,7 +134,8 @@ class DatabaseKind(Generic[DatabaseT]):
 
     `noun` names the kind in messages, `application_id` and `version` are SQLite's `application_id`
     and `user_version`, `error` is what is raised, and `other_version` says what to do with a file
-    of another format.
+    of another format. `cache_kib` bounds the memory of a connection: SQLite caches as many KiB of
+    pages, and as many again while it sorts.
     """
 
     noun: str
@@ -149,6 +144,7 @@ class DatabaseKind(Generic[DatabaseT]):
     tables: Callable[[sqlite3.Connection], DatabaseT]
     error: type[BCAttrValsError]
     other_version: str
+    cache_kib: int
 
     def name(self, path: DatabasePath | None) -> str:
         """Return what messages call the file at a path; None is a temporary database."""
@@ -202,7 +198,7 @@ def check_path(path: DatabasePath, field: str) -> str:
 def open_temporary(kind: DatabaseKind[DatabaseT]) -> DatabaseT:
     """Open a database that ends with its connection."""
     connection = sqlite3.connect("", isolation_level=None)
-    connection.executescript(";".join(_TEMPORARY_PRAGMAS))
+    connection.executescript(f"{_TEMPORARY_PRAGMAS}; PRAGMA cache_size = -{kind.cache_kib}")
     database = kind.tables(connection)
     database.create()
     return database
@@ -222,7 +218,7 @@ def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False
         connection = stack.enter_context(
             closing(sqlite3.connect(full, timeout=0, isolation_level=None))
         )
-        connection.executescript(";".join(_FILE_PRAGMAS))
+        connection.executescript(f"{_FILE_PRAGMAS}; PRAGMA cache_size = -{kind.cache_kib}")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
         if not os.path.samestat(before, os.lstat(full)):

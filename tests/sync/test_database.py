@@ -32,7 +32,7 @@ class Ledger(Database):
     schema = ("CREATE TABLE entries (amount INTEGER)",)
 
 
-LEDGERS = DatabaseKind("ledger", 0x1234, 3, Ledger, LedgerError, "convert it")
+LEDGERS = DatabaseKind("ledger", 0x1234, 3, Ledger, LedgerError, "convert it", 4_096)
 OTHERS = attrs.evolve(LEDGERS, noun="diary", application_id=0x4321)
 
 
@@ -159,3 +159,9 @@ def test_what_is_no_path_is_refused_by_the_name_of_its_argument(bad: object) -> 
     with pytest.raises(InvalidInputError) as caught:
         check_path(bad, "mirror")  # type: ignore[arg-type]
     assert caught.value.field == "mirror"
+
+
+def test_the_cache_is_as_large_as_the_kind_says(path: str) -> None:
+    for ledger in (open_file(LEDGERS, path), open_temporary(LEDGERS)):
+        with closing(ledger.connection):
+            assert ledger.one("PRAGMA cache_size") == -4_096

@@ -511,7 +511,7 @@ class TestFaults:
             full.setattr(
                 database,
                 "_FILE_PRAGMAS",
-                (*database._FILE_PRAGMAS, f"PRAGMA max_page_count = {pages}"),
+                f"{database._FILE_PRAGMAS}; PRAGMA max_page_count = {pages}",
             )
             async with make_store(sandbox) as store:
                 with pytest.raises(JournalError, match="full") as caught:
