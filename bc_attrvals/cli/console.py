@@ -44,11 +44,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
         self.exit_status = 128 + signal_number
 
 
-def refuse(*problems: tuple[object, str]) -> None:
-    """Raise `click.UsageError` with the first message whose condition holds."""
-    for holds, message in problems:
-        if holds:
-            raise click.UsageError(message)
+def refuse(holds: object, message: str) -> None:
+    """Raise `click.UsageError` with a message if a condition holds."""
+    if holds:
+        raise click.UsageError(message)
 
 
 def need_terminal(*, yes: bool, stdin_taken: bool, what: str) -> None:

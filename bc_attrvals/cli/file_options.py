@@ -48,36 +48,28 @@ class FileOptions(TableOptions):
         extension is no known format.
         """
         form = file_format(file, self.format)
-        refuse((self.delimiter is not None and form != CSV, "--delimiter is for CSV"))
+        refuse(self.delimiter is not None and form != CSV, "--delimiter is for CSV")
         any_wide = any((*self._keys, self.attributes, self.attributes_by_header))
         refuse(
-            (
-                not self.wide and any_wide,
-                "--customer-column, --email-column and --attribute go with --wide",
-            ),
-            (
-                self.wide and self.columns,
-                "--column is for the long form; with --wide say --attribute",
-            ),
+            not self.wide and any_wide,
+            "--customer-column, --email-column and --attribute go with --wide",
+        )
+        refuse(
+            self.wide and self.columns, "--column is for the long form; with --wide say --attribute"
         )
         for key in self._keys if form != CSV else ():
-            refuse((key in self.attributes, f"column {key!r} can't be both customer and value"))
+            refuse(key in self.attributes, f"column {key!r} can't be both customer and value")
         return self.in_format(form)
 
     def input_layout(self, file: str) -> Layout:
         """Return the layout of an input file, as `layout` does; it has one column of customers."""
         layout = self.layout(file)
         some_attributes = self.attributes or self.attributes_by_header
+        refuse(all(self._keys), "give --customer-column or --email-column, not both")
+        refuse(self.wide and not (any(self._keys) and some_attributes), _WIDE_NEEDS)
         refuse(
-            (all(self._keys), "give --customer-column or --email-column, not both"),
-            (
-                self.wide and not (any(self._keys) and some_attributes),
-                _WIDE_NEEDS,
-            ),
-            (
-                self.attributes_by_header and layout.format == JSON_LINES,
-                "--attributes-by-header is for CSV and Parquet",
-            ),
+            self.attributes_by_header and layout.format == JSON_LINES,
+            "--attributes-by-header is for CSV and Parquet",
         )
         return layout
 
@@ -116,16 +108,14 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         field, equals, name = pair.partition("=")
         refuse(
-            (
-                not equals or not name or field not in ALL_FIELDS,
-                f"--column takes FIELD=NAME, FIELD one of {', '.join(ALL_FIELDS)}; not {pair!r}",
-            ),
-            (field in columns, f"--column names {field} twice"),
+            not equals or not name or field not in ALL_FIELDS,
+            f"--column takes FIELD=NAME, FIELD one of {', '.join(ALL_FIELDS)}; not {pair!r}",
         )
+        refuse(field in columns, f"--column names {field} twice")
         columns[field] = name
     for both in (("customer_id", "email"), ("attribute_id", "attribute")):
         words = f"--column names both {' and '.join(both)}; one is enough"
-        refuse((columns.keys() >= set(both), words))
+        refuse(columns.keys() >= set(both), words)
     return columns
 
 
@@ -135,13 +125,13 @@ def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
         # A column's name may hold the sign.
         column, _, text = (part.strip() for part in pair.rpartition("="))
         words = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
-        refuse((not column or not text, words))
+        refuse(not column or not text, words)
         try:
             attribute = id_or_name(text)
         except ValueError as error:
             raise click.UsageError(f"--attribute {pair!r}: {error}") from None
         twice = column in attributes or attribute in attributes.values()
-        refuse((twice, f"--attribute {pair!r}: column or attribute is named twice"))
+        refuse(twice, f"--attribute {pair!r}: column or attribute is named twice")
         attributes[column] = attribute
     return attributes
 

@@ -81,6 +81,6 @@ def _scope(
     *, customer_id_in: list[int] | None, attribute_id_in: list[int] | None, whole_store: bool
 ) -> AttributeValueFilter | None:
     given = customer_id_in is not None or attribute_id_in is not None
-    refuse((whole_store and given, "--whole-store goes with no other scope"))
+    refuse(whole_store and given, "--whole-store goes with no other scope")
     scope = AttributeValueFilter(customer_id_in=customer_id_in, attribute_id_in=attribute_id_in)
     return scope if given or whole_store else None

@@ -37,7 +37,7 @@ def check_paths(
     """
     outputs = list(outputs)
     for words, path in outputs if json else ():
-        refuse((path == STANDARD, f"--json and {words} can't share stdout; give {words} FILE"))
+        refuse(path == STANDARD, f"--json and {words} can't share stdout; give {words} FILE")
     taken: dict[_Identity, str] = {}
     for words, path in inputs:
         for identity in () if path is None else _identities(path, sys.stdin):

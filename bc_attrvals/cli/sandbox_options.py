@@ -312,7 +312,7 @@ def emulated_store(
         [("--database", None if database == _IN_MEMORY else database)],
     )
     quota = _quota_of(plan, quota)
-    refuse((quota is None and _window_is_given(), "--window-s has no meaning without a quota"))
+    refuse(quota is None and _window_is_given(), "--window-s has no meaning without a quota")
     try:
         return Sandbox(database, quota=quota, ca_file=ca_file, **options)
     except ValueError as error:
@@ -323,7 +323,7 @@ def _quota_of(plan: str | None, quota: int | None) -> int | None:
     """Return the quota of the plan or of `--quota`; the line goes before the file."""
     for source in _SOURCES:
         by_plan, by_quota = (_source(name) is source for name in ("plan", "quota"))
-        refuse((by_plan and by_quota, "give --plan or --quota, not both"))
+        refuse(by_plan and by_quota, "give --plan or --quota, not both")
         if by_quota:
             return quota
         if by_plan:

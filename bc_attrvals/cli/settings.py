@@ -106,10 +106,8 @@ class Settings:
 
     def _named_store(self) -> tuple[str, str, str]:
         store_hash, token = self.store_hash or "", self.access_token or ""
-        refuse(
-            (not store_hash, "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH"),
-            (not token, "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token"),
-        )
+        refuse(not store_hash, "no store: give --store-hash or set BIGCOMMERCE_STORE_HASH")
+        refuse(not token, "no access token: set BIGCOMMERCE_ACCESS_TOKEN or give --access-token")
         return store_hash, token, self.url or DEFAULT_BASE_URL
 
     def _trusts_environment(self, base_url: str) -> bool:

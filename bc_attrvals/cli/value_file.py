@@ -88,17 +88,14 @@ class ValueFile:
         """
         shape = self.options.input_layout(self.file)
         empty = self.deletes_empty
+        refuse(empty and not shape.wide, "--empty delete goes with --wide")
         refuse(
-            (empty and not shape.wide, "--empty delete goes with --wide"),
-            (
-                empty and not shape.by_id,
-                "--empty delete needs --customer-column and attribute ids",
-            ),
-            (self.restart and self.journal is None, "--restart goes with --journal"),
-            (
-                self.max_delete and not (prune or empty),
-                f"--max-delete goes with {'' if prune is None else '--prune or '}--empty delete",
-            ),
+            empty and not shape.by_id, "--empty delete needs --customer-column and attribute ids"
+        )
+        refuse(self.restart and self.journal is None, "--restart goes with --journal")
+        refuse(
+            self.max_delete and not (prune or empty),
+            f"--max-delete goes with {'' if prune is None else '--prune or '}--empty delete",
         )
         if prune or empty:
             need_terminal(yes=not self.asks, stdin_taken=self.file == STANDARD, what="deletes")

@@ -69,7 +69,8 @@ def ensure(settings: Settings, definitions: Sequence[str]) -> None:
         # A name may hold the sign.
         name, _, kind = definition.rpartition("=")
         words = f"give NAME=TYPE, TYPE one of {', '.join(_TYPES)}; not {definition!r}"
-        refuse((not name or kind not in _TYPES, words), (name in types, f"{name!r} is given twice"))
+        refuse(not name or kind not in _TYPES, words)
+        refuse(name in types, f"{name!r} is given twice")
         types[name] = kind
     found = call_store(settings.store(), lambda store: store.attributes.ensure(types))
     _show(settings, "ensure", found.values())

@@ -62,7 +62,7 @@ def delete(
     """
     given = [ids is not None, everything, not filter.is_empty]
     words = "say what to delete: by filter options, --ids or --everything, one of them"
-    refuse((sum(given) != 1, words))
+    refuse(sum(given) != 1, words)
     need_terminal(yes=yes, stdin_taken=ids == STANDARD, what="deletes")
     store = settings.store()
     with ExitStack() as stack:

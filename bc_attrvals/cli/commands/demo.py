@@ -69,14 +69,14 @@ def demo(
         items = list(sample_values(count))
     else:
         shape = options.input_layout(file)
-        refuse((not shape.by_id, _BY_ID))
+        refuse(not shape.by_id, _BY_ID)
         with ExitStack() as stack:
             source = stack.enter_context(open_input(file))
             with options.hinted():
                 checked = check(read_values(source, shape), source.name, settings, stack)
             items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
-        refuse((len(items) != checked.good, _BY_ID))
-    refuse((not items, "there are no values to store"))
+        refuse(len(items) != checked.good, _BY_ID)
+    refuse(not items, "there are no values to store")
     demo = _Demo(settings, items, quota, window_s)
     run(lambda _: demo.run())
     settings.finish("demo", demo.text(), demo.as_dict(), 0 if demo.is_equal else 1)

@@ -116,13 +116,11 @@ def export(
     the file then differs from the store. It is for people, and no input for upsert or sync.
     """
     shape = _shape(options, output, asked)
+    refuse(asked.all_columns and options.wide, "--all-columns is for the long form")
+    refuse(asked.spreadsheet_safe and shape.format != CSV, "--spreadsheet-safe is for CSV")
     refuse(
-        (asked.all_columns and options.wide, "--all-columns is for the long form"),
-        (asked.spreadsheet_safe and shape.format != CSV, "--spreadsheet-safe is for CSV"),
-        (
-            shape.format == PARQUET and output == STANDARD and sys.stdout.isatty(),
-            "Parquet is nothing for a terminal; give --output FILE",
-        ),
+        shape.format == PARQUET and output == STANDARD and sys.stdout.isatty(),
+        "Parquet is nothing for a terminal; give --output FILE",
     )
     check_paths([], [("--output", output)], [("--mirror", mirror)], json=settings.json)
     store = settings.store()
@@ -138,12 +136,10 @@ def _shape(options: FileOptions, output: str, asked: _Columns) -> Layout:
     if asked.emails and shape.email_column is None:
         shape = attrs.evolve(shape, email_column="email")
     refuse(
-        (
-            not (shape.wide and (shape.attributes or asked.names)),
-            "--wide needs --customer-column or --emails, and at least one --attribute or --names",
-        ),
-        (not asked.emails and shape.email_column, "--email-column goes with --emails"),
+        not (shape.wide and (shape.attributes or asked.names)),
+        "--wide needs --customer-column or --emails, and at least one --attribute or --names",
     )
+    refuse(not asked.emails and shape.email_column, "--email-column goes with --emails")
     return shape
 
 

@@ -88,14 +88,12 @@ def fleet(
     With --shared-quota and --scheduler the workers must have BIGCOMMERCE_SHARED_QUOTA set.
     """  # noqa: D301 - click's mark for lines left as they are
     refuse(
-        (
-            scheduler is not None and not scheduler.strip(),
-            "--scheduler is empty; leave it out for a cluster started here",
-        ),
-        (
-            scheduler is not None and workers is not None,
-            "--workers is for the cluster started here, not for --scheduler",
-        ),
+        scheduler is not None and not scheduler.strip(),
+        "--scheduler is empty; leave it out for a cluster started here",
+    )
+    refuse(
+        scheduler is not None and workers is not None,
+        "--workers is for the cluster started here, not for --scheduler",
     )
     try:
         import distributed  # noqa: F401

@@ -103,10 +103,10 @@ def probe(
     file, which holds no id, no value, no address and no token.
     """
     if restored is not None:
-        refuse((customers or attributes, "--restore takes no --customer and no --attribute"))
+        refuse(customers or attributes, "--restore takes no --customer and no --attribute")
         _restore(settings, Path(restored))
     words = "name what may be written: --customer ID --attribute ID_OR_NAME"
-    refuse((not customers or not attributes, words))
+    refuse(not customers or not attributes, words)
     need_terminal(yes=yes, stdin_taken=False, what="probes")
     check_paths([], [("--output", output), ("--state", state)], json=settings.json)
     how = f"bc-attrvals probe --restore {shlex.quote(state)}"

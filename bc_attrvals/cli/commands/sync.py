@@ -114,7 +114,7 @@ def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
     unfinished one of another FILE or scope is refused; --restart discards it.
     """
     prune, diff = options.prune, options.diff
-    refuse((diff is not None and not source.dry_run, "--diff goes with --dry-run"))
+    refuse(diff is not None and not source.dry_run, "--diff goes with --dry-run")
     shape = source.check(
         settings,
         prune=prune,
@@ -122,22 +122,17 @@ def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
         databases=[("--mirror", options.mirror)],
     )
     refuse(
-        (
-            prune and options.scope is None and not shape.wide,
-            "--prune needs a scope: --attribute-id, --customer-id or --whole-store",
-        ),
-        # An unreadable row is not a missing row.
-        (
-            prune and source.skip_invalid,
-            "--skip-invalid with --prune would delete the values of bad rows",
-        ),
-        (
-            prune and source.deletes_empty,
-            "--prune already deletes the values of empty cells",
-        ),
-        (options.allow_empty and not prune, "--allow-empty goes with --prune"),
-        (options.allow_unresolved and not prune, "--allow-unresolved goes with --prune"),
+        prune and options.scope is None and not shape.wide,
+        "--prune needs a scope: --attribute-id, --customer-id or --whole-store",
     )
+    # An unreadable row is not a missing row.
+    refuse(
+        prune and source.skip_invalid,
+        "--skip-invalid with --prune would delete the values of bad rows",
+    )
+    refuse(prune and source.deletes_empty, "--prune already deletes the values of empty cells")
+    refuse(options.allow_empty and not prune, "--allow-empty goes with --prune")
+    refuse(options.allow_unresolved and not prune, "--allow-unresolved goes with --prune")
     store = settings.store(source.limits)
     with ExitStack() as stack:
         values = stack.enter_context(source.opened(settings, shape))
