@@ -12,7 +12,7 @@ import click
 
 from bc_attrvals.cli.attribute_names import id_or_name, shown_attribute
 from bc_attrvals.cli.console import refuse
-from bc_attrvals.cli.options import F, bundled, parsed
+from bc_attrvals.cli.options import F, bundled, flag, parsed, repeatable
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.layout import (
     ALL_FIELDS,
@@ -149,37 +149,26 @@ _FORMAT: Final = click.option(
     help="Format of the file; by default that of its extension, else csv.",
 )
 _WIDE: Final = (
-    click.option("--wide", is_flag=True, help="One row a customer, a column an attribute."),
+    flag("--wide", "One row a customer, a column an attribute."),
     click.option(
         "--customer-column", metavar="COLUMN", help="Wide form: the column of customer ids."
     ),
     click.option(
         "--email-column", metavar="COLUMN", help="Wide form: the column of e-mail addresses."
     ),
-    click.option(
-        "--attribute",
-        "attributes",
-        multiple=True,
-        callback=parsed(_attributes),
-        metavar="COLUMN=ID|NAME",
-        help="Wide form: the attribute a column holds, by id or by name; a name of digits as"
-        " name:2024. Repeatable.",
+    repeatable(
+        "--attribute", "attributes", "COLUMN=ID|NAME", _attributes,
+        "Wide form: the attribute a column holds, by id or by name; a name of digits as name:2024.",
     ),
-)
+)  # fmt: skip
 _INPUT: Final = (
-    click.option(
-        "--attributes-by-header",
-        is_flag=True,
-        help="Wide form: every other column is the attribute of its name.",
-    ),
-    click.option(
+    flag("--attributes-by-header", "Wide form: every other column is the attribute of its name."),
+    repeatable(
         "--column",
         "columns",
-        multiple=True,
-        callback=parsed(_columns),
-        metavar="FIELD=NAME",
-        help="Long form: the file's name for customer_id or email, attribute_id or attribute, or"
-        " value. Repeatable.",
+        "FIELD=NAME",
+        _columns,
+        "Long form: the file's name for customer_id or email, attribute_id or attribute, or value.",
     ),
     click.option(
         "--encoding", default=ENCODING, show_default=True, help="Encoding of a text file."

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bc_attrvals.cli.console import refuse
-from bc_attrvals.cli.options import F, bundled, parsed
+from bc_attrvals.cli.options import F, bundled, flag, parsed, repeatable
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.tables.error_text import cut
@@ -39,15 +39,8 @@ def _moment(text: str) -> datetime | date:
 
 def _id_options(of: str) -> list[Callable[[Any], Any]]:
     return [
-        click.option(
-            f"--{name}-id",
-            f"{name}_id_in",
-            multiple=True,
-            callback=parsed(_ids),
-            metavar="ID[,ID...]",
-            help=f"{of} these {name}s. Repeatable.",
-        )
-        for name in ("customer", "attribute")
+        repeatable(f"--{one}-id", f"{one}_id_in", "ID[,ID...]", _ids, f"{of} these {one}s.")
+        for one in ("customer", "attribute")
     ]
 
 
@@ -63,7 +56,7 @@ _DATES = [
     for bound, side in (("min", "after"), ("max", "before"))
 ]
 _NAME = click.option("--name", metavar="TEXT", help="Of the attribute with this name.")
-_WHOLE_STORE = click.option("--whole-store", is_flag=True, help="Scope: everything.")
+_WHOLE_STORE = flag("--whole-store", "Scope: everything.")
 
 
 def filter_options(function: F) -> F:

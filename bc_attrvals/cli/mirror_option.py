@@ -1,15 +1,13 @@
-"""What the commands that use a mirror share: the option, its scope, and opening it."""
+"""What the commands that use a mirror share: its scope, and opening it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import anyio.to_thread
-import click
 
-from bc_attrvals.cli.options import F
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import MirrorError
 from bc_attrvals.mirror.mirror import Mirror, scope_of
@@ -17,11 +15,6 @@ from bc_attrvals.store import Store
 from bc_attrvals.tables.error_text import one_line
 
 T = TypeVar("T")
-
-
-def mirror_option(text: str) -> Callable[[F], F]:
-    """Return the option `--mirror`, with its help."""
-    return click.option("--mirror", type=click.Path(dir_okay=False), metavar="FILE", help=text)
 
 
 def existing_scope(path: str) -> AttributeValueFilter:

@@ -32,6 +32,36 @@ def parsed(parse: Callable[[Any], T]) -> Callable[..., T | None]:
     return callback
 
 
+def flag(name: str, text: str) -> Callable[[F], F]:
+    """Return an option without a value, with its help."""
+    return click.option(name, is_flag=True, help=text)
+
+
+def file_option(
+    *names: str,
+    text: str,
+    takes_dash: bool = False,
+    **more: Any,  # noqa: ANN401 - click's own
+) -> Callable[[F], F]:
+    """Return an option that names a file; with `takes_dash`, `-` is a standard stream."""
+    kind = click.Path(allow_dash=True) if takes_dash else click.Path(dir_okay=False)
+    return click.option(*names, **{"type": kind, "metavar": "FILE", "help": text, **more})
+
+
+def repeatable(
+    name: str, argument: str, metavar: str, parse: Callable[[Any], T], text: str
+) -> Callable[[F], F]:
+    """Return an option that may be given several times; `parse` takes all of its texts."""
+    return click.option(
+        name,
+        argument,
+        multiple=True,
+        callback=parsed(parse),
+        metavar=metavar,
+        help=f"{text} Repeatable.",
+    )
+
+
 def with_options(function: F, options: Sequence[Callable[[Any], Any]]) -> F:
     """Add options, to be shown in this order."""
     for option in reversed(options):

@@ -18,7 +18,7 @@ import msgspec
 from click.core import ParameterSource
 
 from bc_attrvals.cli.console import refuse
-from bc_attrvals.cli.options import F, parsed, with_options
+from bc_attrvals.cli.options import F, file_option, flag, parsed, repeatable, with_options
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
@@ -175,14 +175,12 @@ def _as_given(value: object) -> object:
 
 
 _OPTIONS: Final = (
-    click.option(
+    file_option(
         "--config",
-        type=click.Path(dir_okay=False),
         is_eager=True,
         expose_value=False,
         callback=parsed(_read_config),
-        metavar="FILE",
-        help="TOML with these options, such as latency_ms = 80, and tables customers, attributes "
+        text="TOML with these options, such as latency_ms = 80, and tables customers, attributes "
         "and quirks.",
     ),
     click.option(
@@ -208,47 +206,27 @@ _OPTIONS: Final = (
         metavar=_NUMBER_OR_NONE,
         help="PUTs accepted at once; more are answered 429.",
     ),
-    click.option(
-        "--fault",
-        "faults",
-        multiple=True,
-        callback=parsed(_faults),
-        metavar="SPEC",
-        help="Calls that go wrong, such as 503=5%; see below. Repeatable.",
+    repeatable(
+        "--fault", "faults", "SPEC", _faults, "Calls that go wrong, such as 503=5%; see below."
     ),
-    click.option(
-        "--quirk",
-        "quirks",
-        multiple=True,
-        callback=parsed(_quirks),
-        metavar="NAME=VALUE",
-        help="Behaviour that lasts, such as order=shuffled; GET /sandbox/quirks explains them. "
-        "Repeatable.",
+    repeatable(
+        "--quirk", "quirks", "NAME=VALUE", _quirks,
+        "Behaviour that lasts, such as order=shuffled; GET /sandbox/quirks explains them.",
     ),
-    click.option(
+    file_option(
         "--quirks-from",
-        type=click.Path(dir_okay=False),
         is_eager=True,
         expose_value=False,
         callback=parsed(_read_probe),
-        metavar="FILE",
-        help="Behave as the store that bc-attrvals probe wrote FILE of.",
+        text="Behave as the store that bc-attrvals probe wrote FILE of.",
     ),
-    click.option(
-        "--customer",
-        "customers",
-        multiple=True,
-        callback=parsed(_customers),
-        metavar="ID=ADDRESS",
-        help="Define a customer; values then name only defined ones. Repeatable.",
+    repeatable(
+        "--customer", "customers", "ID=ADDRESS", _customers,
+        "Define a customer; values then name only defined ones.",
     ),
-    click.option(
-        "--attribute",
-        "attributes",
-        multiple=True,
-        callback=parsed(_attributes),
-        metavar="NAME=TYPE",
-        help="Define an attribute of type string, number or date; likewise. Repeatable.",
+    repeatable(
+        "--attribute", "attributes", "NAME=TYPE", _attributes,
+        "Define an attribute of type string, number or date; likewise.",
     ),
     click.option("--store-hash", default="sandbox", show_default=True, help="The store's hash."),
     click.option(
@@ -261,14 +239,8 @@ _OPTIONS: Final = (
         metavar="N",
         help="Begin with N values.",
     ),
-    click.option(
-        "--https", is_flag=True, help="Serve with a certificate of an authority of its own."
-    ),
-    click.option(
-        "--proxy",
-        is_flag=True,
-        help="Open an HTTPS proxy that leads api.bigcommerce.com here, for any SDK.",
-    ),
+    flag("--https", "Serve with a certificate of an authority of its own."),
+    flag("--proxy", "Open an HTTPS proxy that leads api.bigcommerce.com here, for any SDK."),
     click.option(
         "--proxy-port", type=click.IntRange(0, 65535), default=0, help="By default a free one."
     ),
@@ -276,16 +248,15 @@ _OPTIONS: Final = (
         "--ca-file", metavar="FILE", help="Write the authority's certificate here, to be trusted."
     ),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
-    click.option(
+    flag(
         "--allow-remote",
-        is_flag=True,
-        help="Allow another address than loopback; the controls then need the access token.",
+        "Allow another address than loopback; the controls then need the access token.",
     ),
     click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one."),
     click.option(
         "--database", default=_IN_MEMORY, metavar="FILE", help="Keeps the values for the next time."
     ),
-)
+)  # fmt: skip
 
 
 def store_options(function: F) -> F:

@@ -19,7 +19,7 @@ from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import CommandJob
-from bc_attrvals.cli.options import F, bundled, parsed
+from bc_attrvals.cli.options import F, bundled, file_option, flag, parsed
 from bc_attrvals.cli.output_rows import FailureFile
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings
@@ -224,23 +224,20 @@ _OPTIONS: Final = (
         help="Wide form: leave empty cells alone, or delete what is stored for them.",
     ),
     click.argument("file", type=click.Path(allow_dash=True)),
-    click.option("--dry-run", is_flag=True, help="Show what would be done and stop there."),
-    click.option(
+    flag("--dry-run", "Show what would be done and stop there."),
+    file_option(
         "--failures",
-        type=click.Path(allow_dash=True),
-        metavar="FILE",
-        help="Gets all values that were not stored, with the reason; in the form of an input.",
+        takes_dash=True,
+        text="Gets all values that were not stored, with the reason; in the form of an input.",
     ),
-    click.option("--skip-invalid", is_flag=True, help="Send the good rows though others are bad."),
+    flag("--skip-invalid", "Send the good rows though others are bad."),
     click.option(
         "--journal",
         type=click.Path(),
         metavar="FILE",
         help="Makes the job resumable: run the same again after it was stopped, and it goes on.",
     ),
-    click.option(
-        "--restart", is_flag=True, help="With --journal: discard an unfinished one and begin anew."
-    ),
+    flag("--restart", "With --journal: discard an unfinished one and begin anew."),
     click.option(
         "--batch-by",
         type=click.Choice(["rows", "customers"]),
@@ -249,7 +246,7 @@ _OPTIONS: Final = (
         help="What ten of a call are. All rows of ten customers are fewer calls; rows are sent if"
         " the service refuses them.",
     ),
-    click.option("--yes", is_flag=True, help="Do not ask before deleting."),
+    flag("--yes", "Do not ask before deleting."),
     click.option(
         "--max-delete",
         metavar="N|N%",

@@ -10,7 +10,7 @@ from bc_attrvals.attributes import Attributes
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.job_runner import call_store
-from bc_attrvals.cli.options import SuggestingGroup, examples
+from bc_attrvals.cli.options import SuggestingGroup, examples, flag
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.definitions import Attribute
 from bc_attrvals.core.filters import AttributeValueFilter
@@ -92,7 +92,7 @@ def rename(settings: Settings, attribute: str, name: str) -> None:
 
 @attributes.command(epilog=examples("bc-attrvals attributes delete Tier 7"))
 @click.argument("names", nargs=-1, required=True, metavar="ATTRIBUTE...")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@flag("--yes", "Do not ask.")
 @with_store_settings
 def delete(settings: Settings, names: Sequence[str], *, yes: bool) -> None:
     """Delete each ATTRIBUTE... and all values that customers have for it.

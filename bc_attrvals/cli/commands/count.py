@@ -6,8 +6,8 @@ import click
 
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import call_store
-from bc_attrvals.cli.mirror_option import existing_scope, mirror_option
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.mirror_option import existing_scope
+from bc_attrvals.cli.options import examples, file_option
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store
@@ -21,7 +21,7 @@ from bc_attrvals.store import Store
     )
 )
 @filter_options
-@mirror_option("Count in this mirror, as its last refresh left it; makes no call.")
+@file_option("--mirror", text="Count in this mirror, as its last refresh left it; makes no call.")
 @with_store_settings
 def count(settings: Settings, filter: AttributeValueFilter, *, mirror: str | None) -> None:
     """Print how many values match; all of them without filters."""

@@ -15,7 +15,7 @@ from bc_attrvals.cli.console import confirm, need_terminal, refuse, warn
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, call_store, run_job
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import examples, flag
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
@@ -44,8 +44,8 @@ _CHUNK_IDS = 500
     help="The ids of the values: one a line, or CSV or Parquet with a column id; - is standard"
     " input.",
 )
-@click.option("--everything", is_flag=True, help="Delete every value of the store.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@flag("--everything", "Delete every value of the store.")
+@flag("--yes", "Do not ask.")
 @with_store_settings
 def delete(
     settings: Settings,

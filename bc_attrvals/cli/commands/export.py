@@ -17,8 +17,8 @@ from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
-from bc_attrvals.cli.mirror_option import chunked, existing_scope, mirror_option
-from bc_attrvals.cli.options import F, bundled, examples
+from bc_attrvals.cli.mirror_option import chunked, existing_scope
+from bc_attrvals.cli.options import F, bundled, examples, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -48,16 +48,13 @@ class _Columns:
 
 
 _COLUMNS: Final = (
-    click.option("--all-columns", is_flag=True, help="Long form: id and dates, too."),
-    click.option(
-        "--names", is_flag=True, help="The names of attributes, as a column or as headers."
-    ),
-    click.option("--emails", is_flag=True, help="The e-mail addresses of customers."),
-    click.option(
+    flag("--all-columns", "Long form: id and dates, too."),
+    flag("--names", "The names of attributes, as a column or as headers."),
+    flag("--emails", "The e-mail addresses of customers."),
+    flag(
         "--spreadsheet-safe",
-        is_flag=True,
-        help="CSV: an apostrophe before what a spreadsheet would run. For people to open, and no"
-        " input for upsert or sync.",
+        "CSV: an apostrophe before what a spreadsheet would run. For people to open, and no input"
+        " for upsert or sync.",
     ),
 )
 
@@ -77,18 +74,17 @@ def _column_options(function: F) -> F:
         "bc-attrvals export --mirror store.db --output values.csv",
     )
 )
-@click.option(
+@file_option(
     "-o",
     "--output",
-    type=click.Path(allow_dash=True),
+    takes_dash=True,
     default=STANDARD,
-    metavar="FILE",
-    help="Appears whole or not at all; - is standard output [default: -]",
+    text="Appears whole or not at all; - is standard output [default: -]",
 )
 @_column_options
 @output_file_options
 @filter_options
-@mirror_option("Export this mirror, as its last refresh left it; makes no call.")
+@file_option("--mirror", text="Export this mirror, as its last refresh left it; makes no call.")
 @with_store_settings
 def export(
     settings: Settings,

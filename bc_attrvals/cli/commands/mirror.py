@@ -11,7 +11,7 @@ import click
 from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, opened_mirror
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import examples, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -48,12 +48,12 @@ _COUNTS: Final = (
 )
 @click.argument("file", type=click.Path(dir_okay=False), metavar="FILE")
 @scope_options
-@click.option("--verify", is_flag=True, help="List everything, and say what was wrong.")
-@click.option(
+@flag("--verify", "List everything, and say what was wrong.")
+@file_option(
     "--changes",
-    type=click.Path(allow_dash=True),
+    takes_dash=True,
     metavar="OUT",
-    help="Gets the changes since the last time they were written: CSV, JSON Lines or Parquet.",
+    text="Gets the changes since the last time they were written: CSV, JSON Lines or Parquet.",
 )
 @with_store_settings
 def mirror(

@@ -13,7 +13,7 @@ import msgspec
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.options import examples, parsed
+from bc_attrvals.cli.options import examples, file_option, flag, repeatable
 from bc_attrvals.cli.paths import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.errors import RestoreError
@@ -25,7 +25,6 @@ from bc_attrvals.probe.wire import MOST_CALLS, Wire
 from bc_attrvals.tables.error_text import counted, one_line
 from bc_attrvals.tables.files import STANDARD, OutputFile
 
-_STATE: Final = "bc-attrvals-probe.state"
 _WIDTH: Final = 100
 
 
@@ -48,39 +47,31 @@ def _ids_or_names(given: Sequence[str]) -> list[int | str]:
     metavar="ID",
     help="A customer of whom values are written. Repeatable.",
 )
-@click.option(
+@repeatable(
     "--attribute",
     "attributes",
-    multiple=True,
-    callback=parsed(_ids_or_names),
-    metavar="ID_OR_NAME",
-    help="An attribute whose values are written; digits are an id, name:2024 is the name 2024."
-    " Repeatable.",
+    "ID_OR_NAME",
+    _ids_or_names,
+    "An attribute whose values are written; digits are an id, name:2024 is the name 2024.",
 )
-@click.option(
+@file_option(
     "--output",
     default="bc-attrvals-probe.json",
     show_default=True,
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Gets the facts as JSON.",
+    text="Gets the facts as JSON.",
 )
-@click.option(
+@file_option(
     "--state",
-    default=_STATE,
+    default="bc-attrvals-probe.state",
     show_default=True,
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Keeps what the values held until it is put back.",
+    text="Keeps what the values held until it is put back.",
 )
-@click.option(
+@file_option(
     "--restore",
     "restored",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Put back what a probe that was killed had written; FILE is its --state.",
+    text="Put back what a probe that was killed had written; FILE is its --state.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@flag("--yes", "Do not ask.")
 @with_store_settings
 def probe(
     settings: Settings,

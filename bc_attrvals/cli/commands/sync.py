@@ -18,8 +18,8 @@ from bc_attrvals.cli.console import Failure, refuse, warn
 from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import JournalledJob
-from bc_attrvals.cli.mirror_option import mirror_option, opened_mirror
-from bc_attrvals.cli.options import F, bundled, examples
+from bc_attrvals.cli.mirror_option import opened_mirror
+from bc_attrvals.cli.options import F, bundled, examples, file_option, flag
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
@@ -59,24 +59,20 @@ class _Options:
 
 
 _OPTIONS: Final = (
-    click.option(
-        "--prune", is_flag=True, help="Delete what is stored in the scope and not in FILE."
-    ),
-    click.option(
-        "--allow-empty", is_flag=True, help="With --prune: a FILE without values may delete all."
-    ),
-    click.option(
+    flag("--prune", "Delete what is stored in the scope and not in FILE."),
+    flag("--allow-empty", "With --prune: a FILE without values may delete all."),
+    flag(
         "--allow-unresolved",
-        is_flag=True,
-        help="With --prune: delete though names or addresses in FILE are unknown.",
+        "With --prune: delete though names or addresses in FILE are unknown.",
     ),
-    click.option(
+    file_option(
         "--diff",
-        type=click.Path(allow_dash=True),
-        metavar="FILE",
-        help="With --dry-run: gets each change, with the old and the new value.",
+        takes_dash=True,
+        text="With --dry-run: gets each change, with the old and the new value.",
     ),
-    mirror_option("Refresh this mirror and compare with it; it is made if it is missing."),
+    file_option(
+        "--mirror", text="Refresh this mirror and compare with it; it is made if it is missing."
+    ),
 )
 
 
