@@ -93,23 +93,18 @@ class _Step:
     equal: bool = True
 
 
+@attrs.define(eq=False)
 class _Demo:
     """The steps of the demo, one after the other, and what they found."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        items: Sequence[AttributeValueUpsert],
-        quota: int | None,
-        window_s: float,
-    ) -> None:
-        self._settings = settings
-        self._items = items
-        self._quota = quota
-        self._window_s = window_s
-        self._expected: dict[Key, str] = {}
-        self._steps: list[_Step] = []
-        self._rate_limited = self._retries = 0
+    _settings: Settings
+    _items: Sequence[AttributeValueUpsert]
+    _quota: int | None
+    _window_s: float
+    _expected: dict[Key, str] = attrs.field(factory=dict, init=False)
+    _steps: list[_Step] = attrs.field(factory=list, init=False)
+    _rate_limited: int = attrs.field(default=0, init=False)
+    _retries: int = attrs.field(default=0, init=False)
 
     async def run(self) -> None:
         async with (
@@ -163,20 +158,18 @@ class _Demo:
             yield AttributeValueUpsert(customer_id, attribute_id, f"updated {customer_id}")
 
     @contextmanager
-    def _step(self, store: Store, name: str) -> Iterator[_Step]:
+    def _step(self, store: Store, name: str, count: int) -> Iterator[tuple[_Step, Progress]]:
         step = _Step(name)
         began_at, before = time.monotonic(), store.statistics().requests
-        yield step
+        with Progress(self._settings, store, name.capitalize(), count) as progress:
+            yield step, progress
         step.seconds = time.monotonic() - began_at
         step.calls = store.statistics().requests - before
         self._steps.append(step)
 
     async def _store(self, store: Store, name: str, items: Sequence[AttributeValueUpsert]) -> None:
         self._expected.update((item.key, item.value) for item in items)
-        with (
-            self._step(store, name) as step,
-            Progress(self._settings, store, name.capitalize(), len(items)) as progress,
-        ):
+        with self._step(store, name, len(items)) as (step, progress):
             async for outcome in store.attribute_values.upsert_stream(items):
                 step.values += outcome.ok
                 progress.advance()
@@ -187,10 +180,7 @@ class _Demo:
         wrong = 0
         seen: set[Key] = set()
         wanted = AttributeValueFilter(attribute_id_in={key[1] for key in self._expected})
-        with (
-            self._step(store, "read and compared") as step,
-            Progress(self._settings, store, "Comparing", len(self._expected)) as progress,
-        ):
+        with self._step(store, "read and compared", len(self._expected)) as (step, progress):
             async for value in store.attribute_values.stream(wanted):
                 wrong += value.key in seen or self._expected.get(value.key) != value.value
                 seen.add(value.key)
@@ -203,7 +193,7 @@ class _Demo:
         wanted = [key for key in self._expected if key[1] == attribute_id]
         for key in wanted:
             del self._expected[key]
-        with self._step(store, f"deleted (attribute {attribute_id})") as step:
+        with self._step(store, f"deleted (attribute {attribute_id})", len(wanted)) as (step, _):
             report = await store.attribute_values.delete_where(
                 AttributeValueFilter(attribute_id_in=[attribute_id])
             )
