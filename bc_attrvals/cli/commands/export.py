@@ -139,6 +139,7 @@ def _shape(options: FileOptions, output: str, asked: _Columns) -> Layout:
     return shape
 
 
+@attrs.define(eq=False)
 class _ExportJob(CommandJob):
     """One export: pages in, rows out. What blocks is done in a thread."""
 
@@ -146,21 +147,15 @@ class _ExportJob(CommandJob):
     what = "Exporting"
     summary_to_stderr = True
 
-    def __init__(
-        self,
-        file: OutputFile,
-        filter: AttributeValueFilter,
-        shape: Layout,
-        asked: _Columns,
-        mirror: str | None,
-    ) -> None:
-        self._file = file
-        self._filter = filter
-        self._shape = shape
-        self._asked = asked
-        self._mirror = mirror
-        self._is_complete = False
-        self._values = self._rows = self._without_address = 0
+    _file: OutputFile
+    _filter: AttributeValueFilter
+    _shape: Layout
+    _asked: _Columns
+    _mirror: str | None
+    _is_complete: bool = attrs.field(default=False, init=False)
+    _values: int = attrs.field(default=0, init=False)
+    _rows: int = attrs.field(default=0, init=False)
+    _without_address: int = attrs.field(default=0, init=False)
 
     async def run(self, work: Work) -> None:
         if self._shape.wide:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing, nullcontext
 from typing import Final
 
 import anyio.to_thread
+import attrs
 import click
 
 from bc_attrvals.cli.filter_options import scope_options
@@ -20,7 +21,7 @@ from bc_attrvals.events import Event, MirrorProgressed
 from bc_attrvals.mirror.mirror import Mirror
 from bc_attrvals.mirror.report import Change, RefreshReport
 from bc_attrvals.tables.error_text import counted
-from bc_attrvals.tables.files import STANDARD, OutputFile
+from bc_attrvals.tables.files import OutputFile
 from bc_attrvals.tables.layout import IDS, MOMENTS, file_format
 from bc_attrvals.tables.writer import LongForm, row_writer
 
@@ -77,35 +78,28 @@ def mirror(
     """
     check_paths([], [("--changes", changes)], [("FILE", file)], json=settings.json)
     store = settings.store()
-    with ExitStack() as stack:
-        run_job(settings, store, _MirrorJob(stack, file, scope, verify=verify, changes=changes))
+    with nullcontext() if changes is None else OutputFile(changes) as out:
+        run_job(settings, store, _MirrorJob(file, scope, verify, out))
 
 
+@attrs.define(eq=False)
 class _MirrorJob(CommandJob):
     """One refresh, then the changes."""
 
     command = "mirror"
     what = "Listing"
 
-    def __init__(
-        self,
-        stack: ExitStack,
-        file: str,
-        scope: AttributeValueFilter | None,
-        *,
-        verify: bool,
-        changes: str | None,
-    ) -> None:
-        self._path = file
-        self._scope = scope
-        self._verify = verify
-        self._report: RefreshReport | None = None
-        self._written: int | None = None
-        self._out: OutputFile | None = None
-        if changes is not None:
-            self._format = file_format(changes, None)
-            self._out = stack.enter_context(OutputFile(changes))
-            self.summary_to_stderr = changes == STANDARD
+    _path: str
+    _scope: AttributeValueFilter | None
+    _verify: bool
+    _out: OutputFile | None
+    _report: RefreshReport | None = attrs.field(default=None, init=False)
+    _written: int | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self._out is not None:
+            self._format = file_format(self._out.name, None)
+            self.summary_to_stderr = self._out.is_standard
 
     async def run(self, work: Work) -> None:
         def hear(event: Event) -> None:
