@@ -40,13 +40,13 @@ def test_stores_are_synced_and_told_of_as_they_finish(serve, tmp_path) -> None:
             [
                 *(sys.executable, "-m", "bc_attrvals", "fleet"),
                 *(str(write_jobs(tmp_path, jobs)), "--json", "--workers", "1"),
+                *("--shared-quota", valkey.url),
             ],
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "FLEET_CLI_TOKEN": "s3cret-token",
                 "FLEET_CLI_WRONG": "s3cret-wrong",
-                "BIGCOMMERCE_SHARED_QUOTA": valkey.url,
             },
             capture_output=True,
             text=True,

@@ -145,21 +145,6 @@ def _shared_quota(settings: Settings) -> EnvironmentVariable | None:
     return EnvironmentVariable(_SHARED_QUOTA)
 
 
-@contextmanager
-def _inherited(name: str, value: str | None) -> Iterator[None]:
-    """Set a variable for processes that are started meanwhile."""
-    before = os.environ.get(name)
-    if value:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
-
-
 def _check_variables(jobs: Sequence[Job]) -> None:
     """Check the variables that workers started here will inherit."""
     for index, job in enumerate(jobs):
@@ -180,7 +165,6 @@ async def _client(
         address: Any = scheduler
         if scheduler is None:
             stack.enter_context(_interrupts_kept_from_children())
-            stack.enter_context(_inherited(_SHARED_QUOTA, shared_quota))
             address = await stack.enter_async_context(
                 LocalCluster(
                     n_workers=workers,
@@ -189,6 +173,7 @@ async def _client(
                     # None would start one too, on the default port.
                     dashboard_address="127.0.0.1:0",
                     scheduler_kwargs={"dashboard": False},
+                    env={_SHARED_QUOTA: shared_quota} if shared_quota else None,
                     asynchronous=True,
                     silence_logs=logging.CRITICAL,
                 )
