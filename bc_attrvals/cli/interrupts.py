@@ -20,6 +20,8 @@ from bc_attrvals.tables.files import discard_unfinished
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: Signals closer together are one: `timeout` sends its own to the command, and then to its group.
+_ONE_STOP_S: Final = 0.1
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
@@ -35,6 +37,7 @@ class Stopper:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self.signal_number: int | None = None
+        self._stopped_at_s = 0.0
         #: Returns what the exit of a second signal prints after its message.
         self.exit_hint: Callable[[], str] = str
 
@@ -72,9 +75,12 @@ class Stopper:
             self.listen()
 
     def _handle(self, number: int) -> None:
+        now = self._loop.time()
         if self.signal_number is not None:
-            self._exit(number)
-        self.signal_number = number
+            if now - self._stopped_at_s >= _ONE_STOP_S:
+                self._exit(number)
+            return
+        self.signal_number, self._stopped_at_s = number, now
         self._stop.set()
         if self._grace_s is None or self._task is None:
             return

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from bc_attrvals.cli import interrupts
+from bc_attrvals.cli.interrupts import Stopper
 from tests.cli.tables import HEAD
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals of POSIX")
@@ -52,6 +57,27 @@ def test_the_second_ctrl_c_leaves_at_once(serve, tmp_path, until) -> None:
         assert process.wait(2) == 130
         process.communicate()
         assert [one.name for one in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.looptime
+async def test_a_stop_that_is_sent_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `timeout`, which signals its command and then its group."""
+    send: dict[int, Callable[[], None]] = {}
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(
+        loop, "add_signal_handler", lambda number, *call: send.update({number: partial(*call)})
+    )
+    left: list[int] = []
+    monkeypatch.setattr(interrupts.os, "_exit", left.append)
+    stopper = Stopper(None)
+    stopper.listen()
+    send[signal.SIGTERM]()
+    await asyncio.sleep(0.05)
+    send[signal.SIGTERM]()
+    assert (stopper.signal_number, left) == (signal.SIGTERM, [])
+    await asyncio.sleep(0.1)
+    send[signal.SIGTERM]()
+    assert left == [143]
 
 
 def test_an_interrupted_export_leaves_no_file(serve, tmp_path, until) -> None:
