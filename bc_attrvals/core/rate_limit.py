@@ -173,6 +173,9 @@ class QuotaState:
         self._reserve = reserve
         self._share = 1.0
         self._quota: int | None = None
+        # The units of a window that are left to others, and the most that are ours.
+        self._kept = 0
+        self._most = 0
         self._has_answer = False
         # Before the first answer: how many requests may be out, and when one more may be.
         self._probes = 1
@@ -200,6 +203,8 @@ class QuotaState:
         """Take at most this share of each window, at least one unit, and leave `reserve` units."""
         self._share = share
         self._reserve = reserve
+        if self._quota is not None:
+            self._count(self._quota)
 
     def take(self) -> None:
         """Count one request as out; it is about to be sent."""
@@ -215,14 +220,9 @@ class QuotaState:
         if now > self._end_high + _EDGE_S:
             self._open_window(now)
         # The server's count may not include our requests under way, so they are subtracted.
-        left = self._left - self._out - len(self._lost)
-        unsent = self._quota - self._sent
-        # A reserve of the whole quota would stop all work, so one unit is always ours.
-        kept = self._reserve if self._reserve < self._quota else self._quota - 1
-        left = (left if left < unsent else unsent) - kept
-        if self._share < 1:
-            share = (int(self._quota * self._share) or 1) - self._sent
-            left = left if left < share else share
+        left = self._left - self._kept - self._out - len(self._lost)
+        unsent = self._most - self._sent
+        left = left if left < unsent else unsent
         return left if left > 0 else 0
 
     def opens_at(self) -> float | None:
@@ -249,42 +249,46 @@ class QuotaState:
         self._bare = 0
         if headers.reset_s % 1:
             self._granularity_s = 0.001
-        low = sent_at + headers.reset_s - self._granularity_s
-        high = now + headers.reset_s + self._granularity_s
+        reset_s, window_s = headers.reset_s, headers.window_s
+        low = sent_at + reset_s - self._granularity_s
+        high = now + reset_s + self._granularity_s
         left = 0 if refused else headers.left
         surely_newer = sent_at >= self._believed_at
+        end_low, end_high = self._end_low, self._end_high
         # How much later its window ends than the present one. Ends are one window apart, so this
         # identifies the window even if an answer was under way for so long that its bounds overlap
         # with those of the next window.
-        later_by_s = (low + high - self._end_low - self._end_high) / 2
-        if self._is_new_window(sent_at, low, headers.window_s, later_by_s):
+        later_by_s = (low + high - end_low - end_high) / 2
+        guessed_since = self._guessed_since
+        if guessed_since is None:
+            is_new = later_by_s > window_s / 2 or low - end_high > window_s * _DRIFT
+        else:
+            # Sent after the opening, or in a window that ends after it.
+            is_new = sent_at >= guessed_since or low >= guessed_since
+        if is_new or self._quota is None:
             self._end_low, self._end_high = low, high
             self._guessed_since = None
-            self._left = left
             self._sent = self._out + 1
-        elif self._guessed_since is not None or (
-            not surely_newer and later_by_s < -headers.window_s / 2
-        ):
+        elif guessed_since is not None or (not surely_newer and later_by_s < -window_s / 2):
             # It was under way when this window began, so it was counted in this window.
             self._sent -= 1
             return
-        elif self._end_low - high > headers.window_s * _DRIFT:
+        elif end_low - high > window_s * _DRIFT:
             # The server's clock or window was set back.
             self._end_low, self._end_high = low, high
-            self._left = left
         else:
-            low = low if low > self._end_low else self._end_low
-            high = high if high < self._end_high else self._end_high
+            low = low if low > end_low else end_low
+            high = high if high < end_high else end_high
             self._end_low, self._end_high = low, high if high > low else low
-            newer = surely_newer or headers.reset_s < self._countdown_s - _TIE_S
-            tied = headers.reset_s <= self._countdown_s + _TIE_S
-            if not newer and not (tied and left < self._left):
+            newer = surely_newer or reset_s < self._countdown_s - _TIE_S
+            if not newer and (left >= self._left or reset_s > self._countdown_s + _TIE_S):
                 return
-            self._left = left
-        self._countdown_s = headers.reset_s
+        self._left = left
+        self._countdown_s = reset_s
         self._believed_at = now
-        self._quota = headers.quota
-        self._window_s = headers.window_s
+        self._window_s = window_s
+        if headers.quota != self._quota:
+            self._count(headers.quota)
         if self._lost:
             # Requests lost well before this one was sent are included in its answer.
             self._forget_lost(sent_at)
@@ -316,6 +320,15 @@ class QuotaState:
         resets_in_s = max(0.0, self._end_high + _EDGE_S - now)
         return QuotaSnapshot(self._quota, left, resets_in_s, self._window_s)
 
+    def _count(self, quota: int) -> None:
+        """Note the units of a window."""
+        self._quota = quota
+        # A reserve of the whole quota would stop all work, so one unit is always ours.
+        self._kept = self._reserve if self._reserve < quota else quota - 1
+        self._most = quota - self._kept
+        if self._share < 1:
+            self._most = min(self._most, int(quota * self._share) or 1)
+
     def _find_out(self, now: float) -> int:
         """Return how many more requests may go before the first answer."""
         if self._out == 0:
@@ -343,16 +356,6 @@ class QuotaState:
         """Forget the lost requests that the server had counted by `since` if it counted them."""
         while self._lost and self._lost[0] <= since - _ON_ITS_WAY_S:
             self._lost.popleft()
-
-    def _is_new_window(
-        self, sent_at: float, low: float, window_s: float, later_by_s: float
-    ) -> bool:
-        if self._quota is None:
-            return True
-        if self._guessed_since is not None:
-            # Sent after the opening, or in a window that ends after it.
-            return sent_at >= self._guessed_since or low >= self._guessed_since
-        return later_by_s > window_s / 2 or low - self._end_high > window_s * _DRIFT
 
     def _open_window(self, now: float) -> None:
         """Begin a window with the whole quota, before an answer has confirmed it."""

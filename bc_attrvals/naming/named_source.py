@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Final, cast
+from typing import Any, Final
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
@@ -20,7 +20,7 @@ from bc_attrvals.errors import APIError, BCAttrValsError, UnresolvedError
 from bc_attrvals.naming.resolver import WINDOW, JobNames, Resolver
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.writing.outcomes import Outcomes
-from bc_attrvals.writing.sources import Items, check_item, open_input
+from bc_attrvals.writing.sources import Items, Source, check_item, open_input
 
 #: Addresses of which a job notes that they were looked up a second time.
 _MOST_ASKED_AGAIN: Final = 100_000
@@ -61,7 +61,7 @@ class NamedSource:
         self._stopped = False
         self._news = asyncio.Event()
         outcomes.reconsider = self.reconsider
-        self._items = open_input(items, self._changed, self._check)
+        self._items: Source[Any] = open_input(items, self._changed, self._check)
 
     @property
     def exhausted(self) -> bool:
@@ -87,7 +87,7 @@ class NamedSource:
             items = self._items.pull(most)
             if not self._saw_name:
                 # Plain upserts alone, as `_check` has seen.
-                return cast("list[AttributeValueUpsert]", items)
+                return items
             self._reads_ahead = True
             self._window = items
             self._start()

@@ -59,11 +59,12 @@ class Admission:
             self._units = ExternalQuota(asked, arrived=self._pump, failed=self._fail_one)
         self._leases = Leases(self._units)
         self._shares = Shares()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Set by `open`.
+        self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.Handle | None = None
         # Kept here, because a uvloop timer that is due at once has no `when()`.
         self._timer_at = math.inf
-        self._closed = False
+        self._is_open = False
         # The service asked for no request before this time.
         self._blocked_until = -math.inf
         # The total time in which some request waited for quota, and when the present wait began.
@@ -82,11 +83,12 @@ class Admission:
     async def open(self, store_hash: str, limits: Limits) -> None:
         """Bind to the running loop, and open the quota."""
         self._loop = asyncio.get_running_loop()
+        self._is_open = True
         await self._leases.open(store_hash, limits)
 
     def turn_away(self) -> None:
         """Fail all waiting and all later requests with `StoreStateError`."""
-        self._closed = True
+        self._is_open = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -107,7 +109,7 @@ class Admission:
 
         Raises `StoreStateError` if the Store is closed.
         """
-        if self._closed or self._loop is None:
+        if not self._is_open:
             raise _closed_error()
         if self._queue.count and self._queue.count_of(operation):
             return None
@@ -135,7 +137,6 @@ class Admission:
         lease = self.acquire_nowait(operation, priority, flow)
         if lease is not None:
             return lease
-        assert self._loop is not None
         now = self._loop.time()
         waiter = _Waiter(
             operation,
@@ -171,25 +172,21 @@ class Admission:
 
         `headers` and `status` are None if no answer came.
         """
-        assert self._loop is not None
         self._leases.end(lease, self._loop.time(), headers, status)
         self._pump()
 
     def cancel(self, lease: Lease) -> None:
         """Give slot and unit back unused: nothing was sent."""
-        assert self._loop is not None
         self._leases.cancel(lease, self._loop.time())
         self._pump()
 
     def wait_for(self, delay_s: float) -> None:
         """Send nothing for `delay_s`, because the service asked for that."""
-        assert self._loop is not None
         self._blocked_until = max(self._blocked_until, self._loop.time() + delay_s)
         self._pump()
 
     def back_off(self, lease: Lease) -> None:
         """Halve the concurrency of an operation and pause it: the store is under load."""
-        assert self._loop is not None
         slots, now = lease.slots, self._loop.time()
         if slots.back_off(lease.sent_at, now, self._retry, self._random):
             pause_s = max(0.0, slots.blocked_until - now)
@@ -254,14 +251,13 @@ class Admission:
     def _pump(self) -> None:
         """Grant what can be granted now, and set the one timer for the rest."""
         if self._queue.count or self._blocked_since is not None or self._timer is not None:
-            if not self._closed:
+            if self._is_open:
                 self._grant()
         elif self._units.must_be_asked:
             self._ask(0.0)
 
     def _grant(self) -> None:
         loop = self._loop
-        assert loop is not None
         now = loop.time()
         is_held_back = False
 

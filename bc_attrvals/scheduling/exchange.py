@@ -81,7 +81,7 @@ class Exchange(msgspec.Struct, eq=False):
     options: CallOptions
     priority: Priority
     flow: Flow | None = None
-    tally: Tally | None = None
+    tally: Tally = msgspec.field(default_factory=Tally)
     worker: Worker | None = None
     # Its number in events and log lines, 0 before the first of them; and how often it was sent.
     number: int = 0
@@ -102,7 +102,7 @@ class Exchange(msgspec.Struct, eq=False):
     @property
     def job(self) -> int | None:
         """The number of the job it belongs to; None for a single call."""
-        return None if self.tally is None else self.tally.job
+        return self.tally.job
 
     def fail(self, error: BCAttrValsError) -> None:
         """Note the error of a try."""

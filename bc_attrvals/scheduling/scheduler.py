@@ -338,10 +338,9 @@ class Scheduler:
         exchange.sent += 1
         self._requests += 1
         tally, worker, body = exchange.tally, exchange.worker, exchange.request.body
-        if tally is not None:
-            tally.calls += 1
-            if exchange.sent > 1:
-                tally.retries += 1
+        tally.calls += 1
+        if exchange.sent > 1:
+            tally.retries += 1
         if worker is not None:
             worker.on_wire = worker.was_sent = True
         if body is not None:
@@ -351,8 +350,9 @@ class Scheduler:
 
     def _end_try(self, exchange: Exchange, lease: Lease, outcome: Response | BaseException) -> None:
         """Give slot and unit back, and report the outcome of the try."""
-        if exchange.worker is not None:
-            exchange.worker.on_wire = False
+        worker = exchange.worker
+        if worker is not None:
+            worker.on_wire = False
         if isinstance(outcome, Response):
             status = outcome.status
             self._bytes_received += len(outcome.body)

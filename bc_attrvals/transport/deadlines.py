@@ -7,6 +7,7 @@ costs 30,000 instructions, which is 4.7 % of a PUT of ten values (callgrind, CPy
 from __future__ import annotations
 
 import asyncio
+import math
 
 import msgspec
 
@@ -49,7 +50,8 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
         self._open: dict[Deadline, asyncio.Task[object]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._check_at = 0.0
+        # When the timer is due; infinity without a timer.
+        self._check_at = math.inf
 
     def begin(self, timeout_s: float) -> Deadline:
         """Cancel the current task after `timeout_s` seconds, unless `end` is called before."""
@@ -57,7 +59,7 @@ class Deadlines:
         assert task is not None
         deadline = Deadline(self._loop.time() + timeout_s, task.cancelling())
         self._open[deadline] = task
-        if self._timer is None or deadline.when < self._check_at:
+        if deadline.when < self._check_at:
             self._check_by(deadline.when)
         return deadline
 
@@ -74,6 +76,7 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._check_at = math.inf
 
     def _check_by(self, when: float) -> None:
         if self._timer is not None:
@@ -83,6 +86,7 @@ class Deadlines:
 
     def _check(self) -> None:
         self._timer = None
+        self._check_at = math.inf
         now = self._loop.time()
         # A timer may fire one tick of the clock early.
         passed = [one for one in self._open if one.when <= now]

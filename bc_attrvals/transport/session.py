@@ -162,8 +162,6 @@ class Session:
         `StoreStateError` if the caller has closed their session. Cancellation closes the
         connection; a write may then have been applied.
         """
-        if self._session.closed:
-            raise _closed_error()
         attempt = self._deadlines.begin(timeout_s)
         attempt_under_way.set(attempt)
         content = request.body
@@ -172,9 +170,11 @@ class Session:
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
+            # `or` would ask yarl whether the URL is empty.
+            url = self._urls.get(request.path)
             response = await self._session.request(
                 request.method,
-                self._urls.get(request.path) or self._url(request),
+                self._url(request) if url is None else url,
                 data=data,
                 **(self._options if data is None else self._write_options),
             )
@@ -238,6 +238,7 @@ class Session:
                 return None
         mapped = self._mapped(error, timeout_s)
         if isinstance(mapped, HookError) and self._session.closed:
+            # aiohttp raises a `RuntimeError` for a closed session.
             mapped = _closed_error()
         if isinstance(mapped, ConnectionLostError):
             # A caller's session does not show whether it opened a new connection.

@@ -201,7 +201,8 @@ class UpsertJob:
             if untaken and log is None:
                 self._wake()
             # A job that waited for a key gets it before this job takes it again.
-            stops = awaited or untaken > self._outcomes.most_untaken or self._is_surplus()
+            is_surplus = len(self._running) > self._most_running and self._room() < 0
+            stops = awaited or untaken > self._outcomes.most_untaken or is_surplus
             keyed = None if stops else self._context.run(self._next)
             if keyed is None:
                 if log is not None:
@@ -209,9 +210,6 @@ class UpsertJob:
                     await log.end()
                 return
             batch.begin(keyed)
-
-    def _is_surplus(self) -> bool:
-        return len(self._running) > self._most_running and self._room() < 0
 
     def _close(self, batch: Batch) -> bool:
         """Settle the rest of a batch; return whether another item waited for one of its keys."""
