@@ -199,7 +199,7 @@ class Scheduler:
         """
         worker = exchange.worker
         if worker is not None:
-            worker.on_wire = worker.has_failed = worker.was_sent = False
+            worker.has_failed = worker.was_sent = False
         return self._carry(exchange)
 
     def send_again(

@@ -18,7 +18,7 @@ class KeyRegistry:
     __slots__ = ("_waiting", "held")
 
     def __init__(self) -> None:
-        #: The keys under way; read only.
+        #: The keys under way. A batcher adds those of each batch it gives out; see `release`.
         self.held: set[Key] = set()
         self._waiting: dict[Key, list[Batcher]] = {}
 
@@ -29,10 +29,6 @@ class KeyRegistry:
     def __contains__(self, key: Key) -> bool:
         """Return whether a key is under way."""
         return key in self.held
-
-    def hold(self, keys: Iterable[Key]) -> None:
-        """Mark keys as under way."""
-        self.held.update(keys)
 
     def wait(self, key: Key, batcher: Batcher, *, first: bool = False) -> None:
         """Have `batcher` unpark a key when it is released; `first` puts it before the others."""
@@ -135,7 +131,7 @@ class Batcher:
             or not self._held.isdisjoint(keyed)
         ):
             return None
-        self._registry.hold(keyed)
+        self._held.update(keyed)
         return keyed
 
     def take(self) -> dict[Key, AttributeValueUpsert]:
@@ -151,7 +147,7 @@ class Batcher:
             batch[key] = item
             if len(batch) == self.size:
                 break
-        self._registry.hold(batch)
+        self._held.update(batch)
         return batch
 
     def _take_customers(self) -> dict[Key, AttributeValueUpsert]:
@@ -166,7 +162,7 @@ class Batcher:
                 continue
             customers.add(key[0])
             batch[key] = item
-        self._registry.hold(batch)
+        self._held.update(batch)
         return batch
 
     def _park(self, key: Key, item: AttributeValueUpsert) -> None:

@@ -140,7 +140,7 @@ def test_a_key_under_way_leaves_its_customer_out_of_a_batch_of_customers() -> No
     batcher.customers = 1
     for customer in (1, 2):
         batcher.feed(item(customer))
-    registry.hold([(1, 1)])
+    registry.held.update([(1, 1)])
     assert list(batcher.take()) == [(2, 1)]
     registry.release([(1, 1)])
     assert list(batcher.take()) == [(1, 1)]
@@ -223,7 +223,7 @@ def test_jobs_that_wait_for_one_key_have_it_in_the_order_they_came() -> None:
         name: Batcher(registry, 10, lambda name=name: woken.append(name))
         for name in ("b", "c", "a")
     }
-    registry.hold([(1, 1)])
+    registry.held.update([(1, 1)])
     for job in jobs.values():
         job.feed(item(1))
     registry.release([(1, 1)])
@@ -236,7 +236,7 @@ def test_a_job_that_is_woken_may_drain_another_that_waits_for_the_same_key() -> 
     other = Batcher(registry, 10)
     drained: list[AttributeValueUpsert] = []
     one = Batcher(registry, 10, lambda: drained.extend(other.drain()))
-    registry.hold([(1, 1)])
+    registry.held.update([(1, 1)])
     one.feed(item(1, "one"))
     other.feed(item(1, "other"))
     registry.release([(1, 1)])
