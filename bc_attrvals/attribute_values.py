@@ -24,8 +24,8 @@ from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftE
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
 from bc_attrvals.scheduling.job_events import BulkJob
-from bc_attrvals.sync.job_parts import JobParts
 from bc_attrvals.sync.resource_methods import MOST_FAILURES, SyncMethods
+from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 
 # What one kind of job needs is imported by its first one: importing the package loads no more than
 # a listing needs.
@@ -45,24 +45,24 @@ _MOST_DELETE_PASSES = 5
 class AttributeValues(SyncMethods):
     """Customer attribute values of one store; get it as `Store.attribute_values`."""
 
-    __slots__ = ("_calls", "_ensure_open", "_parts", "_place")
+    __slots__ = ("_calls", "_ensure_open", "_place", "_shared")
 
     def __init__(
         self,
         calls: Calls,
-        parts: JobParts,
+        shared: SharedByJobs,
         *,
         place: str,
         ensure_open: Callable[[], None],
     ) -> None:
         self._calls = calls
-        self._parts = parts
+        self._shared = shared
         # The URL of the resource: what a journal is bound to.
         self._place = place
         self._ensure_open = ensure_open
 
     def __repr__(self) -> str:
-        return f"<AttributeValues, {len(self._parts.registry)} keys under way>"
+        return f"<AttributeValues, {len(self._shared.registry)} keys under way>"
 
     async def get_page(
         self,
@@ -285,7 +285,7 @@ class AttributeValues(SyncMethods):
                 report = await self._sync_job(options, bulk.calls).upsert(items)
                 bulk.sums = lambda: report
             else:
-                others = self._parts.coalescer.others(items, bulk.calls)
+                others = self._shared.coalescer.others(items, bulk.calls)
                 if others is not None and others.is_busy:
                     report = await others.share(items, bulk.calls, self._upsert_job, max_failures)
                     bulk.sums = lambda: report
@@ -387,7 +387,7 @@ class AttributeValues(SyncMethods):
 
         if wanted is not None and wanted.name is not None:
             # A row shows the id of its attribute, by which alone it can be checked.
-            wanted = wanted.named(await self._parts.resolver.attribute_ids(wanted.name, calls))
+            wanted = wanted.named(await self._shared.resolver.attribute_ids(wanted.name, calls))
         confirmed = array("q")
         for _ in range(_MOST_DELETE_PASSES):
             # Listed to the end first: deleting underneath would move rows across page borders.
@@ -406,9 +406,9 @@ class AttributeValues(SyncMethods):
         from bc_attrvals.writing.upsert_job import UpsertJob
 
         def begin(on_change: Callable[[], None], context: Context) -> NamedSource:
-            return NamedSource(items, self._parts.resolver, calls, outcomes, on_change, context)
+            return NamedSource(items, self._shared.resolver, calls, outcomes, on_change, context)
 
-        return UpsertJob(begin, calls, registry=self._parts.registry, outcomes=outcomes)
+        return UpsertJob(begin, calls, registry=self._shared.registry, outcomes=outcomes)
 
 
 def _finished(job: UpsertJob) -> UpsertReport:

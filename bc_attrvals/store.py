@@ -39,7 +39,7 @@ from bc_attrvals.store_arguments import (
     full_user_agent,
     variable,
 )
-from bc_attrvals.sync.job_parts import JobParts
+from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 from bc_attrvals.transport.session import Session
 
 # Imported where they are needed, so that importing the package loads what a listing needs.
@@ -59,7 +59,7 @@ class _Runtime(msgspec.Struct, eq=False):
     # How requests of each resource are built.
     requests: Mapping[Resource, RequestBuilder]
     sizes: LearntSizes
-    parts: JobParts
+    shared: SharedByJobs
 
 
 class _State(msgspec.Struct, eq=False):
@@ -133,7 +133,7 @@ class StoreView:
         runtime, calls, ensure_open = self._state.bound(self._options)
         return AttributeValues(
             calls,
-            runtime.parts,
+            runtime.shared,
             place=f"{runtime.base_url}{calls.resource}",
             ensure_open=ensure_open,
         )
@@ -151,7 +151,7 @@ class StoreView:
             calls,
             runtime.requests[Resource.ATTRIBUTES],
             ensure_open=ensure_open,
-            known=runtime.parts.resolver.definitions,
+            known=runtime.shared.resolver.definitions,
         )
 
     @property
@@ -408,7 +408,7 @@ class Store(StoreView):
             scheduler=scheduler,
             requests=requests,
             sizes=LearntSizes(self._limits),
-            parts=JobParts(self._limits, requests),
+            shared=SharedByJobs(self._limits, requests),
         )
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -433,6 +433,6 @@ class Store(StoreView):
 async def _close(runtime: _Runtime) -> None:
     try:
         await runtime.scheduler.close()
-        await runtime.parts.aclose()
+        await runtime.shared.aclose()
     finally:
         await runtime.session.aclose()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.requests import DEFAULT_BASE_URL

@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from bc_attrvals.cli.console import refuse
 from bc_attrvals.cli.options import F, file_option, flag, parsed, repeatable, with_options
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
 

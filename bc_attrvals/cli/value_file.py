@@ -21,7 +21,7 @@ from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import CommandJob
 from bc_attrvals.cli.options import F, bundled, file_option, flag, parsed
 from bc_attrvals.cli.output_rows import FailureFile
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.named_value import Item

@@ -92,7 +92,7 @@ def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes, cls: type[
         envelope = decoder.decode(body)
         rows = [_in_utc(row) for row in envelope.data]
     except REFUSALS:
-        from bc_attrvals.core.convert import convert_records
+        from bc_attrvals.core.fallback_decoding import convert_records
 
         return RowsPage(*convert_records(body, cls))
     return RowsPage(rows, None if envelope.meta is None else envelope.meta.pagination)

@@ -1,8 +1,8 @@
 """Reads answers: status, headers and bytes become a page, rows, or a typed error.
 
 msgspec decodes straight into the models. Answers that it refuses go to the cattrs converter of
-`convert.py`, which knows every spelling the service has used and names the place of a fault. A
-property test checks that both agree on all answers that both accept.
+`fallback_decoding.py`, which knows every spelling the service has used and names the place of a
+fault. A property test checks that both agree on all answers that both accept.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def decode_page(body: bytes) -> Page:
     try:
         return _decode_page(body)
     except REFUSALS:
-        from bc_attrvals.core.convert import convert_page
+        from bc_attrvals.core.fallback_decoding import convert_page
 
         return convert_page(body)
 
@@ -118,7 +118,7 @@ def decode_bare_page(body: bytes) -> BarePage:
     try:
         page = _decode_page(body)
     except REFUSALS:
-        from bc_attrvals.core.convert import convert_bare_page
+        from bc_attrvals.core.fallback_decoding import convert_bare_page
 
         return convert_bare_page(body)
     return BarePage([*page.data], page.pagination)
@@ -134,7 +134,7 @@ def decode_rows(body: bytes) -> list[AttributeValue]:
     try:
         return _checked(_ROWS_DECODER.decode(body).data, body)
     except REFUSALS:
-        from bc_attrvals.core.convert import convert_rows
+        from bc_attrvals.core.fallback_decoding import convert_rows
 
         return convert_rows(body)
 
@@ -156,7 +156,7 @@ def decode_proofs(body: bytes) -> list[AttributeValue]:
     For answers that `decode_rows` refuses. Dates that can't be read are None. Raises `DecodeError`
     for an answer without an array of rows.
     """
-    from bc_attrvals.core.convert import convert_proofs
+    from bc_attrvals.core.fallback_decoding import convert_proofs
 
     return convert_proofs(body)
 

@@ -24,8 +24,8 @@ from bc_attrvals.scheduling.external_quota import ExternalQuota
 from bc_attrvals.scheduling.fair_queue import FairQueue, Waiting
 from bc_attrvals.scheduling.leases import Lease, Leases, Units
 from bc_attrvals.scheduling.local_quota import LocalQuota
-from bc_attrvals.scheduling.operation_shares import LOOK_AGAIN_S, Shares
 from bc_attrvals.scheduling.quota import Flow, Priority, Quota, whole
+from bc_attrvals.scheduling.quota_shares import LOOK_AGAIN_S, Shares
 
 _logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 -- Decides who gets the slots and quota units of one store: the state machine of core/rate_limit.py,
--- the order of scheduling/fair_queue.py and the shares of scheduling/operation_shares.py, over all
+-- the order of scheduling/fair_queue.py and the shares of scheduling/quota_shares.py, over all
 -- processes of the store. A part, which has a share, is the bulk requests of one operation of one
 -- process.
 --

@@ -9,7 +9,7 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import StoreStateError
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.job_events import BulkJob
-from bc_attrvals.sync.job_parts import JobParts
+from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 
 # Imported by the first sync: importing the package loads no more than a listing needs.
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SyncMethods:
     __slots__ = ()
 
     _calls: Calls
-    _parts: JobParts
+    _shared: SharedByJobs
     _place: str
     _ensure_open: Callable[[], None]
 
@@ -177,8 +177,8 @@ class SyncMethods:
         return SyncJob(
             calls,
             options,
-            registry=self._parts.registry,
-            resolver=self._parts.resolver,
+            registry=self._shared.registry,
+            resolver=self._shared.resolver,
             is_open=self._is_open,
             place=self._place,
         )

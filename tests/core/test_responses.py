@@ -80,7 +80,7 @@ def test_the_count_of_a_page_may_be_missing(count: object) -> None:
 def test_answers_in_order_never_meet_the_careful_converter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "bc_attrvals.core.convert", None)
+    monkeypatch.setitem(sys.modules, "bc_attrvals.core.fallback_decoding", None)
     assert decode_page(page_body(ROW, row(date_created="2024-10-24T06:32:20+02:00"))).data == [
         VALUE,
         VALUE,

@@ -20,7 +20,7 @@ from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, existing_scope
 from bc_attrvals.cli.options import F, bundled, examples, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue

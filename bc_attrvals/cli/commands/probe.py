@@ -14,7 +14,7 @@ from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.options import examples, file_option, flag, repeatable
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.errors import RestoreError
 from bc_attrvals.probe.facts import FACTS, Fact

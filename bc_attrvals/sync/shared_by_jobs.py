@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bc_attrvals.writing.coalescing import Coalescer
 
 
-class JobParts:
+class SharedByJobs:
     """Each part is imported and made when a job first needs it: a listing needs none of them."""
 
     def __init__(self, limits: Limits, requests: Mapping[Resource, RequestBuilder]) -> None:

@@ -18,8 +18,8 @@ from bc_attrvals.events import EventBus
 from bc_attrvals.sandbox import Sandbox
 from bc_attrvals.scheduling.congestion import Concurrency
 from bc_attrvals.scheduling.exchange import CallOptions, Exchange
-from bc_attrvals.scheduling.operation_shares import Shares
 from bc_attrvals.scheduling.quota import Flow
+from bc_attrvals.scheduling.quota_shares import Shares
 from bc_attrvals.scheduling.scheduler import Scheduler
 from tests.conftest import make_store
 from tests.fake_service import DELETE, READ, WRITE, FakeService

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bc_attrvals.cli.paths import check_paths
+from bc_attrvals.cli.path_conflicts import check_paths
 
 TABLE = "customer_id,attribute_id,value\n1,1,a\n"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bc_attrvals import Limits
 from bc_attrvals.core.requests import RequestBuilder, Resource
-from bc_attrvals.sync.job_parts import JobParts
+from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 
 REQUESTS = {one: RequestBuilder("abc", "https://api.example", one) for one in Resource}
 
 
 async def test_each_part_is_made_once_and_only_what_was_made_is_closed() -> None:
-    parts = JobParts(Limits(), REQUESTS)
+    parts = SharedByJobs(Limits(), REQUESTS)
     await parts.aclose()
     assert vars(parts).keys() == {"_limits", "_requests"}
     assert parts.registry is parts.registry

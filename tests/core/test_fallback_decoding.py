@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_attrvals.core import responses
-from bc_attrvals.core.convert import convert_page, convert_rows
+from bc_attrvals.core.fallback_decoding import convert_page, convert_rows
 from bc_attrvals.core.models import AttributeValue, Key
 from bc_attrvals.core.responses import (
     decode_echoes,
