@@ -37,8 +37,8 @@ def busy(store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {
         "in flight": sum(statistics.in_flight.values()),
         "queued": sum(statistics.queued.values()),
-        "keys": len(runtime.parts.registry),
-        "keys waited for": len(runtime.parts.registry._waiting),
+        "keys": len(runtime.shared.registry),
+        "keys waited for": len(runtime.shared.registry._waiting),
         "connections": 0 if connector is None else len(connector._acquired),
         "tasks of writes": len(runtime.scheduler._tasks),
         "calls": len(runtime.scheduler._active),

@@ -30,7 +30,7 @@ from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
 async def resolving(**options: object) -> AsyncIterator[tuple[Sandbox, Resolver, Calls]]:
     async with opened(**options) as (sandbox, store):
         runtime, calls, _ = store._state.bound(store._options)
-        yield sandbox, runtime.parts.resolver, calls.for_job()
+        yield sandbox, runtime.shared.resolver, calls.for_job()
 
 
 async def test_ids_names_and_addresses_are_mixed_at_will() -> None:
@@ -122,10 +122,10 @@ async def test_a_new_definition_is_seen_after_it_is_made() -> None:
     async with sandbox, make_store(sandbox) as store:
         runtime, calls, _ = store._state.bound(store._options)
         item = [NamedValue(5, "CRM score", 0.5)]
-        (found,) = await runtime.parts.resolver.resolve(item, calls)
+        (found,) = await runtime.shared.resolver.resolve(item, calls)
         assert isinstance(found, UnknownAttributeError)
         await store.attributes.ensure({"CRM score": "number"})
-        (found,) = await runtime.parts.resolver.resolve(item, calls)
+        (found,) = await runtime.shared.resolver.resolve(item, calls)
         assert isinstance(found, AttributeValueUpsert)
 
 
@@ -157,13 +157,13 @@ async def test_a_change_whose_caller_was_cancelled_is_seen() -> None:
     sandbox = Sandbox(quota=None, attributes=TYPES, latency_ms=50)
     async with sandbox, make_store(sandbox) as store:
         runtime, calls, _ = store._state.bound(store._options)
-        (found,) = await runtime.parts.resolver.resolve(item, calls)
+        (found,) = await runtime.shared.resolver.resolve(item, calls)
         assert isinstance(found, UnknownAttributeError)
         renaming = asyncio.create_task(store.attributes.rename(2, "CRM score"))
         await until(lambda: sandbox.in_flight("rename_attributes") > 0)
         renaming.cancel()
         await until(lambda: sum(store.statistics().in_flight.values()) == 0)
-        (found,) = await runtime.parts.resolver.resolve(item, calls)
+        (found,) = await runtime.shared.resolver.resolve(item, calls)
         assert found == AttributeValueUpsert(5, 2, "0.5")
 
 
@@ -181,7 +181,7 @@ async def test_an_id_that_no_value_can_have_fails_its_own_item(odd_id: int) -> N
     async with store_on(script) as (store, _):
         runtime, calls, _ = store._state.bound(store._options)
         items = [NamedValue(email, "Tier", "gold") for email in people.values()]
-        good, bad = await runtime.parts.resolver.resolve(items, calls.for_job())
+        good, bad = await runtime.shared.resolver.resolve(items, calls.for_job())
     assert good == AttributeValueUpsert(5, 1, "gold")
     assert isinstance(bad, UnresolvedError)
     assert str(odd_id) in str(bad)

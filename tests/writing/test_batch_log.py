@@ -71,7 +71,7 @@ def job_on(store: Store, lists: AsyncIterator[Any]) -> tuple[UpsertJob, Log]:
     job = UpsertJob(
         source_of_lists(lists),
         values._calls.for_job(),
-        registry=values._parts.registry,
+        registry=values._shared.registry,
         outcomes=outcomes,
         log=log,
     )
