@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -68,6 +69,18 @@ async def test_the_examples_of_reading_run(sandbox: Sandbox) -> None:
         found = await run(blocks("Read values")[0], values=store.attribute_values)
     assert found["total"] == 600
     assert isinstance(found["value"], bc_attrvals.AttributeValue)
+
+
+async def test_rows_become_a_table_and_items_again(sandbox: Sandbox) -> None:
+    pytest.importorskip("pyarrow", reason="needs bc_attrvals[dev]")
+    await sandbox.seed([(1, 1, "a"), (2, 1, "b")])
+    async with bc_attrvals.Store.from_env() as store:
+        page = await store.attribute_values.get_page()
+    to_items, to_table, from_rows = re.findall(r"`((?:pd|from|to)\S.*?\))`", section("Read values"))
+    names = {"page": page, "pd": SimpleNamespace(DataFrame=list), **vars(bc_attrvals)}
+    assert eval(from_rows, names)[0]["attribute_value"] == "a"
+    names["frame"] = eval(to_table, names)
+    assert list(eval(to_items, names)) == [row.to_upsert() for row in page.data]
 
 
 async def test_the_examples_of_writing_run(
