@@ -12,12 +12,14 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+
+W = TypeVar("W")
 
 # Linger on, for 0 seconds: closing sends a reset instead of an orderly end.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -32,18 +34,21 @@ _LOG: Final = logging.getLogger(__name__)
 _LOG.addFilter(_is_a_fault_here)
 
 
-class ConnectionServer(web.Server):
-    """aiohttp's low-level server, with a callback for the loss of each connection."""
+class ConnectionServer(web.Server, Generic[W]):
+    """aiohttp's low-level server, with a callback for each request whose connection is lost."""
 
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        when_lost: Callable[[W], None],
         *,
         max_line_size: int,
     ) -> None:
         super().__init__(handler, access_log=None, max_line_size=max_line_size, logger=_LOG)
         self._transports: dict[RequestHandler, asyncio.Transport] = {}
-        self._when_lost: dict[RequestHandler, Callable[[], None]] = {}
+        #: What `when_lost` is called with if this connection is lost.
+        self.watched: dict[RequestHandler, W] = {}
+        self._when_lost = when_lost
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Remember the transport. Called by aiohttp."""
@@ -51,20 +56,12 @@ class ConnectionServer(web.Server):
         self._transports[handler] = transport
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Call the connection's watcher. Called by aiohttp."""
+        """Call back for the connection's request. Called by aiohttp."""
         super().connection_lost(handler, exc)
         self._transports.pop(handler, None)
-        when_lost = self._when_lost.pop(handler, None)
-        if when_lost is not None:
-            when_lost()
-
-    def watch(self, request: web.BaseRequest, when_lost: Callable[[], None]) -> None:
-        """Call `when_lost` once if the request's connection ends; a connection has one watcher."""
-        self._when_lost[request.protocol] = when_lost
-
-    def unwatch(self, request: web.BaseRequest) -> None:
-        """Stop watching the request's connection."""
-        self._when_lost.pop(request.protocol, None)
+        watched = self.watched.pop(handler, None)
+        if watched is not None:
+            self._when_lost(watched)
 
     def abort_all(self) -> None:
         """Close every connection that is still open, without sending what is buffered."""
@@ -92,16 +89,25 @@ def drop(request: web.BaseRequest, *, reset: bool) -> web.StreamResponse:
     return web.Response()
 
 
-async def send_cut_off(
-    request: web.BaseRequest, response: web.Response, body: bytes
-) -> web.StreamResponse:
-    """Send the head of the response and half of `body`, then close the connection."""
-    cut = web.StreamResponse(status=response.status, headers=response.headers)
-    cut.content_length = len(body)
-    # The client may be gone already.
-    with suppress(ConnectionError):
-        await cut.prepare(request)
-        await cut.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return cut
+class ReadyResponse(web.StreamResponse):
+    """A response whose head and body are bytes already; aiohttp builds no headers for it."""
+
+    def __init__(self, status: int, content: bytes, *, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._content = content
+        self._is_kept_alive = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open for the next request."""
+        return self._is_kept_alive
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Write it all. Raises ConnectionError if the connection is closing."""
+        writer = request.writer
+        await writer.write(self._content)
+        await writer.drain()
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: all is written."""

@@ -1,4 +1,4 @@
-"""Opens the sandbox's SQLite database. Everything here blocks, and runs in the database thread.
+"""Opens the sandbox's SQLite database. Everything here blocks.
 
 Statements are few and large, because SQLite releases the interpreter lock at each step, and a busy
 event loop is slow to return it. A page is one JSON text made in SQL; an upsert is one SELECT and
@@ -32,9 +32,6 @@ CREATE TABLE IF NOT EXISTS attribute_values (
     date_modified INTEGER NOT NULL,
     UNIQUE (customer_id, attribute_id)
 );
-CREATE INDEX IF NOT EXISTS by_attribute ON attribute_values (attribute_id);
-CREATE INDEX IF NOT EXISTS by_date_created ON attribute_values (date_created);
-CREATE INDEX IF NOT EXISTS by_date_modified ON attribute_values (date_modified);
 CREATE TABLE IF NOT EXISTS attributes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -51,12 +48,20 @@ CREATE TABLE IF NOT EXISTS customers (
 );
 """
 
+# The indexes of attribute values beside those of the table. Each costs a write as much as the table
+# does, so it is made when a listing first needs it.
+_INDEXES: Final = {
+    "attribute_id": "by_attribute",
+    "date_created": "by_date_created",
+    "date_modified": "by_date_modified",
+}
+
 #: UNIX seconds, or an aware datetime.
 Moment = int | datetime
 
 
 class Database:
-    """One connection, the clock for dates, and two versions. Use it in one thread only.
+    """One connection, the clock for dates, and two versions. Use it in one thread at a time.
 
     `membership_version` counts the changes that inserted or deleted attribute values,
     `modification_version` all changes.
@@ -68,11 +73,12 @@ class Database:
         self.membership_version = 0
         self.modification_version = 0
         self._last_ids: dict[str, int] | None = None
+        self._unindexed = dict(_INDEXES)
         if path != ":memory:":
             # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
             # file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -96,6 +102,14 @@ class Database:
             statement = "SELECT name, seq FROM sqlite_sequence WHERE seq > 0"
             self._last_ids = dict(self.connection.execute(statement).fetchall())
         return self._last_ids
+
+    def index(self, columns: Iterable[str]) -> None:
+        """Make the indexes that conditions on these columns of attribute values need."""
+        for column in self._unindexed.keys() & columns:
+            name = self._unindexed.pop(column)
+            self.connection.execute(
+                f"CREATE INDEX IF NOT EXISTS {name} ON attribute_values ({column})"
+            )
 
     def clear(self, table: str) -> None:
         """Delete a table's rows and restart its ids."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from aiohttp import web
@@ -43,7 +43,7 @@ class Listening:
 class Listeners:
     """The open ports of one running sandbox."""
 
-    def __init__(self, listening: Listening, server: ConnectionServer) -> None:
+    def __init__(self, listening: Listening, server: ConnectionServer[Any]) -> None:
         """Serve on the ports with this server; nothing is opened before the start."""
         self._listening = listening
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_S)

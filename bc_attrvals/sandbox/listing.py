@@ -109,6 +109,7 @@ class Lister:
         version = (database.membership_version, database.modification_version if follows else 0)
         known = self._remembered.get(conditions)
         if known is None or known.version != version:
+            database.index({condition.column for condition in conditions})
             where, bound = where_clause(conditions, self._quirks)
             total = count_rows(database, "attribute_values", where, bound)
             whole = self._recall(()).total if conditions else total

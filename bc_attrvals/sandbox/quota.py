@@ -157,16 +157,14 @@ class InFlight:
     def __init__(self) -> None:
         self._present: dict[Operation, dict[int, None]] = {one: {} for one in Operation}
         self._peak: Counter[Operation] = Counter()
+        #: How many requests were counted out because their client went away.
+        self.abandoned: Counter[Operation] = Counter()
 
     def enter(self, operation: Operation, sequence: int) -> int:
         """Count a request in; returns how many there are now, itself included."""
         present = self._present[operation]
         present[sequence] = None
         return len(present)
-
-    def rank(self, operation: Operation, sequence: int) -> int:
-        """Return how many requests up to this one, itself included, are still in flight."""
-        return sum(1 for other in self._present[operation] if other <= sequence)
 
     def note_peak(self, operation: Operation, count: int) -> None:
         """Raise the peak to a number in flight, if that is larger."""
@@ -175,6 +173,11 @@ class InFlight:
     def leave(self, operation: Operation, sequence: int) -> None:
         """Count a request out; a second time does nothing."""
         self._present[operation].pop(sequence, None)
+
+    def abandon(self, operation: Operation, sequence: int) -> None:
+        """Count a request out because its client went away."""
+        self.leave(operation, sequence)
+        self.abandoned[operation] += 1
 
     def now(self, operation: Operation | None = None) -> int:
         """Return the number in flight, of one operation or of all."""

@@ -12,19 +12,23 @@ import hmac
 import math
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache, partial
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
 import attrs
 from aiohttp import web
-from multidict import CIMultiDict, istr
+from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
+from multidict import istr
 
 from bc_attrvals.sandbox.answers import Answer, error_answer
-from bc_attrvals.sandbox.connections import ConnectionServer, drop, is_connected, send_cut_off
-from bc_attrvals.sandbox.database_thread import DatabaseThread
+from bc_attrvals.sandbox.connections import ConnectionServer, ReadyResponse, drop, is_connected
+from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
 from bc_attrvals.sandbox.fault_answers import error_of, misleading_answer
 from bc_attrvals.sandbox.faults import (
     ERROR_ANSWER_KINDS,
@@ -40,13 +44,14 @@ from bc_attrvals.sandbox.quota import InFlight, QuotaWindow
 from bc_attrvals.sandbox.request_log import LogEntry, RequestLog
 from bc_attrvals.sandbox.resources import Applied, Request, Resources
 
-_REQUEST_ID: Final = istr("X-Request-Id")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _TOKEN: Final = istr("X-Auth-Token")
 _ACCEPT: Final = istr("Accept")
 # From the narrowest.
 _JSON_RANGES: Final = ("application/json", "application/*", "*/*")
 _NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
+# The database writes that take no longer than a hand-over to the thread.
+_SHORT_WRITES: Final = frozenset({Operation.UPSERT, Operation.DELETE})
 # A client in the same loop may send before the server sees that it closed another socket. That
 # takes some turns of the loop.
 _SETTLING_TURNS: Final = 4
@@ -84,7 +89,8 @@ class Backend:
 
     thread: DatabaseThread
     resources: Resources
-    server: ConnectionServer
+    writes: GroupedJob[Request, Applied]
+    server: ConnectionServer[LogEntry]
 
 
 class Service:
@@ -118,38 +124,34 @@ class Service:
 
         If cancelled, what has reached the database thread is still applied.
         """
-        target = request.raw_path
-        if not target.startswith("/"):
-            # The absolute form, as it is sent to a proxy.
-            target = "/" + target.partition("://")[2].partition("/")[2]
-        path, _, raw_query = target.partition("#")[0].partition("?")
-        resource = _resource_of(path, self.options.store_hash)
+        options = self.options
+        path, raw_query, resource = _target_of(request.raw_path, options.store_hash)
         operation = operation_of(resource, request.method)
-        clock = self.options.clock
-        entry = self.log.begin(request, operation, path, raw_query, clock())
+        entry = self.log.begin(request, operation, path, raw_query, options.clock())
         self.calls[operation] += 1
         backend = self.backend
         task = asyncio.current_task()
         if backend is None or task is None:
             return drop(request, reset=True)
         self._tasks.add(task)
-        backend.server.watch(request, partial(self._abandoned, entry))
+        watched, connection = backend.server.watched, request.protocol
+        watched[connection] = entry
         try:
-            await self._count_in(entry)
-            refused = self._refuse_address(request, resource, operation, len(target))
-            response = await self._respond(backend, request, entry, refused)
-            if response is None:
+            count = self.in_flight.enter(operation, entry.sequence)
+            if count > self.in_flight.peak(operation) or self._is_over(operation, count):
+                count = await self._count_again(operation, count)
+            entry.in_flight = count
+            answer = await self._answer(backend, request, entry, resource)
+            if answer is None:
                 return drop(request, reset=entry.fault is FaultKind.DROP_BEFORE)
             if is_connected(request):
-                entry.status = response.status
-            if entry.fault is FaultKind.CUT_BODY and isinstance(response.body, bytes):
-                return await send_cut_off(request, response, response.body)
-            return response
+                entry.status = answer.status
+            return self._response(request, answer, entry)
         finally:
-            backend.server.unwatch(request)
+            watched.pop(connection, None)
             self.in_flight.leave(operation, entry.sequence)
             self._tasks.discard(task)
-            entry.ended_at_s = clock()
+            entry.ended_at_s = options.clock()
 
     async def stop(self) -> None:
         """Cancel all that is being handled."""
@@ -159,35 +161,34 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _count_in(self, entry: LogEntry) -> None:
-        """Count the request in, and log how many are in flight with it."""
-        operation, sequence = entry.operation, entry.sequence
-        count = self.in_flight.enter(operation, sequence)
-        if self._is_over(entry, count) or count > self.in_flight.peak(operation):
-            for _ in range(_SETTLING_TURNS):
-                await asyncio.sleep(0)
-            count = self.in_flight.rank(operation, sequence)
+    async def _count_again(self, operation: Operation, count: int) -> int:
+        """Return how many were in flight at arrival, without those whose client had gone away."""
+        before = self.in_flight.abandoned[operation]
+        for _ in range(_SETTLING_TURNS):
+            await asyncio.sleep(0)
+        count -= self.in_flight.abandoned[operation] - before
         self.in_flight.note_peak(operation, count)
-        entry.in_flight = count
+        return count
 
-    def _is_over(self, entry: LogEntry, in_flight: int) -> bool:
+    def _is_over(self, operation: Operation, in_flight: int) -> bool:
         limit = self.options.max_concurrent_puts
-        return entry.operation in BOUNDED_WRITES and limit is not None and in_flight > limit
+        return limit is not None and in_flight > limit and operation in BOUNDED_WRITES
 
-    async def _respond(
-        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, refused: Answer | None
-    ) -> web.Response | None:
-        """Return the response, None for a connection to be dropped without one."""
+    async def _answer(
+        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, resource: str
+    ) -> Answer | None:
+        """Return the answer, None for a connection to be dropped without one."""
+        refused = self._refuse_address(request, resource, entry.operation)
         try:
             if request.body_exists:
-                entry.body = await request.read()
+                entry.body = await _body_of(request)
         except web.HTTPRequestEntityTooLarge:
-            return self._response(error_answer(413, "The body is too large."), entry)
+            return error_answer(413, "The body is too large.")
         except (ConnectionError, web.RequestPayloadError):
             return None
         answer = refused or self._refuse_limits(entry)
         if answer is not None:
-            return self._response(answer, entry)
+            return answer
         fault = self.faults.next_for(entry.operation, self._rng)
         delay_s = self.options.latency_ms / 1000
         if fault is not None:
@@ -196,16 +197,14 @@ class Service:
         if delay_s:
             await asyncio.sleep(delay_s)
         if fault is not None:
-            answer = await self._go_wrong(backend, request, entry, fault)
-        else:
-            answer = await self._apply(backend, entry)
-        return None if answer is None else self._response(answer, entry)
+            return await self._go_wrong(backend, request, entry, fault)
+        return await self._apply(backend, entry)
 
     def _refuse_address(
-        self, request: web.BaseRequest, resource: str, operation: Operation, url_bytes: int
+        self, request: web.BaseRequest, resource: str, operation: Operation
     ) -> Answer | None:
         """Check what costs no unit: URL, token, method, media types."""
-        if url_bytes > self.options.max_url_bytes:
+        if len(request.raw_path) > self.options.max_url_bytes:
             return error_answer(414, shows_quota=False)
         methods = OPERATIONS.get(resource)
         if methods is None:
@@ -228,13 +227,16 @@ class Service:
             if self.options.quirks.rate_headers:
                 headers = (("X-Retry-After", str(self.quota.retry_after_s())),)
             return error_answer(429, headers=headers)
-        if self._is_over(entry, entry.in_flight):
+        if self._is_over(entry.operation, entry.in_flight):
             return error_answer(429, "Too many concurrent requests.", shows_quota=False)
         return None
 
     async def _apply(self, backend: Backend, entry: LogEntry) -> Answer:
         request = Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
-        applied: Applied = await backend.thread.run(backend.resources.apply, request)
+        if entry.operation in _SHORT_WRITES:
+            applied = await backend.writes.run(request)
+        else:
+            applied = await backend.thread.run(backend.resources.apply, request)
         entry.item_count = applied.item_count
         return applied.answer
 
@@ -270,32 +272,69 @@ class Service:
         finally:
             del self._hanging[entry.sequence]
 
-    def _abandoned(self, entry: LogEntry) -> None:
+    def abandoned(self, entry: LogEntry) -> None:
         """Note that the client of an open request went away."""
         if not self.options.quirks.abandoned_keeps_slot:
-            self.in_flight.leave(entry.operation, entry.sequence)
+            self.in_flight.abandon(entry.operation, entry.sequence)
         ended = self._hanging.get(entry.sequence)
         if ended is not None and not ended.done():
             ended.set_result(None)
 
-    def _response(self, answer: Answer, entry: LogEntry) -> web.Response:
+    def _response(
+        self, request: web.BaseRequest, answer: Answer, entry: LogEntry
+    ) -> web.StreamResponse:
         self.statuses[answer.status] += 1
-        quirks = self.options.quirks
-        headers: CIMultiDict[str] = CIMultiDict(answer.headers)
-        if answer.body:
-            headers[_CONTENT_TYPE] = answer.content_type
+        quirks, body = self.options.quirks, answer.body
+        headers = [*answer.headers]
+        if body:
+            headers.append(("Content-Type", answer.content_type))
+        if answer.status != 204:
+            headers.append(("Content-Length", str(len(body))))
         if answer.shows_quota and quirks.rate_headers:
-            headers.extend(self.quota.headers())
+            headers += self.quota.headers()
         if quirks.request_id:
-            headers[_REQUEST_ID] = entry.request_id
-        return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+            headers.append(("X-Request-Id", entry.request_id))
+        keep_alive = request.keep_alive
+        if not keep_alive:
+            headers.append(("Connection", "close"))
+        elif request.version < HttpVersion11:
+            headers.append(("Connection", "keep-alive"))
+        if entry.fault is FaultKind.CUT_BODY:
+            body, keep_alive = body[: len(body) // 2], False
+        elif request.method == "HEAD":
+            body = b""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        head = f"{_status_line(answer.status)}{lines}{_date_and_server(int(time.time()))}"
+        return ReadyResponse(answer.status, head.encode() + body, keep_alive=keep_alive)
+
+
+async def _body_of(request: web.BaseRequest) -> bytes:
+    """Return the body; quickly if all of it has arrived."""
+    content = request.content
+    if content.is_eof() and content.total_bytes <= request.client_max_size:
+        return content.read_nowait()
+    return await request.read()
 
 
 @lru_cache
-def _resource_of(path: str, store_hash: str) -> str:
-    """Return the path below the store's own, "" outside of it."""
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date_and_server(now_s: int) -> str:
+    return f"Date: {formatdate(now_s, usegmt=True)}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+
+
+@lru_cache
+def _target_of(raw_path: str, store_hash: str) -> tuple[str, str, str]:
+    """Return the path, the raw query, and the path below the store's own, "" outside of it."""
+    if not raw_path.startswith("/"):
+        # The absolute form, as it is sent to a proxy.
+        raw_path = "/" + raw_path.partition("://")[2].partition("/")[2]
+    path, _, raw_query = raw_path.partition("#")[0].partition("?")
     decoded, store = unquote(path), f"/stores/{store_hash}/v3"
-    return decoded.removeprefix(store) if decoded.startswith(store) else ""
+    return path, raw_query, decoded.removeprefix(store) if decoded.startswith(store) else ""
 
 
 @lru_cache

@@ -5,7 +5,7 @@ Blocks on SQLite, so all of it runs in the sandbox's one database thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -108,6 +108,13 @@ class Resources:
             return self._handlers[request.operation](request)
         except RefusalError as refused:
             return Applied(refused.answer, 0)
+
+    def apply_together(self, requests: Sequence[Request]) -> list[Applied]:
+        """Apply upserts and deletes in their order, and commit them together."""
+        if len(requests) == 1:
+            return [self.apply(requests[0])]
+        with self.database.transaction():
+            return [self.apply(request) for request in requests]
 
     def _list(self, request: Request) -> Applied:
         query = parse_list_query(request.raw_query, VALUE_PARAMETERS, self._quirks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -85,9 +86,8 @@ class RowStore:
         `refused` are the items refused already; those that the stored rows forbid are added to it.
         If there is any, nothing is stored, unless `store_good_items`.
         """
-        by_key = {(row[1], row[2]): row for row in self._select_by_key(items)}
-        by_id = {row[0]: row for row in by_key.values()}
-        by_id.update((row[0], row) for row in self._select_by_id(items))
+        stored = {(row[1], row[2]): row for row in self._select_by_key(items)}
+        self._check_ids(items, stored, refused)
         self._attribute_ids.update([item.attribute_id for _, item in items])
         can_be_full = len(self._attribute_ids) > MAX_VALUES_PER_CUSTOMER
         counts = self._counts(items) if can_be_full else {}
@@ -96,21 +96,23 @@ class RowStore:
         written: dict[int, _Row] = {}
         named: dict[tuple[int, int], _Row] = {}
         for index, item in items:
-            if index in refused:
+            if refused and index in refused:
                 continue
-            key = (item.customer_id, item.attribute_id)
-            row = by_key.get(key) if item.id is UNSET else by_id.get(item.id)
-            bad = _bad_against_rows(item, row, counts)
-            if bad is not None:
-                refused[index] = bad
-                continue
+            key = customer_id, attribute_id = item.customer_id, item.attribute_id
+            row = named[key] if key in named else stored.get(key)
+            value = item.value
             if row is None:
-                counts[item.customer_id] = counts.get(item.customer_id, 0) + 1
+                if can_be_full:
+                    counts[customer_id] = counts.get(customer_id, 0) + 1
+                    if counts[customer_id] > MAX_VALUES_PER_CUSTOMER:
+                        refused[index] = _CUSTOMER_IS_FULL
+                        continue
                 last_id += 1
-                row = written[last_id] = (last_id, *key, item.value, now_s, now_s)
-            elif touch_unchanged or row[3] != item.value:
-                row = written[row[0]] = (row[0], *key, item.value, row[4], now_s)
-            by_key[key] = by_id[row[0]] = named[key] = row
+                row = written[last_id] = (last_id, customer_id, attribute_id, value, now_s, now_s)
+            elif touch_unchanged or row[3] != value:
+                row = (row[0], customer_id, attribute_id, value, row[4], now_s)
+                written[row[0]] = row
+            named[key] = row
         if refused and not store_good_items:
             return UpsertResult([], frozenset())
         if written:
@@ -176,56 +178,53 @@ class RowStore:
         return int(count)
 
     def _select_by_key(self, items: Indexed[UpsertItem]) -> list[_Row]:
-        if not items:
-            return []
-        keys = ", ".join(["(?, ?)"] * len(items))
-        # CROSS JOIN makes SQLite look each key up in the index (SQLite, Query Optimizer Overview).
-        statement = f"""
-            WITH keys (customer, attribute) AS (VALUES {keys})
-            SELECT {_COLUMNS} FROM keys CROSS JOIN attribute_values
-            ON customer_id = customer AND attribute_id = attribute
-        """  # noqa: S608 - placeholders and constants
-        bound = [number for _, item in items for number in (item.customer_id, item.attribute_id)]
-        return self.connection.execute(statement, bound).fetchall()
+        bound: list[int] = []
+        for _, item in items:
+            bound += (item.customer_id, item.attribute_id)
+        return self.connection.execute(_selection(len(items)), bound).fetchall() if bound else []
 
-    def _select_by_id(self, items: Indexed[UpsertItem]) -> list[_Row]:
-        ids = [item.id for _, item in items if item.id is not UNSET]
-        if not ids:
-            return []
-        statement = f"SELECT {_COLUMNS} FROM attribute_values WHERE id IN ({_marks(ids)})"  # noqa: S608
-        return self.connection.execute(statement, ids).fetchall()
+    def _check_ids(
+        self, items: Indexed[UpsertItem], stored: Mapping[tuple[int, int], _Row], refused: Refused
+    ) -> None:
+        """Refuse items whose id is not that of the row with their key."""
+        for index, item in items:
+            if item.id is UNSET or index in refused:
+                continue
+            row = stored.get((item.customer_id, item.attribute_id))
+            if row is None or row[0] != item.id:
+                statement = "SELECT 1 FROM attribute_values WHERE id = ?"
+                is_known = self.connection.execute(statement, (item.id,)).fetchone()
+                refused[index] = _ID_OF_ANOTHER if is_known else _UNKNOWN_ID
 
     def _counts(self, items: Indexed[UpsertItem]) -> dict[int, int]:
-        customer_ids = [item.customer_id for _, item in items]
-        statement = f"""
+        statement = """
             SELECT customer_id, count(*) FROM attribute_values
-            WHERE customer_id IN ({_marks(customer_ids)}) GROUP BY customer_id
-        """  # noqa: S608 - placeholders
-        return dict(self.connection.execute(statement, customer_ids).fetchall())
+            WHERE customer_id IN (SELECT value FROM json_each(?)) GROUP BY customer_id
+        """
+        customer_ids = json_list(item.customer_id for _, item in items)
+        return dict(self.connection.execute(statement, (customer_ids,)).fetchall())
 
     def _write(self, rows: Collection[_Row]) -> None:
-        places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
-        # A single statement is a transaction of its own. Rows with a known id conflict, and are
-        # updated.
-        statement = f"""
-            INSERT INTO attribute_values ({_COLUMNS}) VALUES {places} ON CONFLICT DO UPDATE
-            SET value = excluded.value, date_modified = excluded.date_modified
-        """  # noqa: S608 - placeholders and constants
-        self.connection.execute(statement, list(chain.from_iterable(rows)))
+        # A single statement is a transaction of its own.
+        self.connection.execute(_insertion(len(rows)), list(chain.from_iterable(rows)))
 
 
-def _bad_against_rows(
-    item: UpsertItem, row: _Row | None, counts: Mapping[int, int]
-) -> BadItem | None:
-    """Return why the stored rows forbid an item; `row` is the one it would replace."""
-    if row is not None:
-        is_its_own = row[1] == item.customer_id and row[2] == item.attribute_id
-        return None if is_its_own else _ID_OF_ANOTHER
-    if item.id is not UNSET:
-        return _UNKNOWN_ID
-    is_full = counts.get(item.customer_id, 0) >= MAX_VALUES_PER_CUSTOMER
-    return _CUSTOMER_IS_FULL if is_full else None
+@lru_cache
+def _selection(keys: int) -> str:
+    """Return the statement that selects the rows of this many keys."""
+    # CROSS JOIN makes SQLite look each key up in the index (SQLite, Query Optimizer Overview).
+    return f"""
+        WITH keys (customer, attribute) AS (VALUES {", ".join(["(?, ?)"] * keys)})
+        SELECT {_COLUMNS} FROM keys CROSS JOIN attribute_values
+        ON customer_id = customer AND attribute_id = attribute
+    """  # noqa: S608 - placeholders and constants
 
 
-def _marks(items: Sequence[object]) -> str:
-    return ", ".join("?" * len(items))
+@lru_cache
+def _insertion(rows: int) -> str:
+    """Return the statement that inserts this many rows, or updates those whose id is known."""
+    places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    return f"""
+        INSERT INTO attribute_values ({_COLUMNS}) VALUES {places} ON CONFLICT DO UPDATE
+        SET value = excluded.value, date_modified = excluded.date_modified
+    """  # noqa: S608 - placeholders and constants

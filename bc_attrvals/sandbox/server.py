@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bc_attrvals.sandbox.connections import ConnectionServer
 from bc_attrvals.sandbox.control import Control, is_control
-from bc_attrvals.sandbox.database_thread import DatabaseThread
+from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
 from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds, check_definitions
 from bc_attrvals.sandbox.emulated_store import EmulatedStore
 from bc_attrvals.sandbox.faults import Fault, Faults
@@ -138,9 +138,11 @@ class Sandbox(EmulatedStore):
             await self._thread.run(self._resources.definitions.define, self._defined)
             server = ConnectionServer(
                 self._serve,
+                self._service.abandoned,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            self._service.backend = Backend(self._thread, self._resources, server)
+            writes = GroupedJob(self._thread, self._resources.apply_together)
+            self._service.backend = Backend(self._thread, self._resources, writes, server)
             self._service.quota.restart()
             self._listeners = Listeners(self._listening, server)
             self._addresses = await self._listeners.start()

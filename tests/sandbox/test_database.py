@@ -47,3 +47,25 @@ async def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> N
         await Sandbox(database).start()
     assert database.read_bytes() == content
     assert not database_threads()
+
+
+async def test_an_index_is_made_when_a_listing_first_needs_it(tmp_path: Path) -> None:
+    database = tmp_path / "store.db"
+
+    def indexes() -> set[str]:
+        connection = sqlite3.connect(database)
+        statement = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        found = {row[0] for row in connection.execute(statement)}
+        connection.close()
+        return found
+
+    async with running(database) as (_, api):
+        await api.put(item(1), item(2))
+        await api.get("customer_id:in=1")
+        assert indexes() == set()
+        assert len((await api.get("attribute_id:in=1")).data) == 2
+        assert len((await api.get("date_modified:min=2020-01-01")).data) == 2
+        assert indexes() == {"by_attribute", "by_date_modified"}
+    async with running(database) as (_, api):
+        assert len((await api.get("date_created:min=2020-01-01&attribute_id:in=1")).data) == 2
+        assert indexes() == {"by_attribute", "by_date_created", "by_date_modified"}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from bc_attrvals.sandbox import Quirks, Window
 from bc_attrvals.sandbox.quota import QuotaWindow
@@ -119,6 +122,28 @@ async def test_three_upserts_at_once_are_never_refused() -> None:
 
         assert await asyncio.gather(*map(worker, (1, 2, 3))) == [{200}] * 3
         assert sandbox.peak_in_flight("upsert") == 3
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_upserts_that_arrive_together_are_in_flight_together(
+    kept: bool, tmp_path: Path
+) -> None:
+    async with running(tmp_path / "store.db" if kept else ":memory:") as (sandbox, api):
+        body = json.dumps([item(1)]).encode()
+        head = (
+            f"PUT {URL(api.path).raw_path} HTTP/1.1\r\nHost: localhost\r\n"
+            f"X-Auth-Token: {api.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        streams = [await asyncio.open_connection("127.0.0.1", sandbox.port) for _ in range(4)]
+        for _, writer in streams:
+            writer.write(head.encode() + body)
+        statuses = [(await reader.readline()).split()[1] for reader, _ in streams]
+        assert sorted(statuses) == [b"200"] * 3 + [b"429"]
+        assert sandbox.peak_in_flight("upsert") == 4
+        for _, writer in streams:
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: not sandbox.in_flight())
 
 
 @pytest.mark.parametrize("keeps_slot", [False, True])
