@@ -45,6 +45,8 @@ _HEADERS: Final = (
 
 def is_control(request: web.BaseRequest) -> bool:
     """Whether a request is for the controls; the store's paths all begin with `/stores`."""
+    if request.raw_path.startswith("/stores/"):
+        return False
     path, _ = _target_of(request)
     return path in ("/", PREFIX) or path.startswith(PREFIX + "/")
 

@@ -74,7 +74,8 @@ class Database:
         self.modification_version = 0
         self._last_ids: dict[str, int] | None = None
         self._unindexed = dict(_INDEXES)
-        if path != ":memory:":
+        self.is_in_memory = path == ":memory:"
+        if not self.is_in_memory:
             # SQLite would create the file with the umask's mode; its WAL files copy the mode of the
             # file.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))

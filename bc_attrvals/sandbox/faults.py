@@ -307,7 +307,7 @@ class Faults:
 
     def next_for(self, operation: Operation, rng: random.Random) -> Fault | None:
         """Return the fault of a request that arrives now, and count it."""
-        for scope in (operation, None):
+        for scope in (operation, None) if self._scripts else ():
             script = self._scripts.get(scope)
             if script:
                 return script.popleft()

@@ -181,7 +181,12 @@ class Service:
         refused = self._refuse_address(request, resource, entry.operation)
         try:
             if request.body_exists:
-                entry.body = await _body_of(request)
+                content = request.content
+                # Quickly if all of it has arrived.
+                if content.is_eof() and content.total_bytes <= request.client_max_size:
+                    entry.body = content.read_nowait()
+                else:
+                    entry.body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return error_answer(413, "The body is too large.")
         except (ConnectionError, web.RequestPayloadError):
@@ -306,14 +311,6 @@ class Service:
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         head = f"{_status_line(answer.status)}{lines}{_date_and_server(int(time.time()))}"
         return ReadyResponse(answer.status, head.encode() + body, keep_alive=keep_alive)
-
-
-async def _body_of(request: web.BaseRequest) -> bytes:
-    """Return the body; quickly if all of it has arrived."""
-    content = request.content
-    if content.is_eof() and content.total_bytes <= request.client_max_size:
-        return content.read_nowait()
-    return await request.read()
 
 
 @lru_cache

@@ -110,9 +110,9 @@ class Resources:
             return Applied(refused.answer, 0)
 
     def apply_together(self, requests: Sequence[Request]) -> list[Applied]:
-        """Apply upserts and deletes in their order, and commit them together."""
-        if len(requests) == 1:
-            return [self.apply(requests[0])]
+        """Apply upserts and deletes in their order, and commit them to a file together."""
+        if len(requests) == 1 or self.database.is_in_memory:
+            return [self.apply(request) for request in requests]
         with self.database.transaction():
             return [self.apply(request) for request in requests]
 

@@ -57,7 +57,7 @@ class UpsertResult(Struct, frozen=True):
     """The rows that an upsert names, in its order, as tuples of the columns; the changed ids."""
 
     rows: list[_Row]
-    changed_ids: frozenset[int]
+    changed_ids: Collection[int]
 
 
 class RowStore:
@@ -86,41 +86,41 @@ class RowStore:
         `refused` are the items refused already; those that the stored rows forbid are added to it.
         If there is any, nothing is stored, unless `store_good_items`.
         """
-        stored = {(row[1], row[2]): row for row in self._select_by_key(items)}
-        self._check_ids(items, stored, refused)
-        self._attribute_ids.update([item.attribute_id for _, item in items])
+        keys = [(item.customer_id, item.attribute_id) for _, item in items]
+        stored = {(row[1], row[2]): row for row in self._select_by_key(keys)}
+        self._check_ids([one for one in items if one[1].id is not UNSET], stored, refused)
+        self._attribute_ids.update([attribute_id for _, attribute_id in keys])
         can_be_full = len(self._attribute_ids) > MAX_VALUES_PER_CUSTOMER
         counts = self._counts(items) if can_be_full else {}
         last_ids = self.database.last_ids()
         first_id = last_id = last_ids.get("attribute_values", 0)
         written: dict[int, _Row] = {}
         named: dict[tuple[int, int], _Row] = {}
-        for index, item in items:
-            if refused and index in refused:
+        for (index, item), key in zip(items, keys, strict=True):
+            if index in refused:
                 continue
-            key = customer_id, attribute_id = item.customer_id, item.attribute_id
             row = named[key] if key in named else stored.get(key)
             value = item.value
             if row is None:
                 if can_be_full:
-                    counts[customer_id] = counts.get(customer_id, 0) + 1
-                    if counts[customer_id] > MAX_VALUES_PER_CUSTOMER:
+                    counts[key[0]] = counts.get(key[0], 0) + 1
+                    if counts[key[0]] > MAX_VALUES_PER_CUSTOMER:
                         refused[index] = _CUSTOMER_IS_FULL
                         continue
                 last_id += 1
-                row = written[last_id] = (last_id, customer_id, attribute_id, value, now_s, now_s)
+                row = written[last_id] = (last_id, *key, value, now_s, now_s)
             elif touch_unchanged or row[3] != value:
-                row = (row[0], customer_id, attribute_id, value, row[4], now_s)
+                row = (row[0], *key, value, row[4], now_s)
                 written[row[0]] = row
             named[key] = row
         if refused and not store_good_items:
-            return UpsertResult([], frozenset())
+            return UpsertResult([], ())
         if written:
             self._write(written.values())
             if last_id > first_id:
                 last_ids["attribute_values"] = last_id
             self.database.note_change(membership=last_id > first_id)
-        return UpsertResult(list(named.values()), frozenset(written))
+        return UpsertResult(list(named.values()), written.keys())
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete these rows; unknown ids are ignored. Returns how many there were."""
@@ -177,21 +177,19 @@ class RowStore:
         (count,) = self.connection.execute("SELECT count(*) FROM attribute_values").fetchone()
         return int(count)
 
-    def _select_by_key(self, items: Indexed[UpsertItem]) -> list[_Row]:
-        bound: list[int] = []
-        for _, item in items:
-            bound += (item.customer_id, item.attribute_id)
-        return self.connection.execute(_selection(len(items)), bound).fetchall() if bound else []
+    def _select_by_key(self, keys: list[tuple[int, int]]) -> list[_Row]:
+        if not keys:
+            return []
+        bound = list(chain.from_iterable(keys))
+        return self.connection.execute(_selection(len(keys)), bound).fetchall()
 
     def _check_ids(
         self, items: Indexed[UpsertItem], stored: Mapping[tuple[int, int], _Row], refused: Refused
     ) -> None:
         """Refuse items whose id is not that of the row with their key."""
         for index, item in items:
-            if item.id is UNSET or index in refused:
-                continue
             row = stored.get((item.customer_id, item.attribute_id))
-            if row is None or row[0] != item.id:
+            if index not in refused and (row is None or row[0] != item.id):
                 statement = "SELECT 1 FROM attribute_values WHERE id = ?"
                 is_known = self.connection.execute(statement, (item.id,)).fetchone()
                 refused[index] = _ID_OF_ANOTHER if is_known else _UNKNOWN_ID

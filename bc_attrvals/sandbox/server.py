@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Self
 
 from aiohttp import web
@@ -176,8 +176,7 @@ class Sandbox(EmulatedStore):
             raise RuntimeError("the sandbox is not running")
         self._addresses = await self._listeners.open_proxy(self.addresses)
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         """Answer for the store, or for the controls."""
-        if is_control(request):
-            return await self._control.serve(request)
-        return await self._service.serve(request)
+        serve = self._control.serve if is_control(request) else self._service.serve
+        return serve(request)
