@@ -22,8 +22,9 @@ from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination, check_id
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftError
 from bc_attrvals.reading.pager import pages
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.job_events import BulkJob
+from bc_attrvals.scheduling.learnt_sizes import DEFAULT_PAGE_SIZE
 from bc_attrvals.sync.resource_methods import MOST_FAILURES, SyncMethods
 from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 

@@ -19,9 +19,10 @@ from bc_attrvals.core.requests import DEFAULT_BASE_URL, RequestBuilder, Resource
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import InvalidInputError, StoreStateError
 from bc_attrvals.events import Event, EventBus
-from bc_attrvals.scheduling.calls import Calls, LearntSizes
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.close_task import CloseTask
 from bc_attrvals.scheduling.exchange import CallOptions
+from bc_attrvals.scheduling.learnt_sizes import LearntSizes
 from bc_attrvals.scheduling.quota import Priority, Quota
 from bc_attrvals.scheduling.scheduler import Scheduler, Statistics
 from bc_attrvals.store_arguments import (

@@ -17,7 +17,8 @@ from urllib.parse import quote
 from bc_attrvals.core.definitions import Customer, decode_customers
 from bc_attrvals.core.named_value import address_key
 from bc_attrvals.errors import APIError, ListingDriftError, UnknownCustomerError
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.learnt_sizes import DEFAULT_PAGE_SIZE
 from bc_attrvals.scheduling.parallel_reads import all_at_once
 
 #: Addresses that a Store remembers: some 15 MB.

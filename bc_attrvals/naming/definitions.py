@@ -9,7 +9,8 @@ from typing import Final
 
 from bc_attrvals.core.definitions import Attribute, decode_attributes
 from bc_attrvals.errors import ListingDriftError, UnknownAttributeError
-from bc_attrvals.scheduling.calls import DEFAULT_PAGE_SIZE, Calls
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.learnt_sizes import DEFAULT_PAGE_SIZE
 
 #: "A store can have a maximum of 50 customer attributes" (BigCommerce reference, Customer
 #: Attributes).

@@ -16,7 +16,7 @@ from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery, split_q
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.models import AttributeValue, Page, Pagination
 from bc_attrvals.events import EventBus
-from bc_attrvals.scheduling.calls import LearntSizes
+from bc_attrvals.scheduling.learnt_sizes import LearntSizes
 
 START = 1_700_000_000
 SECOND = timedelta(seconds=1)

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from bc_attrvals.core.definitions import Customer
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.naming.addresses import Addresses, look_up
-from bc_attrvals.scheduling.calls import Calls, LearntSizes
+from bc_attrvals.scheduling.calls import Calls
+from bc_attrvals.scheduling.learnt_sizes import LearntSizes
 
 
 async def test_spellings_are_customers_of_their_own_where_case_is_regarded() -> None:

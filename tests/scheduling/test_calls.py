@@ -10,21 +10,19 @@ from random import Random
 import pytest
 
 from bc_attrvals import (
-    APIError,
     AttributeValueUpsert,
     DecodeError,
     Limits,
     Operation,
-    PayloadTooLargeError,
     Priority,
     RetryPolicy,
-    ServerError,
 )
 from bc_attrvals.core.requests import RequestBuilder
 from bc_attrvals.core.responses import Response
 from bc_attrvals.events import EventBus
-from bc_attrvals.scheduling.calls import Calls, LearntSizes
+from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import CallOptions, Worker
+from bc_attrvals.scheduling.learnt_sizes import LearntSizes
 from bc_attrvals.scheduling.scheduler import Scheduler
 from tests.fake_service import FakeService
 from tests.scheduling.test_scheduler import Named
@@ -129,19 +127,3 @@ async def test_a_cancelled_single_write_returns_at_once_and_keeps_its_slot() -> 
         await asyncio.wait({task})
         assert task.cancelled()
         assert service.in_flight[Operation.WRITE] == 1
-
-
-def test_a_refused_page_size_is_learnt_once() -> None:
-    sizes = LearntSizes(Limits(page_size=250))
-    assert sizes.lower_page(250, PayloadTooLargeError(413, "too large"))
-    assert sizes.page == 50
-
-
-@pytest.mark.parametrize(
-    ("limit", "error"),
-    [(20, PayloadTooLargeError(413, "too large")), (250, ServerError(500, "limit"))],
-)
-def test_an_error_that_refuses_no_size_of_a_page_teaches_none(limit: int, error: APIError) -> None:
-    sizes = LearntSizes(Limits(page_size=limit))
-    assert not sizes.lower_page(limit, error)
-    assert sizes.page == limit

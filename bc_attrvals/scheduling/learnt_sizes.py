@@ -1,0 +1,56 @@
+"""The sizes of batches, pages, DELETEs and look-ups that a Store has learnt from refusals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bc_attrvals.core.limits import Limits
+from bc_attrvals.core.refusals import is_of_page_size
+from bc_attrvals.errors import APIError
+
+#: The service's own default `limit`, so it can't be refused (BigCommerce guide, Filtering).
+DEFAULT_PAGE_SIZE: Final = 50
+
+
+class LearntSizes:
+    """The sizes of calls: those of `Limits` at first, smaller once the service has refused them.
+
+    A Store has one, so that each refusal is learnt once.
+    """
+
+    __slots__ = ("batch", "customers", "delete", "disregards_case", "look_up", "page")
+
+    def __init__(self, limits: Limits) -> None:
+        self.page = limits.page_size
+        self.batch = limits.batch_size
+        #: Customers in a call, with all their rows; 0 if the batch size counts rows.
+        self.customers = limits.batch_size if limits.batch_by == "customers" else 0
+        self.delete = limits.delete_size
+        #: The most addresses or ids of customers in one call; a URL may hold fewer.
+        self.look_up = limits.page_size
+        #: Whether an answer has shown that `email:in` ignores case.
+        self.disregards_case = False
+
+    def write_calls(self, values: int, customers: int) -> int:
+        """Return how many calls it takes to write `values` values of `customers` customers."""
+        return -(-customers // self.customers) if self.customers else -(-values // self.batch)
+
+    def lower_page(self, limit: int, error: APIError) -> bool:
+        """Lower the page size if an error refuses `limit`; return whether it does."""
+        if limit <= DEFAULT_PAGE_SIZE or not is_of_page_size(error):
+            return False
+        self.page = min(self.page, DEFAULT_PAGE_SIZE)
+        return True
+
+    def lower_look_up(self, most: int) -> None:
+        """Lower the customers in one look-up to `most`."""
+        self.look_up = min(self.look_up, most)
+
+    def lower_batch(self, size: int) -> None:
+        """Lower the batch size to `size`, which counts rows from now on."""
+        self.batch = max(1, min(self.batch, size))
+        self.customers = 0
+
+    def lower_delete(self, size: int) -> None:
+        """Lower the ids in one DELETE to `size`."""
+        self.delete = max(1, min(self.delete, size))
