@@ -19,7 +19,6 @@ import click
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import check_id
-from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.fleet import EnvironmentVariable, FileSource, Job
 from bc_attrvals.tables.files import FileError
@@ -30,6 +29,11 @@ _FORMATS: Final = ("csv", "jsonl", "parquet")
 #: The fields of the file that are a `FileSource`'s as they are.
 _SOURCE: Final = {field.name for field in attrs.fields(FileSource)} - {"path"}
 _MOST_BITS: Final = 64
+#: The fields of the file that are a `Job`'s as they are, by its names.
+_JOB: Final = {
+    **{one: one for one in ("store_hash", "prune", "allow_empty", "trust_env", "name")},
+    "url": "base_url",
+}
 #: The fields of the file for those of `Job` and `FileSource`.
 _OURS: Final = {
     "base_url": "url",
@@ -183,19 +187,14 @@ def _job(table: Mapping[str, Any], folder: Path, shared_quota: EnvironmentVariab
         **{field: value for field, value in table.items() if field in _SOURCE},
     )
     return Job(
-        store_hash=table["store_hash"],
         access_token=EnvironmentVariable(table["token_env"]),
         source=source,
-        base_url=table.get("url", DEFAULT_BASE_URL),
         scope=_scope(table),
-        prune=table.get("prune", False),
-        allow_empty=table.get("allow_empty", False),
         journal=_database("journal", table, folder),
         mirror=_database("mirror", table, folder),
         shared_quota=shared_quota,
         proxy=EnvironmentVariable(table["proxy_env"]) if "proxy_env" in table else None,
-        trust_env=table.get("trust_env", False),
-        name=table.get("name", table["store_hash"]),
+        **{ours: table[field] for field, ours in _JOB.items() if field in table},
     )
 
 

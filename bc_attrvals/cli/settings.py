@@ -222,21 +222,22 @@ _OUTPUT = (
 )
 
 
+def _setting(name: str, text: str, **more: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
+    return click.option(f"--{name}", expose_value=False, callback=_remember, help=text, **more)
+
+
 def connection_options(function: F, *, environment: bool = False, most: int | None = None) -> F:
     """Add `--shared-quota --proxy --url --store-hash --access-token`, the first `most` of them.
 
     The environment is read before the command.
     """
     options = [
-        click.option(
-            f"--{name}",
+        _setting(
+            name,
+            text,
             envvar=variable if environment else None,
             show_envvar=environment and variable is not None,
-            show_default=False,
-            expose_value=False,
-            callback=_remember,
             metavar="TEXT",
-            help=text,
         )
         for name, variable, text in _CONNECTION[:most]
     ]
@@ -245,18 +246,8 @@ def connection_options(function: F, *, environment: bool = False, most: int | No
 
 def output_options(function: F) -> F:
     """Add `--json --verbose --quiet`."""
-    options = [
-        click.option(
-            f"--{name}",
-            is_flag=True,
-            # Known before an error in another option is printed.
-            is_eager=True,
-            expose_value=False,
-            callback=_remember,
-            help=text,
-        )
-        for name, text in _OUTPUT
-    ]
+    # Eager: known before an error in another option is printed.
+    options = [_setting(name, text, is_flag=True, is_eager=True) for name, text in _OUTPUT]
     return with_options(function, options)
 
 

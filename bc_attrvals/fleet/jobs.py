@@ -201,12 +201,8 @@ class Job:
     """
 
     store_hash: str
-    access_token: Secret | Callable[..., str] = attrs.field(
-        converter=_by_name, validator=_SECRET, repr=False
-    )
-    source: Source | Callable[..., Any] = attrs.field(
-        converter=_by_name, validator=_one_of(FileSource, Function)
-    )
+    access_token: Secret = attrs.field(converter=_by_name, validator=_SECRET, repr=False)
+    source: Source = attrs.field(converter=_by_name, validator=_one_of(FileSource, Function))
     base_url: str = DEFAULT_BASE_URL
     scope: AttributeValueFilter | None = None
     prune: bool = False
@@ -215,11 +211,11 @@ class Job:
     mirror: str | None = attrs.field(default=None, converter=_as_path, validator=optional(_text))
     limits: Limits = attrs.field(factory=Limits, validator=_one_of(Limits))
     timeout_s: float = 30.0
-    shared_quota: Secret | Callable[..., str] | None = attrs.field(
+    shared_quota: Secret | None = attrs.field(
         default=None, converter=_by_name, validator=optional(_SECRET), repr=False
     )
     namespace: str = "bc_attrvals"
-    proxy: Secret | Callable[..., str] | None = attrs.field(
+    proxy: Secret | None = attrs.field(
         default=None, converter=_by_name, validator=optional(_SECRET), repr=False
     )
     trust_env: bool = attrs.field(default=False, validator=_one_of(bool))

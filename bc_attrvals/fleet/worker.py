@@ -27,7 +27,7 @@ from bc_attrvals.errors import (
     StoreSuspendedError,
 )
 from bc_attrvals.events import Event, SharedQuotaLost, SharedQuotaRegained
-from bc_attrvals.fleet.jobs import FileSource, Function, Job, JobResult
+from bc_attrvals.fleet.jobs import FileSource, Job, JobResult
 from bc_attrvals.store import Store
 from bc_attrvals.sync.report import SyncReport
 
@@ -137,16 +137,13 @@ def _is_held(error: JournalError | MirrorError) -> bool:
 
 
 async def _sync(job: Job, degraded: _DegradedTime) -> SyncReport:
-    assert not callable(job.access_token)
     token = await _call_in_thread(job.access_token.resolve, job.store_hash)
     proxy = quota = None
     if job.proxy is not None:
-        assert not callable(job.proxy)
         proxy = await _call_in_thread(job.proxy.resolve, job.store_hash)
     if job.shared_quota is not None:
         from bc_attrvals.shared_quota import RedisQuota
 
-        assert not callable(job.shared_quota)
         url = await _call_in_thread(job.shared_quota.resolve, job.store_hash)
         quota = RedisQuota(url, namespace=job.namespace)
     store = Store(
@@ -185,7 +182,6 @@ async def _items(job: Job) -> AsyncGenerator[Item]:
     if isinstance(job.source, FileSource):
         values: Any = _file_values(job.source)
     else:
-        assert isinstance(job.source, Function)
         values = await _call_in_thread(job.source.call, job.store_hash)
         if inspect.iscoroutine(values):
             with _as_ordinary_error():

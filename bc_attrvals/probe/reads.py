@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Final
 from urllib.parse import quote
 
+from bc_attrvals.core.filters import format_moment
 from bc_attrvals.core.rate_limit import read_quota_headers
 from bc_attrvals.core.requests import Resource
 from bc_attrvals.core.responses import Response, is_success
@@ -160,7 +161,7 @@ async def dates(target: Target, facts: Facts) -> None:
     moment = row.modified
     if moment is None:
         raise Unsettled("answers have no date_modified")
-    at, after = _utc(moment), _utc(moment + _SECOND)
+    at, after = format_moment(moment), format_moment(moment + _SECOND)
     if await _selects(target, f"date_modified:min={after}"):
         raise Unsettled("date_modified:min does not keep an older value out")
     lower = await _selects(target, f"date_modified:min={at}")
@@ -182,10 +183,6 @@ async def dates(target: Target, facts: Facts) -> None:
 
 def _found(is_found: bool) -> str:
     return "finds" if is_found else "does not find"
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _own(target: Target, more: str) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
@@ -96,13 +97,8 @@ def to_arrow(values: Iterable[AttributeValue]) -> Untyped:
     """
     arrow = pyarrow("the table")[0]
     schema = arrow_schema(arrow, _ALL_COLUMNS, ids=IDS, moments=MOMENTS)
-    rows = [
-        (one.customer_id, one.attribute_id, one.value, one.id, one.date_created, one.date_modified)
-        for one in values
-    ]
-    cells = list(zip(*rows, strict=True)) or [()] * len(_ALL_COLUMNS)
-    arrays = [arrow.array(one, field.type) for one, field in zip(cells, schema, strict=True)]
-    return arrow.Table.from_arrays(arrays, schema=schema)
+    rows = map(attrgetter(*_ALL_COLUMNS), values)
+    return arrow.Table.from_batches([arrow_batch(arrow, schema, list(rows))])
 
 
 def pyarrow(name: str) -> tuple[ModuleType, ModuleType]:
@@ -125,6 +121,13 @@ def arrow_schema(
     types = {name: arrow.timestamp("us", tz="UTC") for name in moments}
     types |= {name: arrow.int64() for name in ids}
     return arrow.schema([(name, types.get(name, arrow.string())) for name in columns])
+
+
+def arrow_batch(arrow: ModuleType, schema: Untyped, rows: Sequence[Sequence[object]]) -> Untyped:
+    """Return rows as a record batch of a schema; None is null."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [arrow.array(cells, field.type) for cells, field in zip(columns, schema, strict=True)]
+    return arrow.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def checked_layout(arrow: ModuleType, schema: Untyped, name: str, layout: Layout) -> Layout:

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, Final
 
-from bc_attrvals.tables.arrow import UNIT, arrow_rows, arrow_schema, checked_layout, pyarrow
+from bc_attrvals.tables.arrow import (
+    UNIT,
+    arrow_batch,
+    arrow_rows,
+    arrow_schema,
+    checked_layout,
+    pyarrow,
+)
 from bc_attrvals.tables.error_text import one_line
 from bc_attrvals.tables.files import Bytes, FileError, InputFile, OutputFile
 from bc_attrvals.tables.layout import Layout
@@ -131,12 +138,8 @@ class ParquetRows:
     def _flush(self) -> None:
         if not self._rows:
             return
-        columns = [
-            self._arrow.array(cells, type=field.type)
-            for cells, field in zip(zip(*self._rows, strict=True), self._schema, strict=True)
-        ]
+        self._writer.write_batch(arrow_batch(self._arrow, self._schema, self._rows))
         self._rows = []
-        self._writer.write_batch(self._arrow.RecordBatch.from_arrays(columns, schema=self._schema))
 
 
 class _Sink(io.RawIOBase):
