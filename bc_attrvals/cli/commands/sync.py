@@ -5,10 +5,9 @@ The plan is shown, and a deletion asked for, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
-from functools import partial
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Final
 
 import anyio.to_thread
 import attrs
@@ -27,8 +26,6 @@ from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.tables.error_text import counted
 from bc_attrvals.tables.files import FileError
-
-T = TypeVar("T")
 
 _DIFF_COLUMNS: Final = ("change", "customer_id", "attribute_id", "old", "new")
 
@@ -162,27 +159,21 @@ class _PlannedJob(JournalledJob):
             return AttributeValueFilter(attribute_id_in=self.attributes)
         return self.options.scope
 
-    @asynccontextmanager
-    async def call_of(
-        self, work: Work, method: Callable[..., Awaitable[T]]
-    ) -> AsyncIterator[Callable[..., Awaitable[T]]]:
-        """Open the mirror; yield a method of the library with what a sync and its plan share."""
-        options = self.options
-        async with opened_mirror(work.store, options.mirror, self.scope) as mirror:
-            yield partial(
-                method,
-                self.values,
-                scope=self.scope,
-                prune=options.prune,
-                allow_empty=options.allow_empty,
-                allow_unresolved=options.allow_unresolved,
-                mirror=mirror,
-            )
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a sync and its plan are called with."""
+        names = ("prune", "allow_empty", "allow_unresolved")
+        return {"scope": self.scope, **{name: getattr(self.options, name) for name in names}}
 
-    def problem(self, plan: SyncPlan, for_empty_cells: int) -> str | None:
-        """Return why a plan, and stored values to delete for empty cells, are refused, or None."""
-        delete = plan.delete + for_empty_cells
-        return self.source.limit.problem(delete, delete + plan.update + plan.unchanged)
+    async def take(self, plan: SyncPlan, work: Work) -> tuple[int, str | None]:
+        """Keep the plan; return how many values would be deleted, and why that is refused, if so.
+
+        What is stored for empty cells is looked up here. What others store there later stays.
+        """
+        self.plan = plan
+        cells = self.values.cells
+        delete = plan.delete + (0 if cells is None else await cells.find(work.store))
+        return delete, self.source.limit.problem(delete, delete + plan.update + plan.unchanged)
 
     def plan_text(self, plan: SyncPlan) -> str:
         """Return the plan in lines, with the values of empty cells that are to be deleted."""
@@ -191,12 +182,17 @@ class _PlannedJob(JournalledJob):
             return str(plan)
         return f"{plan}\n{'besides, for empty cells, delete':<10}{cells.found:>11,}"
 
-    def fields(self) -> dict[str, object]:
-        """Return the plan and the counts of the file for `--json`."""
+    def fields(self, counts: Mapping[str, int] | None, unresolved: int | None) -> dict[str, object]:
+        """Return the job's part of the `--json` object; None for counts that there are none of."""
         plan, cells = self.plan, self.values.cells
-        fields: dict[str, object] = {"skipped": self.values.skipped, "plan": None}
-        if plan is not None:
-            fields["plan"] = {**plan.to_dict(), "seconds": round(plan.seconds, 1)}
+        fields: dict[str, object] = {
+            "dry_run": self.source.dry_run,
+            **(counts or dict.fromkeys(name for name, _ in _COUNTS)),
+            "unresolved": unresolved,
+            "resumed": getattr(self.report, "resumed", None),
+            "skipped": self.values.skipped,
+            "plan": plan and {**plan.to_dict(), "seconds": round(plan.seconds, 1)},
+        }
         if cells is not None:
             fields["deleted_for_empty_cells"] = cells.deleted
             fields["stored_for_empty_cells"] = cells.found
@@ -207,54 +203,44 @@ class _SyncJob(_PlannedJob):
     """One sync of a file's values, then the deletion of what is stored for its empty cells."""
 
     async def carry_out(self, work: Work) -> None:
-        cells = self.values.cells
-
         async def confirm(plan: SyncPlan) -> bool:
-            self.plan = plan
-            # Looked up before the question; what others store there later stays.
-            found = 0 if cells is None else await cells.find(work.store)
-            problem = self.problem(plan, found)
+            delete, problem = await self.take(plan, work)
             if problem is not None:
                 raise Failure(f"{problem}; nothing was written")
-            if plan.write_calls or plan.delete or found:
+            if plan.write_calls or delete:
                 work.show(self.plan_text(plan))
-            if self.source.asks and plan.delete + found:
-                question = f"Delete {counted(plan.delete + found, 'value')}?"
-                work.ask(question, "nothing was written")
+            if self.source.asks and delete:
+                work.ask(f"Delete {counted(delete, 'value')}?", "nothing was written")
             return True
 
-        async with self.call_of(work, work.store.attribute_values.sync) as sync:
-            self.report = await sync(
+        async with opened_mirror(work.store, self.options.mirror, self.scope) as mirror:
+            self.report = await work.store.attribute_values.sync(
+                self.values,
+                **self.arguments,
+                mirror=mirror,
                 journal=self.source.journal,
                 restart=self.source.restart,
                 confirm=confirm,
                 max_failures=self.max_failures,
             )
-        if cells is not None:
-            await cells.delete_stored(work)
+        if self.values.cells is not None:
+            await self.values.cells.delete_stored(work)
 
     def result(self) -> Result | None:
         report, values = self.report, self.values
         if report is None and not self.was_cut_off:
             return None
-        counts = {name: getattr(report, name, 0) for name, _ in _COUNTS}
-        counts["superseded"] += values.superseded
-        fields: dict[str, object] = {
-            "dry_run": False,
-            **(dict.fromkeys(counts) if report is None else counts),
-            "unresolved": self.unresolved,
-            "resumed": getattr(report, "resumed", None),
-            **self.fields(),
-        }
         if report is None:
-            fields["done"] = self.done()
+            fields = {**self.fields(None, None), "done": self.done()}
             return Result(headline=self.text_when_cut_off(), fields=fields, counts=None)
+        counts = {name: getattr(report, name) for name, _ in _COUNTS}
+        counts["superseded"] += values.superseded
         written = ("created", "updated", "written", "altered", "deleted")
         changed = sum(counts[name] for name in written)
         synced = changed + counts["unchanged"]
         return Result(
             headline=f"Synced {counted(synced, 'value')}, {changed:,} changed",
-            fields=fields,
+            fields=self.fields(counts, self.unresolved),
             counts=[
                 *((words, counts[name]) for name, words in _COUNTS),
                 ("failed with an unknown name or address", self.unresolved or 0),
@@ -278,15 +264,16 @@ class _DryRunJob(_PlannedJob):
             self.files = (*self.files, diff)
 
     async def carry_out(self, work: Work) -> None:
-        async with self.call_of(work, work.store.attribute_values.plan_sync) as plan_sync:
-            self.plan = await plan_sync(
+        async with opened_mirror(work.store, self.options.mirror, self.scope) as mirror:
+            plan = await work.store.attribute_values.plan_sync(
+                self.values,
+                **self.arguments,
+                mirror=mirror,
                 # A diff shows what is stored, also where writing unread costs less.
                 always_read=self._diff is not None,
                 show_changes=None if self._diff is None else self._show,
             )
-        cells = self.values.cells
-        found = 0 if cells is None else await cells.find(work.store)
-        problem = self.problem(self.plan, found)
+        _, problem = await self.take(plan, work)
         if problem is not None:
             warn(problem)
 
@@ -301,16 +288,9 @@ class _DryRunJob(_PlannedJob):
     def result(self) -> Result | None:
         if self.plan is None:
             return None
-        fields: dict[str, object] = {
-            "dry_run": True,
-            **dict.fromkeys(name for name, _ in _COUNTS),
-            "unresolved": self.plan.unresolved,
-            "resumed": None,
-            **self.fields(),
-        }
         return Result(
             headline=self.plan_text(self.plan),
-            fields=fields,
+            fields=self.fields(None, self.plan.unresolved),
             counts=None,
             complete=not (self.values.skipped or self.plan.unresolved),
         )
