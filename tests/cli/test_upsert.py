@@ -153,7 +153,7 @@ def test_a_dry_run_of_an_upsert_sends_nothing(served, tmp_path, summary) -> None
     assert (found["dry_run"], found["values"], found["planned_calls"]) == (True, 3, 1)
     wide = ["--wide", "--customer-column", "ID", "--attribute", "x=1", "--empty", "delete"]
     result = served.run("upsert", "-", "--dry-run", *wide, input="ID,x\n1,\n2,a\n")
-    assert "Would then look up 1 empty cell." in result.stdout
+    assert "Would look up 1 empty cell first." in result.stdout
     assert served.sandbox.requests.seen == 0
 
 

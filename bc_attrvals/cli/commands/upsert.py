@@ -273,7 +273,7 @@ class _DryRunJob(ValuesJob):
         text = f"Would store {counted(self._count, 'value')} in at most {counted(calls, 'call')}."
         empty_cells = None if values.cells is None else values.cells.count
         if empty_cells is not None:
-            text += f" Would then look up {counted(empty_cells, 'empty cell')}."
+            text += f" Would look up {counted(empty_cells, 'empty cell')} first."
         return Result(
             headline=text,
             fields={
