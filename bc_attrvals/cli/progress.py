@@ -19,13 +19,7 @@ from bc_attrvals.cli.console import duration
 from bc_attrvals.cli.settings import Settings
 from bc_attrvals.core.rate_limit import DEFAULT_WINDOW_S, QuotaSnapshot
 from bc_attrvals.core.requests import Resource
-from bc_attrvals.events import (
-    Event,
-    QuotaExhausted,
-    RequestAnswered,
-    RequestRetrying,
-    RequestSent,
-)
+from bc_attrvals.events import Event, QuotaExhausted, RequestAnswered, RequestRetrying, RequestSent
 from bc_attrvals.scheduling.scheduler import Statistics
 from bc_attrvals.store import StoreView
 from bc_attrvals.tables.error_text import counted
@@ -49,13 +43,7 @@ _LOOKED_UP_IN: Final = frozenset({Resource.ATTRIBUTES, Resource.CUSTOMERS})
 
 
 def seconds_to_go(
-    *,
-    done: int,
-    total: int,
-    elapsed_s: float,
-    calls: int,
-    quota: QuotaSnapshot,
-    in_flight: int = 0,
+    *, done: int, total: int, elapsed_s: float, calls: int, quota: QuotaSnapshot, in_flight: int = 0
 ) -> float | None:
     """Return about how long the rest takes, by the rate up to now and by the quota.
 

@@ -12,15 +12,7 @@ from bc_attrvals.core.models import AttributeValueUpsert
 #: What the sample's attributes hold, by id.
 ATTRIBUTES = {1: "orders", 2: "last order", 3: "mean basket", 4: "segment"}
 
-_SEGMENTS = (
-    "new",
-    "regular",
-    "Stammkunde, groß",
-    'VIP "gold"',
-    "à réactiver",
-    "お得意様",
-    "",
-)
+_SEGMENTS = ("new", "regular", "Stammkunde, groß", 'VIP "gold"', "à réactiver", "お得意様", "")
 _FIRST_DAY = date(2024, 1, 1)
 
 

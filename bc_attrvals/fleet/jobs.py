@@ -33,13 +33,7 @@ from bc_attrvals.sync.scope import Scope
 from bc_attrvals.tables.layout import ALL_FIELDS, TableOptions
 
 #: Errors that neither the service nor the network causes.
-_OURS: Final = (
-    InvalidInputError,
-    JournalError,
-    MirrorError,
-    PartialFailureError,
-    StoreStateError,
-)
+_OURS: Final = (InvalidInputError, JournalError, MirrorError, PartialFailureError, StoreStateError)
 #: For the checks of a Store that is never entered; it opens nothing.
 _NO_TOKEN: Final = "-"  # noqa: S105
 

@@ -88,10 +88,7 @@ class _DeleteJob(CommandJob):
     command = "delete"
 
     def __init__(
-        self,
-        filter: AttributeValueFilter,
-        ids: Iterable[int | BadRow] | None,
-        total: int | None,
+        self, filter: AttributeValueFilter, ids: Iterable[int | BadRow] | None, total: int | None
     ) -> None:
         self.what = "Deleting (calls)" if ids is None else "Deleting"
         # A stop ends the reading of ids; a listing is cancelled at once.

@@ -55,10 +55,7 @@ def _ids_or_names(given: Sequence[str]) -> list[int | str]:
     "An attribute whose values are written; digits are an id, name:2024 is the name 2024.",
 )
 @file_option(
-    "--output",
-    default="bc-attrvals-probe.json",
-    show_default=True,
-    text="Gets the facts as JSON.",
+    "--output", default="bc-attrvals-probe.json", show_default=True, text="Gets the facts as JSON."
 )
 @file_option(
     "--state",

@@ -59,8 +59,7 @@ _OPTIONS: Final = (
     flag("--prune", "Delete what is stored in the scope and not in FILE."),
     flag("--allow-empty", "With --prune: a FILE without values may delete all."),
     flag(
-        "--allow-unresolved",
-        "With --prune: delete though names or addresses in FILE are unknown.",
+        "--allow-unresolved", "With --prune: delete though names or addresses in FILE are unknown."
     ),
     file_option(
         "--diff",
@@ -109,10 +108,7 @@ def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
     prune, diff = options.prune, options.diff
     refuse(diff is not None and not source.dry_run, "--diff goes with --dry-run")
     shape = source.check(
-        settings,
-        prune=prune,
-        outputs=[("--diff", diff)],
-        databases=[("--mirror", options.mirror)],
+        settings, prune=prune, outputs=[("--diff", diff)], databases=[("--mirror", options.mirror)]
     )
     refuse(
         prune and options.scope is None and not shape.wide,
