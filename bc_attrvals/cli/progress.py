@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import attrs
 import click
@@ -38,6 +38,8 @@ _TICK_S: Final = 0.25
 _FIRST_ESTIMATE_S: Final = 1.0
 #: A wait for an answer is named when it lasts longer than answers usually take.
 _SLOW_ANSWER_S: Final = 2.0
+#: What the bar shows beside itself.
+_FIELDS: Final = ("count", "rate", "quota", "to_go")
 #: What names and addresses are looked up in.
 _LOOKED_UP_IN: Final = frozenset({Resource.ATTRIBUTES, Resource.CUSTOMERS})
 
@@ -136,9 +138,8 @@ class Progress:
             self._store.subscribe(self._waiting.hear)
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(
-                self._what, total=self._total, count="", rate="", quota="", to_go=""
-            )
+            fields: dict[str, Any] = dict.fromkeys(_FIELDS, "")
+            self._task = self._bar.add_task(self._what, total=self._total, **fields)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -194,8 +195,8 @@ class Progress:
             self._draw(now)
         elif self._bar is None and now - self._drawn_at >= _LINE_INTERVAL_S:
             self._drawn_at = now
-            words = [word for word in self._words(now) if word]
-            click.echo(", ".join([f"{self._what} {self._count()}", *words]), err=True)
+            words = ", ".join(filter(None, self._words(now)))
+            click.echo(f"{self._what} {words}", err=True)
 
     @property
     def _known_total(self) -> int | None:
@@ -206,25 +207,15 @@ class Progress:
         assert self._bar is not None
         assert self._task is not None
         self._drawn_at = now
-        rate, quota, to_go = self._words(now)
-        self._bar.update(
-            self._task,
-            completed=self._done,
-            total=self._known_total,
-            count=self._count(),
-            rate=rate,
-            quota=quota,
-            to_go=to_go,
-        )
+        fields: dict[str, Any] = dict(zip(_FIELDS, self._words(now), strict=True))
+        self._bar.update(self._task, completed=self._done, total=self._known_total, **fields)
 
-    def _count(self) -> str:
+    def _words(self, now: float) -> tuple[str, str, str, str]:
+        """Return the fields of the bar; `quota` is what is waited for, if anything is."""
         total = self._known_total
         count = f"{self._done:,}" if total is None else f"{self._done:,} of {total:,}"
-        look_ups = self._waiting.look_ups
-        return f"{count}, {counted(look_ups, 'look-up')}" if look_ups else count
-
-    def _words(self, now: float) -> tuple[str, str, str]:
-        """Return the rate, the quota or what is waited for, and the time to go."""
+        if self._waiting.look_ups:
+            count += f", {counted(self._waiting.look_ups, 'look-up')}"
         elapsed_s = now - self._began_at
         done = self._done - self._done_before
         statistics = self._store.statistics()
@@ -233,7 +224,6 @@ class Progress:
         quota = self._waiting.words(statistics, now)
         if not quota and known.left is not None:
             quota = f"{known.left:,} calls left"
-        total = self._known_total
         to_go = None
         if total is not None and elapsed_s >= _FIRST_ESTIMATE_S:
             to_go = seconds_to_go(
@@ -244,7 +234,7 @@ class Progress:
                 quota=known,
                 in_flight=sum(statistics.in_flight.values()),
             )
-        return rate, quota, "" if to_go is None else f"{duration(to_go)} to go"
+        return count, rate, quota, "" if to_go is None else f"{duration(to_go)} to go"
 
 
 def _bar() -> Bar:
