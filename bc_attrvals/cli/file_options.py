@@ -124,8 +124,7 @@ def _attributes(pairs: Sequence[str]) -> dict[str, int | str]:
     for pair in pairs:
         # A column's name may hold the sign.
         column, _, text = (part.strip() for part in pair.rpartition("="))
-        words = f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}"
-        refuse(not column or not text, words)
+        refuse(not column or not text, f"--attribute takes COLUMN=ID or COLUMN=NAME; not {pair!r}")
         try:
             attribute = id_or_name(text)
         except ValueError as error:

@@ -21,8 +21,7 @@ def existing_scope(path: str) -> AttributeValueFilter:
     """Return the scope of a mirror that is there. It blocks. Raises `MirrorError` for no file."""
     scope = scope_of(path)
     if scope is None:
-        message = f"there is no mirror {one_line(path)}; make it with bc-attrvals mirror"
-        raise MirrorError(message)
+        raise MirrorError(f"there is no mirror {one_line(path)}; make it with bc-attrvals mirror")
     return scope
 
 

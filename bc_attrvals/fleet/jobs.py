@@ -141,8 +141,7 @@ class FileSource(TableOptions):
             raise InvalidInputError("columns are of the long form", field="columns")
         unknown = set(self.columns).difference(ALL_FIELDS)
         if unknown:
-            message = f"columns has no field {min(unknown)!r}"
-            raise InvalidInputError(message, field="columns")
+            raise InvalidInputError(f"columns has no field {min(unknown)!r}", field="columns")
 
 
 Secret: TypeAlias = EnvironmentVariable | Function

@@ -95,8 +95,7 @@ def read_state(path: Path, place: str) -> KeptState:
     try:
         state = msgspec.json.decode(path.read_bytes(), type=KeptState)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"{path}: no state of a probe: {error}"
-        raise InvalidInputError(message, field="state") from None
+        raise InvalidInputError(f"{path}: no state of a probe: {error}", field="state") from None
     if state.format != _FORMAT:
         raise InvalidInputError(f"{path}: format must be {_FORMAT!r}", field="state")
     if state.place != place:

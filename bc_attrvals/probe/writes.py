@@ -58,8 +58,7 @@ def _check_stored(answer: Response, row: Row | None, value: str) -> None:
     if not is_success(answer.status):
         raise error_of(answer)
     if row is None or row.value != value:
-        message = "the store confirmed a value that it does not hold"
-        raise UnconfirmedError(message)
+        raise UnconfirmedError("the store confirmed a value that it does not hold")
 
 
 async def equal_write(target: Target, facts: Facts) -> None:

@@ -80,8 +80,7 @@ def _parsed(text: str, line: int) -> dict[str, object] | BadRow:
 
 
 def _no_number(name: str) -> object:
-    message = f"{name} is no number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is no number")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -89,8 +88,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(row) != len(pairs):
         names = [name.strip() for name, _ in pairs]
         doubled = next(name for name in names if names.count(name) > 1)
-        message = f"field {cut(doubled)} doubled"
-        raise ValueError(message)
+        raise ValueError(f"field {cut(doubled)} doubled")
     return row
 
 

@@ -273,8 +273,7 @@ def _refusal(line: int, cells: tuple[object, object, object], checks: _Checks, u
             check(cell)
         except ValueError as error:
             return BadRow(line, column, str(error), kept, unit)
-    message = f"no value was made of these cells, and each passes its check: {cells!r}"
-    raise AssertionError(message)
+    raise AssertionError(f"no value was made of these cells, and each passes its check: {cells!r}")
 
 
 def _kept(cell: object) -> str | int | float | bool | None:
