@@ -28,7 +28,6 @@ _PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
 _MOST_SEEDED: Final = 10_000_000
 _LONGEST_WINDOW_S: Final = 86_400.0
 _PROBED: Final = "bc_attrvals.quirks_from"
-_FILES: Final = "bc_attrvals.sandbox_files"
 _IN_MEMORY: Final = ":memory:"
 _NUMBER_OR_NONE: Final = "N|none"
 #: Where options come from, the strongest first.
@@ -90,16 +89,10 @@ def _faults(given: Sequence[str]) -> list[Fault]:
     return faults
 
 
-def _read_files() -> dict[str, str]:
-    """Return the files that options have read, by option: no parameter holds their names."""
-    files: dict[str, str] = click.get_current_context().meta.setdefault(_FILES, {})
-    return files
-
-
-def _read_probe(file: str) -> None:
-    """Keep the quirks of a probe for `_quirks`."""
-    _read_files()["--quirks-from"] = file
+def _read_probe(file: str) -> str:
+    """Keep the quirks of a probe for `_quirks`; return the name of the file."""
     click.get_current_context().meta[_PROBED] = Quirks.from_probe(file)
+    return file
 
 
 def _quirks(given: Sequence[str]) -> Quirks:
@@ -125,10 +118,9 @@ def _attributes(given: Sequence[str]) -> dict[str, str] | None:
     return found or None
 
 
-def _read_config(file: str) -> None:
-    """Take the file's keys as defaults of the options."""
+def _read_config(file: str) -> str:
+    """Take the file's keys as defaults of the options; return the name of the file."""
     ctx = click.get_current_context()
-    _read_files()["--config"] = file
     try:
         content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -147,6 +139,7 @@ def _read_config(file: str) -> None:
         **(ctx.default_map or {}),
         **{key: _as_given(value) for key, value in content.items()},
     }
+    return file
 
 
 def _types_of(option: click.Parameter) -> tuple[tuple[type, ...], str]:
@@ -178,7 +171,6 @@ _OPTIONS: Final = (
     file_option(
         "--config",
         is_eager=True,
-        expose_value=False,
         callback=parsed(_read_config),
         text="TOML with these options, such as latency_ms = 80, and tables customers, attributes "
         "and quirks.",
@@ -216,7 +208,6 @@ _OPTIONS: Final = (
     file_option(
         "--quirks-from",
         is_eager=True,
-        expose_value=False,
         callback=parsed(_read_probe),
         text="Behave as the store that bc-attrvals probe wrote FILE of.",
     ),
@@ -266,6 +257,8 @@ def store_options(function: F) -> F:
 
 def emulated_store(
     *,
+    config: str | None,
+    quirks_from: str | None,
     plan: str | None,
     database: str,
     quota: int | None,
@@ -278,7 +271,7 @@ def emulated_store(
     is also another file of the command.
     """
     check_paths(
-        _read_files().items(),
+        [("--config", config), ("--quirks-from", quirks_from)],
         [("--ca-file", ca_file)],
         [("--database", None if database == _IN_MEMORY else database)],
     )

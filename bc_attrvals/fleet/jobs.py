@@ -118,11 +118,7 @@ class Function:
 class FileSource(TableOptions):
     """Values of a file that the worker can read, in the forms the command line reads.
 
-    In long form `columns` has the file's name of `customer_id` or `email`, `attribute_id` or
-    `attribute`, and `value`, where it differs. In wide form a row has all values of a customer:
-    `customer_column` holds the id or `email_column` the address, and `attributes` maps columns to
-    the id or the name of their attribute. With `attributes_by_header` each other column is the
-    attribute of its name. `format` is by default that of the extension.
+    `format` is by default that of the extension. The other fields are those of `TableOptions`.
     """
 
     path: str = attrs.field(converter=os.fspath)

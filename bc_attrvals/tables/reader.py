@@ -66,7 +66,8 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
     layout = Layout(customer_column="id")
     if source.binary().read(len(MAGIC)) == MAGIC:
         table = parquet_table(source, layout)
-    elif _is_number(Lines(source, ENCODING)):
+    elif next(Lines(source, ENCODING), "").strip(" \r\n").isdigit():
+        # Only ids: the first line is one.
         lines = Lines(source, ENCODING)
         rows = ((lines.number, (text.strip("\r\n"),)) for text in lines if text.strip())
         table = Table(layout, rows)
@@ -81,8 +82,3 @@ def read_ids(source: InputFile) -> Iterator[int | BadRow]:
         except ValueError as error:
             yield BadRow(line, "id", str(error), unit=table.unit)
     source.check_unchanged()
-
-
-def _is_number(lines: Lines) -> bool:
-    """Whether a file has only ids: the first line is one."""
-    return next(lines, "").strip(" \r\n").isdigit()

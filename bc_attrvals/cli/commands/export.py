@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -18,7 +19,7 @@ from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, existing_scope
-from bc_attrvals.cli.options import F, bundled, examples, file_option, flag
+from bc_attrvals.cli.options import bundled, examples, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -59,10 +60,6 @@ _COLUMNS: Final = (
 )
 
 
-def _column_options(function: F) -> F:
-    return bundled(function, _Columns, "asked", _COLUMNS)
-
-
 @click.command(
     epilog=examples(
         "bc-attrvals export --output values.csv",
@@ -81,7 +78,7 @@ def _column_options(function: F) -> F:
     default=STANDARD,
     text="Appears whole or not at all; - is standard output [default: -]",
 )
-@_column_options
+@partial(bundled, make=_Columns, name="asked", options=_COLUMNS)
 @output_file_options
 @filter_options
 @file_option("--mirror", text="Export this mirror, as its last refresh left it; makes no call.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 import anyio.to_thread
@@ -18,7 +19,7 @@ from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import JournalledJob
 from bc_attrvals.cli.mirror_option import opened_mirror
-from bc_attrvals.cli.options import F, bundled, examples, file_option, flag
+from bc_attrvals.cli.options import bundled, examples, file_option, flag
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
@@ -72,10 +73,6 @@ _OPTIONS: Final = (
 )
 
 
-def _sync_options(function: F) -> F:
-    return scope_options(bundled(function, _Options, "options", _OPTIONS))
-
-
 @click.command(
     epilog=examples(
         "bc-attrvals sync scores.csv --dry-run --diff changes.csv",
@@ -86,7 +83,8 @@ def _sync_options(function: F) -> F:
     )
 )
 @value_file_options
-@_sync_options
+@scope_options
+@partial(bundled, make=_Options, name="options", options=_OPTIONS)
 @with_store_settings
 def sync(settings: Settings, source: ValueFile, options: _Options) -> None:
     """Make the store hold the values of FILE (- is standard input), writing only what differs.
