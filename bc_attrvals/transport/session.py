@@ -102,6 +102,9 @@ class Session:
             hdrs.ACCEPT: JSON,
             hdrs.CONTENT_TYPE: JSON,
             hdrs.USER_AGENT: user_agent,
+            # What is compared and deleted must not come from a cache (RFC 9111, 5.2.1.4), which may
+            # store answers to requests without an `Authorization` header.
+            hdrs.CACHE_CONTROL: "no-cache",
         }
         # Redirects are not followed: the access token must not travel.
         self._options: dict[str, Any] = {"allow_redirects": False, "headers": CIMultiDict(headers)}

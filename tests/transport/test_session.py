@@ -11,6 +11,7 @@ import socket
 import traceback
 import weakref
 import zlib
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -645,6 +646,27 @@ async def test_the_headers_are_those_the_service_asks_for() -> None:
     assert request.headers["user-agent"].startswith("shop-sync/2 (a@b.c) bc_attrvals/")
     assert request.target == "/stores/hash/v3/customers/attribute-values"
     assert request.body == b'[{"customer_id":1,"attribute_id":1,"value":"v1"}]'
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_a_cache_that_keeps_to_its_rules_gives_no_old_answer(is_own: bool) -> None:
+    cached: list[bytes] = []
+    totals = iter(range(2))
+
+    async def cache(request: RawRequest, connection: Connection) -> None:
+        if not cached or request.headers.get("cache-control") == "no-cache":
+            total = next(totals)
+            rows = [row(1, 1)] * total
+            body = page_body(rows, total=total, per_page=1, page=1, total_pages=total)
+            cached[:] = [answer(body)]
+        await connection.say(cached[0])
+
+    async with AsyncExitStack() as stack:
+        options: dict[str, Any] = {}
+        if not is_own:
+            options["session"] = await stack.enter_async_context(aiohttp.ClientSession())
+        store, _ = await stack.enter_async_context(store_on(cache, **options))
+        assert [await store.attribute_values.count() for _ in range(2)] == [0, 1]
 
 
 async def test_a_callers_session_that_raises_for_status_still_gives_our_errors() -> None:
