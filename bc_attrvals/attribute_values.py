@@ -392,7 +392,7 @@ class AttributeValues(SyncMethods):
         confirmed = array("q")
         for _ in range(_MOST_DELETE_PASSES):
             # Listed to the end first: deleting underneath would move rows across page borders.
-            ids = await row_ids(calls.for_job(), wanted)
+            ids = await row_ids(calls, wanted)
             if not ids:
                 return
             if confirmed:
