@@ -8,14 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 import attrs
-from multidict import istr
 
 from bc_attrvals.sandbox.operations import Operation
 
-_WINDOW_MS: Final = istr("X-Rate-Limit-Time-Window-Ms")
-_RESET_MS: Final = istr("X-Rate-Limit-Time-Reset-Ms")
-_QUOTA: Final = istr("X-Rate-Limit-Requests-Quota")
-_LEFT: Final = istr("X-Rate-Limit-Requests-Left")
 _WINDOWS_KEPT: Final = 10_000
 
 
@@ -119,18 +114,18 @@ class QuotaWindow:
             raise ValueError(f"units must not be negative, got {units}")
         self._current(self._clock()).spent_by_others += units
 
-    def headers(self) -> list[tuple[str, str]]:
-        """Return the four headers as of now, none without a quota."""
+    def header_lines(self) -> str:
+        """Return the lines of the four headers as of now, none without a quota."""
         if self._quota is None:
-            return []
+            return ""
         now_s = self._clock()
         left = max(0, self._quota - self._current(now_s).used)
-        return [
-            (_WINDOW_MS, str(round(self._window_s * 1000))),
-            (_RESET_MS, str(self._reset_ms(now_s))),
-            (_QUOTA, str(self._quota)),
-            (_LEFT, str(left)),
-        ]
+        return (
+            f"X-Rate-Limit-Time-Window-Ms: {round(self._window_s * 1000)}\r\n"
+            f"X-Rate-Limit-Time-Reset-Ms: {self._reset_ms(now_s)}\r\n"
+            f"X-Rate-Limit-Requests-Quota: {self._quota}\r\n"
+            f"X-Rate-Limit-Requests-Left: {left}\r\n"
+        )
 
     def retry_after_s(self) -> int:
         """Return whole seconds until the next window, rounded up, as `X-Retry-After` gives them."""

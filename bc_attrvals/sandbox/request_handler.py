@@ -116,7 +116,7 @@ class Service:
         self.rejected_customers: frozenset[int] = frozenset()
         self.backend: Backend | None = None
         self._rng = rng
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._hanging: dict[int, asyncio.Future[None]] = {}
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -130,9 +130,9 @@ class Service:
         entry = self.log.begin(request, operation, path, raw_query, options.clock())
         self.calls[operation] += 1
         backend = self.backend
-        task = asyncio.current_task()
-        if backend is None or task is None:
+        if backend is None:
             return drop(request, reset=True)
+        task = request.task
         self._tasks.add(task)
         watched, connection = backend.server.watched, request.protocol
         watched[connection] = entry
@@ -289,33 +289,33 @@ class Service:
         self, request: web.BaseRequest, answer: Answer, entry: LogEntry
     ) -> web.StreamResponse:
         self.statuses[answer.status] += 1
-        quirks, body = self.options.quirks, answer.body
-        headers = [*answer.headers]
-        if body:
-            headers.append(("Content-Type", answer.content_type))
+        quirks, body, keep_alive = self.options.quirks, answer.body, request.keep_alive
+        kind = answer.content_type if body else ""
+        head = _head_of(answer.status, kind, keep_alive, request.version >= HttpVersion11)
+        for name, value in answer.headers:
+            head += f"{name}: {value}\r\n"
         if answer.status != 204:
-            headers.append(("Content-Length", str(len(body))))
+            head += f"Content-Length: {len(body)}\r\n"
         if answer.shows_quota and quirks.rate_headers:
-            headers += self.quota.headers()
+            head += self.quota.header_lines()
         if quirks.request_id:
-            headers.append(("X-Request-Id", entry.request_id))
-        keep_alive = request.keep_alive
-        if not keep_alive:
-            headers.append(("Connection", "close"))
-        elif request.version < HttpVersion11:
-            headers.append(("Connection", "keep-alive"))
+            head += f"X-Request-Id: {entry.request_id}\r\n"
+        head += _date_and_server(int(time.time()))
         if entry.fault is FaultKind.CUT_BODY:
             body, keep_alive = body[: len(body) // 2], False
         elif request.method == "HEAD":
             body = b""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        head = f"{_status_line(answer.status)}{lines}{_date_and_server(int(time.time()))}"
         return ReadyResponse(answer.status, head.encode() + body, keep_alive=keep_alive)
 
 
 @lru_cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+def _head_of(status: int, content_type: str, keep_alive: bool, is_http_11: bool) -> str:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    if content_type:
+        lines.append(f"Content-Type: {content_type}")
+    if keep_alive != is_http_11:
+        lines.append(f"Connection: {'keep-alive' if keep_alive else 'close'}")
+    return "\r\n".join([*lines, ""])
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import attrs
@@ -95,7 +95,7 @@ class Resources:
     def set_quirks(self, quirks: Quirks) -> None:
         """Follow other quirks from the next request on."""
         self._quirks = quirks
-        self._zone = "" if quirks.zoneless_dates else "Z"
+        self._date = _dates("" if quirks.zoneless_dates else "Z")
         self._lister = Lister(self.database, quirks, self.definitions.ids_named)
 
     def close(self) -> None:
@@ -160,15 +160,14 @@ class Resources:
             rows = [row for row in rows if row[0] in result.changed_ids]
         if self._quirks.answer_order == "reversed":
             rows = rows[::-1]
-        shown, zone = _SHOWN_ROWS[self._quirks.value_field], self._zone
+        shown, date = _SHOWN_ROWS[self._quirks.value_field], self._date
         return [
-            shown(number, attribute_id, value, customer_id, _date(made, zone), _date(changed, zone))
+            shown(number, attribute_id, value, customer_id, date(made), date(changed))
             for number, customer_id, attribute_id, value, made, changed in rows
         ]
 
     def _dates(self, created_s: int, modified_s: int) -> dict[str, str]:
-        zone = self._zone
-        return {"date_created": _date(created_s, zone), "date_modified": _date(modified_s, zone)}
+        return {"date_created": self._date(created_s), "date_modified": self._date(modified_s)}
 
     def _list_attributes(self, request: Request) -> Applied:
         rows, pagination = self._select(
@@ -252,6 +251,12 @@ def _answer(content: object) -> Answer:
     return Answer(200, msgspec.json.encode(content))
 
 
-@lru_cache(maxsize=4096)
-def _date(moment_s: int, zone: str) -> str:
-    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") + zone
+@cache
+def _dates(zone: str) -> Callable[[int], str]:
+    """Return the function that formats UNIX seconds; answers repeat few dates."""
+
+    @lru_cache(maxsize=4096)
+    def date(moment_s: int) -> str:
+        return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%S") + zone
+
+    return date

@@ -93,7 +93,8 @@ def test_the_countdown_is_rounded_down_to_its_granularity() -> None:
     shown = []
     for step_s in (0.0, 0.0005, 1.2, 28.7):
         clock.now_s += step_s
-        shown.append(int(dict(window.headers())[RESET]))
+        headers = dict(line.split(": ") for line in window.header_lines().splitlines())
+        shown.append(int(headers[RESET]))
     assert shown == [30_000, 29_000, 28_000, 0]
 
 
