@@ -293,6 +293,7 @@ async def _check_wire(store_hash: str, token: str, agent: str) -> None:
     assert sorted(request.headers) == [
         "accept",
         "accept-encoding",
+        "cache-control",
         "content-type",
         "host",
         "user-agent",
