@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
-import attrs
 import click
 
 from bc_attrvals.cli.console import Failure
@@ -20,14 +19,6 @@ T = TypeVar("T", Entry, int | BadRow)
 _MOST_SHOWN: Final = 20
 
 
-@attrs.frozen
-class Checked(Generic[T]):
-    """The rows of a file, kept in a spool, and how many of them are good."""
-
-    rows: Iterable[T]
-    good: int
-
-
 def check(
     entries: Iterable[T],
     name: str,
@@ -35,10 +26,10 @@ def check(
     stack: ExitStack,
     *,
     skip_invalid: bool = False,
-) -> Checked[T]:
-    """Read a file to its end and keep its rows; print the first bad ones on stderr, a line each.
+) -> tuple[Iterable[T], int]:
+    """Read a file to its end; return its rows, kept in a spool, and how many of them are good.
 
-    `stack` closes what keeps them.
+    Prints the first bad ones on stderr, a line each. `stack` closes the spool.
 
     Raises `Failure` if there are any, unless they shall be skipped.
     """
@@ -63,4 +54,4 @@ def check(
     if problem is not None:
         more = f", the first {_MOST_SHOWN} are shown" if len(texts) > _MOST_SHOWN else ""
         raise Failure(f"{problem}{more}; nothing was sent")
-    return Checked(spool, good)
+    return spool, good

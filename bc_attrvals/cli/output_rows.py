@@ -9,7 +9,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from bc_attrvals.cli.console import leave_stdout
 from bc_attrvals.core.models import AttributeValueUpsert
@@ -19,6 +19,8 @@ from bc_attrvals.tables.files import STANDARD, FileError, OutputFile
 from bc_attrvals.tables.layout import CSV, ENCODING, FIELDS, PARQUET, Layout, file_format
 from bc_attrvals.tables.rows import BadRow, Written, marked
 from bc_attrvals.tables.writer import row_writer
+
+_Cell: TypeAlias = str | int | float | bool | None
 
 _REASON: Final = "reason"
 _ROWS_A_FLUSH: Final = 100
@@ -167,19 +169,20 @@ class FailureFile(RowFile):
 
     def bad_row(self, row: BadRow) -> None:
         """Write what is known of a row that was skipped."""
-        cells: list[Written] = [row.cells.get(field) for field in FIELDS]
-        customer, attribute, value = cells
-        if self._format != CSV:
-            customer = _typed(customer, self._ids[0])
-            if self._places is None:
-                attribute = _typed(attribute, self._ids[1])
-        if self._format == PARQUET:
-            # A cell of another type has no place in its column; the reason shows it.
-            customer = customer if isinstance(customer, int) == self._ids[0] else None
-            if self._places is None and isinstance(attribute, int) != self._ids[1]:
-                attribute = None
-            value = value if isinstance(value, str) else None
-        self._put((customer, attribute, value), str(row))
+        customer, attribute, value = (row.cells.get(field) for field in FIELDS)
+        if self._places is None:
+            attribute = self._fitting(attribute, is_id=self._ids[1])
+        customer = self._fitting(customer, is_id=self._ids[0])
+        self._put((customer, attribute, self._fitting(value, is_id=False)), str(row))
+
+    def _fitting(self, cell: _Cell, *, is_id: bool) -> _Cell:
+        if self._format == CSV:
+            return cell
+        if is_id and isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
+            return int(cell)
+        # A cell of another type has no place in a column of Parquet; the reason shows it.
+        fits = self._format != PARQUET or isinstance(cell, int if is_id else str)
+        return cell if fits else None
 
     def hint(self) -> str:
         """Return a line for the summary: how the rows are sent again."""
@@ -196,9 +199,3 @@ class FailureFile(RowFile):
             if place is not None:
                 row[place] = value
         self.write((*row, reason))
-
-
-def _typed(cell: Written, is_id: bool) -> Written:
-    if is_id and isinstance(cell, str) and cell.isascii() and cell.isdigit() and len(cell) < 16:
-        return int(cell)
-    return cell

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from itertools import islice
 from random import Random
 
 from bc_attrvals.core.models import AttributeValueUpsert
@@ -18,22 +17,15 @@ _FIRST_DAY = date(2024, 1, 1)
 
 def sample_values(count: int) -> Iterator[AttributeValueUpsert]:
     """Yield `count` values, four a customer, no key twice."""
-    return islice(_endless(), count)
-
-
-def _endless() -> Iterator[AttributeValueUpsert]:
     random = Random(20240514)  # noqa: S311 - the same at every run, on purpose
     customer_id = 0
-    while True:
-        # Customers are deleted in any shop, so ids have gaps.
-        customer_id += random.choice((1, 1, 1, 2, 5))
-        orders = int(random.expovariate(0.4)) + 1
-        day = _FIRST_DAY + timedelta(days=random.randrange(500))
-        values = (
-            str(orders),
-            day.isoformat(),
-            f"{random.lognormvariate(3.4, 0.6):.2f}",
-            random.choice(_SEGMENTS),
-        )
-        for attribute_id, value in zip(ATTRIBUTES, values, strict=True):
-            yield AttributeValueUpsert(customer_id, attribute_id, value)
+    values: list[str] = []
+    for place in range(count):
+        if not values:
+            # Customers are deleted in any shop, so ids have gaps.
+            customer_id += random.choice((1, 1, 1, 2, 5))
+            orders = int(random.expovariate(0.4)) + 1
+            day = _FIRST_DAY + timedelta(days=random.randrange(500))
+            basket = f"{random.lognormvariate(3.4, 0.6):.2f}"
+            values = [str(orders), day.isoformat(), basket, random.choice(_SEGMENTS)]
+        yield AttributeValueUpsert(customer_id, place % len(ATTRIBUTES) + 1, values.pop(0))

@@ -129,7 +129,7 @@ class ValueFile:
             else:
                 entries = cells.watch(read_cells(source, shape))
             name = source.name
-            checked = check(entries, name, settings, stack, skip_invalid=self.skip_invalid)
+            rows, good = check(entries, name, settings, stack, skip_invalid=self.skip_invalid)
             failures = None
             if self.failures is not None:
                 # A row of the wide form would have other cells empty, too.
@@ -138,10 +138,10 @@ class ValueFile:
                 failures = FailureFile(
                     stack, self.failures, form, same_options=same, by_header=by_header
                 )
-            entries = iter(checked.rows)
+            entries = iter(rows)
             if cells is not None:
                 entries = cells.leave_out(entries)
-            yield Values(name, shape, checked.good, entries, cells, failures)
+            yield Values(name, shape, good, entries, cells, failures)
 
 
 @attrs.define(eq=False)

@@ -137,21 +137,21 @@ class _View(io.BufferedIOBase):
         return self._handle.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        try:
+        with self._as_file_error():
             return self._handle.seek(offset, whence)
-        except _DAMAGE as error:
-            raise self._damaged(error) from None
 
     def read(self, size: int | None = -1, /) -> bytes:
-        try:
+        with self._as_file_error():
             return self._handle.read(-1 if size is None else size)
-        except _DAMAGE as error:
-            raise self._damaged(error) from None
 
     read1 = read
 
-    def _damaged(self, error: Exception) -> FileError:
-        return FileError(f"{self._shown}: is damaged (gzip): {error}")
+    @contextmanager
+    def _as_file_error(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise FileError(f"{self._shown}: is damaged (gzip): {error}") from None
 
 
 @contextmanager

@@ -70,8 +70,7 @@ def delete(
         total: int | None = None
         if ids is not None:
             source = stack.enter_context(open_input(ids))
-            checked = check(read_ids(source), source.name, settings, stack)
-            rows, total = checked.rows, checked.good
+            rows, total = check(read_ids(source), source.name, settings, stack)
             if not total:
                 warn(f"{source.name}: there are no ids in it")
         elif not yes:

@@ -73,9 +73,9 @@ def demo(
         with ExitStack() as stack:
             source = stack.enter_context(open_input(file))
             with options.hinted():
-                checked = check(read_values(source, shape), source.name, settings, stack)
-            items = [one for one in checked.rows if isinstance(one, AttributeValueUpsert)]
-        refuse(len(items) != checked.good, _BY_ID)
+                rows, good = check(read_values(source, shape), source.name, settings, stack)
+            items = [one for one in rows if isinstance(one, AttributeValueUpsert)]
+        refuse(len(items) != good, _BY_ID)
     refuse(not items, "there are no values to store")
     demo = _Demo(settings, items, quota, window_s)
     run(lambda _: demo.run())
