@@ -81,9 +81,7 @@ class EmptyCells:
         (self.count,) = self._numbers("SELECT count(*) FROM cells")
 
     def _keep(self, latest: dict[Key, bool]) -> None:
-        execute = self._connection.execute
-        execute("BEGIN")
-        if execute("SELECT 1 FROM cells LIMIT 1").fetchone() is not None:
+        if self._numbers("SELECT 1 FROM cells LIMIT 1"):
             self._connection.executemany(
                 "DELETE FROM cells WHERE customer = ? AND attribute = ?",
                 (key for key, empty in latest.items() if not empty),
@@ -92,7 +90,6 @@ class EmptyCells:
             "INSERT OR IGNORE INTO cells VALUES (?, ?)",
             (key for key, empty in latest.items() if empty),
         )
-        execute("COMMIT")
 
     def leave_out(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield what `watch` did, less the values whose key is that of a later, empty cell. Blocks.
@@ -156,13 +153,10 @@ class EmptyCells:
             yield AttributeValueFilter(customer_id_in=chunk, attribute_id_in=attributes)
 
     def _note(self, values: list[AttributeValue]) -> None:
-        execute = self._connection.execute
-        execute("BEGIN")
         self._connection.executemany(
             "INSERT OR IGNORE INTO rows SELECT ? FROM cells WHERE customer = ? AND attribute = ?",
             ((value.id, *value.key) for value in values),
         )
-        execute("COMMIT")
 
     async def delete_stored(self, work: Work) -> None:
         """Delete what `find` has found.

@@ -91,6 +91,11 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
+def command(*lines: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return the decorator of a command whose help ends with these examples."""
+    return click.command(epilog=examples(*lines))
+
+
 class SuggestingGroup(click.Group):
     """A group that names the nearest command for a mistyped one."""
 

@@ -41,9 +41,10 @@ _READERS: Final[Mapping[int, Callable[[memoryview], Kept]]] = {
 def scratch_database(*statements: str) -> sqlite3.Connection:
     """Return a private database on disk, without a name, after these statements.
 
-    It is gone once it is closed. It blocks, and may be used in one thread at a time.
+    It is gone once it is closed, so nothing needs a commit. It blocks, and may be used in one
+    thread at a time.
     """
-    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect("", check_same_thread=False)
     for one in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *statements):
         connection.execute(one)
     return connection

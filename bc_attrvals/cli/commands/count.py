@@ -7,18 +7,16 @@ import click
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import call_store
 from bc_attrvals.cli.mirror_option import existing_scope
-from bc_attrvals.cli.options import examples, file_option
+from bc_attrvals.cli.options import command, file_option
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.store import Store
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals count",
-        "bc-attrvals count --attribute-id 4 --modified-min 2024-05-14T09:34:00Z",
-        "bc-attrvals count --mirror store.db",
-    )
+@command(
+    "bc-attrvals count",
+    "bc-attrvals count --attribute-id 4 --modified-min 2024-05-14T09:34:00Z",
+    "bc-attrvals count --mirror store.db",
 )
 @filter_options
 @file_option("--mirror", text="Count in this mirror, as its last refresh left it; makes no call.")

@@ -15,7 +15,7 @@ from bc_attrvals.cli.console import confirm, need_terminal, refuse, warn
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, call_store, run_job
-from bc_attrvals.cli.options import examples, flag
+from bc_attrvals.cli.options import command, flag
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.outcomes import DeleteReport
@@ -30,12 +30,10 @@ from bc_attrvals.tables.rows import BadRow
 _CHUNK_IDS = 500
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals delete --attribute-id 4",
-        "bc-attrvals delete --modified-max 2020-01-01 --yes",
-        "bc-attrvals export --name Legacy --all-columns | bc-attrvals delete --ids - --yes",
-    )
+@command(
+    "bc-attrvals delete --attribute-id 4",
+    "bc-attrvals delete --modified-max 2020-01-01 --yes",
+    "bc-attrvals export --name Legacy --all-columns | bc-attrvals delete --ids - --yes",
 )
 @filter_options
 @click.option(

@@ -15,7 +15,7 @@ from bc_attrvals.cli.console import rate, refuse
 from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.interrupts import run
-from bc_attrvals.cli.options import examples, with_options
+from bc_attrvals.cli.options import command, with_options
 from bc_attrvals.cli.progress import Progress
 from bc_attrvals.cli.sample_data import sample_values
 from bc_attrvals.cli.sandbox_options import quota_options
@@ -32,12 +32,10 @@ _VALUES: Final = 10_000
 _UPDATES: Final = 300
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals demo",
-        "bc-attrvals demo --values 50000 --quota none",
-        "bc-attrvals demo --input scores.csv --wide --customer-column ID --attribute x=1",
-    )
+@command(
+    "bc-attrvals demo",
+    "bc-attrvals demo --values 50000 --quota none",
+    "bc-attrvals demo --input scores.csv --wide --customer-column ID --attribute x=1",
 )
 @click.option(
     "--values",

@@ -11,7 +11,6 @@ from typing import Final
 
 import anyio.to_thread
 import attrs
-import click
 
 from bc_attrvals.cli.attribute_names import attribute_ids, attribute_names
 from bc_attrvals.cli.console import refuse
@@ -19,7 +18,7 @@ from bc_attrvals.cli.file_options import FileOptions, output_file_options
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, existing_scope
-from bc_attrvals.cli.options import bundled, examples, file_option, flag
+from bc_attrvals.cli.options import bundled, command, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -60,16 +59,14 @@ _COLUMNS: Final = (
 )
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals export --output values.csv",
-        "bc-attrvals export --attribute-id 1 --format jsonl | jq .value",
-        "bc-attrvals export --all-columns --output values.parquet",
-        "bc-attrvals export --spreadsheet-safe --output for-sales.csv",
-        "bc-attrvals export --wide --customer-column ID --attribute x=1 --attribute zbar=4",
-        "bc-attrvals export --wide --emails --names --output crm.csv",
-        "bc-attrvals export --mirror store.db --output values.csv",
-    )
+@command(
+    "bc-attrvals export --output values.csv",
+    "bc-attrvals export --attribute-id 1 --format jsonl | jq .value",
+    "bc-attrvals export --all-columns --output values.parquet",
+    "bc-attrvals export --spreadsheet-safe --output for-sales.csv",
+    "bc-attrvals export --wide --customer-column ID --attribute x=1 --attribute zbar=4",
+    "bc-attrvals export --wide --emails --names --output crm.csv",
+    "bc-attrvals export --mirror store.db --output values.csv",
 )
 @file_option(
     "-o",

@@ -20,7 +20,7 @@ import msgspec
 from bc_attrvals.cli.console import Refused, refuse, warn
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.jobs_file import read_jobs
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import command
 from bc_attrvals.cli.settings import Settings, connection_options, with_settings
 from bc_attrvals.fleet import EnvironmentVariable, Job, JobResult, run_jobs
 from bc_attrvals.tables.error_text import counted, one_line
@@ -36,11 +36,9 @@ _CONNECT_S: Final = 10
 _JOBS_A_WORKER: Final = 8
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals fleet jobs.toml --workers 4",
-        "bc-attrvals fleet jobs.toml --scheduler tcp://10.0.0.5:8786 --json",
-    )
+@command(
+    "bc-attrvals fleet jobs.toml --workers 4",
+    "bc-attrvals fleet jobs.toml --scheduler tcp://10.0.0.5:8786 --json",
 )
 @click.argument("file", metavar="JOBS.toml")
 @click.option(

@@ -12,7 +12,7 @@ import click
 from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.mirror_option import chunked, opened_mirror
-from bc_attrvals.cli.options import examples, file_option, flag
+from bc_attrvals.cli.options import command, file_option, flag
 from bc_attrvals.cli.output_rows import output_errors
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -40,12 +40,10 @@ _COUNTS: Final = (
 )
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals mirror store.db",
-        "bc-attrvals mirror store.db --changes changes.jsonl",
-        "bc-attrvals mirror scores.db --attribute-id 1,2 --verify",
-    )
+@command(
+    "bc-attrvals mirror store.db",
+    "bc-attrvals mirror store.db --changes changes.jsonl",
+    "bc-attrvals mirror scores.db --attribute-id 1,2 --verify",
 )
 @click.argument("file", type=click.Path(dir_okay=False), metavar="FILE")
 @scope_options

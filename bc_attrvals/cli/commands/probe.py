@@ -13,7 +13,7 @@ import msgspec
 from bc_attrvals.cli.attribute_names import id_or_name
 from bc_attrvals.cli.console import confirm, need_terminal, refuse
 from bc_attrvals.cli.interrupts import Stopper, run
-from bc_attrvals.cli.options import examples, file_option, flag, repeatable
+from bc_attrvals.cli.options import command, file_option, flag, repeatable
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.errors import RestoreError
@@ -32,12 +32,10 @@ def _ids_or_names(given: Sequence[str]) -> list[int | str]:
     return [id_or_name(text) for text in given]
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals probe --customer 7 --attribute 'Loyalty tier'",
-        "bc-attrvals probe --customer 7 --customer 8 --attribute Tier --attribute Age --yes",
-        "bc-attrvals probe --restore bc-attrvals-probe.state",
-    )
+@command(
+    "bc-attrvals probe --customer 7 --attribute 'Loyalty tier'",
+    "bc-attrvals probe --customer 7 --customer 8 --attribute Tier --attribute Age --yes",
+    "bc-attrvals probe --restore bc-attrvals-probe.state",
 )
 @click.option(
     "--customer",

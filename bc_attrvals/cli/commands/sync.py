@@ -12,14 +12,13 @@ from typing import Any, Final
 
 import anyio.to_thread
 import attrs
-import click
 
 from bc_attrvals.cli.console import Failure, refuse, warn
 from bc_attrvals.cli.filter_options import scope_options
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import JournalledJob
 from bc_attrvals.cli.mirror_option import opened_mirror
-from bc_attrvals.cli.options import bundled, examples, file_option, flag
+from bc_attrvals.cli.options import bundled, command, file_option, flag
 from bc_attrvals.cli.output_rows import RowFile
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, value_file_options
@@ -73,14 +72,12 @@ _OPTIONS: Final = (
 )
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals sync scores.csv --dry-run --diff changes.csv",
-        "bc-attrvals sync scores.csv --journal scores.db --failures failed.csv",
-        "bc-attrvals sync scores.csv --attribute-id 1,2 --prune",
-        "bc-attrvals sync scores.csv --whole-store --prune --mirror store.db",
-        "bc-attrvals sync s.csv --wide --customer-column ID --attribute x=1 --prune --yes",
-    )
+@command(
+    "bc-attrvals sync scores.csv --dry-run --diff changes.csv",
+    "bc-attrvals sync scores.csv --journal scores.db --failures failed.csv",
+    "bc-attrvals sync scores.csv --attribute-id 1,2 --prune",
+    "bc-attrvals sync scores.csv --whole-store --prune --mirror store.db",
+    "bc-attrvals sync s.csv --wide --customer-column ID --attribute x=1 --prune --yes",
 )
 @value_file_options
 @scope_options

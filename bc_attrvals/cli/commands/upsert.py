@@ -11,13 +11,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
-import click
-
 from bc_attrvals.cli.console import confirm
 from bc_attrvals.cli.interrupts import Stopper
 from bc_attrvals.cli.job_runner import CommandJob, Result, Work, run_job
 from bc_attrvals.cli.journalled_jobs import CircuitBreaker, JournalledJob
-from bc_attrvals.cli.options import examples
+from bc_attrvals.cli.options import command
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob, value_file_options
 from bc_attrvals.core.limits import Limits
@@ -50,17 +48,15 @@ _COUNTS: Final = (
 )
 
 
-@click.command(
-    epilog=examples(
-        "bc-attrvals upsert values.csv --failures failed.csv",
-        "bc-attrvals upsert values.csv --journal values.db",
-        "bc-attrvals upsert - --format jsonl < values.jsonl",
-        "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
-        "bc-attrvals upsert scores.parquet --failures failed.parquet",
-        "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
-        "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --empty delete",
-        "bc-attrvals upsert crm.csv --wide --email-column E-Mail --attributes-by-header",
-    )
+@command(
+    "bc-attrvals upsert values.csv --failures failed.csv",
+    "bc-attrvals upsert values.csv --journal values.db",
+    "bc-attrvals upsert - --format jsonl < values.jsonl",
+    "bc-attrvals upsert crm.csv --column customer_id=CustomerNo",
+    "bc-attrvals upsert scores.parquet --failures failed.parquet",
+    "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --attribute zbar=4",
+    "bc-attrvals upsert s.csv --wide --customer-column ID --attribute x=1 --empty delete",
+    "bc-attrvals upsert crm.csv --wide --email-column E-Mail --attributes-by-header",
 )
 @value_file_options
 @with_store_settings
