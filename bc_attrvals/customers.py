@@ -102,14 +102,9 @@ class Customers:
         while number < count.last_page and not count.is_over:
             number += 1
             page = await calls.rows("", number, calls.sizes.page, decode_customers)
-            if page.pagination is None:
-                rows = list(page.data)
-            else:
-                rows = count.take(number, list(page.data), page.pagination.total)
-            for customer in rows:
+            for customer in count.take(number, list(page.data), page.total):
                 yield customer
-        if count.total is not None:
-            count.check()
+        count.check()
 
 
 async def _each(customers: Iterable[Customer]) -> AsyncGenerator[Customer]:

@@ -17,7 +17,7 @@ from bc_attrvals import (
 )
 from bc_attrvals.sandbox import Quirks
 from tests.people import PEOPLE, opened
-from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
+from tests.raw_server import Connection, RawRequest, answer, page_body, store_on
 
 
 async def test_addresses_are_looked_up_in_chunks_that_a_url_holds() -> None:
@@ -98,7 +98,8 @@ async def test_a_service_that_ignores_the_filter_is_not_believed() -> None:
 
 def answering(mocked: aioresponses, *people: tuple[int, str]) -> None:
     rows = [{"id": number, "email": address} for number, address in people]
-    mocked.get(re.compile("https://api.bigcommerce.com/.*"), payload={"data": rows}, repeat=True)
+    body = page_body(rows, total=len(rows), per_page=50, page=1, total_pages=1)
+    mocked.get(re.compile("https://api.bigcommerce.com/.*"), body=body, repeat=True)
 
 
 async def test_an_address_that_several_have_in_different_case_is_ambiguous(
@@ -120,7 +121,8 @@ async def test_a_value_for_an_ambiguous_address_fails_and_names_the_customers() 
         rows: list[dict[str, Any]] = people
         if "/customers/attributes" in request.target:
             rows = [{"id": 1, "name": "Size", "type": "string"}]
-        await connection.say(answer(rows_body(rows)))
+        body = page_body(rows, total=len(rows), per_page=50, page=1, total_pages=1)
+        await connection.say(answer(body))
 
     async with store_on(script) as (store, server):
         items = [NamedValue("ann@example.org", "Size", "v")]

@@ -15,6 +15,7 @@ import msgspec
 
 from bc_attrvals.core.models import Pagination, to_utc
 from bc_attrvals.core.responses import REFUSALS
+from bc_attrvals.errors import DecodeError
 
 T = TypeVar("T", bound="Attribute | Customer")
 
@@ -57,10 +58,10 @@ class Customer(_Plain):
 
 @attrs.frozen
 class RowsPage(Generic[T]):
-    """One page. `pagination` is None if the answer has none; then there is only one page."""
+    """One page, and the total of its listing."""
 
     data: Sequence[T]
-    pagination: Pagination | None
+    total: int
 
 
 class _Meta(msgspec.Struct):
@@ -78,24 +79,37 @@ _CUSTOMERS: Final = msgspec.json.Decoder(_Envelope[Customer])
 
 
 def decode_attributes(body: bytes) -> RowsPage[Attribute]:
-    """Read an answer of `/customers/attributes`. Raises `DecodeError` with the place."""
-    return _decode(_ATTRIBUTES, body, Attribute)
+    """Read an answer of `/customers/attributes`. Raises `DecodeError` with the place.
+
+    An answer without pagination is the only page (BigCommerce reference, Get All Customer
+    Attributes).
+    """
+    rows, pagination = _decode(_ATTRIBUTES, body, Attribute)
+    return RowsPage(rows, pagination.total if pagination else len({row.id for row in rows}))
 
 
 def decode_customers(body: bytes) -> RowsPage[Customer]:
-    """Read an answer of `/customers`. Raises `DecodeError` with the place."""
-    return _decode(_CUSTOMERS, body, Customer)
+    """Read an answer of `/customers`. Raises `DecodeError` with the place.
+
+    Without a total, a page may lack customers.
+    """
+    rows, pagination = _decode(_CUSTOMERS, body, Customer)
+    if pagination is None:
+        raise DecodeError("required field missing", place="$.meta.pagination")
+    return RowsPage(rows, pagination.total)
 
 
-def _decode(decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes, cls: type[T]) -> RowsPage[T]:
+def _decode(
+    decoder: msgspec.json.Decoder[_Envelope[T]], body: bytes, cls: type[T]
+) -> tuple[list[T], Pagination | None]:
     try:
         envelope = decoder.decode(body)
         rows = [_in_utc(row) for row in envelope.data]
     except REFUSALS:
         from bc_attrvals.core.fallback_decoding import convert_records
 
-        return RowsPage(*convert_records(body, cls))
-    return RowsPage(rows, None if envelope.meta is None else envelope.meta.pagination)
+        return convert_records(body, cls)
+    return rows, None if envelope.meta is None else envelope.meta.pagination
 
 
 def _in_utc(row: T) -> T:

@@ -49,9 +49,9 @@ async def _fetch(calls: Calls, parameter: str, part: Sequence[str]) -> list[Cust
             raise
         return await _fetch_smaller(calls, parameter, part)
     rows = list(page.data)
-    if page.pagination is None or page.pagination.total <= len(rows):
+    if page.total <= len(rows):
         return rows
-    if rows and 1 < page.pagination.total <= len(part):
+    if rows and 1 < page.total <= len(part):
         # The pages of this service are smaller than asked for.
         return await _fetch_smaller(calls, parameter, part)
     # There are more customers than were asked for.

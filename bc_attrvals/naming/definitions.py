@@ -24,15 +24,14 @@ _READ_AGAIN_S: Final = 60.0
 async def list_definitions(calls: Calls, query: str = "") -> list[Attribute]:
     """Return the definitions of a query; `calls` are those of the resource.
 
-    Pagination may be missing, which means one page (BigCommerce reference, Get All Customer
-    Attributes). Raises `ListingDriftError` where fewer came than the service says there are.
+    Raises `ListingDriftError` where fewer came than the service says there are.
     """
     found: dict[int, Attribute] = {}
     for number in range(1, _MOST_PAGES + 1):
         page = await calls.rows(query, number, DEFAULT_PAGE_SIZE, decode_attributes)
         before = len(found)
         found.update((row.id, row) for row in page.data)
-        if page.pagination is None or len(found) >= page.pagination.total:
+        if len(found) >= page.total:
             return list(found.values())
         if len(found) == before:
             break

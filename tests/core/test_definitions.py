@@ -44,8 +44,20 @@ def test_dates_of_a_definition_are_utc_with_or_without_a_zone() -> None:
 )
 def test_a_customer_that_can_not_be_read_is_named_by_its_place(row: bytes, place: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_customers(b'{"data":[' + row + b"]}")
+        decode_customers(b'{"data":[' + row + b'],"meta":{"pagination":' + PAGINATION + b"}}")
     assert caught.value.place == place
+
+
+@pytest.mark.parametrize(
+    "meta", [b"", b',"meta":{}', b',"meta":[]', b',"meta":{"pagination":null}']
+)
+def test_customers_without_a_total_are_refused_and_definitions_are_one_page(meta: bytes) -> None:
+    """A page of customers without a total may lack some, and these would count as unknown."""
+    with pytest.raises(DecodeError) as caught:
+        decode_customers(b'{"data":[{"id":1,"email":"a@b"}]' + meta + b"}")
+    assert caught.value.place == "$.meta.pagination"
+    row = b'{"id":1,"name":"Tier","type":"string"}'
+    assert decode_attributes(b'{"data":[' + row + b"]" + meta + b"}").total == 1
 
 
 @pytest.mark.parametrize(
@@ -63,8 +75,7 @@ def test_a_customer_is_read_though_a_field_that_no_look_up_needs_can_not_be(odd:
     row = b'{"id":1,"email":"a@b","last_name":"Doe",' + odd + b"}"
     page = decode_customers(b'{"data":[' + row + b'],"meta":{"pagination":' + PAGINATION + b"}}")
     assert page.data == [Customer(1, "a@b", last_name="Doe")]
-    assert page.pagination is not None
-    assert page.pagination.total == 1
+    assert page.total == 1
 
 
 def test_a_definition_is_read_without_a_date_that_can_not_be() -> None:

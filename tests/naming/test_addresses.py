@@ -29,7 +29,7 @@ async def test_spellings_are_customers_of_their_own_where_case_is_regarded() -> 
             addresses = [unquote(one) for one in query.removeprefix("email:in=").split(",")]
             asked.extend(addresses)
             rows = [Customer(people[one], one) for one in addresses if one in people]
-            return SimpleNamespace(data=rows, pagination=None)
+            return SimpleNamespace(data=rows, total=len(rows))
 
     spellings = ["Ann@example.org", "ann@example.org", "BOB@example.org", "Bob@example.org"]
     found = await look_up(cast("Calls", Regarding()), spellings)

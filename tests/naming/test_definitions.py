@@ -25,7 +25,7 @@ async def test_a_job_sees_what_others_defined_before_it_and_reads_again_once_a_m
         async def rows(self, query: str, number: int, limit: int, decode: object) -> object:
             asked.append(number)
             rows = [Attribute(one, name, "string", None, None) for one, name in enumerate(names, 1)]
-            return SimpleNamespace(data=rows, pagination=None)
+            return SimpleNamespace(data=rows, total=len(rows))
 
     known, calls = KnownDefinitions(), cast("Calls", Listed())
     loop = asyncio.get_running_loop()

@@ -23,7 +23,7 @@ from bc_attrvals.scheduling.calls import Calls
 from tests.conftest import make_store
 from tests.people import PEOPLE, TYPES, opened
 from tests.probes import until
-from tests.raw_server import Connection, RawRequest, answer, rows_body, store_on
+from tests.raw_server import Connection, RawRequest, answer, page_body, store_on
 
 
 @asynccontextmanager
@@ -176,7 +176,8 @@ async def test_an_id_that_no_value_can_have_fails_its_own_item(odd_id: int) -> N
         rows = [{"id": 1, "name": "Tier", "type": "string"}]
         if not request.target.partition("?")[0].endswith("attributes"):
             rows = [{"id": number, "email": email} for number, email in people.items()]
-        await connection.say(answer(rows_body(rows)))
+        body = page_body(rows, total=len(rows), per_page=50, page=1, total_pages=1)
+        await connection.say(answer(body))
 
     async with store_on(script) as (store, _):
         runtime, calls, _ = store._state.bound(store._options)
