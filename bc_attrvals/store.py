@@ -249,8 +249,9 @@ class Store(StoreView):
     aiohttp's, go with the Store's own session only.
 
     Certificates are checked against OpenSSL's default authorities; the environment variables
-    `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. A sync finds a certificate that is not trusted
-    before it reads its input; with a `session` of your own, at its first request.
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` name others if they are set before aiohttp is imported. A
+    sync finds a certificate that is not trusted before it reads its input; with a `session` of
+    your own, at its first request.
 
     Raises `InvalidInputError`, whose `field` names the argument. The token is in no repr, log line
     or error, and a Store can't be pickled.
