@@ -29,8 +29,11 @@ DatabasePath: TypeAlias = str | os.PathLike[str]
 
 #: Exclusive before anything is read, so that nobody gets in between the check and the lock.
 _FILE_PRAGMAS: Final = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = NORMAL"
-# A temporary database need not survive.
-_TEMPORARY_PRAGMAS: Final = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF"
+# A temporary database need not survive. No log holds its pages whole, so larger ones cost nothing
+# and save calls of the system.
+_TEMPORARY_PRAGMAS: Final = (
+    "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA page_size = 16384"
+)
 
 _REASONS: Final = {
     sqlite3.SQLITE_BUSY: "is held by another job",
