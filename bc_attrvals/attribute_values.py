@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 from bc_attrvals.core.arguments import check_range, listed
 from bc_attrvals.core.filters import AttributeValueFilter, check_filter
 from bc_attrvals.core.limits import MAX_BATCH_SIZE, MAX_PAGE_SIZE
-from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Page, Pagination, check_id
+from bc_attrvals.core.models import (
+    AttributeValue,
+    AttributeValueUpsert,
+    BarePage,
+    Page,
+    Pagination,
+    check_id,
+)
 from bc_attrvals.errors import BCAttrValsError, InvalidInputError, ListingDriftError
 from bc_attrvals.reading.pager import pages
 from bc_attrvals.scheduling.calls import Calls
@@ -93,7 +100,10 @@ class AttributeValues(SyncMethods):
         return await self._calls.page(queries[0], page, limit)
 
     async def get(self, customer_id: int, attribute_id: int) -> AttributeValue | None:
-        """Return the value a customer has for an attribute, or None, in one call."""
+        """Return the value a customer has for an attribute, or None, in one call.
+
+        Raises `ListingDriftError` for a total whose row is missing in the answer.
+        """
         check_id(customer_id, "customer_id")
         check_id(attribute_id, "attribute_id")
         # The small page that no store refuses. A customer holds at most 50 values (BigCommerce
@@ -103,7 +113,10 @@ class AttributeValues(SyncMethods):
             limit=DEFAULT_PAGE_SIZE,
         )
         key = (customer_id, attribute_id)
-        return next((row for row in page.data if row.key == key), None)
+        found = next((row for row in page.data if row.key == key), None)
+        if found is None and page.pagination.total > len(page.data):
+            raise _contradiction(page)
+        return found
 
     async def count(self, filter: AttributeValueFilter | None = None) -> int:
         """Return how many values match, in one call for each URL the filter needs.
@@ -118,7 +131,7 @@ class AttributeValues(SyncMethods):
             page = await self._calls.bare_page(query, 1, 1)
             total = page.pagination.total
             if bool(total) != bool(page.data):
-                raise ListingDriftError(f"an answer has {len(page.data)} rows, its total {total}")
+                raise _contradiction(page)
             count += total
         return count
 
@@ -410,6 +423,11 @@ class AttributeValues(SyncMethods):
             return NamedSource(items, self._shared.resolver, calls, outcomes, on_change, context)
 
         return UpsertJob(begin, calls, registry=self._shared.registry, outcomes=outcomes)
+
+
+def _contradiction(page: Page | BarePage) -> ListingDriftError:
+    rows, total = len(page.data), page.pagination.total
+    return ListingDriftError(f"an answer has {rows} rows, and its total says {total}")
 
 
 def _finished(job: UpsertJob) -> UpsertReport:

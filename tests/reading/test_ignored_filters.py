@@ -132,6 +132,20 @@ async def test_a_count_is_not_believed_if_its_total_contradicts_its_rows(
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(("total", "is_absent"), [(0, True), (1, False)])
+async def test_a_value_is_absent_only_if_the_total_says_so(total: int, is_absent: bool) -> None:
+    async def script(_: RawRequest, connection: Connection) -> None:
+        body = page_body([], total=total, per_page=50, page=1, total_pages=total)
+        await connection.say(answer(body))
+
+    async with store_on(script) as (store, _):
+        if is_absent:
+            assert await store.attribute_values.get(5, 7) is None
+            return
+        with pytest.raises(ListingDriftError, match="0 rows, and its total says 1"):
+            await store.attribute_values.get(5, 7)
+
+
 async def first_row(store: Store) -> AttributeValue:
     return (await store.attribute_values.get_page(limit=1)).data[0]
 
