@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from bc_attrvals.core.models import check_id
 from bc_attrvals.core.named_value import check_attribute_name
-from bc_attrvals.naming.definitions import nearest_names
+from bc_attrvals.errors import UnknownAttributeError
+from bc_attrvals.naming.definitions import Definitions
 from bc_attrvals.store import Store
 from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.rows import parse_id
@@ -48,20 +49,14 @@ async def attribute_ids(
     """
     if all(isinstance(one, int) for one in attributes.values()):
         return {column: one for column, one in attributes.items() if isinstance(one, int)}
-    by_name: dict[str, list[int]] = {}
-    for number, name in (await attribute_names(store)).items():
-        by_name.setdefault(name, []).append(number)
+    definitions = Definitions([one async for one in store.attributes.stream()])
     ids, problems = {}, []
     for column, given in attributes.items():
-        found = [given] if isinstance(given, int) else by_name.get(given, [])
-        if len(found) == 1:
-            ids[column] = found[0]
-        elif found:
-            problems.append(f"{given!r} is the name of the attributes {found}; use an id")
-        else:
-            near = nearest_names(str(given), list(by_name))
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            problems.append(f"no attribute has the name {given!r}{hint}")
+        try:
+            ids[column] = given if isinstance(given, int) else definitions.get(given).id
+        except UnknownAttributeError as error:
+            near = [f"{error.name!r} (did you mean {one!r}?)" for one in error.nearest[:1]]
+            problems.append(f"no attribute has the name {near[0]}" if near else str(error))
     if problems:
         more = f", and {len(problems) - _MOST_SHOWN} more" if len(problems) > _MOST_SHOWN else ""
         reasons = ", ".join(problems[:_MOST_SHOWN]) + more

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bc_attrvals.cli.attribute_names import id_or_name, shown_attribute
-from tests.cli.tables import CRM, PEOPLE
+from bc_attrvals.sandbox import Quirks
+from tests.cli.tables import CRM, KINDS, PEOPLE
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,12 @@ def test_an_export_of_an_unknown_attribute_is_refused(store) -> None:
     result = store.run(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no attribute has the name 'Scor' (did you mean 'Score'?)" in result.stderr
+
+
+def test_a_name_that_two_attributes_have_is_refused(serve) -> None:
+    with serve(attributes=KINDS, quirks=Quirks(unique_attribute_names=False)) as served:
+        assert served.run("attributes", "rename", "Score", "Loyalty tier").exit_code == 0
+        args = ["export", "--wide", "--customer-column", "ID", "--attribute", "x=Loyalty tier"]
+        result = served.run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "two definitions have the name 'Loyalty tier' (ids 1, 2); use the id" in result.stderr
