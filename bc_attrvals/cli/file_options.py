@@ -25,9 +25,6 @@ from bc_attrvals.tables.layout import (
     file_format,
 )
 
-#: What empty cells of the wide form mean.
-SKIP: Final = "skip"
-DELETE: Final = "delete"
 _WIDE_NEEDS: Final = (
     "--wide needs --customer-column or --email-column, "
     "and at least one --attribute or --attributes-by-header"

@@ -159,10 +159,8 @@ class FailureFile(RowFile):
 
     def item(self, item: AttributeValueUpsert | NamedValue, reason: str) -> None:
         """Write a value that was not stored."""
-        if isinstance(item, NamedValue):
-            customer, attribute, value = item.customer, item.attribute, item.text
-        else:
-            customer, attribute, value = item.customer_id, item.attribute_id, item.value
+        value = item.text if isinstance(item, NamedValue) else item.value
+        customer, attribute = item.key
         if isinstance(customer, int) and not self._ids[0]:
             customer = marked(customer)
         self._put((customer, attribute, value), one_line(reason, 500))

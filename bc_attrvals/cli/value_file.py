@@ -16,7 +16,7 @@ from bc_attrvals.cli.attribute_names import attribute_ids
 from bc_attrvals.cli.console import need_terminal, refuse, warn
 from bc_attrvals.cli.deletion_limit import DeletionLimit
 from bc_attrvals.cli.empty_cells import EmptyCells
-from bc_attrvals.cli.file_options import DELETE, SKIP, FileOptions, input_options
+from bc_attrvals.cli.file_options import FileOptions, input_options
 from bc_attrvals.cli.input_check import check
 from bc_attrvals.cli.job_runner import CommandJob
 from bc_attrvals.cli.options import F, bundled, file_option, flag, parsed
@@ -40,7 +40,8 @@ class ValueFile:
 
     file: str
     options: FileOptions
-    empty: str
+    #: Whether empty cells are values to delete.
+    deletes_empty: bool
     failures: str | None
     skip_invalid: bool
     journal: str | None
@@ -51,24 +52,19 @@ class ValueFile:
     batch_by: Literal["rows", "customers"]
 
     @property
-    def limits(self) -> Limits:
-        """The limits of the Store, with what a call counts."""
-        return Limits(batch_by=self.batch_by)
-
-    @property
     def limit(self) -> DeletionLimit:
         """The most values to delete, as given or by default."""
         return self.max_delete or DeletionLimit()
 
     @property
+    def limits(self) -> Limits:
+        """The limits of the Store, with what a call counts."""
+        return Limits(batch_by=self.batch_by)
+
+    @property
     def asks(self) -> bool:
         """Whether to ask before deleting."""
         return not (self.yes or self.dry_run)
-
-    @property
-    def deletes_empty(self) -> bool:
-        """Whether empty cells are values to delete."""
-        return self.empty == DELETE
 
     def check(
         self,
@@ -123,24 +119,21 @@ class ValueFile:
             by_header = shape.attributes_by_header
             with self.options.hinted():
                 shape = resolved_layout(source, shape)
-            entries: Iterator[Entry]
-            if cells is None:
-                entries = read_values(source, shape)
-            else:
-                entries = cells.watch(read_cells(source, shape))
+            entries = (
+                read_values(source, shape)
+                if cells is None
+                else cells.watch(read_cells(source, shape))
+            )
             name = source.name
             rows, good = check(entries, name, settings, stack, skip_invalid=self.skip_invalid)
             failures = None
             if self.failures is not None:
                 # A row of the wide form would have other cells empty, too.
-                form = shape.in_long_form() if self.deletes_empty else shape
-                same = not self.deletes_empty
+                form = shape if cells is None else shape.in_long_form()
                 failures = FailureFile(
-                    stack, self.failures, form, same_options=same, by_header=by_header
+                    stack, self.failures, form, same_options=cells is None, by_header=by_header
                 )
-            entries = iter(rows)
-            if cells is not None:
-                entries = cells.leave_out(entries)
+            entries = iter(rows) if cells is None else cells.leave_out(rows)
             yield Values(name, shape, good, entries, cells, failures)
 
 
@@ -218,9 +211,11 @@ class ValuesJob(CommandJob):
 _OPTIONS: Final = (
     click.option(
         "--empty",
-        type=click.Choice([SKIP, DELETE]),
-        default=SKIP,
+        "deletes_empty",
+        type=click.Choice(["skip", "delete"]),
+        default="skip",
         show_default=True,
+        callback=parsed(lambda given: given == "delete"),
         help="Wide form: leave empty cells alone, or delete what is stored for them.",
     ),
     click.argument("file", type=click.Path(allow_dash=True)),

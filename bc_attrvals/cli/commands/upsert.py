@@ -19,7 +19,7 @@ from bc_attrvals.cli.options import command
 from bc_attrvals.cli.settings import Settings, with_store_settings
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob, value_file_options
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.named_value import Item, NamedValue
+from bc_attrvals.core.named_value import Item
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_plan import calls_for
 from bc_attrvals.errors import (
@@ -257,9 +257,8 @@ class _DryRunJob(ValuesJob):
         last: object = None
         async for item in self.values:
             self._count += 1
-            customer = item.customer if isinstance(item, NamedValue) else item.customer_id
-            self._customers += customer != last
-            last = customer
+            self._customers += item.key[0] != last
+            last = item.key[0]
             work.progress.advance()
 
     def result(self) -> Result:
