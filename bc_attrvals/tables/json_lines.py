@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain, islice
 from typing import IO, Final
 
 from bc_attrvals.core.filters import format_moment
@@ -12,7 +13,7 @@ from bc_attrvals.tables.error_text import cut
 from bc_attrvals.tables.files import InputFile
 from bc_attrvals.tables.layout import Layout
 from bc_attrvals.tables.lines import Lines
-from bc_attrvals.tables.rows import MISSING, BadRow, Row, Table, Written
+from bc_attrvals.tables.rows import MISSING, BadRow, Table, Written
 
 #: After this many first lines that are no objects, the file is of another kind.
 _MOST_FIRST_BAD: Final = 20
@@ -28,38 +29,27 @@ def json_table(source: InputFile, layout: Layout) -> Table:
     lines = Lines(source, layout.encoding)
     if layout.attributes_by_header:
         raise lines.file_error("JSON Lines have no header; name the attributes")
-    first_bad: list[BadRow] = []
-    for text in lines:
-        if not text.strip():
-            continue
-        row = _parsed(text, lines.number)
+    parsed = ((lines.number, _parsed(text, lines.number)) for text in lines if text.strip())
+    first: list[tuple[int, dict[str, object] | BadRow]] = []
+    for place, row in islice(parsed, _MOST_FIRST_BAD):
+        first.append((place, row))
         if isinstance(row, dict):
-            fitted = layout.fitted(list(row))
-            return Table(fitted, _rows(lines, first_bad, row, fitted.needed))
-        first_bad.append(row)
-        if len(first_bad) == _MOST_FIRST_BAD:
+            layout = layout.fitted(list(row))
             break
-    if not first_bad:
-        raise lines.file_error("the file is empty")
-    if len(first_bad) > 1:
-        message = f"not JSON Lines, which has a JSON object a line ({first_bad[0].message})"
-        raise lines.error(message, first_bad[0].line)
-    return Table(layout, iter([(first_bad[0].line, first_bad[0])]))
-
-
-def _rows(
-    lines: Lines, bad: Sequence[BadRow], first: dict[str, object], needed: Sequence[str]
-) -> Iterator[Row]:
-    number = lines.number
-    yield from ((one.line, one) for one in bad)
-    yield number, [first.get(name, MISSING) for name in needed]
-    for text in lines:
-        if text.strip():
-            row = _parsed(text, lines.number)
-            if isinstance(row, dict):
-                yield lines.number, [row.get(name, MISSING) for name in needed]
-            else:
-                yield lines.number, row
+    else:
+        if not first:
+            raise lines.file_error("the file is empty")
+        if len(first) > 1:
+            place, bad = first[0]
+            assert isinstance(bad, BadRow)
+            message = f"not JSON Lines, which has a JSON object a line ({bad.message})"
+            raise lines.error(message, place)
+    needed = layout.needed
+    rows = (
+        (place, row if isinstance(row, BadRow) else [row.get(name, MISSING) for name in needed])
+        for place, row in chain(first, parsed)
+    )
+    return Table(layout, rows)
 
 
 def _parsed(text: str, line: int) -> dict[str, object] | BadRow:

@@ -60,15 +60,10 @@ def parquet_table(source: InputFile, layout: Layout) -> Table:
     batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False)
 
     def rows() -> Iterator[Row]:
-        found = arrow_rows(arrow, batches, fitted)
-        while True:
-            try:
-                row = next(found, None)
-            except errors as error:
-                raise _damaged(source, error) from None
-            if row is None:
-                return
-            yield row
+        try:
+            yield from arrow_rows(arrow, batches, fitted)
+        except errors as error:
+            raise _damaged(source, error) from None
 
     return Table(fitted, rows(), UNIT)
 
