@@ -171,27 +171,22 @@ def _cells(arrow: ModuleType, column: Untyped) -> Sequence[object]:
     types = arrow.types
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    cells: list[object]
+    convert: Callable[[Untyped], object]
     if types.is_timestamp(column.type):
         # Python's datetimes have no nanoseconds, which pandas has.
-        factor = _NANOSECONDS[column.type.unit]
-        zoned = column.type.tz is not None
-        return _each(
-            column.cast(arrow.int64()).to_pylist(), lambda one: _moment(one * factor, zoned=zoned)
-        )
-    if types.is_float32(column.type) or types.is_float16(column.type):
+        factor, zoned = _NANOSECONDS[column.type.unit], column.type.tz is not None
+        column, convert = column.cast(arrow.int64()), lambda one: _moment(one * factor, zoned=zoned)
+    elif types.is_float32(column.type) or types.is_float16(column.type):
         # The shortest decimal that reads back to a float of this width.
-        return _each(column.cast(arrow.string()).to_pylist(), Decimal)
-    try:
-        cells = column.to_pylist()
-    except (UnicodeDecodeError, OverflowError, ValueError):
-        # Writers may store text that is not UTF-8, and dates beyond the year 9999.
-        cells = [_cell(one) for one in column]
-    return cells
-
-
-def _each(cells: Iterable[Untyped], convert: Callable[[Untyped], object]) -> list[object]:
-    return [None if cell is None else convert(cell) for cell in cells]
+        column, convert = column.cast(arrow.string()), Decimal
+    else:
+        try:
+            cells: list[object] = column.to_pylist()
+        except (UnicodeDecodeError, OverflowError, ValueError):
+            # Writers may store text that is not UTF-8, and dates beyond the year 9999.
+            cells = [_cell(one) for one in column]
+        return cells
+    return [None if cell is None else convert(cell) for cell in column.to_pylist()]
 
 
 def _cell(scalar: Untyped) -> object:

@@ -6,7 +6,8 @@ The last step of `export`, and of `--failures`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TypeAlias
 
 import attrs
@@ -113,14 +114,9 @@ class WideTable:
 
     def rows(self) -> Iterator[tuple[int, *tuple[str | None, ...]]]:
         """Yield one row a customer, by ascending id: the id and a cell an attribute."""
-        cells: list[str | None] = []
-        present: int | None = None
         statement = "SELECT customer, slot, value FROM cells ORDER BY customer, slot"
-        for customer, slot, value in self._connection.execute(statement):
-            if customer != present:
-                if present is not None:
-                    yield (present, *cells)
-                present, cells = customer, [None] * len(self._slots)
-            cells[slot] = value
-        if present is not None:
-            yield (present, *cells)
+        for customer, found in groupby(self._connection.execute(statement), itemgetter(0)):
+            cells: list[str | None] = [None] * len(self._slots)
+            for _, slot, value in found:
+                cells[slot] = value
+            yield (customer, *cells)
