@@ -172,14 +172,12 @@ class _UpsertJob(ValuesJob):
 
     async def settle(self, reason: str) -> None:
         """Count what has no outcome and what was never read, and write both to the failures."""
+        # A job that ended by itself has an outcome for all it took: it did not take these.
+        unknown = ("unknown", "interrupted; it may have been stored")
+        name, why = unknown if self._was_cut_off else ("not_sent", reason)
         for item in self._outstanding.values():
-            if self._was_cut_off:
-                self._counts["unknown"] += 1
-                self.values.note_failure(item, "interrupted; it may have been stored")
-            else:
-                # The job ended by itself, so it has an outcome for all it took: not for this item.
-                self._counts["not_sent"] += 1
-                self.values.note_failure(item, reason)
+            self._counts[name] += 1
+            self.values.note_failure(item, why)
         async for item in self.values:
             self._counts["not_sent"] += 1
             self.values.note_failure(item, reason)
