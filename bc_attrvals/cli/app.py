@@ -125,8 +125,7 @@ def _failure(error: BCAttrValsError | OSError | sqlite3.Error) -> Failure:
     return next(end for kinds, end in _ENDS if isinstance(error, kinds))(message)
 
 
-def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
-    del param
+def _completion(ctx: click.Context, _: click.Parameter, shell: str | None) -> None:
     if shell is None or ctx.resilient_parsing:
         return
     kind = get_completion_class(shell)

@@ -25,11 +25,6 @@ from bc_attrvals.tables.layout import (
     file_format,
 )
 
-_WIDE_NEEDS: Final = (
-    "--wide needs --customer-column or --email-column, "
-    "and at least one --attribute or --attributes-by-header"
-)
-
 
 @attrs.frozen(kw_only=True)
 class FileOptions(TableOptions):
@@ -63,7 +58,11 @@ class FileOptions(TableOptions):
         layout = self.layout(file)
         some_attributes = self.attributes or self.attributes_by_header
         refuse(all(self._keys), "give --customer-column or --email-column, not both")
-        refuse(self.wide and not (any(self._keys) and some_attributes), _WIDE_NEEDS)
+        refuse(
+            self.wide and not (any(self._keys) and some_attributes),
+            "--wide needs --customer-column or --email-column, "
+            "and at least one --attribute or --attributes-by-header",
+        )
         refuse(
             self.attributes_by_header and layout.format == JSON_LINES,
             "--attributes-by-header is for CSV and Parquet",

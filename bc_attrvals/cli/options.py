@@ -20,8 +20,7 @@ def parsed(parse: Callable[[Any], T]) -> Callable[..., T | None]:
     OSError refuses it, too. An option that is not given is None.
     """
 
-    def callback(ctx: click.Context, param: click.Parameter, given: object) -> T | None:
-        del ctx, param
+    def callback(_ctx: click.Context, _param: click.Parameter, given: object) -> T | None:
         try:
             return None if given is None else parse(given)
         except ValueError as error:

@@ -45,8 +45,7 @@ class EnvironmentVariable:
     name: str = attrs.field()
 
     @name.validator
-    def _check_name(self, attribute: attrs.Attribute[str], value: str) -> None:
-        del attribute
+    def _check_name(self, _: attrs.Attribute[str], value: str) -> None:
         if not isinstance(value, str) or not value or "=" in value or "\0" in value:
             raise InvalidInputError("name must be that of a variable", field="name")
 
@@ -149,8 +148,7 @@ def _by_name(value: object) -> object:
 
 
 def _one_of(*kinds: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        del instance
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             # The value is not shown: it may be the secret.
@@ -167,8 +165,7 @@ def _as_path(value: object) -> object:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _text(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    del instance
+def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value:
         message = f"{attribute.name} must be a string, not empty"
         raise InvalidInputError(message, field=attribute.name)

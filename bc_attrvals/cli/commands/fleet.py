@@ -105,8 +105,7 @@ def fleet(
     began_at = time.monotonic()
     board = _Board(settings, len(jobs))
 
-    async def work(stopper: Stopper) -> None:
-        del stopper
+    async def work(_: Stopper) -> None:
         if scheduler is None and settings.shared_quota:
             from bc_attrvals.shared_quota import RedisQuota
 
