@@ -1,9 +1,12 @@
-"""bc_attrvals: the asyncio client for BigCommerce customer attribute values.
+"""The asyncio client for BigCommerce customer attribute values.
 
-The names are imported on first use: pytest loads this package's plugin in every project where the
-package is installed, and must not pay for the client, nor stumble over it, where no test uses it.
+Begin with `Store`. Its `attribute_values` reads, writes and syncs (`AttributeValues`), `attributes`
+has the definitions, `customers` the addresses, and `mirror` an exact local copy. The module
+`bc_attrvals.errors` has all that is raised, `bc_attrvals.events` what a Store reports.
 """
 
+# The names are imported on first use: pytest loads this package's plugin in every project where the
+# package is installed, and must not pay for the client, nor stumble over it, where no test uses it.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
