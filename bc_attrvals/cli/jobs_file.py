@@ -75,17 +75,16 @@ def _tables(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise FileError(f"{path}: it holds an integer of too many digits") from None
     except RecursionError:
         raise FileError(f"{path}: it is nested too deeply") from None
-    unknown = set(document) - {"defaults", "jobs"}
-    if unknown:
-        raise FileError(f"{path}: {min(unknown)}: unknown; there are [defaults] and [[jobs]]")
-    defaults, tables = document.get("defaults", {}), document.get("jobs")
-    if not isinstance(tables, list) or not tables:
-        raise FileError(f"{path}: jobs: there must be at least one [[jobs]]")
-    if not isinstance(defaults, dict):
-        raise FileError(f"{path}: defaults: must be a table")
-    for index, table in enumerate(tables):
-        if not isinstance(table, dict):
-            raise FileError(f"{path}: jobs[{index}]: must be a table")
+    defaults, tables = document.get("defaults", {}), document.get("jobs", [])
+    unknown = min(document.keys() - {"defaults", "jobs"}, default=None)
+    try:
+        _need(unknown is None, f"{unknown}: unknown; there are [defaults] and [[jobs]]")
+        _need(isinstance(tables, list) and tables, "jobs: there must be at least one [[jobs]]")
+        _need(isinstance(defaults, dict), "defaults: must be a table")
+        for index, table in enumerate(tables):
+            _need(isinstance(table, dict), f"jobs[{index}]: must be a table")
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
     return defaults, tables
 
 

@@ -10,8 +10,6 @@ import asyncio
 import sys
 from typing import Final
 
-import anyio.to_thread
-
 from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
 from bc_attrvals.core.outcomes import UpsertReport
@@ -130,11 +128,7 @@ class JournalledJob(ValuesJob):
     async def settle(self, reason: str) -> None:
         """Write the failures of the report."""
         del reason
-        if self.report is not None:
-            await anyio.to_thread.run_sync(self._write_failures, self.report)
-
-    def _write_failures(self, report: SyncReport | UpsertReport) -> None:
-        for outcome in report.failures:
+        for outcome in () if self.report is None else self.report.failures:
             self.values.note_failure(outcome.item, str(outcome.error))
 
     @property
