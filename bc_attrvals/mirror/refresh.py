@@ -19,13 +19,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER
 from bc_attrvals.events import MirrorFoundWrong
 from bc_attrvals.mirror.created_index import CreatedIndex
 from bc_attrvals.mirror.full_listing import take_all, verify_all
@@ -47,6 +48,9 @@ _OVERLAP_S: Final = 60
 _OVERLAP_SHARE: Final = 5
 #: Seconds that are searched for one without a row of the mirror; see `_choose_until`.
 _QUIET_S: Final = 60
+#: What the questions of a refresh add to a query: two dates, and all attributes of a store.
+_DATES_BYTES: Final = len("&date_modified:min=&date_modified:max=") + 2 * 20
+_ATTRIBUTES_BYTES: Final = len("&attribute_id:in=") + 11 * MAX_VALUES_PER_CUSTOMER
 
 _logger = logging.getLogger(__name__)
 
@@ -134,22 +138,16 @@ class Refresh:
         earliest = seconds[-1] + 2 if len(seconds) > most else known - _OVERLAP_S
         return min(known - 1, earliest)
 
-    def _parts(self) -> Iterator[AttributeValueFilter]:
-        """Yield the scope as filters that fit into a URL together with two dates."""
-        customers = self._filter.customer_id_in
-        if customers is None:
-            yield self._filter
-            return
-        waiting = [customers] if customers else []
-        moment = moment_of(0)
-        while waiting:
-            some = waiting.pop()
-            part = attrs.evolve(self._filter, customer_id_in=some)
-            dated = attrs.evolve(part, date_modified_min=moment, date_modified_max=moment)
-            if len(self._calls.queries(dated)) > 1 and len(some) > 1:
-                waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
-            else:
-                yield part
+    def _parts(self) -> list[AttributeValueFilter]:
+        """Return the scope in parts, each with room in a URL for two dates and for attributes."""
+        attributes = self._filter.attribute_id_in
+        if self._filter.customer_id_in is None:
+            return [self._filter]
+        # A reconciliation asks for some of the attributes that it finds.
+        spare = _DATES_BYTES + (_ATTRIBUTES_BYTES if attributes is None else 0)
+        queries = self._calls.queries(self._filter, spare)
+        # Rows of an attribute that a part left out would look gone.
+        return [attrs.evolve(query.filter, attribute_id_in=attributes) for query in queries]
 
     async def _drop_gone(self, part: AttributeValueFilter, since: int, reached: int) -> None:
         """Drop the rows of a part of the scope that are gone.

@@ -64,7 +64,7 @@ async def test_a_row_added_with_an_old_date_is_found_by_the_counts(tmp_path: Pat
 
 
 async def test_rows_counted_too_few_in_one_part_of_a_scope_are_reported(tmp_path: Path) -> None:
-    store = FakeStore(page_size=20, room_bytes=250)
+    store = FakeStore(page_size=20, room_bytes=817)
     store.seed(400)
     scope = AttributeValueFilter(customer_id_in=range(1, 101))
     async with opened(store, tmp_path, scope) as mirror:

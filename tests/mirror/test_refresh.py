@@ -118,6 +118,25 @@ async def test_a_scope_of_many_customers_is_refreshed_in_parts(tmp_path: Path) -
         assert (report.added, report.removed) == (1, 4)
 
 
+async def test_urls_full_of_customers_have_room_for_attributes(tmp_path: Path) -> None:
+    # All customers and two dates fill a URL. Then the counts ask for single attributes, too.
+    store = FakeStore(room_bytes=1_000, page_size=10)
+    store.seed(1_800, attributes=5)
+    scope = AttributeValueFilter(customer_id_in=range(100, 326))
+    async with opened(store, tmp_path, scope) as mirror:
+        await mirror.refresh()
+        gone = [
+            row.id
+            for row in (await held(mirror)).values()
+            if row.attribute_id < 3 and (140 < row.customer_id < 180 or row.customer_id % 7 == 0)
+        ]
+        delete(store, gone)
+        report = await mirror.refresh()
+        assert report.removed == len(gone)
+        assert any("attribute_id:in" in query for query, _, _ in store.asked)
+        assert max(len(query) for query, _, _ in store.asked) <= store.room_bytes
+
+
 @pytest.mark.parametrize("options", STORES.values(), ids=STORES.keys())
 async def test_a_row_dated_tomorrow_hides_no_change(
     options: dict[str, object], tmp_path: Path

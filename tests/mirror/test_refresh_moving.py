@@ -20,7 +20,7 @@ pytestmark = pytest.mark.looptime(noop_cycles=2)
 
 async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: Path) -> None:
     # Longer between the parts than modified rows are listed again.
-    store = FakeStore(page_size=20, room_bytes=250, latency_s=150)
+    store = FakeStore(page_size=20, room_bytes=800, latency_s=150)
     store.seed(800)
     scope = AttributeValueFilter(customer_id_in=range(1, 201))
     async with opened(store, tmp_path, scope) as mirror:
