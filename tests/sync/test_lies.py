@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pytest
@@ -183,6 +184,27 @@ def test_rows_that_a_listing_repeats_under_other_ids_are_not_deleted(
     assert lying.deleted == set()
     assert getattr(caught.value.report, "deleted", None) == 0
     assert lying.calls <= 4
+
+
+def test_a_journal_with_repeated_rows_reads_the_store_anew(served: Served, tmp_path: Path) -> None:
+    values = {(customer, attribute): "x" for customer in range(1, 9) for attribute in (1, 2)}
+    lying = LyingStore.holding(values, Lies(renumbers=True))
+
+    async def sync() -> SyncReport:
+        served.server.script = lying.script
+        return await served.store.attribute_values.sync(
+            [AttributeValueUpsert(1, 1, "y")],
+            scope=AttributeValueFilter(attribute_id_in=[1]),
+            prune=True,
+            journal=tmp_path / "journal.db",
+        )
+
+    with pytest.raises(ListingDriftError):
+        served.runner.run(sync())
+    lying.lies = Lies()
+    report = served.runner.run(sync())
+    assert (report.resumed, report.deleted) == (True, 7)
+    assert dict(lying.rows.values()) == {**{(n, 2): "x" for n in range(1, 9)}, (1, 1): "y"}
 
 
 def test_the_same_store_without_lies_is_made_as_desired(served: Served) -> None:
