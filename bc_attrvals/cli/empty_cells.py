@@ -22,7 +22,7 @@ from bc_attrvals.core.limits import MAX_PAGE_SIZE
 from bc_attrvals.core.models import AttributeValue, AttributeValueUpsert, Key
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.core.outcomes import DeleteReport
-from bc_attrvals.errors import BCAttrValsError
+from bc_attrvals.errors import BCAttrValsError, ListingDriftError
 from bc_attrvals.store import StoreView
 from bc_attrvals.tables.rows import Absent, BadRow, Cell, Entry
 from bc_attrvals.tables.spool import scratch_database
@@ -36,7 +36,7 @@ _IDS_A_LISTING: Final = 450
 
 _TABLES: Final = (
     "CREATE TABLE cells (customer INTEGER, attribute INTEGER, PRIMARY KEY (customer, attribute))",
-    "CREATE TABLE rows (id INTEGER PRIMARY KEY)",
+    "CREATE TABLE rows (id INTEGER PRIMARY KEY, customer INTEGER, attribute INTEGER)",
 )
 
 
@@ -119,6 +119,7 @@ class EmptyCells:
             async with aclosing(store.attribute_values.pages(wanted)) as pages:
                 async for page in pages:
                     await anyio.to_thread.run_sync(self._note, page.data)
+        await self._check_twins(store)
         (self.found,) = await self._column("SELECT count(*) FROM rows")
         return self.found
 
@@ -154,9 +155,33 @@ class EmptyCells:
 
     def _note(self, values: list[AttributeValue]) -> None:
         self._connection.executemany(
-            "INSERT OR IGNORE INTO rows SELECT ? FROM cells WHERE customer = ? AND attribute = ?",
+            "INSERT OR IGNORE INTO rows "
+            "SELECT ?, customer, attribute FROM cells WHERE customer = ? AND attribute = ?",
             ((value.id, *value.key) for value in values),
         )
+
+    def _twins(self) -> set[tuple[int, int, int]]:
+        """Return (id, customer, attribute) of the rows that share their cell with another row."""
+        return set(
+            self._connection.execute(
+                "SELECT id, customer, attribute FROM rows WHERE (customer, attribute) IN "
+                "(SELECT customer, attribute FROM rows GROUP BY 1, 2 HAVING count(*) > 1)"
+            )
+        )
+
+    async def _check_twins(self, store: StoreView) -> None:
+        """Raise `ListingDriftError` unless a second look-up has all rows that share a cell.
+
+        A listing may have repeated rows under the ids of other ones.
+        """
+        if twins := await anyio.to_thread.run_sync(self._twins):
+            _, customers, attributes = zip(*twins, strict=True)
+            wanted = AttributeValueFilter(set(customers), set(attributes))
+            stream = store.attribute_values.stream(wanted)
+            twins -= {(value.id, *value.key) async for value in stream}
+        if twins:
+            message = f"{len(twins)} rows were listed that a look-up of their customers lacks"
+            raise ListingDriftError(message)
 
     async def delete_stored(self, work: Work) -> None:
         """Delete what `find` has found.

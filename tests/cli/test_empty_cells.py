@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_attrvals import AttributeValueUpsert
+from bc_attrvals import AttributeValueUpsert, Limits, ListingDriftError
 from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.tables.rows import Absent
 from tests.cli.tables import WIDE, wide
+from tests.raw_server import store_on
+from tests.sync.lying_store import Lies, LyingStore
 
 DELETE = [*WIDE, "--empty", "delete", "--yes"]
 DELETE_ALL = [*DELETE, "--max-delete", "100%"]
@@ -220,6 +222,22 @@ def test_failures_are_in_long_form_for_their_other_cells_would_be_empty(
         ["2", "1", "c"],
         ["2", "2", "d"],
     ]
+
+
+@pytest.mark.parametrize("lies", [Lies(), Lies(renumbers=True)], ids=["true", "repeated"])
+async def test_rows_that_a_listing_repeats_under_other_ids_are_not_deleted(lies: Lies) -> None:
+    """These ids are those of rows that no cell names."""
+    values = {(customer, attribute): "x" for customer in range(1, 9) for attribute in (1, 2)}
+    lying = LyingStore.holding(values, lies)
+    lying.rows[99] = ((5, 1), "a second row of one cell")
+    with EmptyCells() as cells:
+        list(cells.watch(Absent(customer, 1) for customer in range(1, 9)))
+        async with store_on(lying.script, limits=Limits(page_size=5)) as (store, _):
+            if lies == Lies():
+                assert await cells.find(store) == 9
+                return
+            with pytest.raises(ListingDriftError, match="a look-up of their customers lacks"):
+                await cells.find(store)
 
 
 @settings(deadline=None, max_examples=50)
