@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -111,6 +111,11 @@ class Database:
             self.connection.execute(
                 f"CREATE INDEX IF NOT EXISTS {name} ON attribute_values ({column})"
             )
+
+    def count(self, table: str, where: str = "", bound: Sequence[str | float] = ()) -> int:
+        """Return how many rows of a table match."""
+        statement = f"SELECT count(*) FROM {table}{where}"  # noqa: S608 - placeholders and constants
+        return int(self.connection.execute(statement, bound).fetchone()[0])
 
     def clear(self, table: str) -> None:
         """Delete a table's rows and restart its ids."""

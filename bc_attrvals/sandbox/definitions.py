@@ -127,7 +127,7 @@ class Definitions:
                 self._put_customer(customer_id, email, now_s)
             for attribute_id, name, kind in checked.attributes:
                 self._put_attribute(attribute_id, name, kind, now_s)
-            if checked.attributes and self._count_attributes() > MAX_ATTRIBUTES:
+            if checked.attributes and self._database.count("attributes") > MAX_ATTRIBUTES:
                 raise ValueError(f"attributes: a store has at most {MAX_ATTRIBUTES}")
         self._database.note_change(membership=False)
 
@@ -153,10 +153,6 @@ class Definitions:
             SELECT id, email, date_created, date_modified FROM customers {where} ORDER BY id
         """  # noqa: S608 - a constant
         return [StoredCustomer(*row) for row in self._connection.execute(statement, bound)]
-
-    def count_customers(self) -> int:
-        """Return the number of customers."""
-        return int(self._connection.execute("SELECT count(*) FROM customers").fetchone()[0])
 
     def ids_named(self, name: str) -> tuple[int, ...]:
         """Return the attributes of this name; an undefined one is called `attribute_<id>`."""
@@ -202,7 +198,7 @@ class Definitions:
     ) -> tuple[list[int], Refused]:
         """Create attributes in one transaction; returns their ids, or the first bad item."""
         names = {attribute.name for attribute in self.attributes()}
-        room = MAX_ATTRIBUTES - self._count_attributes()
+        room = MAX_ATTRIBUTES - self._database.count("attributes")
         for index, item in items:
             if unique_names and item.name in names:
                 return [], {index: BadItem("name", "an attribute of this name exists")}
@@ -251,9 +247,6 @@ class Definitions:
     def _types(self, ids: Iterable[int]) -> dict[int, str]:
         statement = "SELECT id, type FROM attributes WHERE id IN (SELECT value FROM json_each(?))"
         return dict(self._connection.execute(statement, (json_list(ids),)).fetchall())
-
-    def _count_attributes(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM attributes").fetchone()[0])
 
     def _insert_attribute(self, attribute_id: int | None, name: str, kind: str, now_s: int) -> int:
         cursor = self._connection.execute(

@@ -318,7 +318,7 @@ class EmulatedStore:
 
     async def count(self) -> int:
         """Return the number of stored rows."""
-        return await self._in_thread(lambda of: of.rows.count())
+        return await self._in_thread(lambda of: of.database.count("attribute_values"))
 
     async def delete_rows(self, ids: Iterable[int]) -> int:
         """Delete rows past HTTP; returns how many there were."""

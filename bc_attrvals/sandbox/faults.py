@@ -58,29 +58,12 @@ class FaultKind(StrEnum):
     SLOW = "slow"
 
 
-_DROPS: Final = frozenset(
-    {
-        FaultKind.DROP_BEFORE,
-        FaultKind.DROP_AFTER,
-        FaultKind.CUT_BODY,
-        FaultKind.HANG,
-        FaultKind.SLOW,
-    }
+_DROPS: Final = frozenset(map(FaultKind, ("drop_before", "drop_after", "cut_body", "hang", "slow")))
+_MISLEADING: Final = (
+    "html_body errors_body 200 202 204 207 null_data rows_without_id rows_without_dates"
 )
 #: A success status with another content than the service's own.
-MISLEADING_KINDS: Final = frozenset(
-    {
-        FaultKind.HTML_BODY,
-        FaultKind.ERRORS_BODY,
-        FaultKind.EMPTY_OBJECT,
-        FaultKind.ACCEPTED,
-        FaultKind.NO_CONTENT,
-        FaultKind.MULTI_STATUS,
-        FaultKind.NULL_DATA,
-        FaultKind.ROWS_WITHOUT_ID,
-        FaultKind.ROWS_WITHOUT_DATES,
-    }
-)
+MISLEADING_KINDS: Final = frozenset(map(FaultKind, _MISLEADING.split()))
 ERROR_ANSWER_KINDS: Final = frozenset(FaultKind) - _DROPS - MISLEADING_KINDS
 
 #: The longest delay of a fault, and the largest latency.

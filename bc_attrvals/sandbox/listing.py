@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -111,7 +111,7 @@ class Lister:
         if known is None or known.version != version:
             database.index({condition.column for condition in conditions})
             where, bound = where_clause(conditions, self._quirks)
-            total = count_rows(database, "attribute_values", where, bound)
+            total = database.count("attribute_values", where, bound)
             whole = self._recall(()).total if conditions else total
             known = _Remembered(version, total, total >= whole * _DENSE_SHARE)
             self._remembered[conditions] = known
@@ -150,12 +150,6 @@ class Lister:
         if count == limit and self._quirks.order != "shifting":
             known.learn(offset + limit, key)
         return text, count
-
-
-def count_rows(database: Database, table: str, where: str, bound: Sequence[str | float]) -> int:
-    """Return how many rows of a table match."""
-    statement = f"SELECT count(*) FROM {table}{where}"  # noqa: S608 - placeholders and constants
-    return int(database.connection.execute(statement, bound).fetchone()[0])
 
 
 def shown_page(query: ListQuery, total: int, quirks: Quirks) -> int:

@@ -14,16 +14,6 @@ from bc_attrvals.sandbox.operations import Operation
 _WINDOWS_KEPT: Final = 10_000
 
 
-@attrs.frozen
-class Window:
-    """What happened in one quota window; `index` counts from 0, at the sandbox's start."""
-
-    index: int
-    granted: int
-    refused: int
-    spent_by_others: int
-
-
 @attrs.define
 class _Counts:
     index: int
@@ -33,7 +23,13 @@ class _Counts:
 
     @property
     def used(self) -> int:
+        """The units that are spent."""
         return self.granted + self.spent_by_others
+
+
+@attrs.frozen
+class Window(_Counts):
+    """What happened in one quota window; `index` counts from 0, at the sandbox's start."""
 
 
 class QuotaWindow:
@@ -89,10 +85,7 @@ class QuotaWindow:
     @property
     def windows(self) -> list[Window]:
         """The windows with requests in them, oldest first; the newest 10,000 are kept."""
-        return [
-            Window(counts.index, counts.granted, counts.refused, counts.spent_by_others)
-            for counts in self._history
-        ]
+        return [Window(*attrs.astuple(counts)) for counts in self._history]
 
     def restart(self) -> None:
         """Forget all windows and begin a new first one now."""

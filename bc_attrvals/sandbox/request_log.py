@@ -14,7 +14,6 @@ from typing import Final, overload
 
 import attrs
 from aiohttp import web
-from msgspec import Struct, structs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bc_attrvals.sandbox.faults import FaultKind
@@ -25,8 +24,32 @@ _TOKEN_HEADERS: Final = frozenset({b"x-auth-token", b"authorization", b"cookie"}
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
-@attrs.frozen(kw_only=True)
-class RecordedRequest:
+@attrs.define(eq=False)
+class LogEntry:
+    """The entry behind a record, filled while the request is handled. Private to the sandbox."""
+
+    sequence: int
+    method: str
+    operation: Operation
+    path: str
+    query_string: str
+    headers: CIMultiDictProxy[str] = attrs.field(eq=False, repr=False)
+    started_at_s: float
+    request_id: str
+    body: bytes = attrs.field(default=b"", repr=False)
+    ended_at_s: float | None = None
+    status: int | None = None
+    fault: FaultKind | None = None
+    item_count: int = 0
+    in_flight: int = 0
+
+    def freeze(self) -> RecordedRequest:
+        """Return the record as it is now."""
+        return RecordedRequest(*[getattr(self, name) for name in _FIELDS])
+
+
+@attrs.frozen
+class RecordedRequest(LogEntry):
     """One request as it arrived, and its result.
 
     `sequence` counts from 1. `query_string` is raw, as on the wire. The times are the sandbox's
@@ -36,43 +59,8 @@ class RecordedRequest:
     arrival, itself included.
     """
 
-    sequence: int
-    method: str
-    operation: Operation
-    path: str
-    query_string: str
-    headers: CIMultiDictProxy[str] = attrs.field(eq=False, repr=False)
-    body: bytes = attrs.field(repr=False)
-    started_at_s: float
-    ended_at_s: float | None
-    status: int | None
-    fault: FaultKind | None
-    item_count: int
-    in_flight: int
-    request_id: str
 
-
-class LogEntry(Struct, eq=False):
-    """The entry behind a record, filled while the request is handled. Private to the sandbox."""
-
-    sequence: int
-    method: str
-    operation: Operation
-    path: str
-    query_string: str
-    headers: CIMultiDictProxy[str]
-    started_at_s: float
-    request_id: str
-    body: bytes = b""
-    ended_at_s: float | None = None
-    status: int | None = None
-    fault: FaultKind | None = None
-    item_count: int = 0
-    in_flight: int = 0
-
-    def freeze(self) -> RecordedRequest:
-        """Return the record as it is now."""
-        return RecordedRequest(**structs.asdict(self))
+_FIELDS: Final = tuple(field.name for field in attrs.fields(LogEntry))
 
 
 class RequestLog(Sequence[RecordedRequest]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, Final
 
 import attrs
@@ -27,7 +27,7 @@ from bc_attrvals.sandbox.body_checks import (
 )
 from bc_attrvals.sandbox.database import Database
 from bc_attrvals.sandbox.definitions import Definitions
-from bc_attrvals.sandbox.listing import Lister, count_rows, paginate, shown_page, where_clause
+from bc_attrvals.sandbox.listing import Lister, paginate, shown_page, where_clause
 from bc_attrvals.sandbox.operations import Operation
 from bc_attrvals.sandbox.query_strings import (
     ATTRIBUTE_PARAMETERS,
@@ -83,11 +83,11 @@ class Resources:
         self._handlers: Mapping[Operation, Callable[[Request], Applied]] = {
             Operation.LIST: self._list,
             Operation.UPSERT: self._upsert,
-            Operation.DELETE: self._delete,
+            Operation.DELETE: partial(self._delete, self.rows.delete),
             Operation.LIST_ATTRIBUTES: self._list_attributes,
             Operation.CREATE_ATTRIBUTES: self._create_attributes,
             Operation.RENAME_ATTRIBUTES: self._rename_attributes,
-            Operation.DELETE_ATTRIBUTES: self._delete_attributes,
+            Operation.DELETE_ATTRIBUTES: partial(self._delete, self.definitions.delete_attributes),
             Operation.LIST_CUSTOMERS: self._list_customers,
         }
         self.set_quirks(quirks)
@@ -148,10 +148,10 @@ class Resources:
         self._upserts += 1
         return self.database.now_s() - lag_s
 
-    def _delete(self, request: Request) -> Applied:
+    def _delete(self, remove: Callable[[Sequence[int]], object], request: Request) -> Applied:
         ids = parse_delete_query(request.raw_query, self._quirks)
         if ids:
-            self.rows.delete(ids)
+            remove(ids)
         return Applied(_DELETED, len(ids))
 
     def _echo(self, result: UpsertResult) -> list[Struct]:
@@ -199,12 +199,6 @@ class Resources:
         data = [self._attribute(*attrs.astuple(found[one])) for one in dict.fromkeys(ids)]
         return Applied(_answer({"data": data, "meta": {}}), len(data))
 
-    def _delete_attributes(self, request: Request) -> Applied:
-        ids = parse_delete_query(request.raw_query, self._quirks)
-        if ids:
-            self.definitions.delete_attributes(ids)
-        return Applied(_DELETED, len(ids))
-
     def _attribute(
         self, attribute_id: int, name: str, kind: str, created_s: int, modified_s: int
     ) -> dict[str, int | str]:
@@ -238,8 +232,8 @@ class Resources:
         table, columns = source
         query = parse_list_query(request.raw_query, parameters, self._quirks)
         where, bound = where_clause(query.conditions, self._quirks)
-        total = count_rows(self.database, table, where, bound)
-        whole = count_rows(self.database, table, "", ()) if where else total
+        total = self.database.count(table, where, bound)
+        whole = self.database.count(table) if where else total
         page = shown_page(query, total, self._quirks)
         statement = f"SELECT {columns} FROM {table}{where} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
         bound += [query.limit, (page - 1) * query.limit]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 
-from bc_attrvals.sandbox.listing import count_rows, where_clause
+from bc_attrvals.sandbox.listing import where_clause
 from bc_attrvals.sandbox.query_strings import Condition
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.resources import Resources
@@ -58,7 +58,7 @@ def browse(resources: Resources, query: RowQuery) -> RowPage:
     if query.value:
         conditions.append(Condition("value", "like", query.value))
     where, bound = where_clause(tuple(conditions), Quirks())
-    total = count_rows(resources.database, "attribute_values", where, bound)
+    total = resources.database.count("attribute_values", where, bound)
     # The ids first: a deep page then skips ids instead of whole rows.
     page = f"""
         SELECT id, customer_id, attribute_id, value, date_created, date_modified
@@ -74,7 +74,7 @@ def browse(resources: Resources, query: RowQuery) -> RowPage:
         rows,
         total,
         resources.database.modification_version,
-        definitions.count_customers(),
+        resources.database.count("customers"),
         {customer.id: customer.email for customer in customers},
         {attribute.id: attribute.name for attribute in definitions.attributes()},
     )

@@ -172,11 +172,6 @@ class RowStore:
         statement = "SELECT customer_id, attribute_id, value FROM attribute_values ORDER BY id"
         return {(row[0], row[1]): row[2] for row in self.connection.execute(statement)}
 
-    def count(self) -> int:
-        """Return the number of rows."""
-        (count,) = self.connection.execute("SELECT count(*) FROM attribute_values").fetchone()
-        return int(count)
-
     def _select_by_key(self, keys: list[tuple[int, int]]) -> list[_Row]:
         if not keys:
             return []
