@@ -6,7 +6,6 @@ such requests separately, so it watches the connection of each request.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import struct
@@ -45,28 +44,26 @@ class ConnectionServer(web.Server, Generic[W]):
         max_line_size: int,
     ) -> None:
         super().__init__(handler, access_log=None, max_line_size=max_line_size, logger=_LOG)
-        self._transports: dict[RequestHandler, asyncio.Transport] = {}
         #: What `when_lost` is called with if this connection is lost.
         self.watched: dict[RequestHandler, W] = {}
         self._when_lost = when_lost
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Remember the transport. Called by aiohttp."""
-        super().connection_made(handler, transport)
-        self._transports[handler] = transport
-
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Call back for the connection's request. Called by aiohttp."""
         super().connection_lost(handler, exc)
-        self._transports.pop(handler, None)
         watched = self.watched.pop(handler, None)
         if watched is not None:
             self._when_lost(watched)
 
+    def has_idle_connections(self) -> bool:
+        """Whether a client could send another request over an open connection."""
+        return len(self.watched) < len(self.connections)
+
     def abort_all(self) -> None:
-        """Close every connection that is still open, without sending what is buffered."""
-        for transport in list(self._transports.values()):
-            transport.abort()
+        """Close every connection, without sending what is buffered."""
+        for connection in self.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 def is_connected(request: web.BaseRequest) -> bool:

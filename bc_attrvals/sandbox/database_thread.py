@@ -1,9 +1,8 @@
 """Runs the database work, in the order of the jobs: short writes in the loop, the rest in a thread.
 
-A hand-over to a thread and back costs as much as a short write itself. So the writes that arrive in
-one turn of the loop are done together in the next turn, in the loop, if the thread has nothing to
-do. They are in flight together for that turn. Long reads stay in the thread: SQLite runs beside
-the loop there.
+A hand-over to a thread and back costs as much as a short write itself. So the writes that arrive
+within a few turns of the loop are done together, in the loop, if the thread has nothing to do. They
+are in flight together meanwhile. Long reads stay in the thread: SQLite runs beside the loop there.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _POLL_S: Final = 0.0005
+# A client in the same loop takes this many turns from an answer to its next request.
+_MOST_TURNS: Final = 4
 
 
 class DatabaseThread:
@@ -85,33 +86,50 @@ class DatabaseThread:
             settle(outcome)
 
 
-class _Group(Generic[T, R]):
-    """The items of one turn of the loop, and the results in their order once it has begun."""
-
-    def __init__(self) -> None:
-        self.items: list[T] = []
-        self.results: asyncio.Future[list[R]] | None = None
-
-
 class GroupedJob(Generic[T, R]):
-    """A short job that is done once for all the items that are given in one turn of the loop."""
+    """A short job that is done once for the items that are given in a few turns of the loop."""
 
-    def __init__(self, thread: DatabaseThread, job: Callable[[list[T]], list[R]]) -> None:
-        """`job` returns a result for each item."""
+    def __init__(
+        self,
+        thread: DatabaseThread,
+        job: Callable[[list[T]], list[R]],
+        may_grow: Callable[[], bool],
+    ) -> None:
+        """`job` returns a result for each item; `may_grow` says whether others may come soon."""
         self._thread = thread
         self._job = job
-        self._group: _Group[T, R] = _Group()
+        self._may_grow = may_grow
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
 
     async def run(self, item: T) -> R:
-        """Return the result of an item; cancelled before the next turn, it may not be done."""
-        group, place = self._group, len(self._group.items)
-        group.items.append(item)
-        await asyncio.sleep(0)
-        if group.results is None:
-            # The first to be resumed does the work of all.
-            self._group = _Group()
-            group.results = self._thread.start(partial(self._job, group.items))
-        if not group.results.done():
-            # Unlike `await`, this leaves the future alone if one of those that wait is cancelled.
-            await asyncio.wait([group.results])
-        return group.results.result()[place]
+        """Return the result of an item; if cancelled, the job is still done for it."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[R] = loop.create_future()
+        self._waiting.append((item, done))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._turn, loop, _MOST_TURNS)
+        return await done
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        if left and self._may_grow():
+            loop.call_soon(self._turn, loop, left - 1)
+            return
+        waiting, self._waiting = self._waiting, []
+        results = self._thread.start(partial(self._job, [item for item, _ in waiting]))
+        if results.done():
+            _settle_all(waiting, results)
+        else:
+            results.add_done_callback(partial(_settle_all, waiting))
+
+
+def _settle_all(
+    waiting: list[tuple[T, asyncio.Future[R]]], results: asyncio.Future[list[R]]
+) -> None:
+    error = results.exception()
+    for place, (_, done) in enumerate(waiting):
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(results.result()[place])
+        else:
+            done.set_exception(error)

@@ -93,10 +93,10 @@ class Listeners:
         """Close all that is open, without sending what is buffered."""
         if self._proxy is not None:
             await self._proxy.aclose()
-        await self._runner.cleanup()
         self._server.abort_all()
         # A transport closes its socket in the next turn of the loop.
         await asyncio.sleep(0)
+        await self._runner.cleanup()
         if self._authority is not None:
             self._authority.close()
 

@@ -5,7 +5,7 @@ Blocks on SQLite, so all of it runs in the sandbox's one database thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from typing import Any, Final
@@ -38,7 +38,7 @@ from bc_attrvals.sandbox.query_strings import (
     parse_list_query,
 )
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.rows import RowStore, UpsertResult
+from bc_attrvals.sandbox.rows import Row, RowStore
 
 _DELETED: Final = Answer(204)
 # A row of an answer, by the name that the value has there.
@@ -130,7 +130,7 @@ class Resources:
                 item.value = item.value.strip()
         check_types, rejected = quirks.check_value_types, request.rejected_customers
         refused |= self.definitions.unknown(good, rejected, check_types=check_types)
-        result = self.rows.upsert(
+        rows, changed_ids = self.rows.upsert(
             good,
             refused,
             now_s=self._upsert_time_s(),
@@ -139,7 +139,7 @@ class Resources:
         )
         if refused:
             return Applied(refusal(VALUES_TITLE, refused, quirks).answer, item_count)
-        return Applied(_answer({"data": self._echo(result), "meta": {}}), item_count)
+        return Applied(_answer({"data": self._echo(rows, changed_ids), "meta": {}}), item_count)
 
     def _upsert_time_s(self) -> int:
         """Return the date of an upsert; with `clock_lags_s` upserts take their clocks in turn."""
@@ -154,10 +154,9 @@ class Resources:
             remove(ids)
         return Applied(_DELETED, len(ids))
 
-    def _echo(self, result: UpsertResult) -> list[Struct]:
-        rows = result.rows
+    def _echo(self, rows: list[Row], changed_ids: Collection[int]) -> list[Struct]:
         if self._quirks.omit_unchanged:
-            rows = [row for row in rows if row[0] in result.changed_ids]
+            rows = [row for row in rows if row[0] in changed_ids]
         if self._quirks.answer_order == "reversed":
             rows = rows[::-1]
         shown, date = _SHOWN_ROWS[self._quirks.value_field], self._date

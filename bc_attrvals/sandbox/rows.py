@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final
 
 import attrs
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
 from bc_attrvals.sandbox.body_checks import (
     MAX_VALUE_CHARACTERS,
@@ -33,7 +33,7 @@ date_created = excluded.date_created, date_modified = excluded.date_modified
 #: (customer_id, attribute_id, value[, date_created[, date_modified]])
 SeedRow = tuple[int, int, str] | tuple[int, int, str, Moment] | tuple[int, int, str, Moment, Moment]
 # The cells of _COLUMNS.
-_Row = tuple[int, int, int, str, int, int]
+Row = tuple[int, int, int, str, int, int]
 _UNKNOWN_ID: Final = BadItem("id", "attribute value does not exist")
 _ID_OF_ANOTHER: Final = BadItem("id", "belongs to another customer or attribute")
 _CUSTOMER_IS_FULL: Final = BadItem(
@@ -51,13 +51,6 @@ class StoredRow:
     value: str
     date_created_s: int
     date_modified_s: int
-
-
-class UpsertResult(Struct, frozen=True):
-    """The rows that an upsert names, in its order, as tuples of the columns; the changed ids."""
-
-    rows: list[_Row]
-    changed_ids: Collection[int]
 
 
 class RowStore:
@@ -80,11 +73,12 @@ class RowStore:
         now_s: int,
         store_good_items: bool,
         touch_unchanged: bool = False,
-    ) -> UpsertResult:
+    ) -> tuple[list[Row], Collection[int]]:
         """Store the items in one transaction; of equal keys the last one wins.
 
         `refused` are the items refused already; those that the stored rows forbid are added to it.
-        If there is any, nothing is stored, unless `store_good_items`.
+        If there is any, nothing is stored, unless `store_good_items`. Returns the rows that the
+        items name, in their order, and the ids of those that changed.
         """
         keys = [(item.customer_id, item.attribute_id) for _, item in items]
         stored = {(row[1], row[2]): row for row in self._select_by_key(keys)}
@@ -94,8 +88,8 @@ class RowStore:
         counts = self._counts(items) if can_be_full else {}
         last_ids = self.database.last_ids()
         first_id = last_id = last_ids.get("attribute_values", 0)
-        written: dict[int, _Row] = {}
-        named: dict[tuple[int, int], _Row] = {}
+        written: dict[int, Row] = {}
+        named: dict[tuple[int, int], Row] = {}
         for (index, item), key in zip(items, keys, strict=True):
             if index in refused:
                 continue
@@ -114,13 +108,13 @@ class RowStore:
                 written[row[0]] = row
             named[key] = row
         if refused and not store_good_items:
-            return UpsertResult([], ())
+            return [], ()
         if written:
             self._write(written.values())
             if last_id > first_id:
                 last_ids["attribute_values"] = last_id
             self.database.note_change(membership=last_id > first_id)
-        return UpsertResult(list(named.values()), written.keys())
+        return list(named.values()), written.keys()
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete these rows; unknown ids are ignored. Returns how many there were."""
@@ -172,14 +166,14 @@ class RowStore:
         statement = "SELECT customer_id, attribute_id, value FROM attribute_values ORDER BY id"
         return {(row[0], row[1]): row[2] for row in self.connection.execute(statement)}
 
-    def _select_by_key(self, keys: list[tuple[int, int]]) -> list[_Row]:
+    def _select_by_key(self, keys: list[tuple[int, int]]) -> list[Row]:
         if not keys:
             return []
         bound = list(chain.from_iterable(keys))
         return self.connection.execute(_selection(len(keys)), bound).fetchall()
 
     def _check_ids(
-        self, items: Indexed[UpsertItem], stored: Mapping[tuple[int, int], _Row], refused: Refused
+        self, items: Indexed[UpsertItem], stored: Mapping[tuple[int, int], Row], refused: Refused
     ) -> None:
         """Refuse items whose id is not that of the row with their key."""
         for index, item in items:
@@ -197,7 +191,7 @@ class RowStore:
         customer_ids = json_list(item.customer_id for _, item in items)
         return dict(self.connection.execute(statement, (customer_ids,)).fetchall())
 
-    def _write(self, rows: Collection[_Row]) -> None:
+    def _write(self, rows: Collection[Row]) -> None:
         # A single statement is a transaction of its own.
         self.connection.execute(_insertion(len(rows)), list(chain.from_iterable(rows)))
 

@@ -141,7 +141,9 @@ class Sandbox(EmulatedStore):
                 self._service.abandoned,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            writes = GroupedJob(self._thread, self._resources.apply_together)
+            writes = GroupedJob(
+                self._thread, self._resources.apply_together, server.has_idle_connections
+            )
             self._service.backend = Backend(self._thread, self._resources, writes, server)
             self._service.quota.restart()
             self._listeners = Listeners(self._listening, server)

@@ -50,16 +50,30 @@ def squares(numbers: list[int]) -> list[tuple[int, list[int], int]]:
 
 async def test_items_of_one_turn_are_done_together_in_the_loop() -> None:
     thread = DatabaseThread()
-    grouped = GroupedJob(thread, squares)
+    grouped = GroupedJob(thread, squares, lambda: False)
     results = await asyncio.gather(*map(grouped.run, (2, 3, 4)))
     assert results == [(n**2, [2, 3, 4], threading.get_ident()) for n in (2, 3, 4)]
     assert await grouped.run(5) == (25, [5], threading.get_ident())
     await thread.aclose()
 
 
+async def test_a_group_waits_a_few_turns_while_it_may_grow() -> None:
+    thread = DatabaseThread()
+    grouped = GroupedJob(thread, squares, lambda: True)
+    first = asyncio.create_task(grouped.run(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    late = asyncio.create_task(grouped.run(3))
+    await asyncio.sleep(0)
+    late.cancel()
+    assert (await first)[:2] == (4, [2, 3])
+    assert late.cancelled()
+    await thread.aclose()
+
+
 async def test_items_wait_behind_the_jobs_of_the_thread() -> None:
     thread = DatabaseThread()
-    grouped = GroupedJob(thread, squares)
+    grouped = GroupedJob(thread, squares, lambda: False)
     may_end = threading.Event()
     first = asyncio.create_task(thread.run(may_end.wait))
     await asyncio.sleep(0)
@@ -85,7 +99,7 @@ async def test_an_error_is_raised_for_each_item_of_the_group() -> None:
     def fail(numbers: list[int]) -> list[int]:
         raise ZeroDivisionError(numbers)
 
-    grouped = GroupedJob(thread, fail)
+    grouped = GroupedJob(thread, fail, lambda: False)
     errors = await asyncio.gather(*map(grouped.run, (1, 2)), return_exceptions=True)
     assert [repr(one) for one in errors] == ["ZeroDivisionError([1, 2])"] * 2
     await thread.aclose()
