@@ -1,8 +1,7 @@
 """The emulated store as a test sees it: its options, its contents, and the controls over it.
 
 `server` serves it over HTTP, and `control` offers the same to other languages as JSON. This module
-knows neither. The rows live in SQLite in a thread of their own, so the event loop never waits for a
-disk.
+knows neither. The rows live in SQLite; what takes long there is done in a thread of its own.
 """
 
 from __future__ import annotations
