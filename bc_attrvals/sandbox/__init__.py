@@ -7,7 +7,7 @@ A request for the store passes, in this order:
 
 - `server`: is it the store's, or a control?
 - `request_handler`: address, token, `quota`, calls in flight, `faults`, latency; `request_log`;
-- `database_thread`, which does what blocks;
+- `database_thread`: what blocks, long jobs in a thread, short writes together in the loop;
 - `resources`: the calls of the three resources, on what `query_strings` and `body_checks` let pass;
 - `rows`, `listing` and `definitions`: the tables of the `database`;
 - `answers` and `fault_answers`; `connections`, which drops and cuts off.

@@ -1,7 +1,7 @@
 """Keeps the customers and the attributes that attribute values refer to.
 
-Blocks, and runs in the sandbox's database thread. A store that never held a customer accepts values
-for any customer id, and likewise for attributes: most tests need neither.
+Blocks on SQLite. A store that never held a customer accepts values for any customer id, and
+likewise for attributes: most tests need neither.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _seed_id(number: object, field: str) -> int:
 
 
 class Definitions:
-    """The customers and attributes of one store. Use it in one thread only."""
+    """The customers and attributes of one store. Use it in one thread at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -46,30 +47,27 @@ _MISLEADING: Final[Mapping[FaultKind, Callable[[Answer], Answer]]] = {
 }
 
 
-def misleading_answer(fault: Fault, right: Answer | None) -> Answer:
-    """Return the misleading answer; `right` is the answer of an applied request, else None."""
-    return _MISLEADING[fault.kind](_NOTHING if right is None else right)
+# The errors that are more than their status.
+_ERROR_ANSWERS: Final[Mapping[FaultKind, Callable[..., Answer]]] = {
+    FaultKind.BAD_GATEWAY: partial(html_answer, 502),
+    FaultKind.PROBLEM_JSON: partial(error_answer, 500, content_type=PROBLEM_TYPE),
+    FaultKind.STORE_SUSPENDED: partial(error_answer, 503, "The store is suspended."),
+    # Without the rate headers: that is the sign of load, in contrast to a spent quota (BigCommerce
+    # guide, API rate limits).
+    FaultKind.STORE_UNDER_LOAD: partial(error_answer, 429, shows_quota=False),
+    FaultKind.FORBIDDEN: partial(
+        error_answer, 403, "You don't have a required scope to access the endpoint"
+    ),
+}
 
 
-def error_of(fault: Fault) -> Answer:
-    """Return the error answer of a fault."""
+def wrong_answer(fault: Fault, right: Answer | None) -> Answer:
+    """Return the answer of a fault that has one; `right` is that of an applied request, or None."""
+    if fault.kind in _MISLEADING:
+        return _MISLEADING[fault.kind](right or _NOTHING)
     headers: tuple[tuple[str, str], ...] = ()
     if fault.retry_after_s is not None:
         text = str(fault.retry_after_s)
         headers = (("Retry-After", text), ("X-Retry-After", text))
-    match fault.kind:
-        case FaultKind.BAD_GATEWAY:
-            return html_answer(502, headers)
-        case FaultKind.PROBLEM_JSON:
-            return error_answer(500, content_type=PROBLEM_TYPE, headers=headers)
-        case FaultKind.STORE_SUSPENDED:
-            return error_answer(503, "The store is suspended.", headers=headers)
-        case FaultKind.STORE_UNDER_LOAD:
-            # Without the rate headers: that is the sign of load, in contrast to a spent quota
-            # (BigCommerce guide, API rate limits).
-            return error_answer(429, shows_quota=False, headers=headers)
-        case FaultKind.FORBIDDEN:
-            title = "You don't have a required scope to access the endpoint"
-            return error_answer(403, title, headers=headers)
-        case _:
-            return error_answer(int(fault.kind.value), headers=headers)
+    answer = _ERROR_ANSWERS.get(fault.kind) or partial(error_answer, int(fault.kind.value))
+    return answer(headers=headers)

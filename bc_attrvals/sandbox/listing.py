@@ -3,7 +3,7 @@
 The service has page numbers and no cursor (BigCommerce reference, Get All Customer Attribute
 Values), so a deep page would walk over all rows before it. Two facts are kept for each filter until
 rows are inserted or deleted: how many rows match, and which row ends each page that was answered.
-The next page starts there. Runs in the database thread.
+The next page starts there. Blocks on SQLite.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from multidict import istr
 from bc_attrvals.sandbox.answers import Answer, error_answer
 from bc_attrvals.sandbox.connections import ConnectionServer, ReadyResponse, drop, is_connected
 from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
-from bc_attrvals.sandbox.fault_answers import error_of, misleading_answer
+from bc_attrvals.sandbox.fault_answers import wrong_answer
 from bc_attrvals.sandbox.faults import (
     ERROR_ANSWER_KINDS,
     MAX_DELAY_S,
@@ -120,10 +120,7 @@ class Service:
         self._hanging: dict[int, asyncio.Future[None]] = {}
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Handle one request.
-
-        If cancelled, what has reached the database thread is still applied.
-        """
+        """Handle one request; if cancelled, what has reached the database is still applied."""
         options = self.options
         path, raw_query, resource = _target_of(request.raw_path, options.store_hash)
         operation = operation_of(resource, request.method)
@@ -250,16 +247,13 @@ class Service:
     ) -> Answer | None:
         """Carry out a fault; None drops the connection."""
         kind = fault.kind
-        if kind is FaultKind.DROP_BEFORE:
-            return None
         if kind is FaultKind.HANG:
             await self._hang(request, entry)
+        if kind in (FaultKind.HANG, FaultKind.DROP_BEFORE):
             return None
         if kind in ERROR_ANSWER_KINDS or kind in MISLEADING_KINDS:
             right = await self._apply(backend, entry) if fault.is_applied else None
-            return (
-                error_of(fault) if kind in ERROR_ANSWER_KINDS else misleading_answer(fault, right)
-            )
+            return wrong_answer(fault, right)
         answer = await self._apply(backend, entry)
         # A 204 has no body to cut; its connection is closed before the answer instead.
         cut_away = kind is FaultKind.CUT_BODY and not answer.body

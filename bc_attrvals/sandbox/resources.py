@@ -1,6 +1,6 @@
 """Applies one request to the stored rows and returns the answer: no HTTP, no faults, no limits.
 
-Blocks on SQLite, so all of it runs in the sandbox's one database thread.
+Blocks on SQLite; `database_thread` runs it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Request(Struct, frozen=True):
 
 
 class Resources:
-    """The calls of the three resources on one database. Create and use it in one thread only."""
+    """The calls of the three resources on one database. Use it in one thread at a time."""
 
     def __init__(self, database: str, *, quirks: Quirks, wall_clock: Callable[[], float]) -> None:
         self.database = Database(database, wall_clock)

@@ -1,6 +1,6 @@
 """Finds attribute values for tests and the page: filtered, counted, a page at a time.
 
-`listing` imitates the service; this does not. Blocks, and runs in the database thread.
+`listing` imitates the service; this does not. Blocks on SQLite.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps the attribute values. Everything here blocks, and runs in the sandbox's database thread."""
+"""Keeps the attribute values. Blocks on SQLite."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StoredRow:
 
 
 class RowStore:
-    """The attribute values of one store. Use it in one thread only."""
+    """The attribute values of one store. Use it in one thread at a time."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

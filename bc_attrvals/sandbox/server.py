@@ -155,8 +155,8 @@ class Sandbox(EmulatedStore):
     async def aclose(self) -> None:
         """Stop serving at once: open requests get no answer, hanging ones end.
 
-        A second call does nothing. Requests that have reached the database thread are applied
-        before the database is closed.
+        A second call does nothing. Requests that have reached the database are applied before it
+        is closed.
         """
         listeners, self._listeners = self._listeners, None
         thread, self._thread = self._thread, None
