@@ -226,7 +226,7 @@ class EmulatedStore:
 
     def peak_in_flight(self, operation: Operation | str) -> int:
         """Return the most requests of an operation at once so far, refused ones included."""
-        return self._service.in_flight.peak(Operation(operation))
+        return self._service.in_flight.peak[Operation(operation)]
 
     def spend(self, units: int) -> None:
         """Spend units of the current window, as another app of the store would."""

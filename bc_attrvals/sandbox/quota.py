@@ -47,11 +47,11 @@ class QuotaWindow:
         reset_granularity_ms: int = 1,
     ) -> None:
         """Start the first window now."""
-        _check_quota(quota)
+        self.quota = quota
         if not (math.isfinite(window_s) and window_s > 0):
             raise ValueError(f"window_s must be a positive number of seconds, not {window_s!r}")
-        self._quota = quota
-        self._window_s = window_s
+        #: Seconds a window lasts.
+        self.window_s = window_s
         self._clock = clock
         self.reset_granularity_ms = reset_granularity_ms
         self.restart()
@@ -63,7 +63,8 @@ class QuotaWindow:
 
     @quota.setter
     def quota(self, quota: int | None) -> None:
-        _check_quota(quota)
+        if quota is not None and quota < 0:
+            raise ValueError(f"quota must not be negative, got {quota}")
         self._quota = quota
 
     @property
@@ -71,11 +72,6 @@ class QuotaWindow:
         """Units left in the current window, or None without a limit."""
         counts = self._current(self._clock())
         return None if self._quota is None else max(0, self._quota - counts.used)
-
-    @property
-    def window_s(self) -> float:
-        """Seconds a window lasts."""
-        return self._window_s
 
     @property
     def remaining_s(self) -> float:
@@ -114,7 +110,7 @@ class QuotaWindow:
         now_s = self._clock()
         left = max(0, self._quota - self._current(now_s).used)
         return (
-            f"X-Rate-Limit-Time-Window-Ms: {round(self._window_s * 1000)}\r\n"
+            f"X-Rate-Limit-Time-Window-Ms: {round(self.window_s * 1000)}\r\n"
             f"X-Rate-Limit-Time-Reset-Ms: {self._reset_ms(now_s)}\r\n"
             f"X-Rate-Limit-Requests-Quota: {self._quota}\r\n"
             f"X-Rate-Limit-Requests-Left: {left}\r\n"
@@ -125,13 +121,13 @@ class QuotaWindow:
         return max(1, math.ceil(self._remaining_s(self._clock())))
 
     def _current(self, now_s: float) -> _Counts:
-        index = math.floor((now_s - self._start_s) / self._window_s)
+        index = math.floor((now_s - self._start_s) / self.window_s)
         if not self._history or self._history[-1].index < index:
             self._history.append(_Counts(index))
         return self._history[-1]
 
     def _remaining_s(self, now_s: float) -> float:
-        return self._window_s - (now_s - self._start_s) % self._window_s
+        return self.window_s - (now_s - self._start_s) % self.window_s
 
     def _reset_ms(self, now_s: float) -> int:
         # Rounded down to whole milliseconds.
@@ -144,7 +140,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._present: dict[Operation, dict[int, None]] = {one: {} for one in Operation}
-        self._peak: Counter[Operation] = Counter()
+        #: The largest number in flight so far.
+        self.peak: Counter[Operation] = Counter()
         #: How many requests were counted out because their client went away.
         self.abandoned: Counter[Operation] = Counter()
 
@@ -153,10 +150,6 @@ class InFlight:
         present = self._present[operation]
         present[sequence] = None
         return len(present)
-
-    def note_peak(self, operation: Operation, count: int) -> None:
-        """Raise the peak to a number in flight, if that is larger."""
-        self._peak[operation] = max(self._peak[operation], count)
 
     def leave(self, operation: Operation, sequence: int) -> None:
         """Count a request out; a second time does nothing."""
@@ -173,15 +166,6 @@ class InFlight:
             return sum(map(len, self._present.values()))
         return len(self._present[operation])
 
-    def peak(self, operation: Operation) -> int:
-        """Return the largest number in flight so far."""
-        return self._peak[operation]
-
     def forget_peaks(self) -> None:
         """Reset the peaks to what is in flight now."""
-        self._peak = Counter({one: len(present) for one, present in self._present.items()})
-
-
-def _check_quota(quota: int | None) -> None:
-    if quota is not None and quota < 0:
-        raise ValueError(f"quota must not be negative, got {quota}")
+        self.peak = Counter({one: len(present) for one, present in self._present.items()})

@@ -135,7 +135,7 @@ class Service:
         watched[connection] = entry
         try:
             count = self.in_flight.enter(operation, entry.sequence)
-            if count > self.in_flight.peak(operation) or self._is_over(operation, count):
+            if count > self.in_flight.peak[operation] or self._is_over(operation, count):
                 count = await self._count_again(operation, count)
             entry.in_flight = count
             answer = await self._answer(backend, request, entry, resource)
@@ -164,7 +164,7 @@ class Service:
         for _ in range(_SETTLING_TURNS):
             await asyncio.sleep(0)
         count -= self.in_flight.abandoned[operation] - before
-        self.in_flight.note_peak(operation, count)
+        self.in_flight.peak[operation] = max(count, self.in_flight.peak[operation])
         return count
 
     def _is_over(self, operation: Operation, in_flight: int) -> bool:

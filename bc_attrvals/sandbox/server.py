@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final, Self
 
 from aiohttp import web
@@ -103,8 +104,7 @@ class Sandbox(EmulatedStore):
             allow_remote=allow_remote,
         )
         self._control = Control(self, needs_token=allow_remote)
-        self._thread: DatabaseThread | None = None
-        self._resources: Resources | None = None
+        self._open: AsyncExitStack | None = None
         self._listeners: Listeners | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,33 +120,38 @@ class Sandbox(EmulatedStore):
         Raises RuntimeError if it already serves or trustme is missing, OSError if a port is taken,
         ValueError for a database or definitions that do not fit.
         """
-        if self._thread is not None:
+        if self._open is not None:
             raise RuntimeError("the sandbox is already running")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             message = "the Sandbox needs asyncio; a ThreadedSandbox serves beside any event loop"
             raise RuntimeError(message) from None
-        self._thread = DatabaseThread()
+        # What it closes, the last one first.
+        closing = self._open = AsyncExitStack()
         try:
-            self._resources = await self._thread.run(
+            thread = DatabaseThread()
+            closing.push_async_callback(thread.aclose)
+            resources = await thread.run(
                 Resources,
                 self._database,
                 quirks=self._options.quirks,
                 wall_clock=self._wall_clock,
             )
-            await self._thread.run(self._resources.definitions.define, self._defined)
+            closing.push_async_callback(thread.run, resources.close)
+            await thread.run(resources.definitions.define, self._defined)
             server = ConnectionServer(
                 self._serve,
                 self._service.abandoned,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            writes = GroupedJob(
-                self._thread, self._resources.apply_together, server.has_idle_connections
-            )
-            self._service.backend = Backend(self._thread, self._resources, writes, server)
+            writes = GroupedJob(thread, resources.apply_together, server.has_idle_connections)
+            self._service.backend = Backend(thread, resources, writes, server)
             self._service.quota.restart()
             self._listeners = Listeners(self._listening, server)
+            closing.push_async_callback(self._listeners.aclose)
+            closing.push_async_callback(self._service.stop)
+            closing.push_async_callback(self._listeners.stop_accepting)
             self._addresses = await self._listeners.start()
         except BaseException:
             await self.aclose()
@@ -158,19 +163,10 @@ class Sandbox(EmulatedStore):
         A second call does nothing. Requests that have reached the database are applied before it
         is closed.
         """
-        listeners, self._listeners = self._listeners, None
-        thread, self._thread = self._thread, None
-        resources, self._resources = self._resources, None
-        self._addresses = None
-        if listeners is not None:
-            await listeners.stop_accepting()
-        await self._service.stop()
-        if listeners is not None:
-            await listeners.aclose()
-        if thread is not None:
-            if resources is not None:
-                await thread.run(resources.close)
-            await thread.aclose()
+        closing, self._open = self._open, None
+        self._addresses = self._listeners = None
+        if closing is not None:
+            await closing.aclose()
 
     async def open_proxy(self) -> None:
         """Open the HTTPS proxy unless it is open; see the option `proxy`."""
