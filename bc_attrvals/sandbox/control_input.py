@@ -23,8 +23,9 @@ from bc_attrvals.sandbox.quirks import QUIRK_NAMES, Quirks
 # Parameters that hold several ids.
 _LISTS: Final = frozenset({"id", "customer_id", "attribute_id"})
 _PLACE: Final = re.compile(r"(?s)(?P<message>.*?)(?: - at (?:`key` in )?`(?P<place>[^`]*)`)?")
-_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
-_MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
+_WRONG_FIELD: Final = re.compile(
+    r"(?s)Object (?P<wrong>contains unknown|missing required) field `(?P<field>.*)`"
+)
 
 T = TypeVar("T", bound=Struct)
 
@@ -242,11 +243,9 @@ def _refused(text: str) -> BadControlError:
     match = _PLACE.fullmatch(text)
     message, place = (match["message"], match["place"] or "") if match else (text, "")
     field = place.removeprefix("$").removeprefix(".")
-    for pattern in (_UNKNOWN_FIELD, _MISSING_FIELD):
-        named = pattern.fullmatch(message)
-        if named:
-            field = f"{field}.{named['field']}".removeprefix(".")
-            message = "unknown field" if pattern is _UNKNOWN_FIELD else "missing"
+    if named := _WRONG_FIELD.fullmatch(message):
+        field = f"{field}.{named['field']}".removeprefix(".")
+        message = "missing" if named["wrong"].startswith("missing") else "unknown field"
     return BadControlError(field, message)
 
 
