@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Final
 
 from bc_attrvals.core.filters import ListingQuery
-from bc_attrvals.core.models import AttributeValue, Page
+from bc_attrvals.core.models import MAX_ROW_ID, AttributeValue, Page
 from bc_attrvals.core.rate_limit import service_time
 from bc_attrvals.errors import APIError, DecodeError, MirrorError
 from bc_attrvals.events import MirrorProgressed
@@ -25,9 +24,6 @@ from bc_attrvals.mirror.service_clock import ServiceClock, second_of
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.parallel_reads import at_once_in_order
 from bc_attrvals.sync.database_thread import DatabaseThread
-
-#: SQLite's integers are signed and have 64 bits.
-_MAX_ROW_ID: Final = 2**63 - 1
 
 
 class Ingest:
@@ -105,7 +101,7 @@ class Ingest:
                 raise MirrorError(
                     "the service leaves out date_created or date_modified, which a mirror needs"
                 )
-            if not 0 < row.id <= _MAX_ROW_ID:
+            if not 0 < row.id <= MAX_ROW_ID:
                 raise DecodeError("a row's id is out of range", place=f"row {row.id}")
         self.count += len(rows)
         reached: int | None = None

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import attrs
@@ -142,10 +143,7 @@ class Mirror:
         if not self._scope.contains(scope):
             message = "the mirror does not hold the whole scope of the sync"
             raise InvalidInputError(message, field="mirror")
-
-        async def refresh() -> RefreshReport:
-            return await self._refresh(calls, verify=False)
-
+        refresh = partial(self._refresh, calls, verify=False)
         async with self._sole:
             yield _MirrorInSync(self._database, scope.narrowed(None), refresh)
 

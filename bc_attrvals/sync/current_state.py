@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
-from bc_attrvals.core.models import MAX_ID, Row
+from bc_attrvals.core.models import MAX_ID, MAX_ROW_ID, Row
 from bc_attrvals.core.sync_plan import (
     MAX_VALUES_PER_CUSTOMER,
     Reading,
@@ -37,8 +37,6 @@ from bc_attrvals.sync.working_set import WorkingSet
 _MOST_CUSTOMERS: Final = 2_000
 #: Customers taken from the working set at once, or a few more.
 _CHUNK: Final = 4_096
-#: SQLite's integers, and the service's row ids, are signed and have 64 bits.
-_MAX_ROW_ID: Final = 2**63 - 1
 
 _logger = logging.getLogger(__name__)
 
@@ -179,7 +177,7 @@ class CurrentState:
                 f"{attribute_id}); it ignores the filter, so nothing was changed"
             )
         has_key = 0 < customer_id <= MAX_ID and 0 < attribute_id <= MAX_ID
-        has_id = 0 < row.id <= _MAX_ROW_ID
+        has_id = 0 < row.id <= MAX_ROW_ID
         if not (has_key and has_id):
             if self._prune:
                 raise DecodeError(

@@ -14,7 +14,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn
 
 import attrs
 import msgspec
@@ -36,6 +36,7 @@ from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync import journal
 from bc_attrvals.sync.apply import Apply
 from bc_attrvals.sync.current_state import CurrentState
+from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.journal import Identity
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.loading import Loaded, Loader
@@ -85,7 +86,9 @@ class SyncJob:
         self._names = JobNames()
         self._is_open = is_open
         self._place = place
-        self._database = journal.open_journal(options.journal, restart=options.restart)
+        self._database = DatabaseThread(
+            journal.JOURNALS, options.journal, field="journal", restart=options.restart
+        )
         self._run = self._database.run
         # The mirror, while it is in use.
         self._known: KnownState | None = None
@@ -338,14 +341,15 @@ class SyncJob:
                 await self._run(WorkingSet.put, phase=Phase.DELETING)
             await self._check_resolved()
             await apply.delete()
-            return await self._report(_finish if self._database.is_file else None)
+            return await self._report(finish=self._database.is_file)
         except BCAttrValsError as error:
             error.report = await self._report_so_far(apply)
             raise
 
-    async def _report(self, end: _End | None = None) -> SyncReport:
+    async def _report(self, *, finish: bool = False) -> SyncReport:
         seconds = self._loop.time() - self._started_at
-        return await self._run(end or _sum_up, self._calls, seconds, self._options.max_failures)
+        most = self._options.max_failures
+        return await self._run(_sum_up, self._calls, seconds, most, finish=finish)
 
     async def _report_so_far(self, apply: Apply) -> SyncReport:
         with suppress(JournalError):
@@ -367,27 +371,19 @@ def _not_pruned(unknown: int) -> UnresolvedError:
 
 # Jobs of the database's thread.
 
-_End: TypeAlias = Callable[[WorkingSet, Calls, float, int], SyncReport]
-
 
 def _phase(working_set: WorkingSet) -> Phase:
     return working_set.phase
 
 
 def _sum_up(
-    working_set: WorkingSet, calls: Calls, seconds: float, most_failures: int
+    working_set: WorkingSet, calls: Calls, seconds: float, most_failures: int, *, finish: bool
 ) -> SyncReport:
     # A full disk takes no more notes, but can still be read.
     with suppress(sqlite3.Error), working_set.transaction():
         working_set.spend(calls=calls.calls, retries=calls.retries, seconds=seconds)
-    return report_of(working_set, most_failures)
-
-
-def _finish(
-    working_set: WorkingSet, calls: Calls, seconds: float, most_failures: int
-) -> SyncReport:
-    report = _sum_up(working_set, calls, seconds, most_failures)
+    report = report_of(working_set, most_failures)
     # The next run over the journal sends unanswered values again.
-    if not working_set.tally().unanswered:
+    if finish and not working_set.tally().unanswered:
         journal.finish(working_set, dump_report(report))
     return report

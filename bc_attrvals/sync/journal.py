@@ -17,7 +17,6 @@ import attrs
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import JournalError
 from bc_attrvals.sync.database import DatabaseKind, check_path, reading_file
-from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.options import JobKind, JournalPath
 from bc_attrvals.sync.working_set import WorkingSet
 
@@ -80,11 +79,6 @@ class Identity:
 def other_job(name: str, difference: str) -> JournalError:
     """Return the error that refuses an unfinished journal, with the remedy."""
     return JournalError(f"{name} {difference}, and not finished; {_REMEDY}")
-
-
-def open_journal(path: JournalPath | None, *, restart: bool = False) -> DatabaseThread[WorkingSet]:
-    """Return the thread of a journal, or of a temporary working set; it is to be opened."""
-    return DatabaseThread(JOURNALS, path, field="journal", restart=restart)
 
 
 def begin(working_set: WorkingSet, identity: Identity) -> None:

@@ -279,14 +279,14 @@ class WorkingSet(Database):
 
     def left(self) -> Differences:
         """Return what is left of the plan; what is written already counts as unchanged."""
-        counts, tally = self._counts(), self.tally()
-        written = tally.created + tally.updated + tally.written + tally.altered
+        counts = self._counts()
+        written = sum(counts[kind, state] for kind in Kind for state in (State.DONE, State.ALTERED))
         return Differences(
             create=counts[Kind.CREATE, State.PENDING],
             update=counts[Kind.UPDATE, State.PENDING],
             write=counts[Kind.WRITE, State.PENDING],
             unchanged=int(self.number("unchanged")) + written,
-            delete=tally.open_deletes,
+            delete=self.one("SELECT count(*) FROM deletes WHERE state != ?", State.DONE),
         )
 
     def _counts(self) -> Counter[tuple[int, int]]:
