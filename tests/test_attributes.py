@@ -148,7 +148,8 @@ async def test_a_definition_that_is_accepted_and_not_listed_is_made_once(is_made
     async def script(request: RawRequest, connection: Connection) -> None:
         if request.method == "POST":
             made.extend(item["name"] for item in request.items)
-            await connection.say(answer(rows_body(request.items if is_made else [])))
+            status = 200 if len(made) == 2 else 401
+            await connection.say(answer(rows_body(request.items if is_made else []), status))
             return
         await connection.say(answer(page_body([], total=0, per_page=50, page=1, total_pages=0)))
 
