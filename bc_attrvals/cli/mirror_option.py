@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeVar
-
-import anyio.to_thread
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.errors import MirrorError
@@ -38,19 +36,14 @@ async def chunked(rows: AsyncGenerator[T], size: int) -> AsyncGenerator[list[T]]
         yield chunk
 
 
-@asynccontextmanager
-async def opened_mirror(
+def opened_mirror(
     store: Store, path: str | None, scope: AttributeValueFilter | None, *, keep: bool = False
-) -> AsyncIterator[Mirror | None]:
+) -> AbstractAsyncContextManager[Mirror | None]:
     """Open a mirror with its own scope; make one of `scope` if it is missing. None without path.
 
-    With `keep` a scope that is given must be the mirror's own.
+    With `keep` a scope that is given must be the mirror's own. It blocks.
     """
     if path is None:
-        yield None
-        return
-    own = None
-    if scope is None or not keep:
-        own = await anyio.to_thread.run_sync(scope_of, path)
-    async with store.mirror(path, scope if own is None else own) as mirror:
-        yield mirror
+        return nullcontext()
+    own = scope_of(path) if scope is None or not keep else None
+    return store.mirror(path, scope if own is None else own)

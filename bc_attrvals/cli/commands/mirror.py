@@ -106,11 +106,8 @@ class _MirrorJob(CommandJob):
 
         async with opened_mirror(work.store, self._path, self._scope, keep=True) as opened:
             assert opened is not None
-            unsubscribe = work.store.subscribe(hear)
-            try:
-                self._report = await opened.refresh(verify=self._verify)
-            finally:
-                unsubscribe()
+            work.store.subscribe(hear)
+            self._report = await opened.refresh(verify=self._verify)
             if self._out is not None:
                 with output_errors(self._out.name):
                     await self._write(opened, self._out)
