@@ -7,8 +7,7 @@ environment comes last.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
@@ -75,11 +74,10 @@ class Settings:
             store.subscribe(_warn_of_quota)
         return store
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[tuple[Session, str, str]]:
-        """Open a session without scheduler on that store; yield it, its hash and the base URL.
+    def session(self) -> tuple[Session, str, str]:
+        """Return a session without scheduler on that store, its hash and the base URL.
 
-        It is for a probe, which looks at every answer. Raises as `store`.
+        It is for a probe, which looks at every answer and closes it. Raises as `store`.
         """
         from bc_attrvals.store_arguments import checked_base_url, full_user_agent
         from bc_attrvals.transport.proxies import proxy_of_environment
@@ -99,10 +97,7 @@ class Settings:
             max_response_bytes=_LIMITS.max_response_bytes,
             proxy=proxy,
         )
-        try:
-            yield session, store_hash, base_url
-        finally:
-            await session.aclose()
+        return session, store_hash, base_url
 
     def _named_store(self) -> tuple[str, str, str]:
         store_hash, token = self.store_hash or "", self.access_token or ""

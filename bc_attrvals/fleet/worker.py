@@ -12,7 +12,7 @@ import inspect
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -158,13 +158,11 @@ async def _sync(job: Job, degraded: _DegradedTime) -> SyncReport:
     )
     store.subscribe(degraded.hear)
     try:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(store)
-            mirror = None
-            if job.mirror is not None:
-                opening = store.mirror(job.mirror, job.scope)
-                mirror = await stack.enter_async_context(opening)
-            items = await stack.enter_async_context(aclosing(_items(job)))
+        async with (
+            store,
+            nullcontext() if job.mirror is None else store.mirror(job.mirror, job.scope) as mirror,
+            aclosing(_items(job)) as items,
+        ):
             return await store.attribute_values.sync(
                 items,
                 scope=job.scope,

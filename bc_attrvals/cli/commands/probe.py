@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -101,7 +102,8 @@ def probe(
     with OutputFile(output) as file:
 
         async def main(stopper: Stopper) -> ProbeReport:
-            async with settings.session() as (session, store_hash, base_url):
+            session, store_hash, base_url = settings.session()
+            async with aclosing(session):
                 asked = await Probe.prepare(Wire(session, store_hash, base_url), people, named)
                 if asked.can_write and not yes:
                     with stopper.raising_interrupts():
@@ -156,7 +158,8 @@ def _shown(fact: Fact) -> str:
 
 def _restore(settings: Settings, path: Path) -> NoReturn:
     async def main(_: Stopper) -> tuple[int, int]:
-        async with settings.session() as (session, store_hash, base_url):
+        session, store_hash, base_url = settings.session()
+        async with aclosing(session):
             wire = Wire(session, store_hash, base_url)
             try:
                 changed = await restore(wire, read_state(path, wire.place))
