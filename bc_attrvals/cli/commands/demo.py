@@ -68,10 +68,8 @@ def demo(
     else:
         shape = options.input_layout(file)
         refuse(not shape.by_id, _BY_ID)
-        with ExitStack() as stack:
-            source = stack.enter_context(open_input(file))
-            with options.hinted():
-                rows, good = check(read_values(source, shape), source.name, settings, stack)
+        with ExitStack() as stack, open_input(file) as source, options.hinted():
+            rows, good = check(read_values(source, shape), source.name, settings, stack)
             items = [one for one in rows if isinstance(one, AttributeValueUpsert)]
         refuse(len(items) != good, _BY_ID)
     refuse(not items, "there are no values to store")
