@@ -118,10 +118,11 @@ async def test_a_result_tells_how_long_the_shared_quota_was_out_of_reach(client:
 
 
 async def test_a_journal_that_another_holds_is_waited_for(client: Any, tmp_path: Path) -> None:
-    from bc_attrvals.sync.journal import open_journal
+    from bc_attrvals.sync.database_thread import DatabaseThread
+    from bc_attrvals.sync.journal import JOURNALS
 
     path = tmp_path / "held.db"
-    journal = open_journal(path)
+    journal = DatabaseThread(JOURNALS, path, field="journal")
     await journal.open()
     async with Sandbox(quota=None, access_token="s3cret-token") as sandbox:
         jobs = [job_of(sandbox, access_token=TOKENS, journal=path)]
