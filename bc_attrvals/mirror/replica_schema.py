@@ -40,7 +40,7 @@ _DATES: Final = (("date_created", "created"), ("date_modified", "modified"))
 _encode: Final = msgspec.json.Encoder().encode
 
 #: The values of `COLUMNS`.
-Cells = tuple[int, int, int, str | bytes, int, int]
+Cells = tuple[int, int, int, str, int, int]
 
 
 class HeldRow(NamedTuple):
@@ -64,25 +64,14 @@ def _moment_of(micro: int) -> datetime:
 def row_of(cells: Cells) -> AttributeValue:
     """Return the row that cells hold."""
     row_id, customer_id, attribute_id, value, created, modified = cells
-    text = value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
     moments = _moment_of(created), _moment_of(modified)
-    return AttributeValue(row_id, customer_id, attribute_id, text, *moments)
+    return AttributeValue(row_id, customer_id, attribute_id, value, *moments)
 
 
 def cells_of(row: AttributeValue) -> Cells:
     """Return the cells of a row, which has both dates."""
-    value = _storable(row.value)
     moments = micro_of(row.date_created), micro_of(row.date_modified)
-    return (row.id, row.customer_id, row.attribute_id, value, *moments)
-
-
-def _storable(value: str) -> str | bytes:
-    """Return a value as SQLite can hold it; half a surrogate pair is no text there."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
-    return value
+    return (row.id, row.customer_id, row.attribute_id, row.value, *moments)
 
 
 def json_of(ids: object) -> str:

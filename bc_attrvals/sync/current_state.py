@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Final
 
 from bc_attrvals.core.filters import AttributeValueFilter, ListingQuery
-from bc_attrvals.core.models import MAX_ID, MAX_ROW_ID, Row
+from bc_attrvals.core.models import MAX_ID, Row
 from bc_attrvals.core.sync_plan import (
     MAX_VALUES_PER_CUSTOMER,
     Reading,
@@ -177,8 +177,8 @@ class CurrentState:
                 f"{attribute_id}); it ignores the filter, so nothing was changed"
             )
         has_key = 0 < customer_id <= MAX_ID and 0 < attribute_id <= MAX_ID
-        has_id = 0 < row.id <= MAX_ROW_ID
-        if not (has_key and has_id):
+        # An id that can't be read is 0.
+        if not (has_key and row.id > 0):
             if self._prune:
                 raise DecodeError(
                     f"customer {customer_id}, attribute {attribute_id}: an id can't be read, so "
@@ -188,16 +188,4 @@ class CurrentState:
             self._unreadable += 1
         if not has_key:
             return None
-        return to_key(customer_id, attribute_id), row.id if has_id else 0, _text(row.value)
-
-
-def _text(value: str | None) -> str | None:
-    """Return a value that SQLite can hold, or None for one that is unknown."""
-    if value is None or value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # A lone surrogate is no valid text, and equals no desired value.
-        return None
-    return value
+        return to_key(customer_id, attribute_id), row.id, row.value
