@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-R = TypeVar("R")
+G = TypeVar("G")
 
 _POLL_S: Final = 0.0005
 # A client in the same loop takes this many turns from an answer to its next request.
@@ -32,7 +32,7 @@ class DatabaseThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], list[Any]], list[Any]] | None] = SimpleQueue()
         self._unsettled = 0
         # A daemon, so that a sandbox that was not closed does not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="bc-attrvals-sandbox", daemon=True)
@@ -40,18 +40,19 @@ class DatabaseThread:
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a job in the thread and return its result; if cancelled, the job is still done."""
-        return await self._hand_over(partial(job, *args, **kwargs))
-
-    def start(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        """Do a short job at once, in the loop; in the thread if that has jobs to do before it."""
-        if self._unsettled:
-            return self._hand_over(job)
         done: asyncio.Future[T] = self._loop.create_future()
-        try:
-            done.set_result(job())
-        except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
-            done.set_exception(error)
-        return done
+        self._hand_over(lambda: [job(*args, **kwargs)], [done])
+        return await done
+
+    def start(self, job: Callable[[], list[T]], waiting: list[asyncio.Future[T]]) -> None:
+        """Do a short job at once, in the loop; in the thread if that has jobs to do before it.
+
+        Its results, or its error, go to those that wait.
+        """
+        if self._unsettled:
+            self._hand_over(job, waiting)
+        else:
+            _settle(waiting, *_outcome(job))
 
     async def aclose(self) -> None:
         """End the thread after the jobs it was given."""
@@ -60,53 +61,48 @@ class DatabaseThread:
         while self._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event when it ends
             await asyncio.sleep(_POLL_S)
 
-    def _hand_over(self, job: Callable[[], T]) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = self._loop.create_future()
+    def _hand_over(self, job: Callable[[], list[T]], waiting: list[asyncio.Future[T]]) -> None:
         self._unsettled += 1
-        self._jobs.put(partial(self._do, done, job))
-        return done
+        self._jobs.put((job, waiting))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (given := self._jobs.get()) is not None:
+            job, waiting = given
+            results, error = _outcome(job)
             # RuntimeError: the loop is closed, so nothing awaits the result.
             with suppress(RuntimeError):
-                job()
+                self._loop.call_soon_threadsafe(self._hand_back, waiting, results, error)
 
-    def _do(self, done: asyncio.Future[T], job: Callable[[], T]) -> None:
-        try:
-            result = job()
-        except Exception as error:  # noqa: BLE001 - raised again where the job was given
-            self._loop.call_soon_threadsafe(self._settle, done, done.set_exception, error)
-        else:
-            self._loop.call_soon_threadsafe(self._settle, done, done.set_result, result)
-
-    def _settle(self, done: asyncio.Future[Any], settle: Callable[[R], None], outcome: R) -> None:
+    def _hand_back(
+        self, waiting: list[asyncio.Future[T]], results: list[T], error: Exception | None
+    ) -> None:
         self._unsettled -= 1
-        if not done.done():
-            settle(outcome)
+        _settle(waiting, results, error)
 
 
-class GroupedJob(Generic[T, R]):
+class GroupedJob(Generic[G, T]):
     """A short job that is done once for the items that are given in a few turns of the loop."""
 
     def __init__(
         self,
         thread: DatabaseThread,
-        job: Callable[[list[T]], list[R]],
+        job: Callable[[list[G]], list[T]],
         may_grow: Callable[[], bool],
     ) -> None:
         """`job` returns a result for each item; `may_grow` says whether others may come soon."""
         self._thread = thread
         self._job = job
         self._may_grow = may_grow
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._items: list[G] = []
+        self._waiting: list[asyncio.Future[T]] = []
 
-    async def run(self, item: T) -> R:
+    async def run(self, item: G) -> T:
         """Return the result of an item; if cancelled, the job is still done for it."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[R] = loop.create_future()
-        self._waiting.append((item, done))
-        if len(self._waiting) == 1:
+        done: asyncio.Future[T] = loop.create_future()
+        self._items.append(item)
+        self._waiting.append(done)
+        if len(self._items) == 1:
             loop.call_soon(self._turn, loop, _MOST_TURNS)
         return await done
 
@@ -114,22 +110,23 @@ class GroupedJob(Generic[T, R]):
         if left and self._may_grow():
             loop.call_soon(self._turn, loop, left - 1)
             return
-        waiting, self._waiting = self._waiting, []
-        results = self._thread.start(partial(self._job, [item for item, _ in waiting]))
-        if results.done():
-            _settle_all(waiting, results)
-        else:
-            results.add_done_callback(partial(_settle_all, waiting))
+        job, waiting = partial(self._job, self._items), self._waiting
+        self._items, self._waiting = [], []
+        self._thread.start(job, waiting)
 
 
-def _settle_all(
-    waiting: list[tuple[T, asyncio.Future[R]]], results: asyncio.Future[list[R]]
-) -> None:
-    error = results.exception()
-    for place, (_, done) in enumerate(waiting):
+def _outcome(job: Callable[[], list[T]]) -> tuple[list[T], Exception | None]:
+    try:
+        return job(), None
+    except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
+        return [], error
+
+
+def _settle(waiting: list[asyncio.Future[T]], results: list[T], error: Exception | None) -> None:
+    for place, done in enumerate(waiting):
         if done.done():
             continue
         if error is None:
-            done.set_result(results.result()[place])
+            done.set_result(results[place])
         else:
             done.set_exception(error)
