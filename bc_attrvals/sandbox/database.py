@@ -132,14 +132,15 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's statements together, or none if it raises."""
-        self._last_ids = None
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
+        finally:
+            # A failed COMMIT may have ended the transaction, or not.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            self._last_ids = None
 
     def _prepare(self) -> None:
         connection = self.connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bc_attrvals.sandbox import Quirks, Sandbox
+from bc_attrvals.sandbox.database import Database
 from tests.sandbox.api import item, running
 
 
@@ -69,3 +71,36 @@ async def test_an_index_is_made_when_a_listing_first_needs_it(tmp_path: Path) ->
     async with running(database) as (_, api):
         assert len((await api.get("date_created:min=2020-01-01&attribute_id:in=1")).data) == 2
         assert indexes() == {"by_attribute", "by_date_created", "by_date_modified"}
+
+
+async def test_upserts_that_arrive_together_are_all_kept_in_a_file(tmp_path: Path) -> None:
+    database = tmp_path / "store.db"
+    async with running(database, max_concurrent_puts=None) as (sandbox, api):
+        bad = {"customer_id": 3, "attribute_id": 1}
+        bodies = [(item(1), item(2)), (item(3), bad), (item(1, value="w"),), (item(4),)]
+        replies = await asyncio.gather(*(api.put(*items) for items in bodies))
+        assert [reply.status for reply in replies] == [200, 422, 200, 200]
+        kept = await sandbox.values()
+    assert set(kept) == {(1, 1), (2, 1), (4, 1)}
+    async with running(database) as (sandbox, api):
+        assert await sandbox.values() == kept
+        assert (await api.put(item(5))).data[0]["id"] == 4
+
+
+def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
+    database = Database(str(tmp_path / "store.db"))
+    insert = "INSERT INTO attributes VALUES (NULL, 'a', 'string', 0, 0)"
+
+    def fail() -> None:
+        with database.transaction():
+            database.connection.execute(insert)
+            assert database.last_ids() == {"attributes": 1}
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (database.count("attributes"), database.last_ids()) == (0, {})
+    with database.transaction():
+        database.connection.execute(insert)
+    assert (database.count("attributes"), database.last_ids()) == (1, {"attributes": 1})
+    database.close()
