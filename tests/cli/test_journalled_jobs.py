@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from bc_attrvals.cli.journalled_jobs import CircuitBreaker, NoAnswerError
 from bc_attrvals.errors import ServerError
 from tests.cli.tables import HEAD, csv_of, posix
+from tests.cli.test_output_rows import limit_files
 
 
 def test_a_journal_sends_only_what_was_not_confirmed(served, tmp_path, summary) -> None:
@@ -102,6 +104,23 @@ def test_when_nobody_answers_the_job_ends_and_is_taken_up_later(served, tmp_path
     found = summary(served.run(*args, input=csv_of(2000)))
     assert (found["created"], found["failed"]) == (2000, 0)
     assert len(served.values()) == 2000
+
+
+@posix
+def test_a_journal_that_can_grow_no_more_ends_the_job_with_1(serve, tmp_path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text(csv_of(1500))
+    args = ["upsert", source, "--journal", tmp_path / "u.db", "--json"]
+    with serve() as served:
+        process = served.start(*args, preexec_fn=partial(limit_files, 400_000))
+        stdout, stderr = process.communicate(timeout=30)
+        found = json.loads(stdout)
+        assert (process.returncode, found["exit_status"]) == (1, 1), stderr
+        assert f"the journal '{tmp_path}/u.db'" in found["error"]
+        assert 0 < found["stored"] < 1500
+        process = served.start(*args)
+        stdout, stderr = process.communicate(timeout=30)
+        assert (process.returncode, json.loads(stdout)["stored"]) == (0, 1500), stderr
 
 
 @posix
