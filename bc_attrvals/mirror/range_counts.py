@@ -195,10 +195,7 @@ class Search:
         Raises `FilterIgnoredError` for a row outside of its question, and `ListingDriftError` at
         the limit of all reads.
         """
-        if self.asked + len(questions) > self._most_asked:
-            raise ListingDriftError(
-                "the service's counts and listings did not agree in a bounded number of reads"
-            )
+        self.check_limit(len(questions))
         answers = yield Ask(questions)
         self.asked += len(questions)
         for question, answer in zip(questions, answers, strict=True):
@@ -207,6 +204,13 @@ class Search:
                     "the service answered rows outside of the filter it was asked for"
                 )
         return answers
+
+    def check_limit(self, more: int) -> None:
+        """Raise `ListingDriftError` if this many more questions exceed the limit of all reads."""
+        if self.asked + more > self._most_asked:
+            raise ListingDriftError(
+                "the service's counts and listings did not agree in a bounded number of reads"
+            )
 
     def count(self, counts: Sequence[RangeCount]) -> Steps[None]:
         """Ask for the store's counts of ranges; those equal to the mirror's are proven.

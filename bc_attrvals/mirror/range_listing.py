@@ -84,6 +84,8 @@ def _list_wave(search: Search, ranges: Sequence[Range]) -> Steps[list[Range]]:
             # The service gives smaller pages than it was asked for.
             search.page_size = max(1, len(answer.rows))
     size = search.page_size
+    # A total may be far above any store's.
+    search.check_limit(sum(pages(answer.total, size) - 1 for answer in first))
     answers_of = [[answer] for answer in first]
     waiting = [
         (index, number)

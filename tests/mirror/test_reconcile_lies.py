@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
+from bc_attrvals import ListingDriftError
 from bc_attrvals.mirror.range_counts import Answer, Done, Question, most_reads
 
 from .reconcile_model import Table, refresh
@@ -60,3 +62,18 @@ def test_no_lie_about_totals_drops_a_row_or_asks_without_end(
     assert refreshed.reads <= 6 * most_reads(2_000, page_size, bounds_known=False)
     if isinstance(refreshed.end, Done) and lie in {"counts none", "counts anything"}:
         assert mirror.rows == store.table.rows
+
+
+def test_a_total_far_above_any_stores_ends_the_reading_and_takes_no_memory() -> None:
+    rows = customers(200)
+    store, mirror = store_without(rows, at_random(3, rows, 1)), Table(rows)
+    store.lie = lambda _, answer: Answer(answer.total + 3_000_000, answer.rows)
+    tracemalloc.start()
+    try:
+        refreshed = refresh(store, mirror, page_size=5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(refreshed.end, ListingDriftError)
+    assert refreshed.reads <= 6 * most_reads(200, 5, bounds_known=False)
+    assert peak < 2_000_000
