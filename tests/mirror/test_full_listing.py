@@ -172,7 +172,7 @@ async def test_rows_with_fractions_of_seconds_and_odd_texts_are_kept_as_they_are
 ) -> None:
     store = FakeStore()
     when = moment(START).replace(microsecond=123_456)
-    for number, value in enumerate(["", "é", "\ud800", "\U0001f600", "a\0b"], 1):
+    for number, value in enumerate(["", "é", "\U0001f600", "a\0b"], 1):
         store.put(AttributeValue(number, number, 1, value, when, when))
     async with opened(store, tmp_path) as mirror:
         await mirror.refresh()
