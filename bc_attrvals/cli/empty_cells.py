@@ -119,7 +119,7 @@ class EmptyCells:
             async with aclosing(store.attribute_values.pages(wanted)) as pages:
                 async for page in pages:
                     await anyio.to_thread.run_sync(self._note, page.data)
-        await self._check_twins(store)
+        await self._check_shared_cells(store)
         (self.found,) = await self._column("SELECT count(*) FROM rows")
         return self.found
 
@@ -160,7 +160,7 @@ class EmptyCells:
             ((value.id, *value.key) for value in values),
         )
 
-    def _twins(self) -> set[tuple[int, int, int]]:
+    def _rows_that_share(self) -> set[tuple[int, int, int]]:
         """Return (id, customer, attribute) of the rows that share their cell with another row."""
         return set(
             self._connection.execute(
@@ -169,18 +169,18 @@ class EmptyCells:
             )
         )
 
-    async def _check_twins(self, store: StoreView) -> None:
+    async def _check_shared_cells(self, store: StoreView) -> None:
         """Raise `ListingDriftError` unless a second look-up has all rows that share a cell.
 
         A listing may have repeated rows under the ids of other ones.
         """
-        if twins := await anyio.to_thread.run_sync(self._twins):
-            _, customers, attributes = zip(*twins, strict=True)
+        if shared := await anyio.to_thread.run_sync(self._rows_that_share):
+            _, customers, attributes = zip(*shared, strict=True)
             wanted = AttributeValueFilter(set(customers), set(attributes))
             stream = store.attribute_values.stream(wanted)
-            twins -= {(value.id, *value.key) async for value in stream}
-        if twins:
-            message = f"{len(twins)} rows were listed that a look-up of their customers lacks"
+            shared -= {(value.id, *value.key) async for value in stream}
+        if shared:
+            message = f"{len(shared)} rows were listed that a look-up of their customers lacks"
             raise ListingDriftError(message)
 
     async def delete_stored(self, work: Work) -> None:

@@ -186,12 +186,12 @@ async def read_back(
 async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[int]:
     """Return the ids of all rows of a filter; other fields of the rows may be unreadable.
 
-    Raises `DecodeError` with the place of an unreadable id, `ListingDriftError` as `check_twins`,
-    and as `UnorderedReader.read`.
+    Raises `DecodeError` with the place of an unreadable id, and as `check_shared_keys` and
+    `UnorderedReader.read`.
     """
     ids, keys = array("q"), array("q")
     seen = SeenIds()
-    twins: set[int] = set()
+    shared: set[int] = set()
 
     async def take(rows: Sequence[Row]) -> None:
         for row in rows:
@@ -201,17 +201,17 @@ async def row_ids(calls: Calls, filter: AttributeValueFilter | None) -> array[in
         of_page = [_key_of(row) for row in rows]
         keys.extend(of_page)
         counts = Counter(key for key in of_page if key)
-        twins.update(counts.keys() - seen.add(counts))
-        twins.update(key for key, count in counts.items() if count > 1)
+        shared.update(counts.keys() - seen.add(counts))
+        shared.update(key for key, count in counts.items() if count > 1)
 
     await read_filter(calls, filter, take)
-    if twins:
+    if shared:
         rows = zip(ids, keys, strict=True)
-        await check_twins(calls, {one: key for one, key in rows if key in twins})
+        await check_shared_keys(calls, {one: key for one, key in rows if key in shared})
     return ids
 
 
-async def check_twins(calls: Calls, keys: Mapping[int, int]) -> None:
+async def check_shared_keys(calls: Calls, keys: Mapping[int, int]) -> None:
     """Raise `ListingDriftError` unless a look-up of their customers has all these rows.
 
     `keys` are the integer keys of rows that share their customer and attribute with another row,

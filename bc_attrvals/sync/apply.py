@@ -25,7 +25,7 @@ from bc_attrvals.errors import (
     TransportError,
 )
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.unordered import check_twins, read_filter
+from bc_attrvals.reading.unordered import check_shared_keys, read_filter
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
@@ -138,9 +138,9 @@ class Apply:
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
         await self._look_up_doubtful()
-        if twins := await self._database.run(WorkingSet.twin_deletes):
+        if shared := await self._database.run(WorkingSet.deletes_with_shared_keys):
             try:
-                await check_twins(self._calls, twins)
+                await check_shared_keys(self._calls, shared)
             except ListingDriftError:
                 # The next run over the journal reads the store anew.
                 await self._database.run(WorkingSet.put, phase=Phase.READING)

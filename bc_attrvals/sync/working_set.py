@@ -388,13 +388,13 @@ class WorkingSet(Database):
         )
         return [(one, key) for one, key in rows]
 
-    def twin_deletes(self) -> dict[int, int]:
+    def deletes_with_shared_keys(self) -> dict[int, int]:
         """Return the key, by id, of the rows to delete that share it with another row."""
         rows = self.connection.execute(
             "SELECT current.id, current.key "
-            "FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1) AS twins "
+            "FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1) AS shared "
             # In this order, few rows are searched for.
-            "CROSS JOIN current ON current.key = twins.key "
+            "CROSS JOIN current ON current.key = shared.key "
             "CROSS JOIN deletes ON deletes.id = current.id "
             "WHERE deletes.state = ? AND EXISTS (SELECT 1 FROM deletes)",
             (State.PENDING,),
