@@ -307,8 +307,11 @@ def _head_of(status: int, content_type: str, keep_alive: bool, is_http_11: bool)
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
-    if keep_alive != is_http_11:
-        lines.append(f"Connection: {'keep-alive' if keep_alive else 'close'}")
+    if not keep_alive:
+        # Also for HTTP/1.0: this is a head of HTTP/1.1, where connections persist by default.
+        lines.append("Connection: close")
+    elif not is_http_11:
+        lines.append("Connection: keep-alive")
     return "\r\n".join([*lines, ""])
 
 

@@ -38,7 +38,7 @@ async def test_a_nul_byte_is_answered_400_without_a_traceback(
     [
         ("GET", "1.1", "", None, True),
         ("GET", "1.1", "Connection: close\r\n", b"close", False),
-        ("GET", "1.0", "", None, False),
+        ("GET", "1.0", "", b"close", False),
         ("GET", "1.0", "Connection: keep-alive\r\n", b"keep-alive", True),
         ("HEAD", "1.1", "", None, True),
         ("DELETE", "1.1", "", None, True),
