@@ -108,7 +108,8 @@ class Mirror:
         changes become visible at the end: on an error, a cancellation or a kill, the mirror stays
         as it was.
         Raises `ListingDriftError` if the store changed too much to prove it, `FilterIgnoredError`
-        for a service that answers rows outside of what it was asked for, and the errors of calls.
+        for a service that answers rows outside of what it was asked for, `InvalidInputError`
+        for a scope with more attributes than a URL holds, and the errors of calls.
         """
         self._check_open()
         self._ensure_open()

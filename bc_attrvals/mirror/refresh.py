@@ -27,6 +27,7 @@ import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER
+from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.events import MirrorFoundWrong
 from bc_attrvals.mirror.created_index import CreatedIndex
 from bc_attrvals.mirror.full_listing import take_all, verify_all
@@ -70,6 +71,7 @@ class Refresh:
         """Refresh. If it raises or is cancelled, the mirror stays as it was."""
         loop = asyncio.get_running_loop()
         started_at_s = loop.time()
+        parts = self._parts()
         await self._database.run(Replica.begin)
         try:
             known = await self._database.run(lambda replica: replica.known)
@@ -78,7 +80,7 @@ class Refresh:
                 known = await take_all(self._ingest, self._filter)
             else:
                 verify = verify or await self._is_verification_due(verify_every_s)
-                known = await self._update(known)
+                known = await self._update(known, parts)
                 if verify:
                     self._ingest.index = None
                     await verify_all(self._ingest, self._filter, known=known)
@@ -112,14 +114,14 @@ class Refresh:
         passed_s = time.time() - await self._database.run(Replica.number, "verified_at")
         return not 0 <= passed_s < every_s
 
-    async def _update(self, known: int) -> int:
+    async def _update(self, known: int, parts: Sequence[AttributeValueFilter]) -> int:
         """Bring the mirror up to date, and return the next known second."""
         ingest = self._ingest
         since = await self._since(known)
         ingest.clock.observe(known, asyncio.get_running_loop().time())
         ingest.settled = since
         reached: list[int] = []
-        for part in self._parts():
+        for part in parts:
             ingest.index = None
             ingest.shown, ingest.shown_from = set(), since
             reached.append(await take_modified(ingest, part, since))
@@ -139,15 +141,17 @@ class Refresh:
         return min(known - 1, earliest)
 
     def _parts(self) -> list[AttributeValueFilter]:
-        """Return the scope in parts, each with room in a URL for two dates and for attributes."""
-        attributes = self._filter.attribute_id_in
-        if self._filter.customer_id_in is None:
-            return [self._filter]
+        """Return the scope in parts, each with room in a URL for two dates and for attributes.
+
+        Raises `InvalidInputError` for more attributes than a URL holds: rows of those that a part
+        left out would look gone.
+        """
         # A reconciliation asks for some of the attributes that it finds.
-        spare = _DATES_BYTES + (_ATTRIBUTES_BYTES if attributes is None else 0)
-        queries = self._calls.queries(self._filter, spare)
-        # Rows of an attribute that a part left out would look gone.
-        return [attrs.evolve(query.filter, attribute_id_in=attributes) for query in queries]
+        spare = _DATES_BYTES + (0 if self._filter.attribute_id_in else _ATTRIBUTES_BYTES)
+        parts = [query.filter for query in self._calls.queries(self._filter, spare)]
+        if len({part.attribute_id_in for part in parts}) > 1:
+            raise InvalidInputError("scope has more attributes than a URL holds", field="scope")
+        return parts
 
     async def _drop_gone(self, part: AttributeValueFilter, since: int, reached: int) -> None:
         """Drop the rows of a part of the scope that are gone.

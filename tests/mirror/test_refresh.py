@@ -9,6 +9,7 @@ import pytest
 
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
+from bc_attrvals.errors import InvalidInputError
 
 from .fake_store import FakeStore, moment
 from .opening import change_and_insert, delete, held, opened, refreshed
@@ -116,6 +117,26 @@ async def test_a_scope_of_many_customers_is_refreshed_in_parts(tmp_path: Path) -
         report = await mirror.refresh()
         assert await held(mirror) == in_scope()
         assert (report.added, report.removed) == (1, 4)
+
+
+async def test_attributes_of_a_scope_must_fit_into_a_url(tmp_path: Path) -> None:
+    store = FakeStore(room_bytes=400)
+    store.seed(100)
+    scope = AttributeValueFilter(attribute_id_in=range(1, 200))
+    async with opened(store, tmp_path, scope) as mirror:
+        with pytest.raises(InvalidInputError, match="more attributes than a URL holds") as raised:
+            await mirror.refresh()
+        assert raised.value.field == "scope"
+        assert await held(mirror) == {}
+
+
+async def test_a_scope_that_matches_nothing_is_refreshed(tmp_path: Path) -> None:
+    store = FakeStore()
+    store.seed(100)
+    async with opened(store, tmp_path, AttributeValueFilter(attribute_id_in=[])) as mirror:
+        for _ in range(2):
+            await mirror.refresh()
+            assert await held(mirror) == {}
 
 
 async def test_urls_full_of_customers_have_room_for_attributes(tmp_path: Path) -> None:
