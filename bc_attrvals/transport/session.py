@@ -102,14 +102,20 @@ class Session:
             hdrs.ACCEPT: JSON,
             hdrs.CONTENT_TYPE: JSON,
             hdrs.USER_AGENT: user_agent,
-            # What is compared and deleted must not come from a cache (RFC 9111, 5.2.1.4), which may
-            # store answers to requests without an `Authorization` header.
-            hdrs.CACHE_CONTROL: "no-cache",
         }
+        # aiohttp also sends the session's headers to the proxy, outside of TLS.
+        of_session = CIMultiDict(headers) if session is None and proxy is None else None
+        of_request = {} if of_session else headers
         # Redirects are not followed: the access token must not travel.
-        self._options: dict[str, Any] = {"allow_redirects": False, "headers": CIMultiDict(headers)}
+        options: dict[str, Any] = {"allow_redirects": False}
+        self._write_options = options | {"headers": CIMultiDict(of_request)}
+        # What is compared and deleted must not come from a cache (RFC 9111, 5.2.1.4), which may
+        # store answers to requests without an `Authorization` header.
+        self._options = options | {
+            "headers": CIMultiDict(of_request | {hdrs.CACHE_CONTROL: "no-cache"})
+        }
         # Errors raised below hold this frame, and crash reporters show its local variables.
-        del access_token, headers
+        del access_token, headers, of_request
         self._owned = session is None
         self._proxy = proxy
         self._has_answered = False
@@ -118,31 +124,29 @@ class Session:
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # aiohttp also sends the session's headers to the proxy, outside of TLS.
-                headers=self._options.pop("headers") if proxy is None else None,
+                headers=of_session,
                 timeout=_NO_TIMEOUT,
                 middlewares=(no_resend,),
                 trace_configs=list(trace_configs),
                 proxy=proxy,
             )
             del proxy
+            # `Body` prevents the resending of a write without a middleware.
+            self._write_options["middlewares"] = ()
         else:
             if session.closed:
                 raise StoreStateError("the aiohttp session given to the Store is closed")
             if _loop_of(session) is not asyncio.get_running_loop():
                 message = "the aiohttp session given to the Store was made in another event loop"
                 raise StoreStateError(message)
-            self._options |= {
-                "middlewares": with_no_resend(session),
-                "timeout": _NO_TIMEOUT,
-                # Overrides the session's own settings: answers are read here, errors mapped.
-                "raise_for_status": False,
-                "auto_decompress": True,
-            }
-        self._write_options = self._options
-        if self._owned:
-            # `Body` prevents the resending of a write without a middleware.
-            self._write_options = self._options | {"middlewares": ()}
+            for each in (self._options, self._write_options):
+                each |= {
+                    "middlewares": with_no_resend(session),
+                    "timeout": _NO_TIMEOUT,
+                    # Overrides the session's own settings: answers are read here, errors mapped.
+                    "raise_for_status": False,
+                    "auto_decompress": True,
+                }
         self._session = session
 
     @property
