@@ -29,6 +29,9 @@ from bc_attrvals.errors import (
 
 T = TypeVar("T")
 
+#: The statuses of success.
+SUCCESS: Final = range(200, 300)
+
 _REQUEST_ID: Final = istr("X-Request-Id")
 
 
@@ -92,11 +95,6 @@ _ECHOES_DECODER: Final = msgspec.json.Decoder(_Data[Echo])
 #: Errors of the fast path: its refusals, JSON that is nested too deeply, and dates outside of the
 #: years 1 to 9999 in UTC.
 REFUSALS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
-
-
-def is_success(status: int) -> bool:
-    """Return whether the status is a 2xx."""
-    return 200 <= status < 300
 
 
 def decode_page(body: bytes) -> Page:

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from bc_attrvals.core.models import Key
-from bc_attrvals.core.responses import Response, error_from_answer, indexes_named, is_success
+from bc_attrvals.core.responses import SUCCESS, Response, error_from_answer, indexes_named
 from bc_attrvals.errors import APIError, DecodeError
 from bc_attrvals.probe.facts import Unsettled
 
@@ -98,7 +98,7 @@ def error_of(answer: Response, method: str = "", path: str = "") -> APIError:
 
 def accepted(answer: Response, what: str) -> Response:
     """Return an answer; raise `Unsettled` for a refusal."""
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         raise Unsettled(f"{what} was answered {answer.status}")
     return answer
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from bc_attrvals.core.filters import format_moment
 from bc_attrvals.core.rate_limit import read_quota_headers
 from bc_attrvals.core.requests import Resource
-from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.core.responses import SUCCESS, Response
 from bc_attrvals.errors import PermissionDeniedError
 from bc_attrvals.probe.answers import Listing, accepted, error_of, read_listing, read_rows
 from bc_attrvals.probe.facts import Facts, Unsettled
@@ -114,7 +114,7 @@ async def page_size(target: Target, facts: Facts) -> None:
     found = await largest_taken(_PAGE_SIZES, lambda size: _own(target, f"limit={size}"), named)
     if not found.size:
         raise Unsettled(f"no limit was accepted ({found.status})")
-    is_cut = is_success(found.status)
+    is_cut = found.status in SUCCESS
     how = f"per_page was {found.size}; a larger one was "
     how += "cut to it" if is_cut else f"answered {found.status}"
     if not found.was_refused:
@@ -174,7 +174,7 @@ async def dates(target: Target, facts: Facts) -> None:
     west = (moment + _SECOND).astimezone(_WEST).strftime("%Y-%m-%dT%H:%M:%S-0400")
     for name, text in (("encoded_dates", after.replace(":", "%3A")), ("compact_offsets", west)):
         answer = await _own(target, f"date_modified:max={text}")
-        is_accepted = is_success(answer.status)
+        is_accepted = answer.status in SUCCESS
         if is_accepted and not read_rows(answer):
             facts.leave(name, f":max={text} was accepted and misread")
         else:
@@ -200,7 +200,7 @@ async def addresses(target: Target, facts: Facts) -> None:
         answer = await target.wire.get(f"id:in={target.customers[0]}", Resource.CUSTOMERS)
     except PermissionDeniedError:
         raise Unsettled("the token may not read customers") from None
-    rows = read_listing(answer).objects if is_success(answer.status) else []
+    rows = read_listing(answer).objects if answer.status in SUCCESS else []
     own = [one.get("email") for one in rows if one.get("id") == target.customers[0]]
     address = own[0] if own else None
     if not isinstance(address, str) or "," in address:
@@ -235,7 +235,7 @@ async def _knows(target: Target, address: str) -> bool:
 
 async def _list(target: Target, query_: str) -> Listing:
     answer = await target.wire.get(query_)
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         raise error_of(answer)
     return read_listing(answer)
 

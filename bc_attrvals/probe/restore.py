@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from bc_attrvals.core.models import Key
-from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.core.responses import SUCCESS, Response
 from bc_attrvals.errors import (
     BCAttrValsError,
     FilterIgnoredError,
@@ -107,7 +107,7 @@ def read_state(path: Path, place: str) -> KeptState:
 async def read_key(wire: Wire, key: Key) -> Row | None:
     """Return the row of a key, None for none; an answer with other rows raises."""
     answer = await wire.get(f"customer_id:in={key[0]}&attribute_id:in={key[1]}")
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         raise error_of(answer)
     rows = read_rows(answer)
     for row in rows:
@@ -145,7 +145,7 @@ async def restore(wire: Wire, state: KeptState) -> int:
             changed |= left.keys()
             for key, value in left.items():
                 answer = await _put_back(wire, key, value, rows[key])
-                if not is_success(answer.status):
+                if answer.status not in SUCCESS:
                     reason = f"the store refused it: {error_of(answer)}"
     except BCAttrValsError as error:
         reason = str(error)

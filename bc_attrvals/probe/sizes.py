@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 
-from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.core.responses import SUCCESS, Response
 
 
 @attrs.frozen
@@ -35,7 +35,7 @@ async def largest_taken(
     async def take(size: int) -> int:
         nonlocal status
         answer = await send(size)
-        if is_success(answer.status):
+        if answer.status in SUCCESS:
             return named(size, answer)
         status = answer.status
         return 0

@@ -11,7 +11,7 @@ import attrs
 
 from bc_attrvals.core.models import Key
 from bc_attrvals.core.requests import Resource
-from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.core.responses import SUCCESS, Response
 from bc_attrvals.errors import (
     DecodeError,
     InvalidInputError,
@@ -55,7 +55,7 @@ async def find_attributes(
         for page in range(1, _MOST_PAGES + 1):
             # Without a limit: even the default may be above the largest page.
             answer = await wire.get(f"page={page}", Resource.ATTRIBUTES)
-            if not is_success(answer.status):
+            if answer.status not in SUCCESS:
                 raise error_of(answer)
             listing = read_listing(answer)
             if page == 1:
@@ -158,7 +158,7 @@ class Target:
         answer = await self.wire.put([item(key, value)])
         now_s = self.clock()
         # A call that was sent again may have been applied long before.
-        if is_success(answer.status) and now_s - began_s < 1:
+        if answer.status in SUCCESS and now_s - began_s < 1:
             row = echo_of(answer, key)
             if row is not None and row.modified is not None:
                 self.offsets_s.append(row.modified.timestamp() - now_s)

@@ -14,7 +14,7 @@ import msgspec
 
 from bc_attrvals.core.rate_limit import read_quota_headers, read_retry_after_s
 from bc_attrvals.core.requests import Operation, Request, RequestBuilder, Resource
-from bc_attrvals.core.responses import Response, is_success
+from bc_attrvals.core.responses import SUCCESS, Response
 from bc_attrvals.core.retry import ends_job
 from bc_attrvals.errors import BCAttrValsError, TransportError
 from bc_attrvals.probe.answers import error_of
@@ -132,7 +132,7 @@ class Wire:
 
 def _checked(request: Request, answer: Response) -> Response:
     """Return an answer about its request; raise one that would be the same for all requests."""
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         error = error_of(answer, request.method, request.resource)
         if ends_job(error) or answer.status in {429, 502, 503, 504}:
             raise error

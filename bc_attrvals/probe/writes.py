@@ -6,7 +6,7 @@ from typing import Final
 
 from bc_attrvals.core.models import MAX_VALUE_CHARACTERS, Key
 from bc_attrvals.core.refusals import size_allowed
-from bc_attrvals.core.responses import Response, indexes_named, is_success
+from bc_attrvals.core.responses import SUCCESS, Response, indexes_named
 from bc_attrvals.errors import APIError, UnconfirmedError
 from bc_attrvals.probe.answers import Row, accepted, error_of, read_rows, style_of
 from bc_attrvals.probe.facts import Facts, Unsettled
@@ -55,7 +55,7 @@ async def first_write(target: Target, facts: Facts) -> None:
 
 
 def _check_stored(answer: Response, row: Row | None, value: str) -> None:
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         raise error_of(answer)
     if row is None or row.value != value:
         raise UnconfirmedError("the store confirmed a value that it does not hold")
@@ -102,7 +102,7 @@ async def empty_value(target: Target, facts: Facts) -> None:
     if not target.is_scratch:
         raise Unsettled("the value was there before, and an empty one may delete it")
     answer = await target.put(target.main, "")
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         facts.settle("empty_value", "refused", f"answered {answer.status}")
         return
     row = await target.read(target.main)
@@ -136,7 +136,7 @@ async def typed_values(target: Target, facts: Facts) -> None:
         raise Unsettled("name an attribute of type number or date")
     answer = await target.put(typed, "probe")
     how = f"'probe' for a {target.kind(typed)} was answered {answer.status}"
-    facts.settle("check_value_types", not is_success(answer.status), how)
+    facts.settle("check_value_types", answer.status not in SUCCESS, how)
 
 
 async def refusals(target: Target, facts: Facts) -> None:
@@ -144,7 +144,7 @@ async def refusals(target: Target, facts: Facts) -> None:
     key = target.main
     bad = {name: value for name, value in item(key, "").items() if name != "value"}
     answer = await target.wire.put([bad])
-    if is_success(answer.status):
+    if answer.status in SUCCESS:
         raise Unsettled(f"an item without value was answered {answer.status}")
     if style_of(answer, 1) == "no body":
         # It may have been cut off on its way.
@@ -164,7 +164,7 @@ async def refusals(target: Target, facts: Facts) -> None:
     values = {f"of {size} characters": "x" * size, "number": 5, "null": None}
     for kind, value in values.items():
         answer = await target.put(key, value)
-        named = "" if is_success(answer.status) else f" {style_of(answer, 1)}"
+        named = "" if answer.status in SUCCESS else f" {style_of(answer, 1)}"
         seen[kind] = f"{answer.status}{named}"
     facts.settle("bad_values", seen, "status of each, and how the item is named")
     if facts.value("max_items") == 1 and facts.value("batch_by") == "rows":
@@ -186,7 +186,7 @@ async def _good_items(target: Target, facts: Facts, bad: dict[str, object]) -> N
         items = [item(key, value)]
         items.insert(place, bad)
         answer = await target.wire.put(items)
-        if is_success(answer.status):
+        if answer.status in SUCCESS:
             raise Unsettled(f"a good and a bad item were answered {answer.status}")
         row = await target.read(key)
         if row is not None and row.value == value:
@@ -202,7 +202,7 @@ async def repeated_keys(target: Target, facts: Facts) -> None:
     key = target.main
     first, last = target.fresh(key), target.fresh(key)
     answer = await target.wire.put([item(key, first), item(key, last)])
-    if not is_success(answer.status):
+    if answer.status not in SUCCESS:
         if _is_of_size(error_of(answer), 2):
             raise Unsettled(f"two items were refused for their number ({answer.status})")
         facts.settle("repeated_keys", "refused", f"answered {answer.status}")
@@ -225,7 +225,7 @@ async def batches(target: Target, facts: Facts) -> None:
 
     async def send(size: int) -> Response:
         answer = await target.wire.put(target.fresh_items((keys * size)[:size]))
-        if not is_success(answer.status):
+        if answer.status not in SUCCESS:
             error = error_of(answer)
             if not _is_of_size(error, size) and indexes_named(error.errors, size):
                 raise Unsettled(f"{size} items were refused, for one of them: {error.title}")
@@ -276,7 +276,7 @@ async def deletions(target: Target, facts: Facts) -> None:
     is_gone = await target.read(target.main) is None
     state = "gone" if is_gone else "still there"
     how = f"{answer.status} with {len(answer.body)} bytes; the value was {state}"
-    if not is_success(answer.status) or not is_gone:
+    if answer.status not in SUCCESS or not is_gone:
         raise Unsettled(how)
     facts.settle("delete_status", answer.status, how)
 

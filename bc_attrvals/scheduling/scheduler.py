@@ -22,7 +22,7 @@ import msgspec
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.rate_limit import QuotaSnapshot, read_quota_headers, read_retry_after_s
 from bc_attrvals.core.requests import Operation, Request
-from bc_attrvals.core.responses import Response, error_from_answer, is_success
+from bc_attrvals.core.responses import SUCCESS, Response, error_from_answer
 from bc_attrvals.core.retry import RetryPolicy
 from bc_attrvals.errors import (
     APIError,
@@ -236,7 +236,7 @@ class Scheduler:
                     raise
                 self._end_try(exchange, lease, outcome)
                 is_left = worker is not None and worker.is_abandoned
-                if isinstance(outcome, Response) and is_success(outcome.status) and not is_left:
+                if isinstance(outcome, Response) and outcome.status in SUCCESS and not is_left:
                     return outcome
                 is_refused = self._note_failure(exchange, lease, outcome)
         except BCAttrValsError as error:

@@ -18,7 +18,7 @@ from multidict import CIMultiDict, istr
 from yarl import URL
 
 from bc_attrvals.core.requests import Operation, Request
-from bc_attrvals.core.responses import Response, is_success, request_id_of
+from bc_attrvals.core.responses import SUCCESS, Response, request_id_of
 from bc_attrvals.errors import (
     BCAttrValsError,
     ConnectionFailedError,
@@ -237,7 +237,7 @@ class Session:
         if response is not None:
             response.close()
         if is_known and response is not None:
-            attempt.was_accepted = is_success(response.status)
+            attempt.was_accepted = response.status in SUCCESS
             # A hook that took the body will take it again, so a write goes straight to read-back.
             is_taken = isinstance(error, HookError) and request.operation is Operation.WRITE
             if is_taken or not attempt.was_accepted:
