@@ -374,7 +374,8 @@ class AttributeValues(SyncMethods):
 
         Raises `InvalidInputError` for an empty filter (or None) unless `everything` is True,
         `FilterIgnoredError` for a row that the filter did not ask for, and `ListingDriftError` when
-        rows keep coming after several passes. Then, and on any error of a call, `.report` says what
+        rows keep coming after several passes, or when rows of one customer and attribute are not
+        found by a look-up of the customer. Then, and on any error of a call, `.report` says what
         was deleted. A row that is listed again after its deletion was confirmed counts once.
         """
         from bc_attrvals.writing.delete_job import DeleteJob

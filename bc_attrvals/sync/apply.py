@@ -18,14 +18,9 @@ from bc_attrvals.core.models import AttributeValueUpsert, Row
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome
 from bc_attrvals.core.retry import ends_job, is_retryable
 from bc_attrvals.core.sync_states import Phase, State, Tally, from_key, to_key
-from bc_attrvals.errors import (
-    BCAttrValsError,
-    ListingDriftError,
-    StoreStateError,
-    TransportError,
-)
+from bc_attrvals.errors import BCAttrValsError, StoreStateError, TransportError
 from bc_attrvals.events import SyncProgressed
-from bc_attrvals.reading.unordered import check_shared_keys, read_filter
+from bc_attrvals.reading.unordered import read_filter
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
@@ -138,13 +133,6 @@ class Apply:
     async def delete(self) -> None:
         """Send all deletes, round by round; raise the first error."""
         await self._look_up_doubtful()
-        if shared := await self._database.run(WorkingSet.deletes_with_shared_keys):
-            try:
-                await check_shared_keys(self._calls, shared)
-            except ListingDriftError:
-                # The next run over the journal reads the store anew.
-                await self._database.run(WorkingSet.put, phase=Phase.READING)
-                raise
         self._start_phase(Phase.DELETING, await self._database.run(WorkingSet.tally))
         limits = self._calls.limits
         calls_at_once = limits.deletes if self._database.is_file else _DELETE_CALLS_AT_ONCE

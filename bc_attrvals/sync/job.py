@@ -32,6 +32,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.events import SyncProgressed
 from bc_attrvals.naming.resolver import JobNames, Resolver
+from bc_attrvals.reading.unordered import check_shared_keys
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync import journal
 from bc_attrvals.sync.apply import Apply
@@ -262,6 +263,10 @@ class SyncJob:
         if repeated:
             message = "customers' attributes that the store holds in more than one row: %d"
             _logger.warning(message, repeated)
+            if shared := await self._run(WorkingSet.deletes_with_shared_keys):
+                await check_shared_keys(self._calls, shared)
+        # A journal of a job that ends before reads the store anew.
+        await self._run(WorkingSet.put, phase=Phase.WRITING)
         plan = await self._costed(reading, self._calls.calls, differences)
         return attrs.evolve(plan, repeated=repeated, saved_calls=saved)
 

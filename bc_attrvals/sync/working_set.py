@@ -234,7 +234,7 @@ class WorkingSet(Database):
                 )
             planned = self.one("SELECT count(*) FROM upserts")
             unchanged = self._count_desired() - planned
-            self.put(phase=Phase.WRITING, reading=reading, unchanged=unchanged)
+            self.put(reading=reading, unchanged=unchanged)
             if seal:
                 self._seal("plan")
             return self.left(), self.one(
@@ -395,9 +395,7 @@ class WorkingSet(Database):
             "FROM (SELECT key FROM current GROUP BY key HAVING count(*) > 1) AS shared "
             # In this order, few rows are searched for.
             "CROSS JOIN current ON current.key = shared.key "
-            "CROSS JOIN deletes ON deletes.id = current.id "
-            "WHERE deletes.state = ? AND EXISTS (SELECT 1 FROM deletes)",
-            (State.PENDING,),
+            "CROSS JOIN deletes ON deletes.id = current.id"
         )
         return dict(rows)
 

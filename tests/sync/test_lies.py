@@ -20,6 +20,7 @@ from bc_attrvals import (
     ListingDriftError,
     RetryPolicy,
     Store,
+    SyncPlan,
     SyncReport,
 )
 from tests.raw_server import TOKEN, RawServer
@@ -186,25 +187,35 @@ def test_rows_that_a_listing_repeats_under_other_ids_are_not_deleted(
     assert lying.calls <= 4
 
 
-def test_a_journal_with_repeated_rows_reads_the_store_anew(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_plan", [True, False])
+def test_nothing_is_written_where_a_listing_repeats_rows_that_would_be_pruned(
+    served: Served, tmp_path: Path, is_plan: bool
+) -> None:
+    """The same call over the journal then reads the store anew, and reports all that was done."""
     values = {(customer, attribute): "x" for customer in range(1, 9) for attribute in (1, 2)}
     lying = LyingStore.holding(values, Lies(renumbers=True))
+    desired = [AttributeValueUpsert(customer, 1, "y") for customer in (1, 9)]
+    scope = AttributeValueFilter(attribute_id_in=[1])
 
-    async def sync() -> SyncReport:
+    async def sync() -> SyncReport | SyncPlan:
         served.server.script = lying.script
-        return await served.store.attribute_values.sync(
-            [AttributeValueUpsert(1, 1, "y")],
-            scope=AttributeValueFilter(attribute_id_in=[1]),
-            prune=True,
-            journal=tmp_path / "journal.db",
-        )
+        values = served.store.attribute_values
+        if is_plan:
+            return await values.plan_sync(desired, scope=scope, prune=True)
+        journal = tmp_path / "journal.db"
+        return await values.sync(desired, scope=scope, prune=True, journal=journal)
 
     with pytest.raises(ListingDriftError):
         served.runner.run(sync())
+    assert (lying.deleted, lying.written) == (set(), set())
     lying.lies = Lies()
-    report = served.runner.run(sync())
-    assert (report.resumed, report.deleted) == (True, 7)
-    assert dict(lying.rows.values()) == {**{(n, 2): "x" for n in range(1, 9)}, (1, 1): "y"}
+    done = served.runner.run(sync())
+    if isinstance(done, SyncPlan):
+        assert (done.create, done.update, done.delete) == (1, 1, 7)
+        return
+    assert (done.resumed, done.created, done.updated, done.deleted) == (True, 1, 1, 7)
+    rows = dict(lying.rows.values())
+    assert rows == {**{(n, 2): "x" for n in range(1, 9)}, (1, 1): "y", (9, 1): "y"}
 
 
 def test_the_same_store_without_lies_is_made_as_desired(served: Served) -> None:
