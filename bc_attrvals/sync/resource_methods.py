@@ -144,9 +144,9 @@ class SyncMethods:
         `desired[i]`); an error of the input itself; `JournalError` for a journal that is damaged,
         full, held by another job or refused; before anything is written `FilterIgnoredError` for
         rows outside of the scope, and `ListingDriftError` for a listing that is not proven
-        complete, or whose rows of one customer and attribute, which `prune` would delete, a look-up
-        of the customer does not find. Any other error of a read or a delete, and 401, 403, 404, a suspended or closed
-        store at any time, end the job. Errors have the `.report` up to there.
+        complete, or that has several rows of one customer and attribute to prune, and a look-up of
+        the customer does not find them. Any other error of a read or a delete, and 401, 403, 404, a
+        suspended or closed store at any time, end the job. Errors have the `.report` up to there.
 
         Cancelled, it returns at once; calls on the wire may be applied.
         """
