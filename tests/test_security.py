@@ -12,7 +12,7 @@ import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 from unittest import mock
 
 import aiohttp
@@ -111,6 +111,18 @@ def test_no_frame_of_ours_behind_a_bad_argument_holds_the_token(arguments: Any) 
         assert TOKEN not in repr(shown)
         trace = trace.tb_next
     assert TOKEN not in str(error)
+
+
+async def test_no_frame_behind_a_session_that_is_not_made_holds_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> Never:
+        raise MemoryError
+
+    monkeypatch.setattr(aiohttp, "TCPConnector", fail)
+    with pytest.raises(MemoryError) as caught:
+        await Store("hash", TOKEN).__aenter__()
+    check_no_token(caught.value, [])
 
 
 async def test_no_frame_behind_a_refused_session_holds_the_token() -> None:

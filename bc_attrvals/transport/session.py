@@ -67,6 +67,7 @@ class Session:
         "_authority",
         "_deadlines",
         "_has_answered",
+        "_headers",
         "_max_response_bytes",
         "_options",
         "_owned",
@@ -104,8 +105,9 @@ class Session:
             hdrs.USER_AGENT: user_agent,
         }
         # aiohttp also sends the session's headers to the proxy, outside of TLS.
-        of_session = CIMultiDict(headers) if session is None and proxy is None else None
-        of_request = {} if of_session else headers
+        is_of_session = session is None and proxy is None
+        self._headers = CIMultiDict(headers) if is_of_session else None
+        of_request = {} if is_of_session else headers
         # Redirects are not followed: the access token must not travel.
         options: dict[str, Any] = {"allow_redirects": False}
         self._write_options = options | {"headers": CIMultiDict(of_request)}
@@ -124,7 +126,7 @@ class Session:
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, socket_factory=new_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=of_session,
+                headers=self._headers,
                 timeout=_NO_TIMEOUT,
                 middlewares=(no_resend,),
                 trace_configs=list(trace_configs),
