@@ -49,16 +49,19 @@ _OTHER_KINDS: Final = {
 }
 
 
+# A name that is no text is kept, and refused where it is checked or found in no file.
 def _stripped(name: str | None) -> str | None:
-    return None if name is None else name.strip()
+    return name.strip() if isinstance(name, str) else name
 
 
 def _stripped_names(columns: Mapping[str, str]) -> dict[str, str]:
-    return {field: name.strip() for field, name in columns.items()}
+    pairs = dict(columns).items()
+    return {field: name.strip() if isinstance(name, str) else name for field, name in pairs}
 
 
 def _stripped_columns(attributes: Mapping[str, int | str]) -> dict[str, int | str]:
-    return {column.strip(): attribute for column, attribute in attributes.items()}
+    pairs = dict(attributes).items()
+    return {name.strip() if isinstance(name, str) else name: one for name, one in pairs}
 
 
 @attrs.frozen(kw_only=True)

@@ -30,6 +30,7 @@ from tests.fleet_sources import values
         ({"attributes_by_header": True}, "customer_column"),
         ({"email_column": "E", "attributes": {"x": "X"}, "columns": {"value": "v"}}, "columns"),
         ({"columns": {"mail": "E"}}, "columns"),
+        ({"columns": {1: 2}}, "columns"),
     ],
 )
 def test_columns_that_do_not_go_together_are_refused(fields: dict[str, Any], field: str) -> None:
