@@ -1,7 +1,8 @@
 """The slow converter: cattrs over decoded JSON, which names the place of every fault.
 
-It is used only for answers that the fast path of `responses.py` refuses: older spellings (`value`),
-dates without a zone, malformed rows, and bodies that can't be read, for which it names the fault.
+It is used only for answers that the fast paths of `responses.py` and `definitions.py` refuse: older
+spellings (`value`), dates without a zone, malformed rows and fields, and bodies that can't be read,
+for which it names the fault.
 It is imported when first needed, so cattrs costs nothing while answers are well-formed.
 """
 

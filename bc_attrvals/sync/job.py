@@ -265,7 +265,7 @@ class SyncJob:
             _logger.warning(message, repeated)
             if shared := await self._run(WorkingSet.deletes_with_shared_keys):
                 await check_shared_keys(self._calls, shared)
-        # A journal of a job that ends before reads the store anew.
+        # If the job ends before this, the next run over its journal reads the store anew.
         await self._run(WorkingSet.put, phase=Phase.WRITING)
         plan = await self._costed(reading, self._calls.calls, differences)
         return attrs.evolve(plan, repeated=repeated, saved_calls=saved)
