@@ -12,6 +12,8 @@ import attrs
 from bc_attrvals.sandbox.operations import Operation
 
 _WINDOWS_KEPT: Final = 10_000
+# More than go away while one request waits to be counted.
+_ABANDONED_KEPT: Final = 1_000
 
 
 @attrs.define
@@ -142,14 +144,18 @@ class InFlight:
         self._present: dict[Operation, dict[int, None]] = {one: {} for one in Operation}
         #: The largest number in flight so far.
         self.peak: Counter[Operation] = Counter()
-        #: How many requests were counted out because their client went away.
-        self.abandoned: Counter[Operation] = Counter()
+        #: The last requests that were counted out because their client went away.
+        self.abandoned: deque[int] = deque(maxlen=_ABANDONED_KEPT)
 
     def enter(self, operation: Operation, sequence: int) -> int:
         """Count a request in; returns how many there are now, itself included."""
         present = self._present[operation]
         present[sequence] = None
         return len(present)
+
+    def present(self, operation: Operation) -> set[int]:
+        """Return the requests that are in flight."""
+        return set(self._present[operation])
 
     def leave(self, operation: Operation, sequence: int) -> None:
         """Count a request out; a second time does nothing."""
@@ -158,7 +164,7 @@ class InFlight:
     def abandon(self, operation: Operation, sequence: int) -> None:
         """Count a request out because its client went away."""
         self.leave(operation, sequence)
-        self.abandoned[operation] += 1
+        self.abandoned.append(sequence)
 
     def now(self, operation: Operation | None = None) -> int:
         """Return the number in flight, of one operation or of all."""

@@ -136,7 +136,7 @@ class Service:
         try:
             count = self.in_flight.enter(operation, entry.sequence)
             if count > self.in_flight.peak[operation] or self._is_over(operation, count):
-                count = await self._count_again(operation, count)
+                count = await self._count_again(operation)
             entry.in_flight = count
             answer = await self._answer(backend, request, entry, resource)
             if answer is None:
@@ -158,12 +158,12 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _count_again(self, operation: Operation, count: int) -> int:
+    async def _count_again(self, operation: Operation) -> int:
         """Return how many were in flight at arrival, without those whose client had gone away."""
-        before = self.in_flight.abandoned[operation]
+        at_arrival = self.in_flight.present(operation)
         for _ in range(_SETTLING_TURNS):
             await asyncio.sleep(0)
-        count -= self.in_flight.abandoned[operation] - before
+        count = len(at_arrival.difference(self.in_flight.abandoned))
         self.in_flight.peak[operation] = max(count, self.in_flight.peak[operation])
         return count
 

@@ -147,6 +147,29 @@ async def test_upserts_that_arrive_together_are_in_flight_together(
         await until(lambda: not sandbox.in_flight())
 
 
+async def test_a_later_client_that_goes_away_frees_no_place_of_an_earlier_one() -> None:
+    async with running(latency_ms=50) as (sandbox, api):
+        body = json.dumps([item(1)]).encode()
+        head = (
+            f"PUT {URL(api.path).raw_path} HTTP/1.1\r\nHost: localhost\r\n"
+            f"X-Auth-Token: {api.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        streams = [await asyncio.open_connection("127.0.0.1", sandbox.port) for _ in range(5)]
+        for _, writer in streams[:3]:
+            writer.write(head.encode() + body)
+        await until(lambda: sandbox.in_flight("upsert") == 3)
+        for _, writer in streams[3:]:
+            writer.write(head.encode() + body)
+        await asyncio.sleep(0)
+        streams[4][1].transport.abort()
+        statuses = [(await reader.readline()).split()[1] for reader, _ in streams[:4]]
+        assert statuses == [b"200"] * 3 + [b"429"]
+        assert len(sandbox.requests) == 5
+        for _, writer in streams[:4]:
+            writer.close()
+            await writer.wait_closed()
+
+
 @pytest.mark.parametrize("keeps_slot", [False, True])
 async def test_a_client_that_goes_away_frees_its_place_but_is_applied(keeps_slot: bool) -> None:
     quirks = Quirks(abandoned_keeps_slot=keeps_slot)
