@@ -371,6 +371,7 @@ async def test_rows_that_come_meanwhile_are_deleted_too(order: Any) -> None:
     async with Sandbox(quota=None, quirks=Quirks(order=order)) as sandbox:
         async with make_store(sandbox) as store:
             await seeded(sandbox, 700)
+            sandbox.latency_ms = 5
             added = 0
 
             async def add() -> None:
@@ -419,6 +420,8 @@ async def test_an_error_of_a_later_pass_tells_what_was_deleted(
         await sandbox.seed([(9999, 1, "v")])
 
     sandbox.faults.add(Fault("403", operation=broken, after=1 if broken == "list" else 2))  # type: ignore[arg-type]
+    # The row must be there before the second pass.
+    sandbox.latency_ms = 20
     async with make_store(sandbox) as store:
         adding = asyncio.create_task(more(1))
         with pytest.raises(PermissionDeniedError) as caught:
