@@ -644,6 +644,8 @@ async def test_the_headers_are_those_the_service_asks_for() -> None:
     assert request.headers["accept"] == "application/json"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["user-agent"].startswith("shop-sync/2 (a@b.c) bc_attrvals/")
+    # Only reads ask caches for a fresh answer.
+    assert "cache-control" not in request.headers
     assert request.target == "/stores/hash/v3/customers/attribute-values"
     assert request.body == b'[{"customer_id":1,"attribute_id":1,"value":"v1"}]'
 
