@@ -24,6 +24,16 @@ PEOPLE = {1: "jane.doe+shop@example.com", 2: "jane@example.org", 3: "ann@example
 KINDS = {"Loyalty tier": "string", "Score": "number", "Café=1": "string"}
 CRM = ["--wide", "--email-column", "E-Mail", "--attributes-by-header"]
 
+#: How many of 220 values are left, the options, and the exit status: more than half and more than
+#: 100 deletions need an option.
+DELETIONS = [
+    (110, [], 0),
+    (109, [], 2),
+    (109, ["--max-delete", "110"], 2),
+    (109, ["--max-delete", "111"], 0),
+    (109, ["--max-delete", "49%"], 2),
+]
+
 GOOD = """
 [[jobs]]
 store_hash = "abc"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bc_attrvals import AttributeValueUpsert, Limits, ListingDriftError
 from bc_attrvals.cli.empty_cells import EmptyCells
 from bc_attrvals.tables.rows import Absent
-from tests.cli.tables import WIDE, wide
+from tests.cli.tables import DELETIONS, WIDE, wide
 from tests.raw_server import store_on
 from tests.sync.lying_store import Lies, LyingStore
 
@@ -58,16 +58,7 @@ def test_of_equal_keys_the_last_row_counts(
 
 
 @pytest.mark.parametrize("journal", [[], ["--journal"]])
-@pytest.mark.parametrize(
-    ("left", "options", "status"),
-    [
-        (110, [], 0),
-        (109, [], 2),
-        (109, ["--max-delete", "110"], 2),
-        (109, ["--max-delete", "111"], 0),
-        (109, ["--max-delete", "49%"], 2),
-    ],
-)
+@pytest.mark.parametrize(("left", "options", "status"), DELETIONS)
 def test_more_than_half_and_more_than_100_deletions_are_refused(
     served, tmp_path, journal, left, options, status
 ) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 
 from bc_attrvals.sandbox import Fault, FaultKind
-from tests.cli.tables import CHANGED, HEAD, WIDE, csv_of, posix, read_terminal, wide
+from tests.cli.tables import CHANGED, DELETIONS, HEAD, WIDE, csv_of, posix, read_terminal, wide
 
 DIFF = [
     ["change", "customer_id", "attribute_id", "old", "new"],
@@ -340,16 +340,7 @@ def test_it_goes_with_options_that_delete(served) -> None:
     assert "--max-delete goes with --prune or --empty delete" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("left", "options", "status"),
-    [
-        (110, [], 0),
-        (109, [], 2),
-        (109, ["--max-delete", "110"], 2),
-        (109, ["--max-delete", "111"], 0),
-        (109, ["--max-delete", "49%"], 2),
-    ],
-)
+@pytest.mark.parametrize(("left", "options", "status"), DELETIONS)
 def test_it_holds_for_the_values_of_empty_cells(served, tmp_path, left, options, status) -> None:
     served.seed(*((n, 1, f"v{n}") for n in range(1, 221)))
     args = ["sync", "-", *WIDE, "--empty", "delete", "--yes", *options]
