@@ -18,7 +18,9 @@ CurrentRow: TypeAlias = tuple[int, int, str | None]
 GivenName: TypeAlias = tuple[int, int | str, int | str]
 #: (key if known, customer, attribute, value, error as JSON)
 Unresolved: TypeAlias = tuple[int | None, int | str, int | str, str, str]
-#: (customer and attribute as given, value, error as JSON)
+#: (customer and attribute as given, value)
+FailedItem: TypeAlias = tuple[int | str, int | str, str]
+#: The same with the error as JSON.
 FailedRow: TypeAlias = tuple[int | str, int | str, str, str]
 
 # Ids of customers and attributes have 31 bits, so two of them fit into SQLite's signed 64.

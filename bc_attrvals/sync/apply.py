@@ -24,7 +24,7 @@ from bc_attrvals.reading.unordered import read_filter
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.known_state import KnownState
-from bc_attrvals.sync.report import SyncReport, dump_error
+from bc_attrvals.sync.report import SyncReport, dump_error, with_unnoted
 from bc_attrvals.sync.unnoted_outcomes import MOST_UNNOTED, UnnotedOutcomes
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
@@ -64,9 +64,12 @@ class Apply:
         self._max_failures = max_failures
         self._progress = SyncProgressed(Phase.WRITING, 0)
         self._written = 0
-        #: Deletes that the service confirmed and that an error kept from being noted.
-        self.deleted_unnoted = 0
-        self._unsettled: BCAttrValsError | None = None
+        # Deletes that the service confirmed and that an error kept from being noted, and deletes
+        # that were sent and not confirmed when an error ended the job.
+        self._deleted_unnoted = 0
+        self._unconfirmed_deletes = 0
+        # Failed items that are not final: see `_is_settled`.
+        self._unsettled: list[UpsertOutcome] = []
         self._outcomes = UnnotedOutcomes(keep_rows=known is not None)
         # Keys of batches that are about to be sent.
         self._begun: list[int] = []
@@ -92,8 +95,9 @@ class Apply:
         await self.end()
         if job.error is not None:
             raise job.error
-        if self._unsettled is not None:
-            raise StoreStateError("the Store was closed during the sync") from self._unsettled
+        if self._unsettled:
+            message = "the Store was closed during the sync"
+            raise StoreStateError(message) from self._unsettled[0].error
 
     async def begin(self, items: Sequence[AttributeValueUpsert]) -> None:
         """Note items as in flight in the journal, and all outcomes that are not noted yet."""
@@ -153,8 +157,25 @@ class Apply:
                     await self._known.note([], ids)
         except BCAttrValsError:
             # It is unknown which of them are deleted: all stay in flight.
-            self.deleted_unnoted = job.report().deleted - noted
+            self._deleted_unnoted = job.report().deleted - noted
+            self._unconfirmed_deletes = job.unconfirmed
             raise
+
+    def complete(self, working_set: WorkingSet, report: SyncReport) -> SyncReport:
+        """Add what this run knows and the working set does not; called when an error ended it."""
+        report = with_unnoted(
+            report,
+            working_set,
+            self._outcomes.written,
+            [*self._outcomes.others, *self._unsettled],
+            self._max_failures,
+        )
+        return attrs.evolve(
+            report,
+            deleted=report.deleted + self._deleted_unnoted,
+            unconfirmed_deletes=self._unconfirmed_deletes,
+            not_sent=report.not_sent - self._deleted_unnoted - self._unconfirmed_deletes,
+        )
 
     def report_from_memory(self) -> SyncReport:
         """Return what this run did; used when the working set can't be read any more.
@@ -162,17 +183,23 @@ class Apply:
         Creates, updates and unread writes are not distinguished: all count as `written`.
         """
         at = self._progress
-        deleting = at.phase is Phase.DELETING
+        written = self._outcomes.confirmed
+        others = [*self._outcomes.others, *self._unsettled]
+        failures = [one for one in others if one.status is OutcomeStatus.FAILED]
+        failed = at.failed + len(failures)
+        done = at.done + written + self._deleted_unnoted
         return SyncReport(
             created=0,
             updated=0,
-            deleted=at.done + self.deleted_unnoted if deleting else 0,
+            deleted=done if at.phase is Phase.DELETING else 0,
             unchanged=0,
-            written=self._written,
-            failed=at.failed,
+            written=self._written + written,
+            failed=failed,
             calls=self._calls.calls,
-            not_sent=max(0, (at.total or 0) - at.done - at.failed),
+            not_sent=max(0, (at.total or 0) - done - failed - self._unconfirmed_deletes),
             retries=self._calls.retries,
+            failures=tuple(failures[: self._max_failures]),
+            unconfirmed_deletes=self._unconfirmed_deletes,
         )
 
     async def _look_up_doubtful(self) -> None:
@@ -199,6 +226,7 @@ class Apply:
         written, rows, others = self._outcomes.take()
         altered: list[tuple[str, int]] = []
         failed: list[UpsertOutcome] = []
+        unsettled: list[UpsertOutcome] = []
         marks = [(State.DONE, key) for key in _keys(written)]
         for one in others:
             if one.stored is not None:
@@ -210,11 +238,16 @@ class Apply:
             elif self._is_settled(one):
                 failed.append(one)
             else:
-                self._unsettled = self._unsettled or one.error
+                unsettled.append(one)
         marks += ((State.IN_FLIGHT, key) for key in begun)
-        await self._database.run(
-            _note_outcomes, marks, altered, failed, self._calls, self._max_failures
-        )
+        try:
+            await self._database.run(
+                _note_outcomes, marks, altered, failed, self._calls, self._max_failures
+            )
+        except BaseException:
+            self._outcomes.put_back(written, others)
+            raise
+        self._unsettled += unsettled
         if self._known is not None:
             await self._known.note(rows, [])
         done = len(written) + len(altered)
@@ -285,13 +318,14 @@ def _note_outcomes(
     calls: Calls,
     most_failures: int,
 ) -> None:
+    keys = _keys(map(_sent, failed))
+    states = (State.UNANSWERED if _is_unanswered(one) else State.FAILED for one in failed)
+    marks += zip(states, keys, strict=True)
     with working_set.transaction():
-        if failed:
-            keys = _keys(map(_sent, failed))
-            states = (State.UNANSWERED if _is_unanswered(one) else State.FAILED for one in failed)
-            marks += zip(states, keys, strict=True)
-            working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
+        # First: a temporary database has no rollback, and what is marked is not reported twice.
         working_set.mark_upserts(marks)
+        if failed:
+            working_set.add_failures(zip(keys, _dumped(failed), strict=True), most_failures)
         working_set.mark_written(altered)
         working_set.spend(calls=calls.calls, retries=calls.retries)
 

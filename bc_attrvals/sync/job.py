@@ -358,12 +358,7 @@ class SyncJob:
 
     async def _report_so_far(self, apply: Apply) -> SyncReport:
         with suppress(JournalError):
-            report = await self._report()
-            return attrs.evolve(
-                report,
-                deleted=report.deleted + apply.deleted_unnoted,
-                not_sent=report.not_sent - apply.deleted_unnoted,
-            )
+            return await self._run(apply.complete, await self._report())
         return apply.report_from_memory()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -12,7 +13,7 @@ from bc_attrvals import errors
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import Item, NamedValue
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertOutcome, UpsertReport
-from bc_attrvals.core.sync_states import FailedRow
+from bc_attrvals.core.sync_states import FailedRow, Kind, to_key
 from bc_attrvals.errors import BCAttrValsError, JournalError
 from bc_attrvals.sync.options import JournalPath
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from bc_attrvals.sync.working_set import WorkingSet
 
 
+#: The counts of written values, by what the plan did with them.
+_COUNTS: Final = {Kind.CREATE: "created", Kind.UPDATE: "updated", Kind.WRITE: "written"}
 #: Most failures in the report of a finished journal, which is stored as one text.
 _MOST_FAILURES_KEPT: Final = 10_000
 
@@ -32,10 +35,12 @@ class SyncReport:
     values that were right already. `written` counts confirmed values that were sent without
     reading first, so that it is unknown whether they were created, updated or unchanged. `altered`
     counts written values that the store holds in another form than the desired one; the counts
-    before do not include them. `failed` counts values that the service did not take, and
-    `failures` holds the first 1,000 of them (not compared, because errors are equal to nothing).
-    `not_sent` counts planned changes that are open because the job ended early. `superseded`
-    counts items of the input with a later one of the same key.
+    before do not include them. `failed` counts values that the service did not take; where an
+    error ended the job, also values that were sent and not confirmed, which may be stored.
+    `unconfirmed_deletes` counts such deletes. `failures` holds the first 1,000 values that failed
+    (not compared, because errors are equal to nothing). `not_sent` counts planned changes that
+    this run did not send because the job ended early. `superseded` counts items of the input with
+    a later one of the same key.
 
     `calls` counts requests sent, `retries` those of them sent again after a failure, `seconds` the
     time, over all runs of a journalled sync; what was on the wire when a run was killed is
@@ -64,6 +69,7 @@ class SyncReport:
     resumed: bool = False
     altered: int = 0
     ended_early: bool = False
+    unconfirmed_deletes: int = 0
 
     @property
     def ok(self) -> bool:
@@ -111,6 +117,38 @@ def report_of(working_set: WorkingSet, most_failures: int) -> SyncReport:
         failures=_outcomes(working_set.failures(most_failures)),
         resumed=working_set.number("resumptions") > 0,
         altered=tally.altered,
+    )
+
+
+def with_unnoted(
+    report: SyncReport,
+    working_set: WorkingSet,
+    written: Iterable[AttributeValueUpsert],
+    others: Iterable[UpsertOutcome],
+    most_failures: int,
+) -> SyncReport:
+    """Return a report with the outcomes that an error kept from being noted in the working set."""
+    counts: Counter[str] = Counter()
+    failures = list(report.failures)
+    outcomes = [UpsertOutcome(item, OutcomeStatus.STORED) for item in written]
+    for outcome in (*outcomes, *others):
+        assert isinstance(outcome.item, AttributeValueUpsert)
+        if (found := working_set.open_upsert(to_key(*outcome.item.key))) is None:
+            continue
+        kind, item, kept = found
+        if outcome.status is OutcomeStatus.FAILED:
+            counts["failed"] += 1
+            if len(failures) < most_failures:
+                failures.append(UpsertOutcome(_item(*item), outcome.status, None, outcome.error))
+        elif outcome.stored is not None and outcome.stored.value != kept:
+            counts["altered"] += 1
+        elif outcome.ok:
+            counts[_COUNTS[kind]] += 1
+    return attrs.evolve(
+        report,
+        **{name: getattr(report, name) + count for name, count in counts.items()},
+        not_sent=report.not_sent - counts.total(),
+        failures=tuple(failures),
     )
 
 

@@ -54,3 +54,10 @@ class UnnotedOutcomes(Outcomes):
         self.written, self.rows = [], []
         self.others.clear()
         return taken
+
+    def put_back(
+        self, written: list[AttributeValueUpsert], others: Sequence[UpsertOutcome]
+    ) -> None:
+        """Keep again what was taken and could not be noted; its rows are lost."""
+        self.written = written + self.written
+        self.others.extendleft(reversed(others))

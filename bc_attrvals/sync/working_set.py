@@ -20,6 +20,7 @@ from bc_attrvals.core.sync_states import (
     DesiredFacts,
     DesiredRow,
     Differences,
+    FailedItem,
     FailedRow,
     GivenName,
     Kind,
@@ -355,6 +356,21 @@ class WorkingSet(Database):
             (ID_BITS, MAX_ID, most - len(unresolved)),
         )
         return [*unresolved, *others]
+
+    def open_upsert(self, key: int) -> tuple[Kind, FailedItem, str | None] | None:
+        """Return an upsert that is not noted as ended: its kind, item, and `kept` form, if any."""
+        found = self.connection.execute(
+            "SELECT upserts.kind, coalesce(customer, upserts.key >> ?), "
+            "coalesce(attribute, upserts.key & ?), desired.value, desired.kept "
+            "FROM upserts JOIN desired ON desired.key = upserts.key "
+            "LEFT JOIN given_names ON given_names.key = upserts.key "
+            "WHERE upserts.key = ? AND upserts.state IN (?, ?)",
+            (ID_BITS, MAX_ID, key, State.PENDING, State.IN_FLIGHT),
+        ).fetchone()
+        if found is None:
+            return None
+        kind, *item, kept = found
+        return Kind(kind), (*item,), kept
 
     def take_over(self) -> None:
         """Take over the job of a run that ended early: what was in flight is pending again.

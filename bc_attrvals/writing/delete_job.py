@@ -16,7 +16,7 @@ import attrs
 from bc_attrvals.core.models import MAX_ROW_ID, check_id
 from bc_attrvals.core.outcomes import DeleteReport, attach_report
 from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
-from bc_attrvals.errors import APIError, BCAttrValsError
+from bc_attrvals.errors import APIError, BCAttrValsError, ConnectionLostError
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.sources import chunks
@@ -35,6 +35,8 @@ class _Part:
 
     chunks: list[list[int]]
     worker: Worker = attrs.field(factory=Worker)
+    #: How many ids the present call has, until they are confirmed or it is made smaller.
+    asked: int = 0
     #: The most ids in an accepted call, counted after a refusal that may have meant the size.
     accepted: int = 0
     is_halved: bool = False
@@ -57,6 +59,8 @@ class DeleteJob:
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._deleted = 0
+        #: Ids that were sent and not confirmed when the job ended: they may be deleted.
+        self.unconfirmed = 0
 
     async def run(self, ids: Ids) -> DeleteReport:
         """Delete all ids. Raises the first error, with the report of the confirmed ids.
@@ -114,13 +118,17 @@ class DeleteJob:
                 part.cut(size)
                 continue
             ((request, _),) = self._calls.delete_parts(ids, len(ids))
+            part.asked = len(ids)
             try:
                 await self._calls.delete(request, part.worker)
             except BCAttrValsError as error:
-                if not self._halve(part, ids, error):
+                if self._halve(part, ids, error):
+                    part.asked = 0
+                else:
                     self._stop(error, part)
                 continue
             part.chunks.pop()
+            part.asked = 0
             self._deleted += len(ids)
             if part.is_halved:
                 part.accepted = max(part.accepted, len(ids))
@@ -156,7 +164,13 @@ class DeleteJob:
     async def _wait(self) -> None:
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            del self._running[task]
+            part = self._running.pop(task)
+            if task.cancelled() and self._error is None:
+                # A program that cancels all tasks of the loop does this.
+                message = "the task that sent a delete was cancelled"
+                self._stop(ConnectionLostError(message, may_have_been_applied=True), part)
+            if part.worker.was_sent:
+                self.unconfirmed += part.asked
             if not task.cancelled():
                 task.result()
 

@@ -90,11 +90,17 @@ class UpsertJob:
         return self._outcomes.report(self._calls.calls, self._calls.retries, seconds)
 
     async def run(self, after_step: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Step until all is done, and await `after_step` after each. Errors `abandon` the job."""
+        """Step until all is done, and await `after_step` after each.
+
+        An error of `after_step` ends the job like one of the log. Cancelled, it abandons the job.
+        """
         try:
             while await self.step():
                 if after_step is not None:
-                    await after_step()
+                    try:
+                        await after_step()
+                    except Exception as error:  # noqa: BLE001 - see `error`
+                        self._crash, self._is_over = error, True
         except BaseException:
             await self.abandon()
             raise
@@ -105,9 +111,10 @@ class UpsertJob:
         self._launch()
         if not self._running and not self._more_to_come():
             await self._input.close()
-            if self._sender.stopped_by is not None:
-                unsent = self._input.drain()
-                self._outcomes.lost(unsent, OutcomeStatus.NOT_SENT, self._sender.stopped_by)
+            if (ended_by := self._sender.stopped_by or self._crash) is not None:
+                unsent = [*self._batcher.drain(), *self._input.drain()]
+                reason = _reason(ended_by, was_sent=False)
+                self._outcomes.lost(unsent, OutcomeStatus.NOT_SENT, reason)
             return False
         if not self._wakeup.is_set():
             await self._wakeup.wait()
@@ -226,17 +233,17 @@ class UpsertJob:
         if batch.keyed:
             self._close(batch)
         self._wake()
+        crash: BaseException | None = None
         if not task.cancelled():
-            if (crash := task.exception()) is not None:
-                # An error of our own must not look like a finished batch.
-                self._crash, self._is_over = crash, True
+            # An error of our own must not look like a finished batch.
+            crash = task.exception()
         elif not self._abandoned and self._sender.stopped_by is None:
             # A program that cancels all tasks of the loop does this.
-            self._crash = asyncio.CancelledError("a task of the upsert was cancelled")
-            self._is_over = True
-            message = "the task that sent it was cancelled"
-            lost = ConnectionLostError(message, may_have_been_applied=True)
-            self._sender.give_up(left, batch, lost)
+            crash = asyncio.CancelledError("a task of the upsert was cancelled")
+        if crash is not None:
+            self._crash, self._is_over = crash, True
+            if self._sender.stopped_by is None:
+                self._sender.give_up(left, batch, _reason(crash, was_sent=True))
 
     def _stop(self, error: BCAttrValsError, batch: Batch) -> None:
         """End the job: waiting items are not sent; calls on the wire are awaited, not retried."""
@@ -247,3 +254,11 @@ class UpsertJob:
             # A batch that is being noted sees afterwards that the job has ended.
             if other is not batch and other.is_noted:
                 other.worker.finish()
+
+
+def _reason(error: BaseException, *, was_sent: bool) -> BCAttrValsError:
+    """Return the error of the items that are left when an error ends the job."""
+    if isinstance(error, BCAttrValsError):
+        return error
+    message = f"the job was ended by {error!r}"
+    return ConnectionLostError(message, may_have_been_applied=was_sent)

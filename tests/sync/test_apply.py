@@ -49,7 +49,9 @@ async def test_a_journal_that_can_not_be_read_any_more_leaves_the_report_of_the_
     report = caught.value.report
     assert isinstance(report, SyncReport)
     # Which of them were creates is in the journal alone.
-    assert (report.created, report.written, report.not_sent) == (0, 50, 50)
+    refused = 10 * (sandbox.calls["upsert"] - 5)
+    assert (report.created, report.written, report.failed) == (0, 50, refused)
+    assert (len(report.failures), report.not_sent) == (refused, 50 - refused)
     assert report.calls == len(sandbox.requests)
 
 
@@ -71,7 +73,9 @@ async def test_a_disk_too_full_for_one_more_note_leaves_the_report_that_the_jour
         )
     report = caught.value.report
     assert isinstance(report, SyncReport)
-    assert (report.created, report.written, report.not_sent) == (50, 0, 50)
+    refused = 10 * (sandbox.calls["upsert"] - 5)
+    assert (report.created, report.written, report.failed) == (50, 0, refused)
+    assert report.not_sent == 50 - refused
 
 
 async def test_an_error_of_the_journal_itself_has_a_report(

@@ -357,7 +357,8 @@ class TestFailures:
         report = caught.value.report
         assert isinstance(report, SyncReport)
         assert report.created == await sandbox.count() == 200
-        assert report.created + report.not_sent == 500
+        assert report.failed == 10 * (sandbox.calls["upsert"] - 20)
+        assert report.created + report.failed + report.not_sent == 500
         assert report.calls == len(sandbox.requests)
 
     async def test_a_delete_that_fails_ends_it_with_what_was_deleted(
@@ -372,7 +373,8 @@ class TestFailures:
         report = caught.value.report
         assert isinstance(report, SyncReport)
         assert report.deleted == 500 - await sandbox.count() == 200
-        assert report.deleted + report.not_sent == 490
+        assert report.unconfirmed_deletes == 50 * (sandbox.calls["delete"] - 4)
+        assert report.deleted + report.unconfirmed_deletes + report.not_sent == 490
 
     async def test_lost_answers_are_sent_again_and_counted(self, sandbox: Sandbox) -> None:
         sandbox.faults.add(Fault(FaultKind.DROP_AFTER, probability=0.2))

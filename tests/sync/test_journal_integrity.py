@@ -89,7 +89,9 @@ async def test_a_store_closed_while_the_last_values_are_on_the_wire_ends_the_syn
         with pytest.raises(StoreStateError) as caught:
             await job
     assert isinstance(caught.value.report, SyncReport)
-    assert caught.value.report.not_sent == count
+    report = caught.value.report
+    assert (report.failed, report.not_sent) == (min(30, count), max(0, count - 30))
+    assert all(getattr(one.error, "may_have_been_applied") for one in report.failures)  # noqa: B009
     sandbox.faults.clear()
     async with make_store(sandbox) as store:
         assert (

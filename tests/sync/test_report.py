@@ -45,6 +45,7 @@ REPORT = SyncReport(
     ),
     resumed=True,
     altered=13,
+    unconfirmed_deletes=14,
 )
 
 

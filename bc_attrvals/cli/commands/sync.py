@@ -37,6 +37,7 @@ _COUNTS: Final = (
     ("deleted", "deleted"),
     ("unchanged", "unchanged"),
     ("failed", "failed"),
+    ("unconfirmed_deletes", "deletes sent and not confirmed"),
     ("not_sent", "not sent"),
     ("superseded", "superseded by later rows"),
     ("resent", "sent again after a stop"),
