@@ -264,7 +264,8 @@ class AttributeValues(SyncMethods):
 
         A refusal of one item (400, 409, 422, 423, or a 5xx that repeats for it) costs that item:
         its batch is sent in parts until it is found. The search ends after a few calls where each
-        part fails with 5xx. A refusal of a batch for its size lowers the size of all later calls.
+        part fails with 5xx. A refusal of a batch for its size lowers the size of all later calls;
+        so do two refusals (400, 422) in a row without a reason whose parts were all stored.
 
         Raises `PartialFailureError` with the report when an item was not stored, unless
         `raise_on_failure` is False. 401, 403, 404, a suspended or a closed store end the job at

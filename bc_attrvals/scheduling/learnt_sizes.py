@@ -18,13 +18,29 @@ class LearntSizes:
     A Store has one, so that each refusal is learnt once.
     """
 
-    __slots__ = ("batch", "customers", "delete", "disregards_case", "look_up", "page")
+    __slots__ = (
+        "_blames_items",
+        "_inferred",
+        "accepted",
+        "batch",
+        "customers",
+        "delete",
+        "disregards_case",
+        "look_up",
+        "page",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.page = limits.page_size
         self.batch = limits.batch_size
         #: Customers in a call, with all their rows; 0 if the batch size counts rows.
         self.customers = limits.batch_size if limits.batch_by == "customers" else 0
+        #: The most rows of a PUT that the service has stored, as far as that is still believed.
+        self.accepted = 0
+        # How many PUTs in a row were refused, though no item was bad.
+        self._inferred = 0
+        # Whether a refusal that was taken for one of the size has turned out to be one of an item.
+        self._blames_items = False
         self.delete = limits.delete_size
         #: The most addresses or ids of customers in one call; a URL may hold fewer.
         self.look_up = limits.page_size
@@ -50,6 +66,31 @@ class LearntSizes:
         """Lower the batch size to `size`, which counts rows from now on."""
         self.batch = max(1, min(self.batch, size))
         self.customers = 0
+
+    def doubts(self, rows: int) -> bool:
+        """Return whether a refusal of `rows` rows that names no reason may be one of their number.
+
+        Not if as many rows have been stored, or if such a guess was wrong once.
+        """
+        return rows > self.accepted and not self._blames_items
+
+    def blame_items(self) -> None:
+        """Note that a refusal was one of an item, though the size was doubted."""
+        self._blames_items = True
+
+    def infer_batch(self, refused: int, accepted: int) -> None:
+        """Note that a refused PUT of so many rows was stored in parts, of `accepted` rows at most.
+
+        No item was bad. The second such PUT in a row shows that its size was refused.
+        """
+        self._inferred += 1
+        if self._inferred > 1:
+            self.lower_batch(accepted)
+        self.accepted = min(self.accepted, refused - 1)
+
+    def accept(self, rows: int) -> None:
+        """Note that a PUT of more rows than `accepted` was stored."""
+        self.accepted, self._inferred = rows, 0
 
     def lower_delete(self, size: int) -> None:
         """Lower the ids in one DELETE to `size`."""

@@ -212,6 +212,12 @@ class BadItemSearch:
         self.settle(part)
         return part
 
+    def acquit(self) -> None:
+        """Take the rest of a guilty part whole, because its size may be what was refused."""
+        if self._guilty:
+            self.limit(len(self._guilty))
+            self._acquit()
+
     def limit(self, size: int) -> None:
         """Take at most `size` items at once from now on."""
         self._most = max(1, min(self._most, size))

@@ -5,7 +5,7 @@ Between the job that begins batches and the calls below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -37,6 +37,8 @@ from bc_attrvals.writing.confirming import (
 )
 from bc_attrvals.writing.outcomes import Outcomes
 
+#: Refusals without a reason that may mean too many rows. 409 and 423 may mean a locked one.
+_MAYBE_SIZE: Final = frozenset({400, 422})
 #: How often an item is sent if read-back does not find its value.
 _MOST_SENDINGS: Final = 2
 
@@ -54,6 +56,12 @@ class Batch:
     tried: set[Key] = attrs.field(factory=set)
     # How often unconfirmed items were sent.
     sendings: dict[Key, int] = attrs.field(factory=dict)
+    # The rows of a refused part whose size may be the cause, and the most of its parts' rows that
+    # were stored; 0 if an item is to blame.
+    refused: int = 0
+    accepted: int = 0
+    # The index that the last refusal named.
+    named: int | None = None
     # False while the log notes the batch; that must not be cancelled.
     is_noted: bool = True
 
@@ -62,6 +70,7 @@ class Batch:
         self.keyed, self.part = keyed, []
         self.open.begin(keyed.values())
         if self.tried:
+            self.refused, self.accepted, self.named = 0, 0, None
             self.tried.clear()
             self.sendings.clear()
 
@@ -115,8 +124,12 @@ class BatchSender:
                 lost = error
             if are_echoes(part, rows):
                 self._outcomes.stored(part, rows)
-                if self._suspects.known:
-                    self._suspects.clear(part)
+                if left.has_begun or self._suspects.known:
+                    self._learn(part, batch)
+                    continue
+                # The usual case: the batch was accepted as a whole.
+                if len(part) > sizes.accepted:
+                    sizes.accept(len(part))
                 if left.settle(part):
                     return
             else:
@@ -145,6 +158,7 @@ class BatchSender:
             else:
                 self._outcomes.lost(part, OutcomeStatus.FAILED, error)
             left.lost(part)
+            batch.refused = 0
             if fault is Fault.JOB:
                 self._stop(error, batch)
             return
@@ -162,9 +176,59 @@ class BatchSender:
             bad = left.too_large(part, allowed)
             if not bad:
                 sizes.lower_batch(left.most)
+        elif self._may_be_size(part, batch, error, named):
+            bad = []
         else:
             bad = (left.refused if fault is Fault.ITEM else left.failed)(part, named)
         self._outcomes.refused(bad, error)
+
+    def _may_be_size(
+        self,
+        part: list[AttributeValueUpsert],
+        batch: Batch,
+        error: APIError,
+        named: Collection[int],
+    ) -> bool:
+        """Note a refusal whose cause may be the size; return whether no item is searched for.
+
+        A call with too many rows may name the first one too many. It is believed to be bad, unless
+        the next refusal names the same index, or a call counts customers.
+        """
+        left, sizes = batch.open, self._calls.sizes
+        if error.status not in _MAYBE_SIZE or len(part) <= batch.accepted or len(part) == 1:
+            if batch.refused:
+                sizes.blame_items()
+            batch.refused = 0
+            return False
+        if not named:
+            batch.refused = batch.refused or len(part)
+            return False
+        index = min(named)
+        most = sizes.batch if len(part) > sizes.batch else index
+        is_first_too_many = index >= sizes.batch or batch.named == index > 0
+        batch.named, batch.refused = index, 0
+        if not is_first_too_many or not sizes.doubts(most + 1):
+            return False
+        batch.refused, batch.accepted = len(part), 0
+        left.too_large(part, most)
+        left.has_begun = True
+        return True
+
+    def _learn(self, part: list[AttributeValueUpsert], batch: Batch) -> None:
+        """Settle a stored part, clear its suspects, and learn the size if no item was bad."""
+        left, sizes = batch.open, self._calls.sizes
+        if self._suspects.known:
+            self._suspects.clear(part)
+        left.settle(part)
+        batch.accepted = max(batch.accepted, len(part))
+        if not left.has_begun:
+            if len(part) > sizes.accepted:
+                sizes.accept(len(part))
+        elif batch.refused and not left.items():
+            sizes.infer_batch(batch.refused, batch.accepted)
+        elif batch.refused and sizes.doubts(batch.refused):
+            # If it was an item, the rest is refused too, and no further size is doubted.
+            left.acquit()
 
     async def _confirm(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -169,9 +169,12 @@ def test_exactly_the_bad_ones_fail(bad: set[int], status: int, how: str) -> None
 class Small:
     """A service that takes so many items a call."""
 
-    def __init__(self, most: int, status: int, title: str) -> None:
+    def __init__(
+        self, most: int, status: int, title: str, errors: dict[str, str] | None = None
+    ) -> None:
         self.most = most
-        self.refusal = answer(json.dumps({"title": title, "errors": {}}).encode(), status)
+        body = {"title": title, "errors": errors or {}}
+        self.refusal = answer(json.dumps(body).encode(), status)
         self.sizes: list[int] = []
         self.refused = 0
 
@@ -189,7 +192,8 @@ class Small:
 
 
 @pytest.mark.parametrize(
-    ("status", "title"), [(413, "too large"), (422, "Max batch size allowed is 5")]
+    ("status", "title"),
+    [(413, "too large"), (422, "Max batch size allowed is 5"), (422, "failed."), (400, "failed.")],
 )
 @pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
 async def test_a_smaller_batch_is_learnt_once_and_for_all_jobs_of_the_store(
@@ -246,6 +250,56 @@ async def test_any_smaller_batch_is_found(most: int) -> None:
         assert service.refused <= 3 * 4
 
 
+async def test_a_batch_limit_that_falls_in_the_middle_of_a_job_is_learnt_without_a_reason() -> None:
+    service = Small(10, 422, "failed.")
+    async with store_on(service) as (store, _):
+
+        def items() -> Iterator[AttributeValueUpsert]:
+            yield from upserts(500)
+            service.most, service.refused = 5, 0
+            yield from upserts(500, first=501)
+
+        report = await store.attribute_values.upsert(items())
+        assert report.stored == 1000
+        assert len(service.sizes) <= 175
+
+
+async def test_one_refusal_that_passes_lowers_no_size_that_was_accepted() -> None:
+    service = Small(10, 422, "failed.")
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await service(request, connection)
+        service.most = 10
+
+    async with store_on(script) as (store, _):
+        await store.attribute_values.upsert(upserts(10))
+        for first in (101, 201):
+            service.most = 9
+            await store.attribute_values.upsert(upserts(10, first=first))
+            await store.attribute_values.upsert(upserts(10, first=1001))
+            assert service.sizes[-1] == 10
+        assert service.refused == 2
+
+
+async def test_unnamed_bad_items_are_not_taken_for_a_batch_limit() -> None:
+    service = Picky({5, 17, 29, 44, 123}, 422, unnamed)
+    async with store_on(service) as (store, server):
+        report = await store.attribute_values.upsert(upserts(1000), raise_on_failure=False)
+        assert (report.stored, report.failed) == (995, 5)
+        assert len(server.requests[-1].items) == 10
+        assert len(server.requests) <= 100 + 5 * 7
+
+
+async def test_the_first_item_too_many_that_a_refusal_names_is_told_from_a_bad_one() -> None:
+    service = Small(5, 422, "failed.", {"5.data": "not allowed"})
+    async with store_on(service) as (store, _):
+        report = await store.attribute_values.upsert(upserts(1000), raise_on_failure=False)
+        # The first that is named in a worker's batch is believed to be bad.
+        assert report.failed + report.stored == 1000
+        assert report.failed <= 6
+        assert len(service.sizes) <= 210
+
+
 # -- by customers --
 
 FIVE_EACH = [
@@ -291,6 +345,14 @@ async def test_the_first_refusal_of_more_than_ten_rows_makes_all_later_calls_cou
         service.sizes.clear()
         await store.attribute_values.upsert(upserts(100, first=5000))
         assert service.sizes == [10] * 10
+
+
+async def test_a_refusal_that_names_the_eleventh_row_makes_all_later_calls_count_rows() -> None:
+    service = Small(10, 422, "failed.", {"10.data": "not allowed"})
+    async with store_on(service, limits=BY_CUSTOMERS) as (store, _):
+        report = await store.attribute_values.upsert(FIVE_EACH)
+        assert report.stored == 2000
+        assert report.calls <= 212
 
 
 async def test_a_named_item_of_a_batch_of_customers_costs_itself_alone() -> None:
