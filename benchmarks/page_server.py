@@ -3,13 +3,15 @@
 An asyncio `Protocol` and no framework: it costs a fraction of what any client does. The store's
 hash says how many rows the store holds, so that one server has all sizes: `hash_of(rows)`. Row n
 belongs to customer n and attribute 1 and holds `value_of(n)`. A PUT is answered with its own rows,
-as the service does, and forgotten. It serves on two ports, with TLS and without.
+as the service does, and forgotten. Each answer counts a quota down. It serves on two ports, with
+TLS and without.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from functools import lru_cache
 
 import msgspec
@@ -18,12 +20,16 @@ from bc_attrvals.sandbox.certificates import Authority
 from benchmarks.harness import Child, say
 
 _DATES = b'"date_created":"2024-10-24T04:32:20Z","date_modified":"2025-02-03T17:05:41Z"'
-_EXTRA = (
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"X-Request-Id: 8a1f0f2f6d7b4c0f9d0e6a3b5c7d9e1f\r\n"
     b"X-Rate-Limit-Time-Window-Ms: 30000\r\n"
-    b"X-Rate-Limit-Time-Reset-Ms: 15000\r\n"
-    b"X-Rate-Limit-Requests-Quota: 100000000\r\n"
-    b"X-Rate-Limit-Requests-Left: 90000000\r\n"
+    b"X-Rate-Limit-Time-Reset-Ms: %d\r\n"
+    b"X-Rate-Limit-Requests-Quota: %d\r\n"
+    b"X-Rate-Limit-Requests-Left: %d\r\n"
+    b"Content-Length: %d\r\n\r\n"
 )
+_WINDOW_MS, _QUOTA = 30_000, 100_000_000
 
 
 def hash_of(rows: int, *, prebuilt: bool = False) -> str:
@@ -39,12 +45,22 @@ def value_of(number: int) -> str:
     return f"value {number}"
 
 
-def _answer(body: bytes) -> bytes:
-    head = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-        b"X-Request-Id: 8a1f0f2f6d7b4c0f9d0e6a3b5c7d9e1f\r\n" + _EXTRA
-    )
-    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+class _Quota:
+    """A quota that counts down as a store's does, and that is never spent."""
+
+    def __init__(self) -> None:
+        self._window = self._used = 0
+
+    def head(self, size: int) -> bytes:
+        """Return the head of an answer whose body has so many bytes."""
+        window, into_ms = divmod(int(1_000 * time.monotonic()), _WINDOW_MS)
+        if window != self._window:
+            self._window, self._used = window, 0
+        self._used += 1
+        return _HEAD % (_WINDOW_MS - into_ms, _QUOTA, _QUOTA - self._used, size)
+
+
+_quota = _Quota()
 
 
 def _page(rows: int, page: int, limit: int) -> bytes:
@@ -67,7 +83,7 @@ def _page(rows: int, page: int, limit: int) -> bytes:
         page,
         page + 1,
     )
-    return _answer(b'{"data":[%s],"meta":{"pagination":{%s,%s}}}' % (data, meta, links))
+    return b'{"data":[%s],"meta":{"pagination":{%s,%s}}}' % (data, meta, links)
 
 
 _prebuilt_page = lru_cache(maxsize=400)(_page)
@@ -89,7 +105,7 @@ def _echo(body: bytes) -> bytes:
         % (row.customer_id, row.attribute_id, _ENCODE(row.value), row.customer_id, _DATES)
         for row in _ROWS.decode(body)
     )
-    return _answer(b'{"data":[%s],"meta":{}}' % data)
+    return b'{"data":[%s],"meta":{}}' % data
 
 
 class _Connection(asyncio.Protocol):
@@ -119,13 +135,13 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         store = path.split(b"/", 3)[2]
         if method == b"PUT":
-            answer = _echo(received[end + 4 :])
+            body = _echo(received[end + 4 :])
         else:
             query = dict(part.split(b"=") for part in path.partition(b"?")[2].split(b"&"))
             build = _prebuilt_page if store[:1] == b"p" else _page
-            answer = build(int(store[1:]), int(query[b"page"]), int(query[b"limit"]))
+            body = build(int(store[1:]), int(query[b"page"]), int(query[b"limit"]))
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(answer)
+            self._transport.write(_quota.head(len(body)) + body)
 
 
 class PageServer(Child):
