@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from datetime import MAXYEAR, MINYEAR, datetime
-from functools import lru_cache
+from enum import Enum, auto
 from typing import Final
 
 import attrs
@@ -60,7 +60,6 @@ class QuotaHeaders(msgspec.Struct, frozen=True, gc=False):
     left: int
 
 
-@lru_cache(maxsize=1_024)
 def _number(text: str | None) -> int | None:
     # Only ASCII digits, and few: no sign, no fraction, no exponent.
     if text is None or not 0 < len(text) < 16 or not (text.isascii() and text.isdigit()):
@@ -68,30 +67,20 @@ def _number(text: str | None) -> int | None:
     return int(text)
 
 
-@lru_cache(maxsize=256)
-def _window(quota_text: str | None, window_text: str | None) -> tuple[int, float] | None:
-    """Return the units and the seconds of a window; cached, because answers rarely differ."""
-    quota, window_ms = _number(quota_text), _number(window_text)
-    window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
-    if quota is None or not (0 < quota < _LARGEST_QUOTA and 0 < window_s <= _LONGEST_WINDOW_S):
-        return None
-    return quota, window_s
-
-
 def read_quota_headers(headers: Mapping[str, str]) -> QuotaHeaders | None:
     """Return the values of the four headers, or None if they are missing or impossible.
 
     `headers` must ignore the case of names, as aiohttp's do.
     """
-    left = _number(headers.get(_LEFT))
-    if left is None:
+    get = headers.get
+    left, quota = _number(get(_LEFT)), _number(get(_QUOTA))
+    reset_ms, window_ms = _number(get(_RESET)), _number(get(_WINDOW))
+    if left is None or quota is None or reset_ms is None:
         return None
-    reset_ms = _number(headers.get(_RESET))
-    window = _window(headers.get(_QUOTA), headers.get(_WINDOW))
-    if reset_ms is None or window is None:
-        return None
-    quota, window_s = window
     reset_s = reset_ms / 1000
+    window_s = DEFAULT_WINDOW_S if window_ms is None else window_ms / 1000
+    if not (0 < quota < _LARGEST_QUOTA and 0 < window_s <= _LONGEST_WINDOW_S):
+        return None
     if reset_s > window_s + 1.0:
         return None
     return QuotaHeaders(window_s, reset_s, quota, left if left < quota else quota)
@@ -160,13 +149,21 @@ class QuotaSnapshot:
     window_s: float | None = None
 
 
+class _Window(Enum):
+    """The window of an answer, beside the one that is counted now."""
+
+    LAST = auto()
+    PRESENT = auto()
+    NEXT = auto()
+
+
 class QuotaState:
     """How many requests may be sent now.
 
-    Call `take` before each request, and exactly one of `answered`, `unanswered` or `unsent` after
-    it. Before the first answer one request goes alone, and one more every 2 s. So a client that
-    starts in a spent window gets one 429, not one for each slot. The first answer shows whether a
-    store has a quota at all.
+    Call `take`, or `take_free`, before each request, and exactly one of `answered`, `unanswered` or
+    `unsent` after it. Before the first answer one request goes alone, and one more every 2 s. So a
+    client that starts in a spent window gets one 429, not one for each slot. The first answer shows
+    whether a store has a quota at all.
     """
 
     def __init__(self, reserve: int = 0) -> None:
@@ -211,6 +208,14 @@ class QuotaState:
         self._out += 1
         self._sent += 1
 
+    def take_free(self, now: float) -> bool:
+        """Count one request as out if one may be sent now; return whether it may."""
+        if self.available(now) == 0:
+            return False
+        self._out += 1
+        self._sent += 1
+        return True
+
     def available(self, now: float) -> int | None:
         """Return how many requests may be sent now; None if the store has no known quota."""
         if now < self._blocked_until:
@@ -247,42 +252,31 @@ class QuotaState:
             self._answered_bare(now)
             return
         self._bare = 0
-        if headers.reset_s % 1:
-            self._granularity_s = 0.001
         reset_s, window_s = headers.reset_s, headers.window_s
+        if reset_s % 1:
+            self._granularity_s = 0.001
         low = sent_at + reset_s - self._granularity_s
         high = now + reset_s + self._granularity_s
         left = 0 if refused else headers.left
-        surely_newer = sent_at >= self._believed_at
-        end_low, end_high = self._end_low, self._end_high
-        # How much later its window ends than the present one. Ends are one window apart, so this
-        # identifies the window even if an answer was under way for so long that its bounds overlap
-        # with those of the next window.
-        later_by_s = (low + high - end_low - end_high) / 2
-        guessed_since = self._guessed_since
-        if guessed_since is None:
-            is_new = later_by_s > window_s / 2 or low - end_high > window_s * _DRIFT
-        else:
-            # Sent after the opening, or in a window that ends after it.
-            is_new = sent_at >= guessed_since or low >= guessed_since
-        if is_new or self._quota is None:
-            self._end_low, self._end_high = low, high
-            self._guessed_since = None
-            self._sent = self._out + 1
-        elif guessed_since is not None or (not surely_newer and later_by_s < -window_s / 2):
-            # It was under way when this window began, so it was counted in this window.
-            self._sent -= 1
-            return
-        elif end_low - high > window_s * _DRIFT:
-            # The server's clock or window was set back.
-            self._end_low, self._end_high = low, high
-        else:
-            low = low if low > end_low else end_low
-            high = high if high < end_high else end_high
-            self._end_low, self._end_high = low, high if high > low else low
-            newer = surely_newer or reset_s < self._countdown_s - _TIE_S
-            if not newer and (left >= self._left or reset_s > self._countdown_s + _TIE_S):
+        is_newer = sent_at >= self._believed_at
+        if not (
+            # Usually the end of the window is known better than by this answer.
+            low <= self._end_low
+            and self._end_high <= high
+            and high - low < window_s
+            and self._guessed_since is None
+            and headers.quota == self._quota
+        ):
+            place = self._place(sent_at, low, high, window_s, is_newer=is_newer)
+            if place is _Window.LAST:
+                # It was under way when this window began, so it was counted in this window.
+                self._sent -= 1
                 return
+            is_newer = is_newer or place is _Window.NEXT
+        if not (is_newer or reset_s < self._countdown_s - _TIE_S) and (
+            left >= self._left or reset_s > self._countdown_s + _TIE_S
+        ):
+            return
         self._left = left
         self._countdown_s = reset_s
         self._believed_at = now
@@ -292,6 +286,40 @@ class QuotaState:
         if self._lost:
             # Requests lost well before this one was sent are included in its answer.
             self._forget_lost(sent_at)
+
+    def _place(
+        self, sent_at: float, low: float, high: float, window_s: float, *, is_newer: bool
+    ) -> _Window:
+        """Return which window an answer belongs to, whose window ends between `low` and `high`.
+
+        Narrows the known end of this window, or begins the next one.
+        """
+        end_low, end_high = self._end_low, self._end_high
+        guessed_since = self._guessed_since
+        # How much later its window ends than the present one. Ends are one window apart, so this
+        # identifies the window even if an answer was under way for so long that its bounds overlap
+        # with those of the next window.
+        later_by_s = (low + high - end_low - end_high) / 2
+        if guessed_since is None:
+            is_new = later_by_s > window_s / 2 or low - end_high > window_s * _DRIFT
+        else:
+            # Sent after the opening, or in a window that ends after it.
+            is_new = sent_at >= guessed_since or low >= guessed_since
+        if is_new or self._quota is None:
+            self._end_low, self._end_high = low, high
+            self._guessed_since = None
+            self._sent = self._out + 1
+            return _Window.NEXT
+        if guessed_since is not None or (not is_newer and later_by_s < -window_s / 2):
+            return _Window.LAST
+        if end_low - high > window_s * _DRIFT:
+            # The server's clock or window was set back.
+            self._end_low, self._end_high = low, high
+            return _Window.NEXT
+        low = low if low > end_low else end_low
+        high = high if high < end_high else end_high
+        self._end_low, self._end_high = low, high if high > low else low
+        return _Window.PRESENT
 
     def unanswered(self, now: float) -> None:
         """Count one request as ended without an answer; it may have cost its unit."""

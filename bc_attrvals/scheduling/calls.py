@@ -275,6 +275,8 @@ class Calls:
             raise
 
     def _exchange(self, request: Request, worker: Worker | None = None) -> Exchange:
+        if worker is not None:
+            worker.has_failed = worker.was_sent = False
         return Exchange(request, self._options, self._priority, self._flow, self._tally, worker)
 
     async def _decoded(

@@ -88,13 +88,15 @@ class ExternalQuota:
     def note_waiting(self, now: float, wait_s: float | None) -> None:
         """Do nothing: a quota reports its own events."""
 
-    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
-        """End a lease."""
-        self._quota.release(lease, headers)
-
-    def refused(self, lease: object, headers: Mapping[str, str]) -> None:
-        """End a lease whose request was answered 429."""
-        self._quota.refused(lease, headers)
+    def end(
+        self, lease: object, now: float, headers: Mapping[str, str] | None, *, is_refused: bool
+    ) -> None:
+        """End a lease, with the headers of its answer; None if no answer came."""
+        del now
+        if headers is not None and is_refused:
+            self._quota.refused(lease, headers)
+        else:
+            self._quota.release(lease, headers)
 
     def cancel(self, lease: object) -> None:
         """End a lease whose request was never sent."""

@@ -62,16 +62,21 @@ class Leases:
     def room(self, operation: Operation, now: float, is_bulk: bool) -> int:
         """Return how many slots are free now."""
         slots = self.slots[operation]
+        room = slots.room(now)
         if is_bulk and operation is _READ:
-            return min(slots.room(now), self._pace.room(now, slots.bulk_in_flight))
-        return slots.room(now)
+            return min(room, self._pace.room(now, slots.bulk_in_flight))
+        return room
 
     def take(self, operation: Operation, now: float, is_bulk: bool) -> Lease | None:
-        """Take a slot, which must be free, and a unit; None if there is no unit."""
+        """Take a slot and a unit; None if one of them is not free."""
+        slots = self.slots[operation]
+        if slots.room(now) <= 0 or (
+            is_bulk and operation is _READ and self._pace.room(now, slots.bulk_in_flight) <= 0
+        ):
+            return None
         unit = self._units.take(operation, now)
         if unit is None:
             return None
-        slots = self.slots[operation]
         slots.enter(is_bulk)
         return Lease(operation, slots, unit, now, is_bulk)
 
@@ -86,10 +91,7 @@ class Leases:
         slots.leave(now, lease.is_bulk, None if status is None else took_s)
         if not lease.is_bulk and lease.operation is _READ:
             self._pace.answered(now, took_s, status)
-        if headers is not None and status == 429:
-            self._units.refused(lease.unit, headers)
-        else:
-            self._units.release(lease.unit, headers)
+        self._units.end(lease.unit, now, headers, is_refused=status == 429)
         # Without a refusal before, no concurrency has to recover.
         if slots.is_weak and status is not None and status < 500 and status != 429:
             slots.went_well(lease.sent_at)

@@ -51,11 +51,8 @@ class LocalQuota:
     def take(self, operation: Operation, now: float) -> object | None:
         """Take a unit for any operation; None if none is available."""
         del operation
-        if self._state.available(now) == 0:
-            return None
-        self._state.take()
         # The lease is the time it was taken at, on the event loop's clock.
-        return now
+        return now if self._state.take_free(now) else None
 
     async def acquire(self, operation: Operation, priority: Priority) -> object:
         """Wait for a unit for any operation and return its lease."""
@@ -98,24 +95,30 @@ class LocalQuota:
             resets_in_s = quota.resets_in_s or 0.0
             self._emit(QuotaExhausted(quota.quota, resets_in_s if wait_s is None else wait_s))
 
-    def release(
-        self, lease: object, headers: Mapping[str, str] | None, *, is_refused: bool = False
+    def end(
+        self, lease: object, now: float, headers: Mapping[str, str] | None, *, is_refused: bool
     ) -> None:
-        """End a lease and learn from the headers of its answer; None if no answer came."""
-        assert self._loop is not None
-        assert isinstance(lease, float)
-        now = self._loop.time()
+        """End a lease and learn from the headers of its answer; None if no answer came.
+
+        After a 429, nothing is left of the window.
+        """
         if headers is None:
             self._state.unanswered(now)
         else:
-            quota = read_quota_headers(headers)
-            self._state.answered(lease, now, quota, refused=is_refused)
+            assert isinstance(lease, float)
+            self._state.answered(lease, now, read_quota_headers(headers), refused=is_refused)
         if self._waiting:
             self._wake()
 
+    def release(self, lease: object, headers: Mapping[str, str] | None) -> None:
+        """End a lease now."""
+        assert self._loop is not None
+        self.end(lease, self._loop.time(), headers, is_refused=False)
+
     def refused(self, lease: object, headers: Mapping[str, str]) -> None:
-        """End a lease whose request was answered 429: nothing is left of its window."""
-        self.release(lease, headers, is_refused=True)
+        """End a lease now whose request was answered 429."""
+        assert self._loop is not None
+        self.end(lease, self._loop.time(), headers, is_refused=True)
 
     def cancel(self, lease: object) -> None:
         """End a lease whose request was never sent: its unit is free."""

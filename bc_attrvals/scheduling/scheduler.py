@@ -190,27 +190,20 @@ class Scheduler:
             # Reading the exception keeps asyncio from logging it as never retrieved.
             task.exception()
 
-    def send(self, exchange: Exchange) -> Coroutine[Any, Any, Response]:
-        """Send a request as often as the policy allows, and return the first 2xx.
-
-        Raises the error of the last try, with `attempts` and `waited_s` set. Cancellation frees the
-        slot at once and closes the connection. A write must keep its slot while it is on the wire,
-        so it runs in a task of `start`.
-        """
-        worker = exchange.worker
-        if worker is not None:
-            worker.has_failed = worker.was_sent = False
-        return self._carry(exchange)
-
     def send_again(
         self, exchange: Exchange, error: BCAttrValsError
     ) -> Coroutine[Any, Any, Response]:
         """Send a request again after a 2xx that can't be used, which counts as a failed try."""
         exchange.fail(error)
-        return self._carry(exchange)
+        return self.send(exchange)
 
-    async def _carry(self, exchange: Exchange) -> Response:
-        """Send a request until it succeeds. A request that has failed before pauses first."""
+    async def send(self, exchange: Exchange) -> Response:
+        """Send a request as often as the policy allows, and return the first 2xx.
+
+        Raises the error of the last try, with `attempts` and `waited_s` set. Cancellation frees the
+        slot at once and closes the connection. A write must keep its slot while it is on the wire,
+        so it runs in a task of `start`. A request that has failed before pauses first.
+        """
         request, worker, admission = exchange.request, exchange.worker, self._admission
         # A write's task is known; asking asyncio for it would cost time.
         task = None if worker is None else worker.task
@@ -266,6 +259,8 @@ class Scheduler:
         Raises `CancelledError` if the worker was abandoned, and the 429 if this was the last try.
         """
         worker = exchange.worker
+        if isinstance(outcome, Response) and outcome.status == 429:
+            self._rate_limited += 1
         if worker is not None and worker.is_abandoned:
             raise asyncio.CancelledError
         if not isinstance(outcome, Response):
@@ -354,11 +349,8 @@ class Scheduler:
         if worker is not None:
             worker.on_wire = False
         if isinstance(outcome, Response):
-            status = outcome.status
             self._bytes_received += len(outcome.body)
-            if status == 429:
-                self._rate_limited += 1
-            self._admission.release(lease, outcome.headers, status)
+            self._admission.release(lease, outcome.headers, outcome.status)
         elif isinstance(outcome, ConnectionFailedError):
             # Nothing left this machine, so no unit was spent.
             self._admission.cancel(lease)

@@ -175,9 +175,7 @@ class Session:
         attempt_under_way.set(attempt)
         content = request.body
         data = content if content is None or not self._owned else Body(content)
-        failure: BaseException | None = None
         response: aiohttp.ClientResponse | None = None
-        body = b""
         try:
             # `or` would ask yarl whether the URL is empty.
             url = self._urls.get(request.path)
@@ -204,8 +202,9 @@ class Session:
             # A response that was read to its end has released its connection by itself.
             if not response.closed:
                 response.release()
+            self._has_answered = True
+            return Response(response.status, response.headers, body)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
-            body = b""
             failure = self._failure(error, request, response, attempt, timeout_s)
             if (
                 isinstance(failure, ConnectionFailedError)
@@ -216,13 +215,13 @@ class Session:
                 failure = _lost_after_body(failure)
         finally:
             self._deadlines.end(attempt)
-        if failure is not None:
-            # Crash reporters show the local variables of this frame.
-            del response
-            raise failure from None
-        assert response is not None
-        self._has_answered = True
-        return Response(response.status, response.headers, body)
+        if failure is None:
+            assert response is not None
+            self._has_answered = True
+            return Response(response.status, response.headers, b"")
+        # Crash reporters show the local variables of this frame.
+        del response
+        raise failure from None
 
     def _failure(
         self,
