@@ -120,7 +120,11 @@ class RowFile:
 
     def hint(self) -> str:
         """Return a line for the summary about the rows in the file."""
-        return f"{counted(self.count, 'row')} in {one_line(self.name)}."
+        return f"{counted(self.count, 'row')} {self._where}."
+
+    @property
+    def _where(self) -> str:
+        return "on stdout" if self.name == STANDARD else f"in {one_line(self.name)}"
 
 
 class FailureFile(RowFile):
@@ -184,7 +188,7 @@ class FailureFile(RowFile):
 
     def hint(self) -> str:
         """Return a line for the summary: how the rows are sent again."""
-        return f"{counted(self.count, 'row')} in {self.name}, to be sent again {self._how}."
+        return f"{counted(self.count, 'row')} {self._where}, to be sent again {self._how}."
 
     def _put(self, cells: tuple[Written, Written, Written], reason: str) -> None:
         row: list[Written]

@@ -122,9 +122,10 @@ def _explained(message: str) -> str:
 
 
 class CSVRows:
-    """Rows of CSV below a header.
+    """Rows of CSV below a header, which is written with the first rows, or by `finish`.
 
-    A cell that begins with a blank is quoted: the reader drops blanks after a delimiter.
+    So a job that fails before it has a row leaves standard output empty. A cell that begins with a
+    blank is quoted: the reader drops blanks after a delimiter.
     """
 
     def __init__(
@@ -140,11 +141,18 @@ class CSVRows:
         special = re.escape(f'{delimiter}"\r\n')
         self._quoted = re.compile(rf"\s|[^{special}]*[{special}]")
         self._safe = spreadsheet_safe
-        self.write([columns])
+        self._header: Sequence[str] | None = columns
+
+    def finish(self) -> None:
+        """Write the header if there were no rows."""
+        self.write(())
 
     def write(self, rows: Iterable[Sequence[Written]]) -> None:
         """Write rows; None is an empty cell."""
         join = self._delimiter.join
+        if self._header is not None:
+            header, self._header = self._header, None
+            self._text.write(join(map(self._cell, header)) + "\r\n")
         self._text.writelines(join(map(self._cell, row)) + "\r\n" for row in rows)
 
     def _cell(self, cell: Written) -> str:

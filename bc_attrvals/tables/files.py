@@ -27,6 +27,11 @@ if sys.platform != "win32":
 
 STANDARD: Final = "-"
 
+
+def _nothing() -> None:
+    """Do nothing: a writer without anything to drop."""
+
+
 #: Temporary files not yet in place. An exit that runs no `finally` removes them.
 _unfinished: set[str] = set()
 
@@ -228,7 +233,7 @@ class OutputFile:
         self._writer: tuple[Callable[[], None], Callable[[], None]] | None = None
         self._flushed_bytes = 0
 
-    def attach(self, finish: Callable[[], None], drop: Callable[[], None]) -> None:
+    def attach(self, finish: Callable[[], None], drop: Callable[[], None] = _nothing) -> None:
         """Let a writer `finish` before the file is put in its place, or `drop` what it has."""
         self._writer = finish, drop
 

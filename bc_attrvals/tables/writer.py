@@ -35,7 +35,7 @@ def row_writer(
     delimiter: str | None = None,
     spreadsheet_safe: bool = False,
 ) -> RowWriter:
-    """Return the writer of a format, with its header written.
+    """Return the writer of a format. The header comes with the first rows, or with the commit.
 
     `ids` are the columns of integers, `moments` those of datetimes, for formats that have types.
     With `spreadsheet_safe` (only CSV) no cell begins as a formula does. Raises `FileError` where
@@ -44,9 +44,11 @@ def row_writer(
     if format == PARQUET:
         return ParquetRows(file, columns, ids=ids, moments=moments)
     if format == CSV:
-        return CSVRows(
+        rows = CSVRows(
             file.text, columns, delimiter=delimiter or ",", spreadsheet_safe=spreadsheet_safe
         )
+        file.attach(rows.finish)
+        return rows
     return JSONRows(file.text, columns)
 
 

@@ -53,6 +53,29 @@ def test_exported_files_are_private_and_whole(served, tmp_path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["out.csv"]
 
 
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        (2, "export --mirror missing.db"),
+        (3, "export"),
+        (3, "mirror new.db --changes -"),
+        (2, "sync bad.csv --dry-run --diff -"),
+        (3, "sync good.csv --dry-run --diff -"),
+        (2, "upsert bad.csv --failures -"),
+    ],
+)
+def test_nothing_is_on_stdout_where_nothing_was_done(
+    served, tmp_path, monkeypatch, status, command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("good", "1"), ("bad", "one")):
+        (tmp_path / f"{name}.csv").write_text(f"customer_id,attribute_id,value\n1,{value},v\n")
+    served.sandbox.faults.add("401")
+    result = served.run(*command.split())
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert result.stderr.startswith("Error: ")
+
+
 @pytest.mark.parametrize("kind", ["link", "directory", "device", "missing"])
 def test_output_that_is_no_ordinary_file_is_refused(served, tmp_path, kind) -> None:
     victim = tmp_path / "victim"

@@ -121,6 +121,18 @@ def test_only_cells_that_need_quotes_have_them(cell, written) -> None:
     assert text.getvalue() == f"a,b\r\n1,{written}\r\n"
 
 
+def test_the_header_comes_with_the_first_rows_or_at_the_end() -> None:
+    text = io.StringIO(newline="")
+    rows = CSVRows(text, ["a", "b"])
+    assert text.getvalue() == ""
+    rows.write([[1, 2]])
+    rows.finish()
+    assert text.getvalue() == "a,b\r\n1,2\r\n"
+    empty = io.StringIO(newline="")
+    CSVRows(empty, ["a", "b"]).finish()
+    assert empty.getvalue() == "a,b\r\n"
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     st.lists(
