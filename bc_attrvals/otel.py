@@ -27,9 +27,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from opentelemetry import context, metrics, trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
-
 from bc_attrvals.events import (
     Event,
     JobEnded,
@@ -38,6 +35,13 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
+
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.trace import Span, SpanKind, StatusCode
+except ModuleNotFoundError as error:
+    message = "bc_attrvals.otel needs opentelemetry-api: pip install 'bc_attrvals[otel]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 _NAME: Final = "bc_attrvals"
 #: Errors that end a job whose caller left it, which is no failure.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import re
 import socket
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -252,3 +254,10 @@ async def test_spans_that_a_trace_of_aiohttp_attaches_do_not_nest(sandbox: Sandb
         await values.delete(range(1, 301))
     assert len(parents) > 60
     assert set(parents) == {("caller",)}
+
+
+def test_without_its_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bc_attrvals.otel")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'bc_attrvals\[otel\]'"):
+        importlib.import_module("bc_attrvals.otel")
