@@ -13,6 +13,7 @@ by no more than the quickest answer takes to arrive.
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Mapping
 from datetime import MAXYEAR, MINYEAR, datetime
@@ -191,7 +192,7 @@ class QuotaState:
         self._out = 0
         # Our requests in this window: a bound that holds even where answers overtake each other.
         self._sent = 0
-        # When unanswered requests ended that the server may have counted, in order.
+        # When the server has counted our requests whose answers named no count, at the latest.
         self._lost: deque[float] = deque()
         # Answers without headers since the last one with them.
         self._bare = 0
@@ -324,7 +325,7 @@ class QuotaState:
     def unanswered(self, now: float) -> None:
         """Count one request as ended without an answer; it may have cost its unit."""
         self._out -= 1
-        self._lose(now)
+        self._lose(now + _ON_ITS_WAY_S, now)
 
     def unsent(self) -> None:
         """Count one request as never sent: its unit is free again."""
@@ -366,7 +367,7 @@ class QuotaState:
         return self._probes - self._out if self._probes > self._out else 0
 
     def _answered_bare(self, now: float) -> None:
-        self._lose(now)
+        self._lose(now, now)
         if self._quota is None:
             return
         # A gateway's 502 has no headers either. Only answers without headers for two whole windows
@@ -375,14 +376,14 @@ class QuotaState:
         if self._bare > 2 * self._quota:
             self._quota = None
 
-    def _lose(self, now: float) -> None:
-        self._lost.append(now)
+    def _lose(self, counted_at: float, now: float) -> None:
+        insort(self._lost, counted_at)
         # Older ones were counted in a window that has ended.
         self._forget_lost(now - self._window_s)
 
     def _forget_lost(self, since: float) -> None:
         """Forget the lost requests that the server had counted by `since` if it counted them."""
-        while self._lost and self._lost[0] <= since - _ON_ITS_WAY_S:
+        while self._lost and self._lost[0] <= since:
             self._lost.popleft()
 
     def _open_window(self, now: float) -> None:

@@ -394,6 +394,17 @@ def test_an_answer_without_headers_costs_its_unit() -> None:
     assert state.available(1.1) == 9
 
 
+def test_an_answer_to_a_later_request_includes_those_answered_without_headers() -> None:
+    state = known()
+    for _ in range(3):
+        state.take()
+        state.answered(1.0, 1.1, None)
+    assert state.available(1.1) == 146
+    state.take()
+    state.answered(1.1, 1.15, answer(145, 18.9))
+    assert state.available(1.15) == 145
+
+
 def test_one_answer_without_headers_after_a_long_rest_does_not_forget_the_quota() -> None:
     state = known()
     state.take()
