@@ -397,7 +397,8 @@ def test_files_of_the_command_line_are_their_owners_and_follow_no_link(tmp_path:
 
 async def test_the_sandbox_is_reached_from_this_machine_alone(sandbox: Sandbox) -> None:
     assert sandbox._listeners is not None
-    assert [one[0] for one in sandbox._listeners._runner.addresses] == ["127.0.0.1"]
+    (accepting,) = sandbox._listeners._accepting
+    assert [one.getsockname()[0] for one in accepting.sockets] == ["127.0.0.1"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         # No packet is sent: this only asks which address of this machine faces outward.
         try:

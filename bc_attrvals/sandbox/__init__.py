@@ -5,12 +5,13 @@ service's answers, and a log of the requests. README.md beside this file is the 
 
 A request for the store passes, in this order:
 
+- `connections`: a plain request is parsed by `heads`, another one by aiohttp;
 - `server`: is it the store's, or a control?
 - `request_handler`: address, token, `quota`, calls in flight, `faults`, latency; `request_log`;
 - `database_thread`: what blocks, long jobs in a thread, short writes together in the loop;
 - `resources`: the calls of the three resources, on what `query_strings` and `body_checks` let pass;
 - `rows`, `listing` and `definitions`: the tables of the `database`;
-- `answers` and `fault_answers`; `connections`, which drops and cuts off.
+- `answers` and `fault_answers`.
 
 `emulated_store` is the store as a test sees it, `threaded_sandbox` the same without an event loop.
 `control` serves it as JSON: `control_input` checks, `control_handlers` has the routes, `row_search`

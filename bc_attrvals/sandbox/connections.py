@@ -1,27 +1,34 @@
-"""Adapts aiohttp's server: watches connections, and cuts them off.
+"""Serves connections: plain requests at once, all others by aiohttp's server.
 
-aiohttp keeps a handler running when its client disconnects, as a service would. The sandbox counts
-such requests separately, so it watches the connection of each request.
+aiohttp takes most of the time that a small request needs. So a connection parses the requests that
+arrive whole, one after the other, if they are plain: see `heads`. From the first other one on,
+aiohttp serves the connection. Both keep a handler running when its client disconnects, as a service
+would. The sandbox counts such requests separately, so it watches the connection of each request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
+import attrs
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
+from bc_attrvals.sandbox.heads import Head, head_of, plain_head
+
 W = TypeVar("W")
 
 # Linger on, for 0 seconds: closing sends a reset instead of an orderly end.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_MOST_EARLY_BYTES: Final = 65_536
 
 
 def _is_a_fault_here(record: logging.LogRecord) -> bool:
@@ -33,76 +40,201 @@ _LOG: Final = logging.getLogger(__name__)
 _LOG.addFilter(_is_a_fault_here)
 
 
+@attrs.frozen
+class Reply:
+    """A whole answer as it is sent, and whether the connection stays open after it."""
+
+    status: int
+    content: bytes
+    keep_alive: bool
+
+
+_FAILED: Final = Reply(
+    500, b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", keep_alive=False
+)
+
+
+@attrs.define
+class Exchange:
+    """One request and its connection; `connection` identifies it."""
+
+    head: Head
+    connection: object
+    transport: asyncio.Transport | None
+    body: bytes = attrs.field(default=b"", repr=False)
+
+    async def read_body(self) -> bytes:
+        """Return the whole body."""
+        return self.body
+
+    def is_connected(self) -> bool:
+        """Whether an answer could still reach the client."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def drop(self, *, reset: bool) -> None:
+        """Close the connection without an answer, by a reset or an orderly close."""
+        if self.transport is not None:
+            found: object = self.transport.get_extra_info("socket")
+            if reset and isinstance(found, TransportSocket):
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+
+
+class AiohttpExchange(Exchange):
+    """A request that aiohttp has parsed; its body may still be on its way."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__(head_of(request), request.protocol, request.transport)
+        self._request = request
+
+    async def read_body(self) -> bytes:
+        """Read the body. Raises what aiohttp does for one too large or cut off."""
+        return await self._request.read()
+
+
 class ConnectionServer(web.Server, Generic[W]):
-    """aiohttp's low-level server, with a callback for each request whose connection is lost."""
+    """aiohttp's low-level server, for all requests but the plain ones.
+
+    It makes the connections, and has a callback for each request whose connection is lost.
+    """
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        serve: Callable[[Exchange], Awaitable[Reply | None]],
+        serve_by_aiohttp: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         when_lost: Callable[[W], None],
         *,
         max_line_size: int,
     ) -> None:
-        super().__init__(handler, access_log=None, max_line_size=max_line_size, logger=_LOG)
+        super().__init__(
+            serve_by_aiohttp, access_log=None, max_line_size=max_line_size, logger=_LOG
+        )
         #: What `when_lost` is called with if this connection is lost.
-        self.watched: dict[RequestHandler, W] = {}
+        self.watched: dict[object, W] = {}
+        #: The open connections whose requests were all plain so far.
+        self.plain: set[PlainConnection] = set()
+        self.serve = serve
         self._when_lost = when_lost
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Call back for the connection's request. Called by aiohttp."""
         super().connection_lost(handler, exc)
-        watched = self.watched.pop(handler, None)
+        self.lost(handler)
+
+    def lost(self, connection: object) -> None:
+        """Call back for a connection's request."""
+        watched = self.watched.pop(connection, None)
         if watched is not None:
             self._when_lost(watched)
 
     def has_idle_connections(self) -> bool:
         """Whether a client could send another request over an open connection."""
-        return len(self.watched) < len(self.connections)
+        return len(self.watched) < len(self.plain) + len(self.connections)
 
     def abort_all(self) -> None:
         """Close every connection, without sending what is buffered."""
-        for connection in self.connections:
+        connections: list[PlainConnection | RequestHandler] = [*self.plain, *self.connections]
+        for connection in connections:
             if connection.transport is not None:
                 connection.transport.abort()
 
 
-def is_connected(request: web.BaseRequest) -> bool:
-    """Whether an answer could still reach the client."""
-    transport = request.transport
-    return transport is not None and not transport.is_closing()
+class PlainConnection(asyncio.Protocol):
+    """A connection to the sandbox, until its first request that is not plain."""
 
+    def __init__(self, server: ConnectionServer[Any]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._server = server
+        self._task: asyncio.Task[None] | None = None
+        self._is_full = False
+        # What arrives before the last answer is sent.
+        self._early = b""
 
-def drop(request: web.BaseRequest, *, reset: bool) -> web.StreamResponse:
-    """Close the connection without an answer, by a reset or an orderly close.
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection. Called by the loop."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._server.plain.add(self)
 
-    The response returned is never sent.
-    """
-    transport = request.transport
-    if transport is not None:
-        found: object = transport.get_extra_info("socket")
-        if reset and isinstance(found, TransportSocket):
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
-    return web.Response()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Call back for the request that is being handled. Called by the loop."""
+        del exc
+        self._server.plain.discard(self)
+        self._server.lost(self)
+
+    def pause_writing(self) -> None:
+        """Handle no request until the client has read more. Called by the loop."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Handle the next request. Called by the loop."""
+        self._is_full = False
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle a request. Called by the loop."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._task is not None or self._is_full:
+            self._early += data
+            if len(self._early) > _MOST_EARLY_BYTES:
+                transport.pause_reading()
+            return
+        raw_head, end, body = data.partition(b"\r\n\r\n")
+        head = plain_head(raw_head) if end else None
+        if head is None or len(body) != head.content_length:
+            self._hand_over(transport, data)
+            return
+        exchange = Exchange(head, self, transport, body)
+        self._task = asyncio.get_running_loop().create_task(self._serve(transport, exchange))
+
+    async def _serve(self, transport: asyncio.Transport, exchange: Exchange) -> None:
+        try:
+            reply = await self._server.serve(exchange)
+        except Exception:  # noqa: BLE001 - as aiohttp does for its requests
+            _LOG.exception("Error handling a request")
+            reply = _FAILED
+        finally:
+            self._task = None
+        if reply is None or transport.is_closing():
+            return
+        transport.write(reply.content)
+        if reply.keep_alive:
+            self._go_on()
+        else:
+            transport.close()
+
+    def _go_on(self) -> None:
+        """Let aiohttp handle what arrived too early, if the connection is free for it."""
+        if self._early and self._task is None and not self._is_full and self.transport is not None:
+            self._hand_over(self.transport, self._early)
+
+    def _hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Let aiohttp serve the connection from here on."""
+        self._server.plain.discard(self)
+        handler = self._server()
+        transport.resume_reading()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        handler.data_received(data)
 
 
 class ReadyResponse(web.StreamResponse):
-    """A response whose head and body are bytes already; aiohttp builds no headers for it."""
+    """A whole answer as bytes; aiohttp builds no headers for it."""
 
-    def __init__(self, status: int, content: bytes, *, keep_alive: bool) -> None:
-        super().__init__(status=status)
-        self._content = content
-        self._is_kept_alive = keep_alive
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status=reply.status)
+        self._reply = reply
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection stays open for the next request."""
-        return self._is_kept_alive
+        return self._reply.keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write it all. Raises ConnectionError if the connection is closing."""
         writer = request.writer
-        await writer.write(self._content)
+        await writer.write(self._reply.content)
         await writer.drain()
         return writer
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from typing import Any, Final
 
 import attrs
-from aiohttp import web
 
 from bc_attrvals.sandbox.certificates import Authority
-from bc_attrvals.sandbox.connections import ConnectionServer
+from bc_attrvals.sandbox.connections import ConnectionServer, PlainConnection
 from bc_attrvals.sandbox.emulated_store import Addresses
 from bc_attrvals.sandbox.proxy import ConnectProxy
 
@@ -46,21 +46,16 @@ class Listeners:
     def __init__(self, listening: Listening, server: ConnectionServer[Any]) -> None:
         """Serve on the ports with this server; nothing is opened before the start."""
         self._listening = listening
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_S)
         self._server = server
+        self._accepting: list[asyncio.Server] = []
         self._authority: Authority | None = None
         self._proxy: ConnectProxy | None = None
 
     async def start(self) -> Addresses:
         """Open the ports. Raises OSError if one is taken, RuntimeError for TLS without trustme."""
         listening = self._listening
-        await self._runner.setup()
         context = self._certified().context if listening.https else None
-        site = web.TCPSite(
-            self._runner, listening.host, listening.port, backlog=_BACKLOG, ssl_context=context
-        )
-        await site.start()
-        port = int(self._runner.addresses[0][1])
+        port = await self._listen(listening.host, listening.port, context)
         scheme = "https" if listening.https else "http"
         ca_file = None if self._authority is None else self._authority.ca_file
         addresses = Addresses(f"{scheme}://{_reachable(listening.host)}:{port}", port, ca_file)
@@ -71,23 +66,28 @@ class Listeners:
         if addresses.proxy_url is not None:
             return addresses
         listening, authority = self._listening, self._certified()
-        before = len(self._runner.addresses)
-        context = authority.context
-        await web.TCPSite(self._runner, _LOOPBACK, 0, backlog=_BACKLOG, ssl_context=context).start()
-        self._proxy = ConnectProxy((_LOOPBACK, int(self._runner.addresses[before][1])))
+        self._proxy = ConnectProxy((_LOOPBACK, await self._listen(_LOOPBACK, 0, authority.context)))
         port = await self._proxy.start(listening.host, listening.proxy_port)
         url = f"http://{_reachable(listening.host)}:{port}"
         return attrs.evolve(addresses, ca_file=authority.ca_file, proxy_url=url)
+
+    async def _listen(self, host: str, port: int, context: ssl.SSLContext | None) -> int:
+        """Accept connections; returns the port."""
+        accepting = await asyncio.get_running_loop().create_server(
+            lambda: PlainConnection(self._server), host, port, ssl=context, backlog=_BACKLOG
+        )
+        self._accepting.append(accepting)
+        return int(accepting.sockets[0].getsockname()[1])
 
     def _certified(self) -> Authority:
         if self._authority is None:
             self._authority = Authority(self._listening.ca_file, _reachable(self._listening.host))
         return self._authority
 
-    async def stop_accepting(self) -> None:
+    def stop_accepting(self) -> None:
         """Close the ports; open connections stay."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        for accepting in self._accepting:
+            accepting.close()
 
     async def aclose(self) -> None:
         """Close all that is open, without sending what is buffered."""
@@ -96,7 +96,7 @@ class Listeners:
         self._server.abort_all()
         # A transport closes its socket in the next turn of the loop.
         await asyncio.sleep(0)
-        await self._runner.cleanup()
+        await self._server.shutdown(_SHUTDOWN_S)
         if self._authority is not None:
             self._authority.close()
 

@@ -23,11 +23,10 @@ from urllib.parse import unquote
 
 import attrs
 from aiohttp import web
-from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
-from multidict import istr
+from aiohttp.http import SERVER_SOFTWARE
 
 from bc_attrvals.sandbox.answers import Answer, error_answer
-from bc_attrvals.sandbox.connections import ConnectionServer, ReadyResponse, drop, is_connected
+from bc_attrvals.sandbox.connections import ConnectionServer, Exchange, Reply
 from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
 from bc_attrvals.sandbox.fault_answers import wrong_answer
 from bc_attrvals.sandbox.faults import (
@@ -38,15 +37,13 @@ from bc_attrvals.sandbox.faults import (
     FaultKind,
     Faults,
 )
+from bc_attrvals.sandbox.heads import Head
 from bc_attrvals.sandbox.operations import BOUNDED_WRITES, OPERATIONS, Operation, operation_of
 from bc_attrvals.sandbox.quirks import Quirks
 from bc_attrvals.sandbox.quota import InFlight, QuotaWindow
 from bc_attrvals.sandbox.request_log import LogEntry, RequestLog
 from bc_attrvals.sandbox.resources import Applied, Request, Resources
 
-_CONTENT_TYPE: Final = istr("Content-Type")
-_TOKEN: Final = istr("X-Auth-Token")
-_ACCEPT: Final = istr("Accept")
 # From the narrowest.
 _JSON_RANGES: Final = ("application/json", "application/*", "*/*")
 _NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0*)?")
@@ -119,31 +116,35 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._hanging: dict[int, asyncio.Future[None]] = {}
 
-    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Handle one request; if cancelled, what has reached the database is still applied."""
-        options = self.options
-        path, raw_query, resource = _target_of(request.raw_path, options.store_hash)
-        operation = operation_of(resource, request.method)
-        entry = self.log.begin(request, operation, path, raw_query, options.clock())
+    async def serve(self, exchange: Exchange) -> Reply | None:
+        """Answer a request, None if its connection was dropped.
+
+        If cancelled, what has reached the database is still applied.
+        """
+        options, head = self.options, exchange.head
+        path, raw_query, resource = _target_of(head.raw_path, options.store_hash)
+        operation = operation_of(resource, head.method)
+        entry = self.log.begin(head, operation, path, raw_query, options.clock())
         self.calls[operation] += 1
-        backend = self.backend
-        if backend is None:
-            return drop(request, reset=True)
-        task = request.task
+        backend, task = self.backend, asyncio.current_task()
+        if backend is None or task is None:
+            exchange.drop(reset=True)
+            return None
         self._tasks.add(task)
-        watched, connection = backend.server.watched, request.protocol
+        watched, connection = backend.server.watched, exchange.connection
         watched[connection] = entry
         try:
             count = self.in_flight.enter(operation, entry.sequence)
             if count > self.in_flight.peak[operation] or self._is_over(operation, count):
                 count = await self._count_again(operation)
             entry.in_flight = count
-            answer = await self._answer(backend, request, entry, resource)
+            answer = await self._answer(backend, exchange, entry, resource)
             if answer is None:
-                return drop(request, reset=entry.fault is FaultKind.DROP_BEFORE)
-            if is_connected(request):
+                exchange.drop(reset=entry.fault is FaultKind.DROP_BEFORE)
+                return None
+            if exchange.is_connected():
                 entry.status = answer.status
-            return self._response(request, answer, entry)
+            return self._reply(head, answer, entry)
         finally:
             watched.pop(connection, None)
             self.in_flight.leave(operation, entry.sequence)
@@ -172,18 +173,12 @@ class Service:
         return limit is not None and in_flight > limit and operation in BOUNDED_WRITES
 
     async def _answer(
-        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, resource: str
+        self, backend: Backend, exchange: Exchange, entry: LogEntry, resource: str
     ) -> Answer | None:
         """Return the answer, None for a connection to be dropped without one."""
-        refused = self._refuse_address(request, resource, entry.operation)
+        refused = self._refuse_address(exchange.head, resource, entry.operation)
         try:
-            if request.body_exists:
-                content = request.content
-                # Quickly if all of it has arrived.
-                if content.is_eof() and content.total_bytes <= request.client_max_size:
-                    entry.body = content.read_nowait()
-                else:
-                    entry.body = await request.read()
+            entry.body = await exchange.read_body()
         except web.HTTPRequestEntityTooLarge:
             return error_answer(413, "The body is too large.")
         except (ConnectionError, web.RequestPayloadError):
@@ -199,28 +194,23 @@ class Service:
         if delay_s:
             await asyncio.sleep(delay_s)
         if fault is not None:
-            return await self._go_wrong(backend, request, entry, fault)
+            return await self._go_wrong(backend, exchange, entry, fault)
         return await self._apply(backend, entry)
 
-    def _refuse_address(
-        self, request: web.BaseRequest, resource: str, operation: Operation
-    ) -> Answer | None:
+    def _refuse_address(self, head: Head, resource: str, operation: Operation) -> Answer | None:
         """Check what costs no unit: URL, token, method, media types."""
-        if len(request.raw_path) > self.options.max_url_bytes:
+        if len(head.raw_path) > self.options.max_url_bytes:
             return error_answer(414, shows_quota=False)
         methods = OPERATIONS.get(resource)
         if methods is None:
             title = "The requested resource was not found."
             return error_answer(404, title, shows_quota=False)
-        given = request.headers.get(_TOKEN, "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self.options.access_token.encode()):
+        if not hmac.compare_digest(head.token, self.options.access_token.encode()):
             return error_answer(401, "Unauthorized", shows_quota=False)
         if operation is Operation.OTHER:
             allow = (("Allow", ", ".join(methods)),)
             return error_answer(405, shows_quota=False, headers=allow)
-        accept = request.headers.get(_ACCEPT, "*/*")
-        content_type = request.headers.get(_CONTENT_TYPE, "application/json")
-        return _refuse_media_types(request.method, accept, content_type)
+        return _refuse_media_types(head.method, head.accept, head.content_type)
 
     def _refuse_limits(self, entry: LogEntry) -> Answer | None:
         """Take the quota unit, then look at the concurrency."""
@@ -243,12 +233,12 @@ class Service:
         return applied.answer
 
     async def _go_wrong(
-        self, backend: Backend, request: web.BaseRequest, entry: LogEntry, fault: Fault
+        self, backend: Backend, exchange: Exchange, entry: LogEntry, fault: Fault
     ) -> Answer | None:
         """Carry out a fault; None drops the connection."""
         kind = fault.kind
         if kind is FaultKind.HANG:
-            await self._hang(request, entry)
+            await self._hang(exchange, entry)
         if kind in (FaultKind.HANG, FaultKind.DROP_BEFORE):
             return None
         if kind in ERROR_ANSWER_KINDS or kind in MISLEADING_KINDS:
@@ -261,8 +251,8 @@ class Service:
             return None
         return answer
 
-    async def _hang(self, request: web.BaseRequest, entry: LogEntry) -> None:
-        if not is_connected(request):
+    async def _hang(self, exchange: Exchange, entry: LogEntry) -> None:
+        if not exchange.is_connected():
             return
         ended = asyncio.get_running_loop().create_future()
         self._hanging[entry.sequence] = ended
@@ -279,31 +269,29 @@ class Service:
         if ended is not None and not ended.done():
             ended.set_result(None)
 
-    def _response(
-        self, request: web.BaseRequest, answer: Answer, entry: LogEntry
-    ) -> web.StreamResponse:
+    def _reply(self, head: Head, answer: Answer, entry: LogEntry) -> Reply:
         self.statuses[answer.status] += 1
-        quirks, body, keep_alive = self.options.quirks, answer.body, request.keep_alive
+        quirks, body, keep_alive = self.options.quirks, answer.body, head.keep_alive
         kind = answer.content_type if body else ""
-        head = _head_of(answer.status, kind, keep_alive, request.version >= HttpVersion11)
+        lines = _first_lines(answer.status, kind, keep_alive, head.is_http_11)
         for name, value in answer.headers:
-            head += f"{name}: {value}\r\n"
+            lines += f"{name}: {value}\r\n"
         if answer.status != 204:
-            head += f"Content-Length: {len(body)}\r\n"
+            lines += f"Content-Length: {len(body)}\r\n"
         if answer.shows_quota and quirks.rate_headers:
-            head += self.quota.header_lines()
+            lines += self.quota.header_lines()
         if quirks.request_id:
-            head += f"X-Request-Id: {entry.request_id}\r\n"
-        head += _date_and_server(int(time.time()))
+            lines += f"X-Request-Id: {entry.request_id}\r\n"
+        lines += _date_and_server(int(time.time()))
         if entry.fault is FaultKind.CUT_BODY:
             body, keep_alive = body[: len(body) // 2], False
-        elif request.method == "HEAD":
+        elif head.method == "HEAD":
             body = b""
-        return ReadyResponse(answer.status, head.encode() + body, keep_alive=keep_alive)
+        return Reply(answer.status, lines.encode() + body, keep_alive)
 
 
 @lru_cache
-def _head_of(status: int, content_type: str, keep_alive: bool, is_http_11: bool) -> str:
+def _first_lines(status: int, content_type: str, keep_alive: bool, is_http_11: bool) -> str:
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")

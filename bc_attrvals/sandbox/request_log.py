@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Final, overload
 
 import attrs
-from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 
 from bc_attrvals.sandbox.faults import FaultKind
+from bc_attrvals.sandbox.heads import Head
 from bc_attrvals.sandbox.operations import Operation
-
-_TOKEN_HEADERS: Final = frozenset({b"x-auth-token", b"authorization", b"cookie"})
-
-RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 @attrs.define(eq=False)
@@ -119,7 +114,7 @@ class RequestLog(Sequence[RecordedRequest]):
 
     def begin(
         self,
-        request: web.BaseRequest,
+        head: Head,
         operation: Operation,
         path: str,
         query_string: str,
@@ -129,26 +124,13 @@ class RequestLog(Sequence[RecordedRequest]):
         self._sequence += 1
         entry = LogEntry(
             self._sequence,
-            request.method,
+            head.method,
             operation,
             path,
             query_string,
-            _head(request.raw_headers),
+            head.shown,
             now_s,
             f"{self._sequence:032x}",
         )
         self._entries.append(entry)
         return entry
-
-
-@lru_cache(maxsize=256)
-def _head(raw_headers: RawHeaders) -> CIMultiDictProxy[str]:
-    """Return the headers without a token. Clients repeat them, so log entries share them."""
-    shown = [
-        (
-            name.decode("latin-1"),
-            "***" if name.lower() in _TOKEN_HEADERS else value.decode("latin-1"),
-        )
-        for name, value in raw_headers
-    ]
-    return CIMultiDictProxy(CIMultiDict(shown))

@@ -6,13 +6,13 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
 from aiohttp import web
 
-from bc_attrvals.sandbox.connections import ConnectionServer
+from bc_attrvals.sandbox.connections import AiohttpExchange, ConnectionServer, ReadyResponse
 from bc_attrvals.sandbox.control import Control, is_control
 from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
 from bc_attrvals.sandbox.definitions import AttributeSeeds, CustomerSeeds, check_definitions
@@ -141,7 +141,8 @@ class Sandbox(EmulatedStore):
             closing.push_async_callback(thread.run, resources.close)
             await thread.run(resources.definitions.define, self._defined)
             server = ConnectionServer(
-                self._serve,
+                self._service.serve,
+                self._serve_by_aiohttp,
                 self._service.abandoned,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
@@ -151,7 +152,7 @@ class Sandbox(EmulatedStore):
             self._listeners = Listeners(self._listening, server)
             closing.push_async_callback(self._listeners.aclose)
             closing.push_async_callback(self._service.stop)
-            closing.push_async_callback(self._listeners.stop_accepting)
+            closing.callback(self._listeners.stop_accepting)
             self._addresses = await self._listeners.start()
         except BaseException:
             await self.aclose()
@@ -174,7 +175,10 @@ class Sandbox(EmulatedStore):
             raise RuntimeError("the sandbox is not running")
         self._addresses = await self._listeners.open_proxy(self.addresses)
 
-    def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+    async def _serve_by_aiohttp(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer for the store, or for the controls."""
-        serve = self._control.serve if is_control(request) else self._service.serve
-        return serve(request)
+        if is_control(request):
+            return await self._control.serve(request)
+        reply = await self._service.serve(AiohttpExchange(request))
+        # What is returned for a dropped connection is never sent.
+        return web.Response() if reply is None else ReadyResponse(reply)

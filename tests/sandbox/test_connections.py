@@ -1,4 +1,4 @@
-"""Malformed requests: answered, and no error of the sandbox."""
+"""Requests of any shape: answered alike, whether the sandbox or aiohttp parses them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import logging
 import pytest
 from yarl import URL
 
-from tests.sandbox.api import running
+from bc_attrvals.sandbox import Fault
+from bc_attrvals.sandbox.resources import Applied, Request, Resources
+from tests.sandbox.api import running, until
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,96 @@ async def test_an_answers_head_fits_its_request(
             assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
+
+
+def put(customer_id: int, token: str, *headers: str) -> bytes:
+    body = f'[{{"customer_id":{customer_id},"attribute_id":1,"value":"v"}}]'
+    lines = [
+        "PUT /stores/sandbox/v3/customers/attribute-values HTTP/1.1",
+        "Host: localhost",
+        f"X-Auth-Token: {token}",
+        f"Content-Length: {len(body)}",
+        *headers,
+        "",
+        body,
+    ]
+    return "\r\n".join(lines).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Return the status and body of the next answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+    return head.split()[1], await reader.readexactly(length)
+
+
+async def test_requests_that_arrive_together_are_answered_in_their_order() -> None:
+    async with running(latency_ms=1) as (sandbox, api):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(put(1, api.token))
+        await until(lambda: sandbox.requests.seen == 1)
+        writer.write(put(2, api.token) + put(3, api.token)[:150])
+        for number in (1, 2):
+            status, body = await answer(reader)
+            assert (status, b'"customer_id":%d,' % number in body) == (b"200", True)
+        writer.write(put(3, api.token)[150:])
+        assert (await answer(reader))[0] == b"200"
+        assert [one.body[16:17] for one in sandbox.requests] == [b"1", b"2", b"3"]
+        assert sandbox.peak_in_flight("upsert") == 1
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("cut", [10, 100, 180])
+async def test_a_request_may_arrive_in_pieces(cut: int) -> None:
+    async with running() as (sandbox, api):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        request = put(1, api.token)
+        writer.write(request)
+        assert (await answer(reader))[0] == b"200"
+        writer.write(request[:cut])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        writer.write(request[cut:])
+        assert (await answer(reader))[0] == b"200"
+        writer.write(request)
+        assert (await answer(reader))[0] == b"200"
+        assert await sandbox.count() == 1
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_client_that_sends_without_reading_is_read_no_further() -> None:
+    async with running(faults=[Fault("hang", times=1)]) as (sandbox, api):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        request = put(1, api.token)
+        writer.write(request)
+        await until(lambda: sandbox.in_flight() == 1)
+        # More than the buffers of sandbox and sockets hold.
+        writer.write(request * 100_000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await writer.drain()
+        assert sandbox.requests.seen == 1
+        writer.transport.abort()
+        assert await reader.read() == b""
+
+
+async def test_a_failure_of_the_sandbox_is_answered_500_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(resources: Resources, request: Request) -> Applied:
+        raise ZeroDivisionError(resources, request)
+
+    monkeypatch.setattr(Resources, "apply", fail)
+    async with running() as (sandbox, api):
+        for headers in ((), ("Connection: close",)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+            writer.write(put(1, api.token, *headers))
+            assert (await reader.read()).split()[1] == b"500"
+            writer.close()
+            await writer.wait_closed()
+        assert [one.status for one in sandbox.requests] == [None, None]
+        assert sandbox.in_flight() == 0
+    raised = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert raised == [ZeroDivisionError, ZeroDivisionError]
