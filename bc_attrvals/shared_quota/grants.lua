@@ -74,11 +74,12 @@ end
 local function forget_lost(since)
   local kept = {}
   for _, at in ipairs(q.lost) do
-    if at > since - ON_ITS_WAY then kept[#kept + 1] = at end
+    if at > since then kept[#kept + 1] = at end
   end
   q.lost = kept
 end
 
+-- A unit that no count has shown: the service has counted its request by `at`, if it counted it.
 local function lose(at)
   q.lost[#q.lost + 1] = at
   forget_lost(now - q.window)
@@ -96,7 +97,7 @@ local function abandon(id)
   local one = processes[id]
   for index = #one.held, 1, -1 do
     drop(one, index)
-    lose(now)
+    lose(now + ON_ITS_WAY)
   end
   processes[id] = nil
 end
@@ -180,7 +181,7 @@ local function settle(one, entry)
       end
     end
   elseif kind == UNANSWERED then
-    if ours or unheard then lose(now - age) end
+    if ours or unheard then lose(now - age + ON_ITS_WAY) end
   elseif ours then
     q.sent = q.sent - 1
   end
@@ -231,7 +232,7 @@ for index = #me.held, 1, -1 do
   local seq = me.held[index][1]
   if seq <= ask.seen and not said[seq] then
     drop(me, index)
-    lose(now)
+    lose(now + ON_ITS_WAY)
   end
 end
 me.want = ask.want

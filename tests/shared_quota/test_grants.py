@@ -51,6 +51,15 @@ async def test_slots_and_units_are_counted_over_all_processes(shared: Make) -> N
         await ended(*tasks)
 
 
+async def test_a_later_answer_includes_those_that_came_without_headers(shared: Make) -> None:
+    async with opened(shared()) as [quota]:
+        await learn(quota, told(9))
+        await learn(quota, {})
+        await settled()
+        await learn(quota, told(7, reset_ms=49_000))
+        await until(lambda: quota.snapshot().left == 7)
+
+
 async def test_a_cold_start_of_many_sends_one_request_first(shared: Make) -> None:
     async with opened(*(shared() for _ in range(4))) as quotas:
         tasks = [task for quota in quotas for task in asking(quota, READ, BULK, 5)]
