@@ -20,8 +20,6 @@ from bc_attrvals.mirror.report import Faults
 from bc_attrvals.mirror.service_clock import second_of
 from bc_attrvals.reading.exactly_once import exact_rows
 
-#: If more rows than this share the newest seconds, there may be pages of them.
-_MANY: Final = 25
 #: Rows dropped at once.
 _CHUNK: Final = 4_096
 
@@ -36,45 +34,41 @@ async def take_all(ingest: Ingest, filter: AttributeValueFilter) -> int | None:
     queries = ingest.calls.queries(filter)
     began_at_s = loop.time()
     for query in queries[:1]:
+        # Its answer has the `Date` that tells rows of the future apart.
         first, reached = await ingest.first_page(query)
         if len(queries) == 1 and len({row.id for row in first.data}) == first.pagination.total:
-            return reached
-        last = await ingest.last_page(query, first)
-        seconds = ingest.near_seconds([*first.data, *last.data])
-        newest = max(seconds, default=0)
-        if sum(one >= newest - 2 for one in seconds) > _MANY:
-            # Once their seconds are over, the next refresh need not list them again.
-            await ingest.until_over(newest + 2)
-        began_at_s = loop.time()
+            return reached or ingest.clock.least(began_at_s)
     async with aclosing(exact_rows(ingest.calls, filter)) as parts:
         async for rows in parts:
             await ingest.take(rows)
     return ingest.clock.least(began_at_s)
 
 
-async def verify_all(ingest: Ingest, filter: AttributeValueFilter, *, known: int) -> None:
+async def verify_all(ingest: Ingest, filter: AttributeValueFilter, *, settled: int) -> None:
     """Compare a mirror that a refresh has just proven with all rows, and repair it.
 
-    What was wrong is noted in `ingest.faults`. Rows modified at or after second `known` may have
-    changed since, and are no faults.
+    What was wrong is noted in `ingest.faults`. Rows modified at or after second `settled` may
+    have become visible since, and are no faults.
     """
     async with aclosing(exact_rows(ingest.calls, filter)) as parts:
         async for rows in parts:
             ingest.check(rows)
-            await ingest.database.run(_compare, rows, ingest.faults, known)
+            await ingest.database.run(_compare, rows, ingest.faults, settled)
     while held := await ingest.database.run(Replica.not_shown, _CHUNK):
         for one in held:
             ingest.faults.add(row_of(one.cells), None)
         await ingest.database.run(Replica.drop_rows, held)
 
 
-def _compare(replica: Replica, rows: Sequence[AttributeValue], faults: Faults, known: int) -> None:
+def _compare(
+    replica: Replica, rows: Sequence[AttributeValue], faults: Faults, settled: int
+) -> None:
     """Count what differs in the mirror, and take the rows in."""
     with replica.transaction():
         held = replica.held(row.id for row in rows)
         for row in rows:
             one = held.get(row.id)
-            if second_of(row.date_modified) >= known or (one and one.cells == cells_of(row)):
+            if second_of(row.date_modified) >= settled or (one and one.cells == cells_of(row)):
                 continue
             faults.add(row_of(one.cells) if one else None, row)
         replica.note_shown(rows)

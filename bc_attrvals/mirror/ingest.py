@@ -7,6 +7,7 @@ follow what answers show.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
@@ -16,7 +17,6 @@ from bc_attrvals.core.rate_limit import service_time
 from bc_attrvals.errors import APIError, DecodeError, MirrorError
 from bc_attrvals.events import MirrorProgressed
 from bc_attrvals.mirror.created_index import CreatedIndex
-from bc_attrvals.mirror.ranges import pages
 from bc_attrvals.mirror.replica import Replica, Taken
 from bc_attrvals.mirror.replica_schema import row_of
 from bc_attrvals.mirror.report import Faults
@@ -58,13 +58,6 @@ class Ingest:
             page = await self._fetch((query, 1, sizes.page))
         return page, await self.take(page.data)
 
-    async def last_page(self, query: ListingQuery, first: Page) -> Page:
-        """Take in the last page of a query. In order of ids it has the newest rows."""
-        number = pages(first.pagination.total, max(1, len(first.data)))
-        page = await self._fetch((query, number, self.calls.sizes.page))
-        await self.take(page.data)
-        return page
-
     async def pages(self, asked: Iterable[tuple[ListingQuery, int, int]]) -> AsyncGenerator[Page]:
         """Yield pages (query, number from 1, limit) in order, after taking them in."""
         reads = self.calls.limits.reads
@@ -77,7 +70,7 @@ class Ingest:
         fetched = await self.calls.fetch(*asked)
         date = service_time(fetched.answer.headers)
         if date is not None:
-            self.clock.observe_date(second_of(date), self._loop.time())
+            self.clock.observe_date(second_of(date), self._loop.time(), our_second=int(time.time()))
         return await self.calls.decode(fetched)
 
     async def take(self, rows: Sequence[AttributeValue]) -> int | None:
@@ -120,13 +113,3 @@ class Ingest:
         if self.index is not None:
             self.index.remove(taken.removed)
             self.index.add(taken.added)
-
-    def near_seconds(self, rows: Iterable[AttributeValue]) -> list[int]:
-        """Return the seconds in which rows were modified, without those far in the future."""
-        now_s = self._loop.time()
-        seconds = (second_of(row.date_modified) for row in rows)
-        return [one for one in seconds if self.clock.is_near(one, now_s)]
-
-    async def until_over(self, second: int) -> None:
-        """Wait until a second of the service is over."""
-        await asyncio.sleep(max(0.0, self.clock.until_over_s(second, self._loop.time())))

@@ -8,10 +8,10 @@ The first refresh lists everything, and `verify` does so after these steps. A re
 transaction: one that ends early leaves the last proven state, and the next one begins where this
 one began.
 
-The proof assumes that the service sets `date_modified` to the present, by a clock that never goes
-back, whenever a row is added or changed, and that `date_created` of a row never changes. Then a
-second that is over gains no rows. `verify` checks the assumptions. The last minute is listed again,
-as far as it fits into a fifth of a page, for servers whose clocks differ.
+The proof assumes that the service sets `date_modified` to the present whenever a row is added or
+changed, that a row is visible less than a minute later, by all of the service's clocks, and that
+`date_created` of a row never changes. Then a second of a minute ago gains no rows. `verify` checks
+the assumptions. So the minute before the last known moment is listed again.
 """
 
 from __future__ import annotations
@@ -38,19 +38,15 @@ from bc_attrvals.mirror.ranges import END, Range, pages
 from bc_attrvals.mirror.reconcile import reconcile
 from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.report import FaultKind, RefreshReport
-from bc_attrvals.mirror.service_clock import moment_of, second_of
+from bc_attrvals.mirror.service_clock import LAG_S, moment_of, second_of
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
 
-#: Rows modified in these seconds before the last known second are listed again,
-_OVERLAP_S: Final = 60
-#: but for those that exceed this part of a page: one fifth.
-_OVERLAP_SHARE: Final = 5
 #: Seconds that are searched for one without a row of the mirror; see `_choose_until`.
 _QUIET_S: Final = 60
-#: What the questions of a refresh add to a query: two dates, and all attributes of a store.
-_DATES_BYTES: Final = len("&date_modified:min=&date_modified:max=") + 2 * 20
+#: What the questions of a refresh add to a query: three dates, and all attributes of a store.
+_DATES_BYTES: Final = len("&date_modified:min=&date_created:min=&date_created:max=") + 3 * 20
 _ATTRIBUTES_BYTES: Final = len("&attribute_id:in=") + 11 * MAX_VALUES_PER_CUSTOMER
 
 _logger = logging.getLogger(__name__)
@@ -83,7 +79,7 @@ class Refresh:
                 known = await self._update(known, parts)
                 if verify:
                     self._ingest.index = None
-                    await verify_all(self._ingest, self._filter, known=known)
+                    await verify_all(self._ingest, self._filter, settled=known - LAG_S)
             verified_at = int(time.time()) if verify else None
             counts = await self._database.run(Replica.commit, known, verified_at)
         except BaseException:
@@ -123,25 +119,25 @@ class Refresh:
         reached: list[int] = []
         for part in parts:
             ingest.index = None
+            await self._database.run(Replica.select_customers, part.customer_id_in)
             ingest.shown, ingest.shown_from = set(), since
             reached.append(await take_modified(ingest, part, since))
             ingest.shown_from = None
-            await self._drop_gone(part, since, reached[-1])
+            await self._drop_gone(part, since, known - LAG_S - 1, reached[-1])
         return min(reached, default=known)
 
     async def _since(self, known: int) -> int:
         """Return the first second whose modified rows are listed.
 
-        It is before the known second: rows created from it on are not counted.
+        It is a minute before the known one, or earlier: rows created later are not counted, and a
+        clock that was behind may have dated their changes before it.
         """
-        most = self._calls.sizes.page // _OVERLAP_SHARE
-        seconds = await self._database.run(Replica.modified_from, known - _OVERLAP_S, most + 1)
-        # It is not known whether a bound includes its own second: two more leave its rows out.
-        earliest = seconds[-1] + 2 if len(seconds) > most else known - _OVERLAP_S
-        return min(known - 1, earliest)
+        since = known - LAG_S
+        first = await self._database.run(Replica.first_modified, since, since - LAG_S)
+        return since if first is None else min(since, first)
 
     def _parts(self) -> list[AttributeValueFilter]:
-        """Return the scope in parts, each with room in a URL for two dates and for attributes.
+        """Return the scope in parts, each with room in a URL for three dates and for attributes.
 
         Raises `InvalidInputError` for more attributes than a URL holds: rows of those that a part
         left out would look gone.
@@ -153,14 +149,17 @@ class Refresh:
             raise InvalidInputError("scope has more attributes than a URL holds", field="scope")
         return parts
 
-    async def _drop_gone(self, part: AttributeValueFilter, since: int, reached: int) -> None:
+    async def _drop_gone(
+        self, part: AttributeValueFilter, since: int, counted: int, reached: int
+    ) -> None:
         """Drop the rows of a part of the scope that are gone.
 
+        Rows created after second `counted` were listed, if they were modified since `since`.
         Raises `ListingDriftError` if the rest can't be proven equal, and `FilterIgnoredError`.
         """
         ingest, run = self._ingest, self._database.run
-        ingest.index = index = await run(Replica.created_index, part.customer_id_in)
-        until = _choose_until(index, since, reached)
+        ingest.index = index = await run(Replica.created_index)
+        until = _choose_until(index, counted, reached)
         new = Range(index.attribute_ids(), until + 1, END)
         ingest.follow(await run(Replica.drop_range, new, ingest.shown, modified_from=since))
         bounds = await run(lambda replica: replica.bounds)
@@ -212,17 +211,15 @@ class Refresh:
             self._calls.events.emit(MirrorFoundWrong(*wrong))
 
 
-def _choose_until(index: CreatedIndex, since: int, reached: int) -> int:
-    """Return the last second to reconcile.
+def _choose_until(index: CreatedIndex, earliest: int, reached: int) -> int:
+    """Return the last second to reconcile, at least `earliest`.
 
-    The next second is over, because the service has reached the one after it. An early second
-    allows for writers whose clocks are behind; rows created later were listed. One is preferred
-    that is followed by a second without a row of the mirror: counts are then the same whether
-    bounds include their own second or not.
+    Rows of it and of the next second are visible, because the service has reached the minute after
+    them. A second is preferred that is followed by one without a row of the mirror: counts are then
+    the same whether bounds include their own second or not.
     """
-    earliest = since - 1
     attribute_ids = index.attribute_ids()
-    for until in range(earliest, min(reached - 2, earliest + _QUIET_S) + 1):
+    for until in range(earliest, min(reached - LAG_S - 2, earliest + _QUIET_S) + 1):
         if not index.count(Range(attribute_ids, until + 1, until + 1)):
             return until
     return earliest

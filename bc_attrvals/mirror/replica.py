@@ -209,10 +209,10 @@ class Replica(Database):
             self.put(sequence=last + count)
         return range(last + 1, last + count + 1)
 
-    # What a reconciliation needs, of the customers set.
+    # What a refresh needs, of the customers set.
 
-    def created_index(self, customer_ids: Iterable[int] | None) -> CreatedIndex:
-        """Set the customers that are reconciled, None for all; return the index of their rows."""
+    def select_customers(self, customer_ids: Iterable[int] | None) -> None:
+        """Set the customers that are refreshed; None for all."""
         self._customers = ""
         if customer_ids is not None:
             self._customers = " AND customer_id IN (SELECT id FROM temp.customers)"
@@ -220,18 +220,26 @@ class Replica(Database):
             self.connection.executemany(
                 "INSERT INTO temp.customers VALUES (?)", [(one,) for one in customer_ids]
             )
+
+    def created_index(self) -> CreatedIndex:
+        """Return the index of all rows."""
         query = f"SELECT attribute_id, created FROM rows WHERE 1{self._customers}"  # noqa: S608
         found = self.connection.execute(f"{query} ORDER BY attribute_id, created")
         with closing(found):
             return CreatedIndex((row[0], row[1] // MICRO) for row in found)
 
-    def modified_from(self, second: int, most: int) -> list[int]:
-        """Return up to `most` seconds of `date_modified` from one on, the latest first."""
-        found = self.connection.execute(
-            "SELECT modified FROM rows WHERE modified >= ? ORDER BY modified DESC LIMIT ?",
-            (second * MICRO, most),
-        )
-        return [modified // MICRO for (modified,) in found]
+    def created_of(self, modified_from: int) -> list[int]:
+        """Return the seconds of `date_created` of rows modified from a second on, in order."""
+        query = f"SELECT created FROM rows WHERE modified >= ?{self._customers} ORDER BY created"  # noqa: S608
+        return [row[0] // MICRO for row in self.connection.execute(query, (modified_from * MICRO,))]
+
+    def first_modified(self, created_from: int, least: int) -> int | None:
+        """Return the first second, from `least` on, in which a row created later was modified."""
+        (found,) = self.connection.execute(
+            "SELECT min(modified) FROM rows WHERE created >= ? AND modified >= ?",
+            (created_from * MICRO, least * MICRO),
+        ).fetchone()
+        return None if found is None else found // MICRO
 
     # What `verify` needs.
 

@@ -1,9 +1,10 @@
 """What is known of the service's clock: a lower bound, learnt from its rows and `Date` headers.
 
-Pure; seconds are those of UNIX time. Local times are never compared with the service's, only
-durations are: a row of second `s` that was seen at the loop's time `t` proves that the service's
-time is at least `s + d` at `t + d`. A faulty writer may date a row in the future, so no row is
-believed beyond the `Date` of the answers. Without such a header all rows are believed.
+Pure; seconds are those of UNIX time. A row of second `s` that was seen at the loop's time `t`
+proves that the service's time is at least `s + d` at `t + d`. A faulty writer may date a row in the
+future, so no row is believed beyond the `Date` of the answers. Without such a header all rows are
+believed. Where no new row shows the time, `Date` does, less `LAG_S`; it is not believed beyond our
+own clock.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: A second counts as over this long after its end.
-_MARGIN_S: Final = 0.05
-#: How far the clocks of writers may be ahead of the `Date` header.
-_SLACK_S: Final = 60
+#: A row is visible at most this long after its `date_modified`, in seconds: the clocks of the
+#: service's servers, with that of the `Date` header, differ by less, and their replicas are behind
+#: by less. It is an assumption; BigCommerce documents no such time.
+LAG_S: Final = 60
 #: Loop times are floats.
 _EPSILON_S: Final = 1e-6
 
@@ -29,11 +30,12 @@ class ServiceClock:
         self._lead_s = -math.inf
         self._date_lead_s: float | None = None
 
-    def observe_date(self, second: int, at_s: float) -> None:
-        """Note the `Date` header of an answer that came at `at_s`."""
+    def observe_date(self, second: int, at_s: float, *, our_second: int) -> None:
+        """Note the `Date` header of an answer that came at `at_s`, second `our_second` here."""
         lead_s = second - at_s
         known_s = self._date_lead_s
         self._date_lead_s = lead_s if known_s is None else max(known_s, lead_s)
+        self._lead_s = max(self._lead_s, min(second, our_second) - LAG_S - at_s)
 
     def observe(self, second: int, at_s: float) -> int:
         """Note a date of a row that came at `at_s`; return it, cut to the `Date` header."""
@@ -41,19 +43,11 @@ class ServiceClock:
         self._lead_s = max(self._lead_s, second - at_s)
         return second
 
-    def is_near(self, second: int, at_s: float) -> bool:
-        """Return whether a second is not far in the future."""
-        return self._date_lead_s is None or second <= self._date(at_s) + _SLACK_S
-
     def least(self, at_s: float) -> int | None:
         """Return a second that the service had reached at `at_s`; None if unknown."""
         if self._lead_s == -math.inf:
             return None
         return math.floor(self._lead_s + at_s + _EPSILON_S)
-
-    def until_over_s(self, second: int, at_s: float) -> float:
-        """Return the time until a second is certainly over at the service; 0 or less if it is."""
-        return second + 1 + _MARGIN_S - (self._lead_s + at_s)
 
     def _date(self, at_s: float) -> int:
         assert self._date_lead_s is not None

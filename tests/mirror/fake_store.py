@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -50,6 +50,8 @@ class FakeStore:
         self.next_id = 1
         self.has_dates = True
         self.date_offset_s = 0
+        #: How far the clock of a writer may be behind: each takes one of them.
+        self.lags_s: Sequence[int] = (0,)
         self.before: Callable[[], object] | None = None
         self.after: Callable[[], object] | None = None
         self.slow_s = 0.0
@@ -74,6 +76,9 @@ class FakeStore:
 
     # Other clients.
 
+    def _written_at(self) -> datetime:
+        return moment(self.now() - self._rng.choice(self.lags_s))
+
     def seed(self, count: int, *, attributes: int = 4, step_s: int = 1) -> None:
         for index in range(count):
             second = START + index // attributes * step_s
@@ -82,14 +87,14 @@ class FakeStore:
     def insert(
         self, customer_id: int, attribute_id: int, value: str, second: int | None = None
     ) -> AttributeValue:
-        when = moment(self.now() if second is None else second)
+        when = self._written_at() if second is None else moment(second)
         row = AttributeValue(self.next_id, customer_id, attribute_id, value, when, when)
         self.next_id += 1
         return self.put(row)
 
     def change(self, row_id: int, value: str, *, moves_date: bool = True) -> AttributeValue:
         old = self.rows[row_id]
-        when = moment(self.now()) if moves_date else old.date_modified
+        when = self._written_at() if moves_date else old.date_modified
         return self.put(
             AttributeValue(old.id, old.customer_id, old.attribute_id, value, old.date_created, when)
         )

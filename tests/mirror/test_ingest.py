@@ -34,7 +34,7 @@ async def test_the_index_follows_what_is_taken_in(database: DatabaseThread[Repli
     store = FakeStore()
     store.seed(40)
     ingest = Ingest(as_calls(store), database)
-    ingest.index = await database.run(Replica.created_index, None)
+    ingest.index = await database.run(Replica.created_index)
     await ingest.take(list(store.rows.values()))
     await ingest.take([store.change(5, "changed")])
     whole = Range((1, 2, 3, 4), BEGINNING, END)

@@ -44,9 +44,10 @@ async def test_a_row_that_changes_again_while_the_newest_rows_are_read(tmp_path:
     store.seed(300)
     async with opened(store, tmp_path) as mirror:
         await refreshed(mirror, store)
-        await asyncio.sleep(100)
         for row_id in range(1, 101):
             store.change(row_id, "before")
+        # Until those changes are of the past for every clock.
+        await asyncio.sleep(200)
         left = set(range(1, 101))
 
         def change_what_was_not_shown() -> None:
@@ -70,9 +71,10 @@ async def test_a_change_in_a_second_that_was_listed_is_seen_next_time(
     store.seed(300)
     async with opened(store, tmp_path) as mirror:
         await refreshed(mirror, store)
-        await asyncio.sleep(100 + after_s)
         for row_id in range(1, 101):
             store.change(row_id, "before")
+        # Until those changes are of the past for every clock.
+        await asyncio.sleep(200 + after_s)
         ranges = 0
 
         def change_after_the_range() -> None:

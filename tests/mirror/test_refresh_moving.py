@@ -20,7 +20,7 @@ pytestmark = pytest.mark.looptime(noop_cycles=2)
 
 async def test_what_changes_in_a_part_that_was_read_is_seen_next_time(tmp_path: Path) -> None:
     # Longer between the parts than modified rows are listed again.
-    store = FakeStore(page_size=20, room_bytes=800, latency_s=150)
+    store = FakeStore(page_size=20, room_bytes=825, latency_s=150)
     store.seed(800)
     scope = AttributeValueFilter(customer_id_in=range(1, 201))
     async with opened(store, tmp_path, scope) as mirror:
@@ -57,6 +57,75 @@ async def test_writers_whose_clocks_are_behind_are_seen(tmp_path: Path) -> None:
         await refreshed(mirror, store)
 
 
+@pytest.mark.parametrize("behind_s", [5, 30, 59])
+async def test_a_change_that_is_dated_back_is_seen_after_any_number_of_others(
+    behind_s: int, tmp_path: Path
+) -> None:
+    store = FakeStore(page_size=25, inclusive=False)
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        for _ in range(3):
+            store.lags_s = (0,)
+            for row_id in range(1, 101):
+                store.change(row_id, f"at {store.now()}")
+            await refreshed(mirror, store)
+            store.lags_s = (behind_s,)
+            store.change(200, f"at {store.now()}")
+            store.insert(900, 1, "late")
+            store.delete(250 + store.next_id % 10)
+            await refreshed(mirror, store)
+            await asyncio.sleep(20)
+
+
+async def test_a_change_that_is_dated_back_into_what_was_read_is_no_deletion(
+    tmp_path: Path,
+) -> None:
+    store = FakeStore(page_size=20)
+    store.seed(300)
+    new = [store.insert(1_000 + number, 1, "new").id for number in range(60)]
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+
+        def date_back() -> None:
+            # Whatever was read last, its seconds of `date_modified` gain a row that moves there.
+            if store.calls > 1:
+                store.change(new[store.calls % 60], "later")
+                store.lags_s = (40,)
+                store.change(new[(store.calls + 7) % 60], "back")
+                store.lags_s = (0,)
+
+        store.before = date_back
+        for _ in range(3):
+            for row_id in new:
+                store.change(row_id, "before")
+            await asyncio.sleep(1)
+            await mirror.refresh()
+            rows = await held(mirror)
+            assert rows.keys() == store.rows.keys()
+            assert {rows[one].value for one in new} <= {"before", "later", "back"}
+        store.before = None
+        await refreshed(mirror, store)
+
+
+async def test_a_row_whose_change_is_dated_before_its_creation_is_found_gone(
+    tmp_path: Path,
+) -> None:
+    store = FakeStore(page_size=20)
+    store.seed(300)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        row = store.insert(900, 1, "new")
+        store.lags_s = (30,)
+        store.change(row.id, "dated back")
+        await asyncio.sleep(40)
+        store.lags_s = (0,)
+        store.change(5, "shows the time")
+        await refreshed(mirror, store)
+        store.delete(row.id)
+        await refreshed(mirror, store)
+
+
 async def test_a_second_that_is_not_over_is_not_counted(tmp_path: Path) -> None:
     store = FakeStore(page_size=25, latency_s=0.3)
     store.seed(100)
@@ -80,6 +149,9 @@ async def test_what_changes_after_it_was_read_is_seen_next_time(how: str, tmp_pa
             await refreshed(mirror, store)
         for row_id in range(11, 111):
             store.change(row_id, "before")
+        if how == "ranges":
+            # Until those changes are of the past for every clock.
+            await asyncio.sleep(200)
         changed = 0
 
         def change() -> None:
@@ -191,6 +263,7 @@ async def never_resting(seed: int, path: Path) -> int:
     )
     store.has_dates = rng.random() < 0.8
     store.date_offset_s = rng.choice([0, 0, -1, 1, 30, -30])
+    store.lags_s = rng.choice([(0,), (0, 5), (0, 29)])
     store.seed(240, step_s=rng.choice([1, 7]))
     history = History(store, seed)
     raised = 0
@@ -213,6 +286,7 @@ async def never_resting(seed: int, path: Path) -> int:
             store.before = None
             for _ in range(rng.randrange(30)):
                 history.move()
+                await asyncio.sleep(rng.choice([0, 0, 1]))
         await mirror.refresh()
         assert await held(mirror) == history.in_scope(scope)
     return raised

@@ -65,6 +65,28 @@ def test_a_part_is_dropped_but_for_the_rows_kept(replica: Replica) -> None:
     assert [one.id for one in rows_of(replica)] == [5, 7, 8]
 
 
+def test_seconds_of_creation_are_those_of_the_customers_that_are_refreshed(
+    replica: Replica,
+) -> None:
+    replica.begin()
+    replica.take([row(number, created=9 - number, modified=20) for number in range(1, 5)])
+    replica.take([row(5, created=1, modified=19)])
+    assert replica.created_of(20) == [5, 6, 7, 8]
+    replica.select_customers([1, 3, 5])
+    assert replica.created_of(20) == [6, 8]
+    assert replica.created_of(19) == [1, 6, 8]
+    replica.select_customers(None)
+    assert replica.created_of(0) == [1, 5, 6, 7, 8]
+
+
+def test_the_first_change_of_late_rows_is_found(replica: Replica) -> None:
+    late = AttributeValue(1, 1, 1, "x", moment(50), moment(40))
+    replica.take([late, row(2, created=30, modified=45), row(3, created=60)])
+    assert replica.first_modified(50, 0) == 40
+    assert replica.first_modified(50, 41) == 60
+    assert replica.first_modified(61, 0) is None
+
+
 def test_a_refresh_that_is_given_up_leaves_nothing(replica: Replica) -> None:
     # A temporary database keeps no log to roll back by.
     replica.connection.execute("PRAGMA journal_mode = MEMORY")

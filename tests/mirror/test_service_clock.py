@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bc_attrvals.mirror.service_clock import ServiceClock
+from bc_attrvals.mirror.service_clock import LAG_S, ServiceClock
 
 
 def test_nothing_is_known_before_a_row_was_seen() -> None:
@@ -22,28 +22,31 @@ def test_time_passes_there_as_it_does_here() -> None:
     assert clock.least(50.0) == 1_010
 
 
-def test_a_second_is_over_when_the_next_has_begun() -> None:
-    clock = ServiceClock()
-    clock.observe(1_000, at_s=50.0)
-    remaining_s = clock.until_over_s(1_002, at_s=50.0)
-    assert 3.0 < remaining_s < 3.2
-    assert (clock.least(50.0 + remaining_s) or 0) >= 1_003
-    assert clock.until_over_s(998, at_s=50.0) < 0
-
-
 def test_no_row_is_believed_beyond_the_date_of_the_answers() -> None:
     clock = ServiceClock()
-    clock.observe_date(1_000, at_s=50.0)
+    clock.observe_date(1_000, at_s=50.0, our_second=1_000)
     assert clock.observe(86_400, at_s=50.5) == 1_000
     assert clock.observe(990, at_s=50.5) == 990
     assert clock.least(50.5) == 1_000
-    assert clock.is_near(1_060, at_s=50.0)
-    assert not clock.is_near(1_062, at_s=50.0)
 
 
 def test_the_date_that_came_with_the_least_delay_is_believed() -> None:
     clock = ServiceClock()
     for second, at_s in ((1_000, 50.0), (1_005, 54.0), (1_006, 57.0)):
-        clock.observe_date(second, at_s=at_s)
+        clock.observe_date(second, at_s=at_s, our_second=second)
     assert clock.observe(1_010, at_s=59.0) == 1_010
     assert clock.observe(1_012, at_s=60.0) == 1_011
+
+
+def test_where_no_row_is_new_the_date_of_a_minute_ago_is_believed() -> None:
+    clock = ServiceClock()
+    clock.observe_date(1_000, at_s=50.0, our_second=1_010)
+    assert clock.least(50.0) == 1_000 - LAG_S
+    clock.observe(990, at_s=50.0)
+    assert clock.least(50.0) == 990
+
+
+def test_a_date_is_not_believed_beyond_our_own_clock() -> None:
+    clock = ServiceClock()
+    clock.observe_date(86_400, at_s=50.0, our_second=1_000)
+    assert clock.least(50.0) == 1_000 - LAG_S
