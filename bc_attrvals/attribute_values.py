@@ -40,7 +40,7 @@ from bc_attrvals.sync.shared_by_jobs import SharedByJobs
 if TYPE_CHECKING:
     from bc_attrvals.core.outcomes import DeleteReport, UpsertOutcome, UpsertReport
     from bc_attrvals.naming.named_source import NamedSource
-    from bc_attrvals.sync.options import JournalPath
+    from bc_attrvals.sync.options import JournalPath, ShowFailures
     from bc_attrvals.writing.delete_job import DeleteJob, Ids
     from bc_attrvals.writing.outcomes import Outcomes
     from bc_attrvals.writing.sources import Items
@@ -247,6 +247,7 @@ class AttributeValues(SyncMethods):
         max_failures: int = MOST_FAILURES,
         journal: JournalPath | None = None,
         restart: bool = False,
+        show_failures: ShowFailures | None = None,
     ) -> UpsertReport:
         """Store any number of items, ten a call, and return a report of their outcomes.
 
@@ -281,12 +282,15 @@ class AttributeValues(SyncMethods):
 
         `journal` is the path of a file that makes the upsert resumable: after it was killed, run
         the same again, and only items that were not confirmed are sent. The input is then read to
-        its end before anything is sent. See `sync` for refused journals and `restart`.
+        its end before anything is sent. See `sync` for refused journals, `restart` and
+        `show_failures`, which need a journal here; `upsert_stream` yields all outcomes without.
         """
         from bc_attrvals.core.outcomes import check_failures
         from bc_attrvals.writing.outcomes import Outcomes
 
         self._ensure_open()
+        if show_failures is not None and journal is None:
+            raise InvalidInputError("show_failures goes with journal", field="show_failures")
         with BulkJob(self._calls, "upsert") as bulk:
             if journal is not None:
                 from bc_attrvals.sync.options import JobKind, SyncOptions
@@ -294,6 +298,7 @@ class AttributeValues(SyncMethods):
                 options = SyncOptions(
                     kind=JobKind.UPSERT,
                     max_failures=max_failures,
+                    show_failures=show_failures,
                     journal=journal,
                     restart=restart,
                 )

@@ -1,21 +1,22 @@
 """What `sync` and `upsert --journal` share: a job of the library that reads all, then writes.
 
 The library's events are the progress and feed the circuit breaker, which ends a job when the
-service stops answering. Failures come out of its report.
+service stops answering. It hands failures over some hundreds at a time, for their file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Sequence
 from typing import Final
 
 from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
-from bc_attrvals.core.outcomes import UpsertReport
+from bc_attrvals.core.outcomes import UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_states import Phase
 from bc_attrvals.errors import BCAttrValsError, UnresolvedError
 from bc_attrvals.events import Event, SyncProgressed
+from bc_attrvals.sync.options import ShowFailures
 from bc_attrvals.sync.report import SyncReport
 
 _WORDS: Final = {
@@ -72,6 +73,8 @@ class JournalledJob(ValuesJob):
         self.report: SyncReport | UpsertReport | None = None
         self.was_cut_off = False
         self._breaker = CircuitBreaker()
+        # How many of the failures that went to the file have an unknown name or address.
+        self._unresolved = 0
         #: The latest event of each phase, in their order.
         self._reached: dict[Phase, SyncProgressed] = {}
 
@@ -80,9 +83,14 @@ class JournalledJob(ValuesJob):
         raise NotImplementedError
 
     @property
-    def max_failures(self) -> int:
-        """How many failures the report is to hold; the database's rows bound all of them."""
-        return sys.maxsize if self.files else 1_000
+    def show_failures(self) -> ShowFailures | None:
+        """What writes the failures to their file, if there is one."""
+        return None if self.values.failures is None else self._write_failures
+
+    async def _write_failures(self, failures: Sequence[UpsertOutcome]) -> None:
+        for one in failures:
+            self.values.note_failure(one.item, str(one.error))
+            self._unresolved += isinstance(one.error, UnresolvedError)
 
     async def run(self, work: Work) -> None:
         """Carry out the job; end it when the service stops answering."""
@@ -125,12 +133,6 @@ class JournalledJob(ValuesJob):
         if event.phase is not Phase.LOADING:
             self._breaker.note(answered=ended - unanswered, unanswered=unanswered)
 
-    async def settle(self, reason: str) -> None:
-        """Write the failures of the report."""
-        del reason
-        for outcome in () if self.report is None else self.report.failures:
-            self.values.note_failure(outcome.item, str(outcome.error))
-
     @property
     def first_failure(self) -> str | None:
         """The reason of the first failure."""
@@ -141,6 +143,8 @@ class JournalledJob(ValuesJob):
     def unresolved(self) -> int | None:
         """How many values failed for their name or address; None if not all failures are kept."""
         report = self.report
+        if report is not None and self.values.failures is not None:
+            return self._unresolved
         if report is None or len(report.failures) < report.failed:
             return None
         return sum(isinstance(one.error, UnresolvedError) for one in report.failures)

@@ -168,7 +168,6 @@ class Apply:
             working_set,
             self._outcomes.written,
             [*self._outcomes.others, *self._unsettled],
-            self._max_failures,
         )
         return attrs.evolve(
             report,
@@ -198,7 +197,7 @@ class Apply:
             calls=self._calls.calls,
             not_sent=max(0, (at.total or 0) - done - failed - self._unconfirmed_deletes),
             retries=self._calls.retries,
-            failures=tuple(failures[: self._max_failures]),
+            failures=tuple(failures),
             unconfirmed_deletes=self._unconfirmed_deletes,
         )
 

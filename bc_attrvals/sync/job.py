@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Final, NoReturn
@@ -21,7 +22,7 @@ import msgspec
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
-from bc_attrvals.core.outcomes import UpsertReport
+from bc_attrvals.core.outcomes import UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_plan import Reading, SyncPlan, calls_for, estimate_seconds
 from bc_attrvals.core.sync_states import Differences, Phase
 from bc_attrvals.errors import (
@@ -42,14 +43,21 @@ from bc_attrvals.sync.journal import Identity
 from bc_attrvals.sync.known_state import KnownState
 from bc_attrvals.sync.loading import Loaded, Loader
 from bc_attrvals.sync.options import JobKind, ShowChanges, SyncOptions
-from bc_attrvals.sync.report import SyncReport, dump_report, report_of, upsert_report
+from bc_attrvals.sync.report import (
+    SyncReport,
+    dump_report,
+    outcomes_of,
+    report_of,
+    upsert_report,
+)
 from bc_attrvals.sync.scope import Scope
 from bc_attrvals.sync.working_set import WorkingSet
 from bc_attrvals.writing.batching import KeyRegistry
 from bc_attrvals.writing.sources import Items
 
-#: Changes taken from the working set at once.
+#: Changes taken from the working set at once, and failures, which are larger.
 _CHUNK: Final = 4_096
+_FAILURES_CHUNK: Final = 512
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 _logger = logging.getLogger(__name__)
@@ -96,6 +104,8 @@ class SyncJob:
         self._identity = Identity(options.kind, place, self._scope.digest(), options.prune)
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
+        # The place of the last failure that was shown.
+        self._shown = (0, 0)
 
     async def plan(self, desired: Items) -> SyncPlan:
         """Load, read and compare; write nothing."""
@@ -328,7 +338,9 @@ class SyncJob:
             registry=self._registry,
             database=self._database,
             is_open=self._is_open,
-            max_failures=self._options.max_failures,
+            max_failures=(
+                self._options.max_failures if self._options.show_failures is None else sys.maxsize
+            ),
             known=self._known,
         )
         try:
@@ -352,14 +364,31 @@ class SyncJob:
             raise
 
     async def _report(self, *, finish: bool = False) -> SyncReport:
+        await self._show_failures()
         seconds = self._loop.time() - self._started_at
         most = self._options.max_failures
         return await self._run(_sum_up, self._calls, seconds, most, finish=finish)
 
     async def _report_so_far(self, apply: Apply) -> SyncReport:
-        with suppress(JournalError):
-            return await self._run(apply.complete, await self._report())
-        return apply.report_from_memory()
+        noted: tuple[UpsertOutcome, ...] = ()
+        try:
+            report = await self._report()
+            noted = report.failures
+            report = await self._run(apply.complete, report)
+        except JournalError:
+            report = apply.report_from_memory()
+        if self._options.show_failures is not None and (others := report.failures[len(noted) :]):
+            await self._options.show_failures(others)
+        return attrs.evolve(report, failures=report.failures[: self._options.max_failures])
+
+    async def _show_failures(self) -> None:
+        """Give all failures that are noted to a function, once."""
+        show = self._options.show_failures
+        if show is None:
+            return
+        while found := await self._run(WorkingSet.failures, self._shown, _FAILURES_CHUNK):
+            self._shown = found[-1][0]
+            await show(outcomes_of(row for _, row in found))
 
 
 def _not_pruned(unknown: int) -> UnresolvedError:

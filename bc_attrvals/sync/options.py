@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
 import attrs
 
 from bc_attrvals.core.filters import AttributeValueFilter
+from bc_attrvals.core.outcomes import UpsertOutcome
 from bc_attrvals.core.sync_plan import SyncChange, SyncPlan
 from bc_attrvals.sync.known_state import SyncMirror
 
@@ -21,6 +22,8 @@ Normalise: TypeAlias = Callable[[str], str]
 Confirm: TypeAlias = Callable[[SyncPlan], Awaitable[bool]]
 #: Is awaited with the changes of a plan, some thousands at a time.
 ShowChanges: TypeAlias = Callable[[list[SyncChange]], Awaitable[None]]
+#: Is awaited with the outcomes of all values that failed, some hundreds at a time.
+ShowFailures: TypeAlias = Callable[[Sequence[UpsertOutcome]], Awaitable[None]]
 
 
 class JobKind(StrEnum):
@@ -47,4 +50,5 @@ class SyncOptions:
     restart: bool = False
     confirm: Confirm | None = None
     show_changes: ShowChanges | None = None
+    show_failures: ShowFailures | None = None
     max_failures: int = 0

@@ -114,7 +114,7 @@ def report_of(working_set: WorkingSet, most_failures: int) -> SyncReport:
         resent=int(working_set.number("resent")),
         retries=int(spent["retries"]),
         seconds=spent["seconds"],
-        failures=_outcomes(working_set.failures(most_failures)),
+        failures=outcomes_of(row for _, row in working_set.failures((0, 0), most_failures)),
         resumed=working_set.number("resumptions") > 0,
         altered=tally.altered,
     )
@@ -125,7 +125,6 @@ def with_unnoted(
     working_set: WorkingSet,
     written: Iterable[AttributeValueUpsert],
     others: Iterable[UpsertOutcome],
-    most_failures: int,
 ) -> SyncReport:
     """Return a report with the outcomes that an error kept from being noted in the working set."""
     counts: Counter[str] = Counter()
@@ -138,8 +137,7 @@ def with_unnoted(
         kind, item, kept = found
         if outcome.status is OutcomeStatus.FAILED:
             counts["failed"] += 1
-            if len(failures) < most_failures:
-                failures.append(UpsertOutcome(_item(*item), outcome.status, None, outcome.error))
+            failures.append(UpsertOutcome(_item(*item), outcome.status, None, outcome.error))
         elif outcome.stored is not None and outcome.stored.value != kept:
             counts["altered"] += 1
         elif outcome.ok:
@@ -184,10 +182,11 @@ def _load_report(text: str) -> tuple[dict[str, Any], tuple[UpsertOutcome, ...]]:
         stored = msgspec.json.decode(text, type=_StoredReport)
     except msgspec.MsgspecError as cause:
         raise JournalError("the journal holds a report that can't be read") from cause
-    return stored.counts, _outcomes(stored.failures)
+    return stored.counts, outcomes_of(stored.failures)
 
 
-def _outcomes(failures: Iterable[FailedRow]) -> tuple[UpsertOutcome, ...]:
+def outcomes_of(failures: Iterable[FailedRow]) -> tuple[UpsertOutcome, ...]:
+    """Return the outcomes of values that failed."""
     return tuple(
         UpsertOutcome(
             _item(customer, attribute, value), OutcomeStatus.FAILED, None, load_error(error)

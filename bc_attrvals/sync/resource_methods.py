@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         JournalPath,
         Normalise,
         ShowChanges,
+        ShowFailures,
         SyncOptions,
     )
     from bc_attrvals.sync.report import SyncReport
@@ -91,6 +92,7 @@ class SyncMethods:
         normalise: Normalise | None = None,
         mirror: SyncMirror | None = None,
         confirm: Confirm | None = None,
+        show_failures: ShowFailures | None = None,
         max_failures: int = MOST_FAILURES,
     ) -> SyncReport:
         """Make the store hold the desired values, writing only what differs.
@@ -139,7 +141,9 @@ class SyncMethods:
         and reports what would be done, and leaves the journal alone.
 
         Values that the service refuses, or does not take after all tries, raise nothing: see
-        `SyncReport.failed` and its first `max_failures` `failures`. Raises `InvalidInputError`
+        `SyncReport.failed` and its first `max_failures` `failures`. `show_failures` is awaited with
+        all of them, some hundreds at a time, before the sync returns or raises one of our errors; a
+        resumed sync shows those of its earlier runs, too. Raises `InvalidInputError`
         before anything is sent for an item of a wrong type or outside of the scope (`place` is
         `desired[i]`); an error of the input itself; `JournalError` for a journal that is damaged,
         full, held by another job or refused; before anything is written `FilterIgnoredError` for
@@ -162,6 +166,7 @@ class SyncMethods:
             journal=None if dry_run else journal,
             restart=restart,
             confirm=confirm,
+            show_failures=show_failures,
             max_failures=max_failures,
         )
         self._ensure_open()

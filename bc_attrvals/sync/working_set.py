@@ -47,6 +47,11 @@ _SCHEMA: Final = (
     "CREATE TABLE unresolved (number INTEGER PRIMARY KEY, key, customer, attribute, value, error)",
 )
 _TABLES: Final = ("upserts", "deletes", "failures")
+#: The customer and the attribute of a desired value as they were given, and the value.
+_ITEM: Final = (
+    f"coalesce(customer, desired.key >> {ID_BITS}), "
+    f"coalesce(attribute, desired.key & {MAX_ID}), desired.value"
+)
 #: Rows that never change once they are complete. Only a digest of them shows damage.
 _SEALED: Final = {
     "desired": ("SELECT key, value, kept FROM desired ORDER BY key",),
@@ -343,29 +348,30 @@ class WorkingSet(Database):
             "INSERT INTO failures (key, error) VALUES (?, ?)", list(failures)[: max(0, room)]
         )
 
-    def failures(self, most: int) -> list[FailedRow]:
-        """Return the first failures: unresolved ones, then others in the order they came."""
-        unresolved: list[FailedRow] = self.connection.execute(
-            "SELECT customer, attribute, value, error FROM unresolved ORDER BY number LIMIT ?",
-            (most,),
-        ).fetchall()
-        others = self.connection.execute(
-            "SELECT coalesce(customer, failures.key >> ?), coalesce(attribute, failures.key & ?), "
-            "desired.value, error FROM failures JOIN desired ON desired.key = failures.key "
-            "LEFT JOIN given_names ON given_names.key = failures.key ORDER BY number LIMIT ?",
-            (ID_BITS, MAX_ID, most - len(unresolved)),
+    def failures(
+        self, after: tuple[int, int], most: int
+    ) -> list[tuple[tuple[int, int], FailedRow]]:
+        """Return up to `most` (place, failure) after a place: unresolved ones, then the others."""
+        table, number = after
+        rows = self.connection.execute(
+            "SELECT * FROM (SELECT 0, number, customer, attribute, value, error FROM unresolved "  # noqa: S608
+            "WHERE number > ? ORDER BY number LIMIT ?) "
+            f"UNION ALL SELECT * FROM (SELECT 1, number, {_ITEM}, error FROM failures "
+            "JOIN desired ON desired.key = failures.key "
+            "LEFT JOIN given_names ON given_names.key = failures.key "
+            "WHERE number > ? ORDER BY number LIMIT ?) ORDER BY 1, 2 LIMIT ?",
+            (number, 0 if table else most, number if table else 0, most, most),
         )
-        return [*unresolved, *others]
+        return [((part, place), (*row,)) for part, place, *row in rows]
 
     def open_upsert(self, key: int) -> tuple[Kind, FailedItem, str | None] | None:
         """Return an upsert that is not noted as ended: its kind, item, and `kept` form, if any."""
         found = self.connection.execute(
-            "SELECT upserts.kind, coalesce(customer, upserts.key >> ?), "
-            "coalesce(attribute, upserts.key & ?), desired.value, desired.kept "
-            "FROM upserts JOIN desired ON desired.key = upserts.key "
+            f"SELECT kind, {_ITEM}, kept FROM upserts "  # noqa: S608
+            "JOIN desired ON desired.key = upserts.key "
             "LEFT JOIN given_names ON given_names.key = upserts.key "
             "WHERE upserts.key = ? AND upserts.state IN (?, ?)",
-            (ID_BITS, MAX_ID, key, State.PENDING, State.IN_FLIGHT),
+            (key, State.PENDING, State.IN_FLIGHT),
         ).fetchone()
         if found is None:
             return None

@@ -108,11 +108,27 @@ def test_a_failure_has_the_last_names_that_its_key_was_given_with(working_set: W
         )
     working_set.end_loading(seal=False)
     working_set.add_failures([(key, "{}") for key in sorted(set(keys))], 3)
-    assert working_set.failures(3) == [
+    assert [row for _, row in working_set.failures((0, 0), 3)] == [
         ("3@example.com", "tier", "3", "{}"),
         ("2@example.com", "tier", "2", "{}"),
         ("4@example.com", "tier", "4", "{}"),
     ]
+
+
+def test_failures_come_in_parts_that_leave_none_out(working_set: WorkingSet) -> None:
+    rows = [(to_key(one, 1), "x", None) for one in range(1, 8)]
+    working_set.add_desired(rows, (), [(None, "a@b.c", 1, str(one), "{}") for one in range(5)])
+    working_set.end_loading(seal=False)
+    working_set.add_failures([(key, "{}") for key, _, _ in rows], 100)
+    whole = working_set.failures((0, 0), 100)
+    assert [row[2] for _, row in whole] == [*"01234", *"x" * 7]
+    for most in (1, 3, 5, 11):
+        found, after = [], (0, 0)
+        while part := working_set.failures(after, most):
+            assert len(part) <= most
+            after = part[-1][0]
+            found += part
+        assert found == whole
 
 
 def test_changes_come_in_parts_that_leave_none_out(working_set: WorkingSet) -> None:

@@ -213,7 +213,7 @@ class _SyncJob(_PlannedJob):
                 journal=self.source.journal,
                 restart=self.source.restart,
                 confirm=confirm,
-                max_failures=self.max_failures,
+                show_failures=self.show_failures,
             )
         if self.values.cells is not None:
             await self.values.cells.delete_stored(work)

@@ -221,7 +221,7 @@ class _JournalledJob(JournalledJob):
             raise_on_failure=False,
             journal=self.source.journal,
             restart=self.source.restart,
-            max_failures=self.max_failures,
+            show_failures=self.show_failures,
         )
         if cells is not None:
             await cells.delete_stored(work)
