@@ -228,20 +228,20 @@ class _ExactListing:
         for number, page in zip(numbers, found, strict=True):
             rows += _new_rows(count, number, page)
         if count.is_complete and not part.is_growing:
-            if not self._has_grown(rows, highest_before):
+            if not self._has_grown((row.id for row in rows), highest_before):
                 return part.clip(rows), []
             return [], [attrs.evolve(part, cuts=part.cuts + 1)]
         if count.has_moved:
             note_drift(self._calls, numbers[-1], total, found[-1].pagination.total)
         return [], await self._cut(part, _dates(rows), total, target)
 
-    def _has_grown(self, rows: Iterable[AttributeValue], highest_before: int) -> bool:
+    def _has_grown(self, ids: Iterable[int], highest_before: int) -> bool:
         """Return whether some rows may be new since the highest id was `highest_before`.
 
         Rows that are not in the order of their ids may cause this once without a writer. The second
         time a writer's clock is behind, and all ranges are treated as growing from then on.
         """
-        if all(row.id <= highest_before for row in rows):
+        if all(one <= highest_before for one in ids):
             return False
         self._gains_rows |= self._past_has_grown
         self._past_has_grown = True
@@ -265,43 +265,46 @@ class _ExactListing:
 
     async def _one_second(self, part: CreatedRange, pages: int) -> list[AttributeValue]:
         """Return the rows of a second that has more than one page; `pages` is the first count."""
-        previous: dict[int, AttributeValue] = {}
+        # The rows of this pass and of the one before it, each once.
+        held: dict[int, AttributeValue] = {}
         for index in range(_MOST_PASSES):
-            highest_before = self._highest_id
-            rows, total, pages = await self._pass_over(part, pages)
+            highest_before, before = self._highest_id, len(held)
+            seen, total, pages = await self._pass_over(part, pages, held)
             # If nothing is added, the rows at the end were there all the time. If an added row
             # pushes another to a page already read, the added row is on a page still to read.
-            complete = len(rows) >= total
-            has_stood = rows.keys() <= previous.keys()
+            complete = len(seen) >= total
+            has_stood = len(held) == before
             if not (has_stood or part.is_growing):
-                has_stood = not self._has_grown(rows.values(), highest_before)
+                has_stood = not self._has_grown(seen, highest_before)
             if complete and has_stood:
                 # A row that was moved by an addition and by its deletion is in one of the passes.
-                return list((previous | rows).values())
-            previous = rows
+                return list(held.values())
+            for gone in held.keys() - seen:
+                del held[gone]
             if index and part.is_growing and part.last and not self._is_past(part.last):
                 await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * 2**index))
         message = "the rows of one second kept changing while they were listed"
         raise ListingDriftError(message, passes=_MOST_PASSES)
 
     async def _pass_over(
-        self, part: CreatedRange, number: int
-    ) -> tuple[dict[int, AttributeValue], int, int]:
-        """Read all pages of a range from the last, `number`, to the first.
+        self, part: CreatedRange, number: int, held: dict[int, AttributeValue]
+    ) -> tuple[set[int], int, int]:
+        """Read all pages of a range from the last, `number`, to the first, into `held`.
 
-        Return the rows, the newest total, and how many pages it needs.
+        Return the ids of the rows, the newest total, and how many pages it needs.
         """
-        rows: dict[int, AttributeValue] = {}
+        seen: set[int] = set()
         count = PageCount(self._calls.sizes.page)
         total = pages = 0
         while number > 0:
             page = await self._page(part, number)
             _new_rows(count, number, page)
-            rows.update((row.id, row) for row in page.data)
+            held.update((row.id, row) for row in page.data)
+            seen.update(row.id for row in page.data)
             total = page.pagination.total
             pages = max(1, -(-total // count.page_size))
             number = min(number - 1, pages)
-        return rows, total, pages
+        return seen, total, pages
 
     async def _end_of_old_rows(self, newest: datetime, last: datetime | None) -> datetime:
         """Return a second, at most `last`, after which an answer has no row: later rows are new."""

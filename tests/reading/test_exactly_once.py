@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -66,6 +67,31 @@ async def restless_writers(sandbox: Sandbox, ids: set[int]) -> AsyncIterator[Non
 async def listed(store: Store, filter: AttributeValueFilter | None = None) -> list[int]:
     stream = store.attribute_values.stream(filter, exactly_once=True)
     return [value.id async for value in stream]
+
+
+async def test_two_passes_over_a_second_hold_its_rows_once() -> None:
+    rows = [row(number, number) for number in range(1, 1_001)]
+    traced: list[tuple[int, int]] = []
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        query, page = request.query, request.page
+        bounds = (query.get("date_created:min", ""), query.get("date_created:max", "~"))
+        found = [one for one in rows if bounds[0] <= one["date_created"] <= bounds[1]]
+        traced.append((page, tracemalloc.get_traced_memory()[0]))
+        # Without a Date header, all ranges may grow.
+        shown = found[100 * (page - 1) : 100 * page]
+        body = page_body(shown, total=len(found), per_page=100, page=page, total_pages=10)
+        await connection.say(answer(body))
+
+    async with store_on(script, limits=Limits(page_size=100)) as (store, _):
+        tracemalloc.start()
+        try:
+            assert sorted(await listed(store)) == list(range(1, 1_001))
+        finally:
+            tracemalloc.stop()
+    assert [page for page, _ in traced[-20:]] == list(range(10, 0, -1)) * 2
+    (_, before), (_, first_pass), (_, second_pass) = traced[-20], traced[-11], traced[-1]
+    assert second_pass - before < 1.5 * (first_pass - before)
 
 
 @pytest.mark.parametrize("has_now", [True, False])
