@@ -57,7 +57,10 @@ _KNOWN: Final = (
     OSError,
 )
 #: Content encodings that aiohttp decodes. It raises by itself if a package for one is missing.
-_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br"}) | (
+    # Since aiohttp 3.13.
+    {"zstd"} if [int(one) for one in aiohttp.__version__.split(".")[:2]] >= [3, 13] else set()
+)
 
 
 class Session:
