@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
+import attrs
+
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.models import AttributeValue
 from bc_attrvals.mirror.ingest import Ingest
 from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.replica_schema import cells_of, row_of
 from bc_attrvals.mirror.report import Faults
-from bc_attrvals.mirror.service_clock import second_of
+from bc_attrvals.mirror.service_clock import moment_of, second_of
 from bc_attrvals.reading.exactly_once import exact_rows
 
 #: Rows dropped at once.
@@ -48,16 +50,33 @@ async def verify_all(ingest: Ingest, filter: AttributeValueFilter, *, settled: i
     """Compare a mirror that a refresh has just proven with all rows, and repair it.
 
     What was wrong is noted in `ingest.faults`. Rows modified at or after second `settled` may
-    have become visible since, and are no faults.
+    have become visible since, and are no faults. Nor are rows that were deleted meanwhile: the
+    counts, which said that they are there, then say that they are gone.
     """
     async with aclosing(exact_rows(ingest.calls, filter)) as parts:
         async for rows in parts:
             ingest.check(rows)
             await ingest.database.run(_compare, rows, ingest.faults, settled)
+    gone = Faults()
     while held := await ingest.database.run(Replica.not_shown, _CHUNK):
         for one in held:
-            ingest.faults.add(row_of(one.cells), None)
+            gone.add(row_of(one.cells), None)
         await ingest.database.run(Replica.drop_rows, held)
+    if gone.counts and await _counts_more(ingest, filter, settled - 1):
+        ingest.faults.extend(gone)
+
+
+async def _counts_more(ingest: Ingest, filter: AttributeValueFilter, until: int) -> bool:
+    """Return whether the store counts more rows created up to second `until` than the mirror.
+
+    Such rows only become fewer, so deletions do not explain it.
+    """
+    past = attrs.evolve(filter, date_created_max=moment_of(until))
+    total = 0
+    async with aclosing(ingest.pages((one, 1, 1) for one in ingest.calls.queries(past))) as pages:
+        async for page in pages:
+            total += page.pagination.total
+    return total > await ingest.database.run(Replica.count, past)
 
 
 def _compare(

@@ -204,7 +204,7 @@ class Refresh:
         wrong = (report.stale, report.missing, report.surplus, report.uncounted)
         _logger.warning(
             "the mirror was wrong, and is repaired; rows changed without a new date_modified: %d, "
-            "missing: %d, not in the store, unless deleted meanwhile: %d, counted too few: %d",
+            "missing: %d, not in the store: %d, counted too few: %d",
             *wrong,
         )
         if self._calls.events:

@@ -37,7 +37,7 @@ class FaultKind(StrEnum):
     STALE = "stale"
     #: It is in the store, and its `date_modified` says that it was there before.
     MISSING = "missing"
-    #: The counts said that it is in the store, and the listing does not show it.
+    #: The counts say that it is in the store, and the listing does not show it.
     SURPLUS = "surplus"
 
 
@@ -76,6 +76,11 @@ class Faults:
         if len(self.named) < _MOST_NAMED:
             self.named.append(Fault(kind, held, stored))
 
+    def extend(self, others: Faults) -> None:
+        """Add other faults."""
+        self.counts += others.counts
+        self.named = [*self.named, *others.named][:_MOST_NAMED]
+
 
 @attrs.frozen
 class RefreshReport:
@@ -87,9 +92,9 @@ class RefreshReport:
 
     `verified` says whether everything was listed: a mirror's first refresh, or `verify`. `stale`,
     `missing` and `surplus` count the rows that answers showed to be wrong in the mirror (see
-    `FaultKind`), and `faults` holds the first 100. Listing everything finds them all; a surplus row
-    may have been deleted meanwhile. `uncounted` is above 0 when the store counted more rows of the
-    past than the mirror held. What was found wrong is repaired.
+    `FaultKind`), and `faults` holds the first 100. Listing everything finds them all. `uncounted`
+    is above 0 when the store counted more rows of the past than the mirror held. What was found
+    wrong is repaired.
     """
 
     rows: int

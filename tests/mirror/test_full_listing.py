@@ -134,6 +134,29 @@ async def test_changes_while_everything_is_listed_are_no_faults(tmp_path: Path) 
         assert await held(mirror) == store.rows
 
 
+async def test_rows_deleted_while_everything_is_listed_are_no_faults(tmp_path: Path) -> None:
+    store = FakeStore(page_size=20)
+    store.seed(400)
+    async with opened(store, tmp_path) as mirror:
+        await mirror.refresh()
+        await mirror.refresh()
+        gone = iter(range(1, 400, 7))
+
+        def delete_one() -> None:
+            row_id = next(gone, None)
+            if row_id is not None and store.calls > before + 6:
+                store.delete(row_id)
+
+        before = store.calls
+        store.before = delete_one
+        report = await mirror.refresh(verify=True)
+        assert (report.ok, report.faults) == (True, ())
+        assert report.removed > 0
+        store.before = None
+        assert (await mirror.refresh(verify=True)).ok
+        assert await held(mirror) == store.rows
+
+
 async def test_only_the_first_hundred_faults_are_named(tmp_path: Path) -> None:
     store = FakeStore()
     store.seed(600)

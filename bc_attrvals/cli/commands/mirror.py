@@ -34,7 +34,7 @@ _COUNTS: Final = (
     ("removed", "removed"),
     ("stale", "wrong: changed without a new date_modified"),
     ("missing", "wrong: missing"),
-    ("surplus", "wrong, or deleted meanwhile"),
+    ("surplus", "wrong: not in the store"),
     ("uncounted", "wrong: counted too few"),
     ("saved_calls", "calls saved"),
 )
