@@ -124,16 +124,16 @@ class BatchSender:
                 lost = error
             if are_echoes(part, rows):
                 self._outcomes.stored(part, rows)
-                if left.has_begun or self._suspects.known:
-                    self._learn(part, batch)
-                    continue
-                # The usual case: the batch was accepted as a whole.
-                if len(part) > sizes.accepted:
-                    sizes.accept(len(part))
-                if left.settle(part):
-                    return
+                if self._suspects.known:
+                    self._suspects.clear(part)
+                is_settled = left.settle(part)
             else:
                 await self._confirm(part, rows, batch, lost)
+                is_settled = False
+            if left.has_begun or len(part) > sizes.accepted:
+                self._learn(len(part), batch)
+            if is_settled:
+                return
 
     def give_up(
         self, items: Sequence[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
@@ -214,16 +214,13 @@ class BatchSender:
         left.has_begun = True
         return True
 
-    def _learn(self, part: list[AttributeValueUpsert], batch: Batch) -> None:
-        """Settle a stored part, clear its suspects, and learn the size if no item was bad."""
+    def _learn(self, rows: int, batch: Batch) -> None:
+        """Note that a call of so many rows was accepted; lower the size if no item was bad."""
         left, sizes = batch.open, self._calls.sizes
-        if self._suspects.known:
-            self._suspects.clear(part)
-        left.settle(part)
-        batch.accepted = max(batch.accepted, len(part))
+        batch.accepted = max(batch.accepted, rows)
         if not left.has_begun:
-            if len(part) > sizes.accepted:
-                sizes.accept(len(part))
+            if rows > sizes.accepted:
+                sizes.accept(rows)
         elif batch.refused and not left.items():
             sizes.infer_batch(batch.refused, batch.accepted)
         elif batch.refused and sizes.doubts(batch.refused):

@@ -176,6 +176,8 @@ class Small:
         body = {"title": title, "errors": errors or {}}
         self.refusal = answer(json.dumps(body).encode(), status)
         self.sizes: list[int] = []
+        #: How many rows its answers leave out.
+        self.unshown = 0
         self.refused = 0
 
     async def __call__(self, request: RawRequest, connection: Connection) -> None:
@@ -188,7 +190,7 @@ class Small:
             row(index + 1, item["customer_id"], item["attribute_id"], item["value"])
             for index, item in enumerate(request.items)
         ]
-        await connection.say(answer(rows_body(rows)))
+        await connection.say(answer(rows_body(rows[self.unshown :])))
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,21 @@ async def test_a_batch_limit_that_falls_in_the_middle_of_a_job_is_learnt_without
         report = await store.attribute_values.upsert(items())
         assert report.stored == 1000
         assert len(service.sizes) <= 175
+
+
+async def test_a_batch_limit_is_learnt_from_answers_that_do_not_show_all_rows() -> None:
+    service = Small(5, 422, "failed.")
+    service.unshown = 1
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        if request.method == "GET":
+            await connection.say(answer(EMPTY))
+        else:
+            await service(request, connection)
+
+    async with store_on(script) as (store, _):
+        await store.attribute_values.upsert(upserts(100), raise_on_failure=False)
+        assert service.refused <= 5
 
 
 async def test_one_refusal_that_passes_lowers_no_size_that_was_accepted() -> None:
