@@ -42,6 +42,10 @@ class Tally:
         return f"<Tally {self.calls} calls, {self.retries} retries>"
 
 
+class OutdatedError(Exception):
+    """The size of calls was lowered while a request waited for its slot; it was not sent."""
+
+
 class Worker(msgspec.Struct, eq=False):
     """A task that makes calls one after the other, and the state of its present call.
 
@@ -51,6 +55,8 @@ class Worker(msgspec.Struct, eq=False):
 
     # Called when the call begins to wait for its next try.
     on_pause: Callable[[], None] | None = None
+    # Called when a call gets its slot after a wait: whether it is now larger than the Store's size.
+    is_outdated: Callable[[], bool] | None = None
     task: asyncio.Task[Any] | None = None
     on_wire: bool = False
     # Whether the present call waits for its next try, or for its slot after a failed one.

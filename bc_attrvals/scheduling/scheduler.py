@@ -35,7 +35,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.events import EventBus
 from bc_attrvals.scheduling.admission import Admission
-from bc_attrvals.scheduling.exchange import Exchange, Worker
+from bc_attrvals.scheduling.exchange import Exchange, OutdatedError, Worker
 from bc_attrvals.scheduling.leases import Lease
 from bc_attrvals.scheduling.quota import Quota
 from bc_attrvals.scheduling.request_events import TryReports, is_logged
@@ -202,7 +202,8 @@ class Scheduler:
 
         Raises the error of the last try, with `attempts` and `waited_s` set. Cancellation frees the
         slot at once and closes the connection. A write must keep its slot while it is on the wire,
-        so it runs in a task of `start`. A request that has failed before pauses first.
+        so it runs in a task of `start`. A request that has failed before pauses first. Raises
+        `OutdatedError` if its worker calls it outdated after the wait for a slot.
         """
         request, worker, admission = exchange.request, exchange.worker, self._admission
         # A write's task is known; asking asyncio for it would cost time.
@@ -249,6 +250,10 @@ class Scheduler:
             exchange.request.operation, exchange.priority, exchange.flow, front=front
         )
         exchange.waited_s += lease.sent_at - began_at
+        worker = exchange.worker
+        if worker is not None and worker.is_outdated is not None and worker.is_outdated():
+            self._admission.cancel(lease)
+            raise OutdatedError
         return lease
 
     def _note_failure(

@@ -6,6 +6,7 @@ Between the job that begins batches and the calls below.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
@@ -25,7 +26,7 @@ from bc_attrvals.errors import (
 )
 from bc_attrvals.reading.unordered import read_back
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.exchange import Worker
+from bc_attrvals.scheduling.exchange import OutdatedError, Worker
 from bc_attrvals.writing.bad_items import BadItemSearch, Suspects
 from bc_attrvals.writing.confirming import (
     Row,
@@ -97,23 +98,35 @@ class BatchSender:
 
     def batch(self, keyed: dict[Key, AttributeValueUpsert], worker: Worker) -> Batch:
         """Return the first batch of a worker."""
-        return Batch(keyed, worker, BadItemSearch(keyed.values(), self._suspects))
+        batch = Batch(keyed, worker, BadItemSearch(keyed.values(), self._suspects))
+        worker.is_outdated = partial(self._is_outdated, batch)
+        return batch
+
+    def _next_part(self, batch: Batch) -> list[AttributeValueUpsert]:
+        """Return the part of a batch to send now, no larger than the size learnt."""
+        batch.part = part = batch.open.take()
+        if self._is_outdated(batch):
+            batch.open.limit(self._calls.sizes.batch)
+            batch.part = part = batch.open.take()
+        return part
+
+    def _is_outdated(self, batch: Batch) -> bool:
+        """Return whether the part of a batch is larger than the size learnt since it was cut."""
+        sizes = self._calls.sizes
+        return len(batch.part) > sizes.batch and not sizes.customers
 
     async def send(self, batch: Batch) -> None:
         """Send a batch, and then its parts if it is refused, until each item has an outcome."""
         left, sizes = batch.open, self._calls.sizes
-        while self.stopped_by is None and (part := left.take()):
-            if len(part) > sizes.batch and not sizes.customers:
-                # The size was lowered after this batch was cut.
-                left.limit(sizes.batch)
-                part = left.take()
-            batch.part = part
+        while self.stopped_by is None and (part := self._next_part(batch)):
             calls = self._part_calls if left.has_begun else self._calls
             rows: Sequence[Row] = ()
             lost: TransportError | None = None
             try:
                 answer = await calls.put(part, batch.worker)
                 rows = self._outcomes.decode(answer.body)
+            except OutdatedError:
+                continue
             except DecodeError:
                 # The answer is too long, for example. The write may have been applied.
                 pass

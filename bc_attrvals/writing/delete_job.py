@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
@@ -18,7 +19,7 @@ from bc_attrvals.core.outcomes import DeleteReport, attach_report
 from bc_attrvals.core.refusals import Fault, fault_of, size_allowed
 from bc_attrvals.errors import APIError, BCAttrValsError, ConnectionLostError
 from bc_attrvals.scheduling.calls import Calls
-from bc_attrvals.scheduling.exchange import Worker
+from bc_attrvals.scheduling.exchange import OutdatedError, Worker
 from bc_attrvals.writing.sources import chunks
 
 #: The input of bulk deletes: any iterable of ids, sync or async.
@@ -107,6 +108,7 @@ class DeleteJob:
             while len(self._running) > self._calls.limits.deletes:
                 await self._wait()
             part = _Part([numbers[begin : begin + count]])
+            part.worker.is_outdated = partial(self._is_outdated, part)
             begin += count
             self._running[self._calls.start(self._delete(part), part.worker)] = part
 
@@ -121,6 +123,8 @@ class DeleteJob:
             part.asked = len(ids)
             try:
                 await self._calls.delete(request, part.worker)
+            except OutdatedError:
+                continue
             except BCAttrValsError as error:
                 if self._halve(part, ids, error):
                     part.asked = 0
@@ -135,6 +139,10 @@ class DeleteJob:
         if part.accepted and not part.chunks:
             # No single id was refused, so the number of ids was.
             self._calls.sizes.lower_delete(part.accepted)
+
+    def _is_outdated(self, part: _Part) -> bool:
+        """Return whether the present call is larger than the size learnt since it was cut."""
+        return part.asked > self._calls.sizes.delete
 
     def _halve(self, part: _Part, ids: list[int], error: BCAttrValsError) -> bool:
         """Make a refused call smaller; return False if that can't help."""

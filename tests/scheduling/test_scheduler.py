@@ -33,7 +33,7 @@ from bc_attrvals.events import (
     RequestRetrying,
     RequestSent,
 )
-from bc_attrvals.scheduling.exchange import CallOptions, Exchange, Worker
+from bc_attrvals.scheduling.exchange import CallOptions, Exchange, OutdatedError, Worker
 from bc_attrvals.scheduling.quota import Flow, Quota
 from bc_attrvals.scheduling.scheduler import Scheduler
 from tests.fake_service import DELETE, READ, WRITE, FakeService
@@ -450,6 +450,22 @@ async def test_an_abandoned_write_keeps_its_slot_until_it_is_answered() -> None:
         await send(scheduler, WRITE)
         assert now() == pytest.approx(2.0)
         assert service.peaks[Operation.WRITE] == 1
+
+
+async def test_a_write_that_is_outdated_when_its_slot_comes_is_not_sent() -> None:
+    service = FakeService(latency_s=1.0)
+    async with open_scheduler(service, limits=Limits(writes=1)) as scheduler:
+        worker = Worker(is_outdated=lambda: True)
+        first, outdated, last = (
+            asyncio.create_task(send(scheduler, WRITE)),
+            scheduler.start(scheduler.send(write(CallOptions(), worker)), worker),
+            asyncio.create_task(send(scheduler, WRITE)),
+        )
+        with pytest.raises(OutdatedError):
+            await outdated
+        await asyncio.gather(first, last)
+        assert (service.seen, now(), worker.was_sent) == (2, pytest.approx(2.0), False)
+        assert idle(scheduler)
 
 
 async def test_closing_ends_all_that_is_under_way_and_says_what_may_have_been_applied() -> None:

@@ -243,6 +243,14 @@ EMPTY = json.dumps(
 ).encode()
 
 
+async def test_a_smaller_batch_is_learnt_once_by_jobs_that_begin_at_once() -> None:
+    service = Small(5, 413, "too large")
+    async with store_on(service) as (store, _):
+        jobs = [upserts(100, first=1 + 100 * index) for index in range(6)]
+        await asyncio.gather(*map(store.attribute_values.upsert, jobs))
+        assert service.refused <= 3
+
+
 @pytest.mark.parametrize("most", range(1, 10))
 async def test_any_smaller_batch_is_found(most: int) -> None:
     service = Small(most, 413, "too large")

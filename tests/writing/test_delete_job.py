@@ -559,6 +559,15 @@ async def test_a_refusal_of_the_number_of_ids_is_halved_and_learnt_for_the_store
         assert len(server.requests) - before <= 100 / ((most + 1) // 2) + 1
 
 
+async def test_a_refusal_of_the_number_of_ids_is_learnt_once_by_jobs_that_begin_at_once() -> None:
+    service = FewIds(25, 413)
+    async with store_on(service) as (store, _):
+        jobs = [range(1 + 200 * index, 201 + 200 * index) for index in range(4)]
+        await asyncio.gather(*map(store.attribute_values.delete, jobs))
+        assert sorted(service.deleted) == list(range(1, 801))
+        assert service.refused <= 3
+
+
 async def test_a_refusal_that_names_the_number_is_learnt_at_once() -> None:
     service = FewIds(20, 422, "At most 20 items per request")
     async with store_on(service) as (store, server):
