@@ -10,11 +10,14 @@ import io
 import sys
 from typing import NoReturn
 
+from bc_attrvals.cli.standard_streams import prepare_streams
+
 __all__ = ["main"]
 
 
 def main() -> NoReturn:
     """Run the command of `sys.argv` and exit with its status."""
+    prepare_streams()
     try:
         import click  # noqa: F401
         import rich  # noqa: F401

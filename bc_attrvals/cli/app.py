@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -16,10 +17,11 @@ from bc_attrvals.cli.console import (
     Interrupted,
     Refused,
     SomeFailed,
-    leave_stdout,
+    print_result,
 )
 from bc_attrvals.cli.options import SuggestingGroup, examples
 from bc_attrvals.cli.settings import Settings, connection_options, output_options
+from bc_attrvals.cli.standard_streams import leave
 from bc_attrvals.core.outcomes import PartialFailureError
 from bc_attrvals.errors import BCAttrValsError
 from bc_attrvals.tables.error_text import one_line
@@ -85,6 +87,22 @@ class Commands(SuggestingGroup):
         assert isinstance(command, click.Command)
         return command
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's own
+    ) -> click.Context:
+        """Parse the options before the command, which prints the help and the version."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            leave(sys.stdout)
+            if isinstance(error, BrokenPipeError):
+                raise click.exceptions.Exit(_BROKEN_PIPE) from None
+            raise Failure(f"standard output: {error.strerror or error}") from None
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
         """Run the command."""
         try:
@@ -94,7 +112,7 @@ class Commands(SuggestingGroup):
                 raise
             except (BCAttrValsError, OSError, sqlite3.Error) as error:
                 if isinstance(error, BrokenPipeError):
-                    leave_stdout()
+                    leave(sys.stdout)
                     ctx.exit(_BROKEN_PIPE)
                 raise _failure(error) from None
             except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
@@ -130,7 +148,7 @@ def _completion(ctx: click.Context, _: click.Parameter, shell: str | None) -> No
         return
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(ctx.command, {}, _PROGRAM, _COMPLETE_VARIABLE).source())
+    print_result(kind(ctx.command, {}, _PROGRAM, _COMPLETE_VARIABLE).source())
     ctx.exit()
 
 

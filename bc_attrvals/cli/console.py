@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final
 
 import click
 
+from bc_attrvals.cli.standard_streams import leave
 from bc_attrvals.errors import InvalidInputError, JournalError, MirrorError, UnresolvedError
 from bc_attrvals.tables.error_text import one_line
 
@@ -67,12 +66,15 @@ def warn(text: str) -> None:
     click.echo(one_line(f"Warning: {text}"), err=True)
 
 
-def leave_stdout() -> None:
-    """Discard what is still buffered, so that the exit of the process raises nothing."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def print_result(text: str) -> None:
+    """Print on stdout; raise `Failure`, which names it, unless it is a broken pipe."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        leave(sys.stdout)
+        raise Failure(f"standard output: {error.strerror or error}") from None
 
 
 def rate(count: int, seconds: float) -> str:

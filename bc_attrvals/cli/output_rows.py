@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, TypeAlias
 
-from bc_attrvals.cli.console import leave_stdout
+from bc_attrvals.cli.standard_streams import leave
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
 from bc_attrvals.tables.error_text import counted, one_line
@@ -37,7 +37,7 @@ def output_errors(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         if name == STANDARD:
-            leave_stdout()
+            leave(sys.stdout)
             name = "standard output"
         raise FileError(f"{name}: {error.strerror or error}") from None
 

@@ -6,7 +6,9 @@ environment comes last.
 
 from __future__ import annotations
 
+import errno
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +16,9 @@ import attrs
 import click
 import msgspec
 
-from bc_attrvals.cli.console import leave_stdout, refuse, warn
+from bc_attrvals.cli.console import refuse, warn
 from bc_attrvals.cli.options import F, with_options
+from bc_attrvals.cli.standard_streams import leave
 from bc_attrvals.core.limits import Limits
 from bc_attrvals.core.requests import DEFAULT_BASE_URL
 from bc_attrvals.tables.error_text import one_line
@@ -113,7 +116,8 @@ class Settings:
         """Print the closing summary: text, or with `--json` the object, once, on stdout.
 
         Return the exit status of the summary. Where standard output can't be written, as on a full
-        disk, the summary goes to stderr and the status is 1 at least.
+        disk, the summary goes to stderr and the status is 1 at least. A closed one was not wanted,
+        and only `--json` fails.
         """
         status = summary.get("exit_status", 0)
         assert isinstance(status, int)
@@ -129,7 +133,10 @@ class Settings:
         except BrokenPipeError:
             raise
         except OSError as error:
-            leave_stdout()
+            leave(sys.stdout)
+            if error.errno == errno.EBADF and not self.json:
+                show(err=True)
+                return status
             status = status or 1
             problem = f"standard output: {error.strerror or error}"
             summary |= {"exit_status": status, "error": summary.get("error") or problem}

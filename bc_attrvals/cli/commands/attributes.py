@@ -8,7 +8,7 @@ import click
 
 from bc_attrvals.attributes import Attributes
 from bc_attrvals.cli.attribute_names import id_or_name
-from bc_attrvals.cli.console import confirm, need_terminal, refuse
+from bc_attrvals.cli.console import confirm, need_terminal, print_result, refuse
 from bc_attrvals.cli.job_runner import call_store
 from bc_attrvals.cli.options import SuggestingGroup, examples, flag
 from bc_attrvals.cli.settings import Settings, with_store_settings
@@ -137,7 +137,7 @@ def _show(settings: Settings, command: str, definitions: Iterable[Attribute]) ->
     if settings.json:
         settings.finish(f"attributes {command}", "", {"attributes": rows})
     for row in rows:
-        click.echo(f"{row['id']:>10}  {row['type']:<6}  {one_line(str(row['name']))}")
+        print_result(f"{row['id']:>10}  {row['type']:<6}  {one_line(str(row['name']))}")
 
 
 def _as_dict(attribute: Attribute) -> dict[str, object]:

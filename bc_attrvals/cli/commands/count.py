@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from bc_attrvals.cli.console import print_result
 from bc_attrvals.cli.filter_options import filter_options
 from bc_attrvals.cli.job_runner import call_store
 from bc_attrvals.cli.mirror_option import existing_scope
@@ -33,4 +32,4 @@ def count(settings: Settings, filter: AttributeValueFilter, *, mirror: str | Non
     number = call_store(settings.store(), counted)
     if settings.json:
         settings.finish("count", "", {"count": number})
-    click.echo(number)
+    print_result(str(number))

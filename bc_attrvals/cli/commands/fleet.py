@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 import msgspec
 
-from bc_attrvals.cli.console import Refused, refuse, warn
+from bc_attrvals.cli.console import Refused, print_result, refuse, warn
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.jobs_file import read_jobs
 from bc_attrvals.cli.options import command
@@ -275,7 +275,7 @@ class _Board:
                 "without_shared_quota_s": round(result.without_shared_quota_s, 3),
                 **counts,
             }
-            click.echo(msgspec.json.encode(line).decode())
+            print_result(msgspec.json.encode(line).decode())
             return
         if self._settings.quiet:
             return
@@ -294,7 +294,7 @@ class _Board:
             return
         counted_cells = zip(("created", "updated", "deleted", "unchanged"), cells, strict=True)
         shown = ", ".join(f"{cell} {word}" for word, cell in counted_cells if cell)
-        click.echo(f"{self.done}/{self._total} {name}: {reason}{shown and '; ' + shown}")
+        print_result(f"{self.done}/{self._total} {name}: {reason}{shown and '; ' + shown}")
 
 
 def _reason(result: JobResult) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bc_attrvals.cli.console import print_result
 from bc_attrvals.cli.interrupts import Stopper, run
 from bc_attrvals.cli.options import examples
 from bc_attrvals.cli.sample_data import sample_values
@@ -123,4 +124,4 @@ def _announce(settings: Settings, emulated: Sandbox) -> None:
         return
     settings.note("In another shell:")
     for name, value in variables.items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+        print_result(f"export {name}={shlex.quote(value)}")
