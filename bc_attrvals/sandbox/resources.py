@@ -19,7 +19,9 @@ from bc_attrvals.sandbox.body_checks import (
     CREATE_TITLE,
     RENAME_TITLE,
     VALUES_TITLE,
+    Indexed,
     Refused,
+    UpsertItem,
     parse_new_attributes,
     parse_renamings,
     parse_upserts,
@@ -38,7 +40,7 @@ from bc_attrvals.sandbox.query_strings import (
     parse_list_query,
 )
 from bc_attrvals.sandbox.quirks import Quirks
-from bc_attrvals.sandbox.rows import Row, RowStore
+from bc_attrvals.sandbox.rows import Row, RowStore, Upserts
 
 _DELETED: Final = Answer(204)
 # A row of an answer, by the name that the value has there.
@@ -70,6 +72,14 @@ class Request(Struct, frozen=True):
     raw_query: str
     body: bytes
     rejected_customers: frozenset[int] = frozenset()
+
+
+class ParsedUpserts(Struct):
+    """The items of a PUT, or why the whole of it is refused."""
+
+    good: Indexed[UpsertItem]
+    refused: Refused
+    refusal: Answer | None = None
 
 
 class Resources:
@@ -111,6 +121,8 @@ class Resources:
 
     def apply_together(self, requests: Sequence[Request]) -> list[Applied]:
         """Apply upserts and deletes in their order, and commit them to a file together."""
+        if all(request.operation is Operation.UPSERT for request in requests):
+            return self._upsert_together(requests)
         if len(requests) == 1 or self.database.is_in_memory:
             return [self.apply(request) for request in requests]
         with self.database.transaction():
@@ -122,15 +134,39 @@ class Resources:
         return Applied(Answer(200, body), count)
 
     def _upsert(self, request: Request) -> Applied:
-        quirks = self._quirks
-        good, refused = parse_upserts(request.body, quirks)
-        item_count = len(good) + len(refused)
-        if quirks.trim_values:
+        return self._upsert_together([request])[0]
+
+    def _upsert_together(self, requests: Sequence[Request]) -> list[Applied]:
+        parsed = [self._parse_upserts(request.body) for request in requests]
+        upserts = self.rows.upserts(
+            [(item.customer_id, item.attribute_id) for one in parsed for _, item in one.good]
+        )
+        applied = [
+            self._upsert_parsed(upserts, one, request.rejected_customers)
+            for one, request in zip(parsed, requests, strict=True)
+        ]
+        upserts.write()
+        return applied
+
+    def _parse_upserts(self, body: bytes) -> ParsedUpserts:
+        try:
+            good, refused = parse_upserts(body, self._quirks)
+        except RefusalError as error:
+            return ParsedUpserts([], {}, error.answer)
+        if self._quirks.trim_values:
             for _, item in good:
                 item.value = item.value.strip()
-        check_types, rejected = quirks.check_value_types, request.rejected_customers
-        refused |= self.definitions.unknown(good, rejected, check_types=check_types)
-        rows, changed_ids = self.rows.upsert(
+        return ParsedUpserts(good, refused)
+
+    def _upsert_parsed(
+        self, upserts: Upserts, parsed: ParsedUpserts, rejected: frozenset[int]
+    ) -> Applied:
+        if parsed.refusal is not None:
+            return Applied(parsed.refusal, 0)
+        quirks, good, refused = self._quirks, parsed.good, parsed.refused
+        item_count = len(good) + len(refused)
+        refused |= self.definitions.unknown(good, rejected, check_types=quirks.check_value_types)
+        rows, changed_ids = upserts.upsert(
             good,
             refused,
             now_s=self._upsert_time_s(),

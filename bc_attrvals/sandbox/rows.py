@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeVar
 
 import attrs
 from msgspec import UNSET
@@ -22,6 +23,10 @@ from bc_attrvals.sandbox.database import Database, Moment, json_list, seconds_of
 #: BigCommerce reference, Customer Attribute Values.
 MAX_VALUES_PER_CUSTOMER: Final = 50
 
+T = TypeVar("T")
+
+# Of one statement.
+_MOST_ROWS: Final = 5_000
 _COLUMNS: Final = "id, customer_id, attribute_id, value, date_created, date_modified"
 _SEED: Final = """
 INSERT INTO attribute_values (customer_id, attribute_id, value, date_created, date_modified)
@@ -32,6 +37,8 @@ date_created = excluded.date_created, date_modified = excluded.date_modified
 
 #: (customer_id, attribute_id, value[, date_created[, date_modified]])
 SeedRow = tuple[int, int, str] | tuple[int, int, str, Moment] | tuple[int, int, str, Moment, Moment]
+#: The customer and the attribute of a value.
+Key = tuple[int, int]
 # The cells of _COLUMNS.
 Row = tuple[int, int, int, str, int, int]
 _UNKNOWN_ID: Final = BadItem("id", "attribute value does not exist")
@@ -65,56 +72,10 @@ class RowStore:
         )
         self._attribute_ids = {row[0] for row in attribute_ids}
 
-    def upsert(
-        self,
-        items: Indexed[UpsertItem],
-        refused: Refused,
-        *,
-        now_s: int,
-        store_good_items: bool,
-        touch_unchanged: bool = False,
-    ) -> tuple[list[Row], Collection[int]]:
-        """Store the items in one transaction; of equal keys the last one wins.
-
-        `refused` are the items refused already; those that the stored rows forbid are added to it.
-        If there is any, nothing is stored, unless `store_good_items`. Returns the rows that the
-        items name, in their order, and the ids of those that changed.
-        """
-        keys = [(item.customer_id, item.attribute_id) for _, item in items]
-        stored = {(row[1], row[2]): row for row in self._select_by_key(keys)}
-        self._check_ids([one for one in items if one[1].id is not UNSET], stored, refused)
-        self._attribute_ids.update([attribute_id for _, attribute_id in keys])
-        can_be_full = len(self._attribute_ids) > MAX_VALUES_PER_CUSTOMER
-        counts = self._counts(items) if can_be_full else {}
-        last_ids = self.database.last_ids()
-        first_id = last_id = last_ids.get("attribute_values", 0)
-        written: dict[int, Row] = {}
-        named: dict[tuple[int, int], Row] = {}
-        for (index, item), key in zip(items, keys, strict=True):
-            if index in refused:
-                continue
-            row = named[key] if key in named else stored.get(key)
-            value = item.value
-            if row is None:
-                if can_be_full:
-                    counts[key[0]] = counts.get(key[0], 0) + 1
-                    if counts[key[0]] > MAX_VALUES_PER_CUSTOMER:
-                        refused[index] = _CUSTOMER_IS_FULL
-                        continue
-                last_id += 1
-                row = written[last_id] = (last_id, *key, value, now_s, now_s)
-            elif touch_unchanged or row[3] != value:
-                row = (row[0], *key, value, row[4], now_s)
-                written[row[0]] = row
-            named[key] = row
-        if refused and not store_good_items:
-            return [], ()
-        if written:
-            self._write(written.values())
-            if last_id > first_id:
-                last_ids["attribute_values"] = last_id
-            self.database.note_change(membership=last_id > first_id)
-        return list(named.values()), written.keys()
+    def upserts(self, keys: list[Key]) -> Upserts:
+        """Return the upserts of one group of requests, which name these keys."""
+        self._attribute_ids.update(map(itemgetter(1), keys))
+        return Upserts(self, keys, can_be_full=len(self._attribute_ids) > MAX_VALUES_PER_CUSTOMER)
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete these rows; unknown ids are ignored. Returns how many there were."""
@@ -166,34 +127,119 @@ class RowStore:
         statement = "SELECT customer_id, attribute_id, value FROM attribute_values ORDER BY id"
         return {(row[0], row[1]): row[2] for row in self.connection.execute(statement)}
 
-    def _select_by_key(self, keys: list[tuple[int, int]]) -> list[Row]:
-        if not keys:
-            return []
-        bound = list(chain.from_iterable(keys))
-        return self.connection.execute(_selection(len(keys)), bound).fetchall()
+    def select(self, keys: list[Key]) -> Iterator[Row]:
+        """Return the rows of these keys."""
+        for part in _parts(keys):
+            bound = list(chain.from_iterable(part))
+            yield from self.connection.execute(_selection(len(part)), bound).fetchall()
 
-    def _check_ids(
-        self, items: Indexed[UpsertItem], stored: Mapping[tuple[int, int], Row], refused: Refused
-    ) -> None:
-        """Refuse items whose id is not that of the row with their key."""
-        for index, item in items:
-            row = stored.get((item.customer_id, item.attribute_id))
-            if index not in refused and (row is None or row[0] != item.id):
-                statement = "SELECT 1 FROM attribute_values WHERE id = ?"
-                is_known = self.connection.execute(statement, (item.id,)).fetchone()
-                refused[index] = _ID_OF_ANOTHER if is_known else _UNKNOWN_ID
+    def write(self, rows: list[Row]) -> None:
+        """Insert rows, or update those whose id is known."""
+        # A single statement is a transaction of its own.
+        for part in _parts(rows):
+            bound = list(chain.from_iterable(part))
+            self.connection.execute(_insertion(len(part)), bound)
 
-    def _counts(self, items: Indexed[UpsertItem]) -> dict[int, int]:
+    def has(self, row_id: int) -> bool:
+        """Whether a row has this id."""
+        statement = "SELECT 1 FROM attribute_values WHERE id = ?"
+        return self.connection.execute(statement, (row_id,)).fetchone() is not None
+
+    def counts(self, customer_ids: Iterable[int]) -> dict[int, int]:
+        """Return how many rows each customer has, without those that have none."""
         statement = """
             SELECT customer_id, count(*) FROM attribute_values
             WHERE customer_id IN (SELECT value FROM json_each(?)) GROUP BY customer_id
         """
-        customer_ids = json_list(item.customer_id for _, item in items)
-        return dict(self.connection.execute(statement, (customer_ids,)).fetchall())
+        return dict(self.connection.execute(statement, (json_list(customer_ids),)).fetchall())
 
-    def _write(self, rows: Collection[Row]) -> None:
-        # A single statement is a transaction of its own.
-        self.connection.execute(_insertion(len(rows)), list(chain.from_iterable(rows)))
+
+class Upserts:
+    """Upserts that follow each other: one SELECT before them, one INSERT after them.
+
+    Each sees the rows of those before it. Nothing is stored before `write`.
+    """
+
+    def __init__(self, store: RowStore, keys: list[Key], *, can_be_full: bool) -> None:
+        self._store = store
+        self._stored = {(row[1], row[2]): row for row in store.select(keys)}
+        self._can_be_full = can_be_full
+        self._last_ids = store.database.last_ids()
+        self._last_id = self._last_ids.get("attribute_values", 0)
+        self._unwritten: dict[int, Row] = {}
+
+    def upsert(
+        self,
+        items: Indexed[UpsertItem],
+        refused: Refused,
+        *,
+        now_s: int,
+        store_good_items: bool,
+        touch_unchanged: bool = False,
+    ) -> tuple[list[Row], Collection[int]]:
+        """Apply the items of one request; of equal keys the last one wins.
+
+        `refused` are the items refused already; those that the stored rows forbid are added to it.
+        If there is any, nothing is stored, unless `store_good_items`. Returns the rows that the
+        items name, in their order, and the ids of those that changed.
+        """
+        stored, can_be_full, last_id = self._stored, self._can_be_full, self._last_id
+        counts = self._counts(items) if can_be_full else {}
+        written: dict[int, Row] = {}
+        named: dict[Key, Row] = {}
+        for index, item in items:
+            if index in refused:
+                continue
+            key, value = (item.customer_id, item.attribute_id), item.value
+            row = stored.get(key)
+            if item.id is not UNSET and (row is None or row[0] != item.id):
+                refused[index] = self._wrong_id(item.id)
+                continue
+            row = named.get(key, row)
+            if row is None:
+                if can_be_full:
+                    counts[key[0]] = counts.get(key[0], 0) + 1
+                    if counts[key[0]] > MAX_VALUES_PER_CUSTOMER:
+                        refused[index] = _CUSTOMER_IS_FULL
+                        continue
+                last_id += 1
+                named[key] = written[last_id] = (last_id, *key, value, now_s, now_s)
+            elif touch_unchanged or row[3] != value:
+                named[key] = written[row[0]] = (row[0], *key, value, row[4], now_s)
+            else:
+                named[key] = row
+        if refused and not store_good_items:
+            return [], ()
+        self._last_id = last_id
+        self._unwritten.update(written)
+        stored.update(named)
+        return list(named.values()), written.keys()
+
+    def write(self) -> None:
+        """Store what the upserts changed."""
+        if not self._unwritten:
+            return
+        self._store.write(list(self._unwritten.values()))
+        self._unwritten.clear()
+        is_new = self._last_id > self._last_ids.get("attribute_values", 0)
+        if is_new:
+            self._last_ids["attribute_values"] = self._last_id
+        self._store.database.note_change(membership=is_new)
+
+    def _wrong_id(self, row_id: int) -> BadItem:
+        """Return what is wrong with an id that is not that of the row with its item's key."""
+        self.write()
+        return _ID_OF_ANOTHER if self._store.has(row_id) else _UNKNOWN_ID
+
+    def _counts(self, items: Indexed[UpsertItem]) -> dict[int, int]:
+        self.write()
+        return self._store.counts(item.customer_id for _, item in items)
+
+
+def _parts(whole: list[T]) -> Iterator[list[T]]:
+    """Split a list: SQLite takes at most 32,766 parameters (SQLite, Implementation Limits)."""
+    for start in range(0, len(whole), _MOST_ROWS):
+        yield whole[start : start + _MOST_ROWS]
 
 
 @lru_cache

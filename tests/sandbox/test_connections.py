@@ -148,15 +148,16 @@ async def test_a_client_that_sends_without_reading_is_read_no_further() -> None:
 async def test_a_failure_of_the_sandbox_is_answered_500_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(resources: Resources, request: Request) -> Applied:
-        raise ZeroDivisionError(resources, request)
+    def fail(resources: Resources, requests: list[Request]) -> list[Applied]:
+        raise ZeroDivisionError(resources, requests)
 
-    monkeypatch.setattr(Resources, "apply", fail)
+    monkeypatch.setattr(Resources, "apply_together", fail)
     async with running() as (sandbox, api):
         for headers in ((), ("Connection: close",)):
             reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
             writer.write(put(1, api.token, *headers))
-            assert (await reader.read()).split()[1] == b"500"
+            async with asyncio.timeout(5):
+                assert (await reader.read()).split()[1] == b"500"
             writer.close()
             await writer.wait_closed()
         assert [one.status for one in sandbox.requests] == [None, None]

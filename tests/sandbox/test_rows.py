@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from typing import Any
+
 from bc_attrvals.sandbox import Quirks
+from bc_attrvals.sandbox.operations import Operation
+from bc_attrvals.sandbox.resources import Request, Resources
 from tests.sandbox.api import item, running
 
 
@@ -58,3 +64,59 @@ async def test_ids_are_never_given_twice() -> None:
         await api.put(item(1), item(2))
         await api.delete("id:in=2")
         assert [row["id"] for row in (await api.put(item(3))).data] == [3]
+
+
+def put_together(resources: Resources, *bodies: list[Any]) -> list[tuple[int, Any]]:
+    """Apply PUTs as one group; returns the status and the content of each answer."""
+    requests = [Request(Operation.UPSERT, "", json.dumps(body).encode()) for body in bodies]
+    answers = [applied.answer for applied in resources.apply_together(requests)]
+    return [(answer.status, json.loads(answer.body)) for answer in answers]
+
+
+def test_upserts_of_a_group_see_the_rows_of_those_before_them() -> None:
+    resources = Resources(":memory:", quirks=Quirks(omit_unchanged=True), wall_clock=time.time)
+    answers = put_together(
+        resources,
+        [item(1), item(2)],
+        [item(1, value="w"), item(2)],
+        [item(3), {"customer_id": 4}],
+        [],
+        [item(2, value="x", id=2), item(4)],
+        [item(4, id=3, value="y")],
+        [item(5, id=3)],
+        [item(5, id=9)],
+        [item(6, id=4), item(6)],
+    )
+    assert [status for status, _ in answers] == [200, 200, 422, 422, 200, 200, 422, 422, 422]
+    data = [[row["id"] for row in content.get("data", ())] for _, content in answers]
+    assert data == [[1, 2], [1], [], [], [2, 3], [3], [], [], []]
+    messages = [content["errors"].get("0.id") for _, content in answers[6:]]
+    unknown = "attribute value does not exist"
+    assert messages == ["belongs to another customer or attribute", unknown, unknown]
+    assert resources.rows.values() == {(1, 1): "w", (2, 1): "x", (4, 1): "y"}
+    assert put_together(resources, [item(6)])[0][1]["data"][0]["id"] == 4
+    resources.close()
+
+
+def test_a_customer_is_filled_by_a_group_up_to_its_limit() -> None:
+    resources = Resources(":memory:", quirks=Quirks(max_items=100), wall_clock=time.time)
+    answers = put_together(
+        resources,
+        [item(1, attribute) for attribute in range(1, 50)],
+        [item(1, 50), item(2, 60)],
+        [item(1, 51)],
+        [item(2, 51), item(1, 50, "w")],
+    )
+    assert [status for status, _ in answers] == [200, 200, 422, 200]
+    assert (resources.rows.values()[1, 50], len(resources.rows.values())) == ("w", 52)
+    resources.close()
+
+
+def test_a_group_may_be_larger_than_a_statement() -> None:
+    resources = Resources(":memory:", quirks=Quirks(max_items=7_000), wall_clock=time.time)
+    items = [item(number) for number in range(1, 7_001)]
+    for value in ("v", "w"):
+        (answer,) = put_together(resources, [{**one, "value": value} for one in items])
+        assert [row["id"] for row in answer[1]["data"]] == list(range(1, 7_001))
+        assert set(resources.rows.values().values()) == {value}
+    resources.close()
