@@ -41,7 +41,7 @@ def map_error(error: BaseException, timeout_s: float) -> TransportError:
         return failed
     if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
         return lost_before_answer(error)
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and error.errno is None:
         return RequestTimeoutError(f"no whole answer within {timeout_s:g} s")
     if not isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
         return hook_error(error)
@@ -53,7 +53,7 @@ def map_error(error: BaseException, timeout_s: float) -> TransportError:
         reason = f"the connection was lost ({type(error).__name__})"
     lost = ConnectionLostError(reason)
     # The connection closed while the request was being written.
-    lost.was_kept_alive = isinstance(error, ConnectionResetError)
+    lost.was_kept_alive = isinstance(error, ConnectionError)
     return lost
 
 

@@ -9,56 +9,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 
 from bc_attrvals.transport.deadlines import Deadline
 from bc_attrvals.transport.failures import lost_before_answer
 
-JSON: Final = "application/json"
 #: The deadline of the request under way, noted on when a socket is made for it.
 attempt_under_way: ContextVar[Deadline | None] = ContextVar("attempt_under_way", default=None)
-
-
-class Body(aiohttp.Payload):
-    """The JSON of a write. aiohttp does not send it a second time, because it is `consumed`.
-
-    aiohttp before 3.14.1 does not check that; there a second write raises.
-    """
-
-    consumed = True
-    autoclose = True
-    size = 0
-
-    def __init__(self, content: bytes) -> None:
-        # What aiohttp makes of bytes, without its search by type: 1.2 % of a PUT of ten items.
-        super().__init__(content, content_type=JSON)
-        self._content = content
-        self.size = len(content)
-        self.was_written = False
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the JSON as a string."""
-        return self._content.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it, once."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        """Write it, once; its size is the content's length."""
-        del content_length
-        if self.was_written:
-            # The new connection was made to send it again; the lost one may have been an old one.
-            if (attempt := attempt_under_way.get()) is not None:
-                attempt.has_connected = False
-            raise ConnectionResetError("the connection was lost after the body was sent")
-        self.was_written = True
-        await writer.write(self._content)
 
 
 def new_socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -34,9 +34,8 @@ from bc_attrvals.transport.failures import (
     map_error,
     never_sent,
 )
+from bc_attrvals.transport.put_requests import JSON, PutRequest, PutRequests
 from bc_attrvals.transport.resending import (
-    JSON,
-    Body,
     attempt_under_way,
     new_socket,
     no_resend,
@@ -75,10 +74,10 @@ class Session:
         "_options",
         "_owned",
         "_proxy",
+        "_puts",
         "_root",
         "_scheme",
         "_session",
-        "_urls",
         "_write_options",
     )
 
@@ -99,8 +98,6 @@ class Session:
         self._root = base.raw_path.rstrip("/")
         self._max_response_bytes = max_response_bytes
         self._deadlines = Deadlines()
-        # The URL of the writes, which is one for all. The URL of a page is used once.
-        self._urls: dict[str, URL] = {}
         headers = {
             _AUTH_TOKEN: access_token,
             hdrs.ACCEPT: JSON,
@@ -136,8 +133,6 @@ class Session:
                 proxy=proxy,
             )
             del proxy
-            # `Body` prevents the resending of a write without a middleware.
-            self._write_options["middlewares"] = ()
         else:
             if session.closed:
                 raise StoreStateError("the aiohttp session given to the Store is closed")
@@ -153,6 +148,8 @@ class Session:
                     "auto_decompress": True,
                 }
         self._session = session
+        # Traces see only what `aiohttp.ClientSession.request` sends.
+        self._puts = PutRequests(reused=self._owned and not session.trace_configs)
 
     @property
     def closed(self) -> bool:
@@ -162,6 +159,7 @@ class Session:
     async def aclose(self) -> None:
         """Close the aiohttp session if it is our own."""
         self._deadlines.close()
+        self._puts.close()
         if self._owned:
             await self._session.close()
 
@@ -176,18 +174,10 @@ class Session:
         """
         attempt = self._deadlines.begin(timeout_s)
         attempt_under_way.set(attempt)
-        content = request.body
-        data = content if content is None or not self._owned else Body(content)
         response: aiohttp.ClientResponse | None = None
+        put = self._puts.take(request)
         try:
-            # `or` would ask yarl whether the URL is empty.
-            url = self._urls.get(request.path)
-            response = await self._session.request(
-                request.method,
-                self._url(request) if url is None else url,
-                data=data,
-                **(self._options if data is None else self._write_options),
-            )
+            response = await self._begin(request, put)
             stream = response.content
             if (
                 isinstance(stream, aiohttp.StreamReader)
@@ -206,16 +196,13 @@ class Session:
             if not response.closed:
                 response.release()
             self._has_answered = True
+            if put is not None:
+                self._puts.give_back(put, request)
             return Response(response.status, response.headers, body)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
             failure = self._failure(error, request, response, attempt, timeout_s)
-            if (
-                isinstance(failure, ConnectionFailedError)
-                and isinstance(data, Body)
-                and data.was_written
-            ):
-                # aiohttp before 3.14.1 has connected again to resend it; it may be applied already.
-                failure = _lost_after_body(failure)
+            if put is not None:
+                put.discard()
         finally:
             self._deadlines.end(attempt)
         if failure is None:
@@ -223,8 +210,22 @@ class Session:
             self._has_answered = True
             return Response(response.status, response.headers, b"")
         # Crash reporters show the local variables of this frame.
-        del response
+        del response, put
         raise failure from None
+
+    def _begin(self, request: Request, put: PutRequest | None) -> Awaitable[aiohttp.ClientResponse]:
+        options, content = self._options, request.body
+        if content is None:
+            return self._session.request(request.method, self._url(request), **options)
+        options = self._write_options
+        if put is None:
+            return self._session.request(
+                request.method, self._url(request), data=content, **options
+            )
+        put.fill(content)
+        return put.send() or self._session.request(
+            request.method, self._url(request), data=put, middlewares=(put.keep,), **options
+        )
 
     def _failure(
         self,
@@ -304,16 +305,13 @@ class Session:
         path, _, query = request.path.partition("?")
         # Encoded already: yarl would quote what the service wants raw. It is built from its parts,
         # because parsing a whole URL costs three times as much.
-        url = URL.build(
+        return URL.build(
             scheme=self._scheme,
             authority=self._authority,
             path=self._root + path,
             query_string=query,
             encoded=True,
         )
-        if request.operation is Operation.WRITE:
-            self._urls = {request.path: url}
-        return url
 
     async def _read_before(self, response: aiohttp.ClientResponse) -> bytes:
         """Return a body that a hook has read before, from the copy that aiohttp keeps.
@@ -376,13 +374,6 @@ def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop:
         # Deprecated, but the only public way to read it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return session.loop
-
-
-def _lost_after_body(failed: ConnectionFailedError) -> ConnectionLostError:
-    message = "the connection was lost after the body was sent"
-    lost = ConnectionLostError(message, may_have_been_applied=True)
-    lost.method, lost.path = failed.method, failed.path
-    return lost
 
 
 def _closed_error() -> StoreStateError:

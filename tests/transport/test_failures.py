@@ -39,6 +39,7 @@ KEY = ConnectionKey("store.example", 443, True, True, None, None, None)
         (aiohttp.ServerDisconnectedError(), ConnectionLostError, "before the answer came"),
         (aiohttp.ClientOSError(104, "reset"), ConnectionLostError, "before the answer came"),
         (TimeoutError(), RequestTimeoutError, "within 7.5 s"),
+        (TimeoutError(110, "the system's own"), ConnectionLostError, "TimeoutError"),
         (aiohttp.ClientPayloadError("short"), ConnectionLostError, "was cut off"),
         (ConnectionResetError("closing"), ConnectionLostError, "ConnectionResetError"),
         (KeyError("x-auth-token"), HookError, "raised KeyError"),
