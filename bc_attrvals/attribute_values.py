@@ -106,11 +106,10 @@ class AttributeValues(SyncMethods):
         """
         check_id(customer_id, "customer_id")
         check_id(attribute_id, "attribute_id")
-        # The small page that no store refuses. A customer holds at most 50 values (BigCommerce
-        # reference, Customer Attribute Values).
+        # A customer holds at most 50 values (BigCommerce reference, Customer Attribute Values).
         page = await self.get_page(
             AttributeValueFilter(customer_id_in=[customer_id], attribute_id_in=[attribute_id]),
-            limit=DEFAULT_PAGE_SIZE,
+            limit=min(DEFAULT_PAGE_SIZE, self._calls.sizes.page),
         )
         key = (customer_id, attribute_id)
         found = next((row for row in page.data if row.key == key), None)

@@ -78,6 +78,8 @@ def size_allowed(error: BCAttrValsError, count: int) -> int | None:
     return None
 
 
+#: No smaller page is asked for.
+SMALLEST_PAGE: Final = 10
 _PAGE_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
 
 
@@ -88,6 +90,16 @@ def is_of_page_size(error: APIError) -> bool:
     """
     texts = (error.title, *error.errors, *error.errors.values())
     return error.status == 413 or (error.status == 422 and any(map(_PAGE_LIMIT.search, texts)))
+
+
+def page_size_named(error: APIError, limit: int) -> int | None:
+    """Return the rows of a page that a refusal of `limit` rows names as the most it allows.
+
+    None for fewer than `SMALLEST_PAGE`, which may be the least instead.
+    """
+    texts = (error.title, *error.errors.values())
+    sizes = [int(one) for text in texts for one in _NUMBER.findall(text)]
+    return max((size for size in sizes if SMALLEST_PAGE <= size < limit), default=None)
 
 
 def check_deleted(status: int, body: bytes) -> None:

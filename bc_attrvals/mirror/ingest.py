@@ -55,7 +55,7 @@ class Ingest:
         except APIError as error:
             if not sizes.lower_page(limit, error):
                 raise
-            page = await self._fetch((query, 1, sizes.page))
+            return await self.first_page(query)
         return page, await self.take(page.data)
 
     async def pages(self, asked: Iterable[tuple[ListingQuery, int, int]]) -> AsyncGenerator[Page]:

@@ -156,7 +156,7 @@ class _ExactListing:
         except APIError as error:
             if not self._calls.sizes.lower_page(limit, error):
                 raise
-        return await self._page(whole, 1)
+        return await self._first_page(whole)
 
     async def _ranges(self, total: int, dates: Sequence[datetime]) -> list[CreatedRange]:
         """Return the ranges to read, the future first, because it grows when it is reached."""

@@ -122,8 +122,7 @@ class UnorderedReader:
             if number > 1 or not self._calls.sizes.lower_page(listing.limit, error):
                 raise
             listing.begin(self._calls.sizes.page)
-            self._claim(listing)
-            page = await self._calls.bare_page(listing.query, number, listing.limit)
+            return await self._fetch(listing, self._claim(listing))
         listing.under_way -= 1
         return listing.count.take(number, page.data, page.pagination.total)
 

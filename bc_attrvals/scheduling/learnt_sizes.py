@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from bc_attrvals.core.limits import Limits
-from bc_attrvals.core.refusals import is_of_page_size
+from bc_attrvals.core.refusals import SMALLEST_PAGE, is_of_page_size, page_size_named
 from bc_attrvals.errors import APIError
 
-#: The service's own default `limit`, so it can't be refused (BigCommerce guide, Filtering).
+#: The service's own default `limit` (BigCommerce guide, Filtering).
 DEFAULT_PAGE_SIZE: Final = 50
 
 
@@ -52,10 +52,14 @@ class LearntSizes:
         return -(-customers // self.customers) if self.customers else -(-values // self.batch)
 
     def lower_page(self, limit: int, error: APIError) -> bool:
-        """Lower the page size if an error refuses `limit`; return whether it does."""
-        if limit <= DEFAULT_PAGE_SIZE or not is_of_page_size(error):
+        """Lower the page size if an error refuses `limit`; return whether it does.
+
+        Without a size that the error names, the default of the service is next, then halves of it.
+        """
+        if limit <= SMALLEST_PAGE or not is_of_page_size(error):
             return False
-        self.page = min(self.page, DEFAULT_PAGE_SIZE)
+        guess = DEFAULT_PAGE_SIZE if limit > DEFAULT_PAGE_SIZE else max(SMALLEST_PAGE, limit // 2)
+        self.page = min(self.page, page_size_named(error, limit) or guess)
         return True
 
     def lower_look_up(self, most: int) -> None:

@@ -76,13 +76,13 @@ async def test_a_page_that_is_refused_for_its_size_is_asked_for_smaller(tmp_path
     store.seed(300)
 
     def refuse() -> None:
-        if store.asked[-1][2] > 50:
+        if store.asked[-1][2] > 25:
             raise PayloadTooLargeError(413, "too large", {})
 
     store.before = refuse
     async with opened(store, tmp_path) as mirror:
         await refreshed(mirror, store)
-        assert store.sizes.page == 50
+        assert store.sizes.page == 25
 
 
 def without_dates(page_rows: list[AttributeValue]) -> list[AttributeValue]:

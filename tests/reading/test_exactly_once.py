@@ -171,8 +171,9 @@ async def test_a_listing_of_one_page_costs_one_call(sandbox: Sandbox, store: Sto
     assert store.statistics().requests == 1
 
 
-async def test_a_store_that_refuses_large_pages_is_asked_for_smaller_ones() -> None:
-    quirks = Quirks(max_limit=50)
+@pytest.mark.parametrize("most", [50, 20])
+async def test_a_store_that_refuses_large_pages_is_asked_for_smaller_ones(most: int) -> None:
+    quirks = Quirks(max_limit=most)
     async with Sandbox(quota=None, quirks=quirks) as sandbox, make_store(sandbox) as store:
         await sandbox.seed((c, 1, "v", int(time.time()) - c) for c in range(1, 301))
         assert sorted(await listed(store)) == list(range(1, 301))

@@ -343,12 +343,20 @@ async def test_a_refused_page_size_is_learned_and_other_refusals_are_not_hidden(
         with pytest.raises(PayloadTooLargeError):
             await store.attribute_values.get_page(limit=51)
     async with (
-        Sandbox(quota=None, quirks=Quirks(max_limit=10)) as sandbox,
+        Sandbox(quota=None, quirks=Quirks(max_limit=9)) as sandbox,
         make_store(sandbox) as store,
     ):
         with pytest.raises(PayloadTooLargeError):
             await all_rows(store)
-        assert sandbox.statuses == {413: 2}
+        assert sandbox.statuses == {413: 5}
+    async with (
+        Sandbox(quota=None, quirks=Quirks(max_limit=20)) as sandbox,
+        make_store(sandbox) as store,
+    ):
+        await sandbox.seed((customer, 1, "v") for customer in range(1, 41))
+        assert len(await all_rows(store)) == 40
+        assert await store.attribute_values.get(1, 1) is not None
+        assert sandbox.statuses == {413: 1, 200: 3}
 
 
 AHEAD = pytest.mark.parametrize("read_ahead", [0, 1, 10])
