@@ -33,9 +33,12 @@ def check_paths(
 
     Each path comes with the words that name it to the user; None is a path that was not given.
     `databases` are SQLite files, with the files that SQLite keeps beside them. `-` is standard
-    input among the inputs and standard output among the outputs. With `json` the latter is taken.
+    input among the inputs and standard output among the outputs, and no database. With `json` the
+    latter is taken.
     """
-    outputs = list(outputs)
+    outputs, databases = list(outputs), list(databases)
+    for words, path in databases:
+        refuse(path == STANDARD, f"{words} needs a file; - is a standard stream")
     for words, path in outputs if json else ():
         refuse(path == STANDARD, f"--json and {words} can't share stdout; give {words} FILE")
     taken: dict[_Identity, str] = {}

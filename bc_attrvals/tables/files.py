@@ -92,9 +92,11 @@ class InputFile:
             if head.startswith(begin):
                 raise FileError(f"{self.name}: {problem}")
         try:
+            # An output in this encoding is written so; some codecs have no way to.
+            "x".encode(encoding, "backslashreplace")
             # utf-8-sig takes UTF-8 with a byte order mark and without.
             return io.TextIOWrapper(cast(IO[bytes], self.binary()), encoding, newline="")
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise FileError(f"{self.name}: unknown text encoding {encoding!r}") from None
 
     def binary(self) -> io.BufferedIOBase:
@@ -169,6 +171,8 @@ def open_input(name: str) -> Iterator[InputFile]:
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(_opened(name))
+        except FileError:
+            raise
         except (OSError, ValueError) as error:
             # ValueError: a NUL byte in the name.
             raise _os_error(shown, error) from None
@@ -187,6 +191,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
         with _spooled(sys.stdin.buffer, "standard input") as handle:
             yield handle
         return
+    _check_name(name)
     with Path(name).open("rb") as handle:
         mode = os.fstat(handle.fileno()).st_mode
         if stat.S_ISREG(mode):
@@ -238,6 +243,7 @@ class OutputFile:
         self._writer = finish, drop
 
     def _begin(self, path: Path) -> IO[bytes]:
+        _check_name(self.name)
         _check_target(path)
         try:
             descriptor, self._temporary = _temporary_beside(path)
@@ -396,6 +402,12 @@ def _buffered_stdout() -> IO[bytes]:
         # PYTHONUNBUFFERED: a raw stream may write less than it is given. Opened anew, not closed.
         return os.fdopen(binary.fileno(), "wb", closefd=False)
     return binary
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        # `Path("")` is the current directory.
+        raise FileError("the name of a file is empty")
 
 
 def _check_target(path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_directory_and_nothing_at_all(one_store, tmp_path, suffix) -> None:
 
 
 def test_what_is_no_file_of_rows(one_store, tmp_path) -> None:
-    refused(one_store, "/dev/zero", "is a device")
+    refused(one_store, "/dev/zero", "Error: /dev/zero: is a device")
     for name, message in (
         ("in.xlsx", "save it as CSV"),
         ("in.csv.bz2", "use gzip"),
@@ -210,7 +210,14 @@ def test_what_is_no_file_of_rows(one_store, tmp_path) -> None:
 def test_an_unknown_encoding(one_store, tmp_path) -> None:
     path = tmp_path / "in.csv"
     path.write_text(HEAD)
-    refused(one_store, path, "unknown text encoding", "upsert", path, "--encoding", "klingon")
+    # The last two can't be read or written as a table; a name may hold any byte.
+    for name in ("klingon", "\udcff", "undefined", "idna"):
+        refused(one_store, path, "unknown text encoding", "upsert", path, "--encoding", name)
+
+
+def test_an_empty_name(one_store, tmp_path) -> None:
+    refused(one_store, "", "the name of a file is empty", "upsert", "")
+    refused(one_store, "", "the name of a file is empty", "export", "--output", "")
 
 
 def test_standard_input_without_anything(one_store) -> None:

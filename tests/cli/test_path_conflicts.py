@@ -76,3 +76,20 @@ def test_different_files_and_devices_are_no_clash(source, tmp_path) -> None:
     check_paths([("FILE", os.devnull)], [("--failures", os.devnull + ".csv")])
     with pytest.raises(click.UsageError):
         check_paths([], [("--failures", "-"), ("--diff", "-")])
+
+
+@pytest.mark.parametrize(
+    ("words", "args"),
+    [
+        ("--journal", ["upsert", "in.csv", "--journal", "-"]),
+        ("--mirror", ["sync", "in.csv", "--mirror", "-"]),
+        ("--mirror", ["export", "--mirror", "-"]),
+        ("FILE", ["mirror", "-"]),
+    ],
+)
+def test_a_database_is_no_standard_stream(served, source, monkeypatch, words, args) -> None:
+    monkeypatch.chdir(source.parent)
+    result = served.run(*args)
+    assert result.exit_code == 2
+    assert f"{words} needs a file; - is a standard stream" in result.stderr
+    assert not Path("-").exists()
