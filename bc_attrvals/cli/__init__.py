@@ -19,14 +19,13 @@ def main() -> NoReturn:
     """Run the command of `sys.argv` and exit with its status."""
     prepare_streams()
     try:
-        import click  # noqa: F401
+        import click
         import rich  # noqa: F401
 
         from bc_attrvals.cli.app import cli
     except KeyboardInterrupt:
         # The handlers of signals are not set yet.
-        sys.stderr.write("Interrupted.\n")
-        sys.exit(130)
+        _interrupted()
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
@@ -38,5 +37,17 @@ def main() -> NoReturn:
         # Help and summaries print where the encoding lacks a character. Values are not affected:
         # they are written as bytes.
         sys.stdout.reconfigure(errors="backslashreplace")
-    cli(prog_name="bc-attrvals")
-    sys.exit(0)
+    try:
+        # Its own way ends with 1 where Ctrl-C comes while options are parsed.
+        status = cli.main(prog_name="bc-attrvals", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:
+        _interrupted()
+    sys.exit(status or 0)
+
+
+def _interrupted() -> NoReturn:
+    sys.stderr.write("Interrupted.\n")
+    sys.exit(130)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bc_attrvals.cli import app
+from bc_attrvals.cli import app, main
 from bc_attrvals.cli.app import cli
 from tests.cli.tables import X_AND_ZBAR, posix
 
@@ -71,6 +71,20 @@ def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "pip install 'bc_attrvals[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize("while_", ["make_context", "invoke"])
+def test_ctrl_c_at_any_time_exits_130(monkeypatch, capsys, while_) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bc_attrvals.cli.prepare_streams", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["bc-attrvals", "count"])
+    monkeypatch.setattr(cli, while_, interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
 
 
 _CONTEXT = click.Context(cli)
