@@ -112,6 +112,7 @@ class SyncJob:
         async with self._opened():
             await self._load(desired)
             plan = await self._make_plan()
+            await self._show_failures()
             if self._options.show_changes is not None:
                 await self._show(plan, self._options.show_changes)
             return plan

@@ -53,6 +53,7 @@ class SyncMethods:
         normalise: Normalise | None = None,
         always_read: bool = False,
         show_changes: ShowChanges | None = None,
+        show_failures: ShowFailures | None = None,
         mirror: SyncMirror | None = None,
     ) -> SyncPlan:
         """Read what a `sync` of the same arguments would, and return what it would do and cost.
@@ -60,7 +61,8 @@ class SyncMethods:
         Nothing is written. `show_changes` is awaited with lists of `SyncChange`, some thousands at
         a time, until it has got all of them: creates and updates in the order of customer and
         attribute, then deletes. With `always_read` the store is read even where writing everything
-        costs less, so the changes show what is stored. Raises what `sync` raises before it writes.
+        costs less, so the changes show what is stored. `show_failures` gets the values that can't
+        be resolved. Raises what `sync` raises before it writes.
         """
         from bc_attrvals.sync.options import SyncOptions
 
@@ -73,6 +75,7 @@ class SyncMethods:
             always_read=always_read,
             mirror=mirror,
             show_changes=show_changes,
+            show_failures=show_failures,
         )
         self._ensure_open()
         with BulkJob(self._calls, "sync") as bulk:

@@ -108,7 +108,10 @@ def test_a_prune_without_any_known_value_writes_its_failures_and_a_dry_run_says_
     assert (found["exit_status"], found["failed"], found["deleted"]) == (1, 1, 0)
     assert "person5@example.rog" in failed.read_text()
     path.write_text("E-Mail;Tier\nperson1@example.org;gold\nperson5@example.rog;silver\n")
-    found = summary(store.run(*args, "--dry-run"))
+    failed.unlink()
+    found = summary(store.run(*args, "--dry-run", "--failures", failed))
+    assert len(failed.read_text().splitlines()) == 2
+    assert "person5@example.rog" in failed.read_text()
     plan = found["plan"]
     assert (found["exit_status"], found["unresolved"]) == (1, 1)
     assert (plan["update"], plan["delete"], plan["unresolved"], plan["withheld"]) == (1, 0, 1, 1)

@@ -101,6 +101,14 @@ async def test_values_that_can_not_be_resolved_are_among_them(tmp_path: Path) ->
     assert [one.item for one in shown.found] == unknown
 
 
+async def test_a_plan_shows_what_can_not_be_resolved(sandbox: Sandbox, store: Store) -> None:
+    shown, unknown = Shown(), NamedValue(1, "Nothing", "x")
+    plan = await store.attribute_values.plan_sync(
+        [unknown, *upserts(3)], scope=None, show_failures=shown
+    )
+    assert (plan.unresolved, [one.item for one in shown.found]) == (1, [unknown])
+
+
 async def test_an_upsert_without_a_journal_refuses_it(store: Store) -> None:
     with pytest.raises(InvalidInputError, match="goes with journal"):
         await store.attribute_values.upsert(upserts(1), show_failures=Shown())

@@ -264,6 +264,7 @@ class _DryRunJob(_PlannedJob):
                 # A diff shows what is stored, also where writing unread costs less.
                 always_read=self._diff is not None,
                 show_changes=None if self._diff is None else self._show,
+                show_failures=self.show_failures,
             )
         _, problem = await self.take(plan, work)
         if problem is not None:
