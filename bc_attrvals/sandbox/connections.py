@@ -3,7 +3,7 @@
 aiohttp takes most of the time that a small request needs. So a connection parses the requests that
 arrive whole, one after the other, if they are plain: see `heads`. From the first other one on,
 aiohttp serves the connection. Both keep a handler running when its client disconnects, as a service
-would. The sandbox counts such requests separately, so it watches the connection of each request.
+would. The sandbox counts such requests separately, so it is called when a connection is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Final, Protocol, cast
 
 import attrs
 from aiohttp import web
@@ -23,8 +23,6 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from bc_attrvals.sandbox.heads import Head, head_of, plain_head
-
-W = TypeVar("W")
 
 # Linger on, for 0 seconds: closing sends a reset instead of an orderly end.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -47,11 +45,6 @@ class Reply:
     status: int
     content: bytes
     keep_alive: bool
-
-
-_FAILED: Final = Reply(
-    500, b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", keep_alive=False
-)
 
 
 @attrs.define
@@ -92,44 +85,51 @@ class AiohttpExchange(Exchange):
         return await self._request.read()
 
 
-class ConnectionServer(web.Server, Generic[W]):
-    """aiohttp's low-level server, for all requests but the plain ones.
+def failure(error: Exception) -> Reply:
+    """Log a failure of the sandbox itself; returns the reply."""
+    _LOG.error("Error handling a request", exc_info=error)
+    head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    return Reply(500, head, keep_alive=False)
 
-    It makes the connections, and has a callback for each request whose connection is lost.
-    """
+
+class Serving(Protocol):
+    """What serves the requests."""
+
+    def serve_at_once(self, exchange: Exchange, send: Callable[[Reply], None]) -> bool:
+        """Serve a request that needs no task, and send its reply; False if it needs one."""
+
+    async def serve(self, exchange: Exchange) -> Reply | None:
+        """Serve a request; returns its reply, None if its connection was dropped."""
+
+    def abandoned(self, connection: object) -> None:
+        """Note that a connection was lost."""
+
+
+class ConnectionServer(web.Server):
+    """The open connections, and aiohttp's low-level server for those that are not plain."""
 
     def __init__(
         self,
-        serve: Callable[[Exchange], Awaitable[Reply | None]],
+        serving: Serving,
         serve_by_aiohttp: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        when_lost: Callable[[W], None],
         *,
         max_line_size: int,
     ) -> None:
         super().__init__(
             serve_by_aiohttp, access_log=None, max_line_size=max_line_size, logger=_LOG
         )
-        #: What `when_lost` is called with if this connection is lost.
-        self.watched: dict[object, W] = {}
         #: The open connections whose requests were all plain so far.
         self.plain: set[PlainConnection] = set()
-        self.serve = serve
-        self._when_lost = when_lost
+        self.serving = serving
+
+    def __len__(self) -> int:
+        """Return how many connections are open."""
+        return len(self.plain) + len(self.connections)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Call back for the connection's request. Called by aiohttp."""
+        """Pass it on. Called by aiohttp."""
         super().connection_lost(handler, exc)
-        self.lost(handler)
-
-    def lost(self, connection: object) -> None:
-        """Call back for a connection's request."""
-        watched = self.watched.pop(connection, None)
-        if watched is not None:
-            self._when_lost(watched)
-
-    def has_idle_connections(self) -> bool:
-        """Whether a client could send another request over an open connection."""
-        return len(self.watched) < len(self.plain) + len(self.connections)
+        self.serving.abandoned(handler)
 
     def abort_all(self) -> None:
         """Close every connection, without sending what is buffered."""
@@ -142,10 +142,11 @@ class ConnectionServer(web.Server, Generic[W]):
 class PlainConnection(asyncio.Protocol):
     """A connection to the sandbox, until its first request that is not plain."""
 
-    def __init__(self, server: ConnectionServer[Any]) -> None:
+    def __init__(self, server: ConnectionServer) -> None:
         self.transport: asyncio.Transport | None = None
         self._server = server
         self._task: asyncio.Task[None] | None = None
+        self._is_busy = False
         self._is_full = False
         # What arrives before the last answer is sent.
         self._early = b""
@@ -156,10 +157,10 @@ class PlainConnection(asyncio.Protocol):
         self._server.plain.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Call back for the request that is being handled. Called by the loop."""
+        """Pass it on. Called by the loop."""
         del exc
         self._server.plain.discard(self)
-        self._server.lost(self)
+        self._server.serving.abandoned(self)
 
     def pause_writing(self) -> None:
         """Handle no request until the client has read more. Called by the loop."""
@@ -175,7 +176,7 @@ class PlainConnection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        if self._task is not None or self._is_full:
+        if self._is_busy or self._is_full:
             self._early += data
             if len(self._early) > _MOST_EARLY_BYTES:
                 transport.pause_reading()
@@ -185,18 +186,25 @@ class PlainConnection(asyncio.Protocol):
         if head is None or len(body) != head.content_length:
             self._hand_over(transport, data)
             return
+        self._is_busy = True
         exchange = Exchange(head, self, transport, body)
-        self._task = asyncio.get_running_loop().create_task(self._serve(transport, exchange))
+        if not self._server.serving.serve_at_once(exchange, self._send):
+            self._task = asyncio.get_running_loop().create_task(self._serve(exchange))
 
-    async def _serve(self, transport: asyncio.Transport, exchange: Exchange) -> None:
+    async def _serve(self, exchange: Exchange) -> None:
         try:
-            reply = await self._server.serve(exchange)
-        except Exception:  # noqa: BLE001 - as aiohttp does for its requests
-            _LOG.exception("Error handling a request")
-            reply = _FAILED
+            reply = await self._server.serving.serve(exchange)
+        except Exception as error:  # noqa: BLE001 - as aiohttp does for its requests
+            reply = failure(error)
         finally:
             self._task = None
-        if reply is None or transport.is_closing():
+        if reply is not None:
+            self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        self._is_busy = False
+        transport = self.transport
+        if transport is None or transport.is_closing():
             return
         transport.write(reply.content)
         if reply.keep_alive:
@@ -206,7 +214,7 @@ class PlainConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Let aiohttp handle what arrived too early, if the connection is free for it."""
-        if self._early and self._task is None and not self._is_full and self.transport is not None:
+        if self._early and self.transport is not None and not self._is_busy and not self._is_full:
             self._hand_over(self.transport, self._early)
 
     def _hand_over(self, transport: asyncio.Transport, data: bytes) -> None:

@@ -18,6 +18,8 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 G = TypeVar("G")
+#: Takes the result of a job, or None and its error.
+Done = Callable[[Any, Exception | None], None]
 
 _POLL_S: Final = 0.0005
 # A client in the same loop takes this many turns from an answer to its next request.
@@ -32,7 +34,7 @@ class DatabaseThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[tuple[Callable[[], list[Any]], list[Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], list[Any]], list[Done]] | None] = SimpleQueue()
         self._unsettled = 0
         # A daemon, so that a sandbox that was not closed does not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="bc-attrvals-sandbox", daemon=True)
@@ -40,14 +42,14 @@ class DatabaseThread:
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a job in the thread and return its result; if cancelled, the job is still done."""
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._hand_over(lambda: [job(*args, **kwargs)], [done])
-        return await done
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._hand_over(lambda: [job(*args, **kwargs)], [partial(_settle_future, future)])
+        return await future
 
-    def start(self, job: Callable[[], list[T]], waiting: list[asyncio.Future[T]]) -> None:
+    def start(self, job: Callable[[], list[Any]], waiting: list[Done]) -> None:
         """Do a short job at once, in the loop; in the thread if that has jobs to do before it.
 
-        Its results, or its error, go to those that wait.
+        Each of `waiting` is called in the loop with its result, or with the error.
         """
         if self._unsettled:
             self._hand_over(job, waiting)
@@ -61,7 +63,7 @@ class DatabaseThread:
         while self._thread.is_alive():  # noqa: ASYNC110 - a thread sets no event when it ends
             await asyncio.sleep(_POLL_S)
 
-    def _hand_over(self, job: Callable[[], list[T]], waiting: list[asyncio.Future[T]]) -> None:
+    def _hand_over(self, job: Callable[[], list[Any]], waiting: list[Done]) -> None:
         self._unsettled += 1
         self._jobs.put((job, waiting))
 
@@ -73,9 +75,7 @@ class DatabaseThread:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._hand_back, waiting, results, error)
 
-    def _hand_back(
-        self, waiting: list[asyncio.Future[T]], results: list[T], error: Exception | None
-    ) -> None:
+    def _hand_back(self, waiting: list[Done], results: list[Any], error: Exception | None) -> None:
         self._unsettled -= 1
         _settle(waiting, results, error)
 
@@ -94,39 +94,52 @@ class GroupedJob(Generic[G, T]):
         self._job = job
         self._may_grow = may_grow
         self._items: list[G] = []
-        self._waiting: list[asyncio.Future[T]] = []
+        self._waiting: list[Done] = []
 
     async def run(self, item: G) -> T:
         """Return the result of an item; if cancelled, the job is still done for it."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.add(item, partial(_settle_future, future))
+        return await future
+
+    def add(self, item: G, done: Done) -> None:
+        """Do the job for an item; `done` is called in the loop with its result or the error."""
         self._items.append(item)
         self._waiting.append(done)
         if len(self._items) == 1:
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._turn, loop, _MOST_TURNS)
-        return await done
+
+    def flush(self) -> None:
+        """Do the job now for the items that wait."""
+        if self._items:
+            job, waiting = partial(self._job, self._items), self._waiting
+            self._items, self._waiting = [], []
+            self._thread.start(job, waiting)
 
     def _turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
         if left and self._may_grow():
             loop.call_soon(self._turn, loop, left - 1)
-            return
-        job, waiting = partial(self._job, self._items), self._waiting
-        self._items, self._waiting = [], []
-        self._thread.start(job, waiting)
+        else:
+            self.flush()
 
 
 def _outcome(job: Callable[[], list[T]]) -> tuple[list[T], Exception | None]:
     try:
         return job(), None
-    except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
+    except Exception as error:  # noqa: BLE001 - given to those that wait
         return [], error
 
 
-def _settle(waiting: list[asyncio.Future[T]], results: list[T], error: Exception | None) -> None:
+def _settle(waiting: list[Done], results: list[Any], error: Exception | None) -> None:
     for place, done in enumerate(waiting):
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(results[place])
-        else:
-            done.set_exception(error)
+        done(None if error else results[place], error)
+
+
+def _settle_future(future: asyncio.Future[T], result: T, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -253,6 +253,11 @@ class Faults:
         return sum(map(len, self._scripts.values()))
 
     @property
+    def are_over(self) -> bool:
+        """Whether no fault and no script decides a request any more."""
+        return not self._active and not any(self._scripts.values())
+
+    @property
     def active(self) -> list[ActiveFault]:
         """The faults that can still hit, with their numbers and counts, as a copy."""
         return [attrs.evolve(active) for active in self._active]

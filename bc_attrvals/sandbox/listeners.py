@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -43,7 +43,7 @@ class Listening:
 class Listeners:
     """The open ports of one running sandbox."""
 
-    def __init__(self, listening: Listening, server: ConnectionServer[Any]) -> None:
+    def __init__(self, listening: Listening, server: ConnectionServer) -> None:
         """Serve on the ports with this server; nothing is opened before the start."""
         self._listening = listening
         self._server = server

@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import attrs
@@ -26,7 +26,7 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
 from bc_attrvals.sandbox.answers import Answer, error_answer
-from bc_attrvals.sandbox.connections import ConnectionServer, Exchange, Reply
+from bc_attrvals.sandbox.connections import ConnectionServer, Exchange, Reply, failure
 from bc_attrvals.sandbox.database_thread import DatabaseThread, GroupedJob
 from bc_attrvals.sandbox.fault_answers import wrong_answer
 from bc_attrvals.sandbox.faults import (
@@ -81,13 +81,23 @@ class ServiceOptions:
 
 
 @attrs.frozen
+class Route:
+    """Where a request leads; `resource` is the path below the store's own, "" outside of it."""
+
+    path: str
+    raw_query: str
+    resource: str
+    operation: Operation
+
+
+@attrs.frozen
 class Backend:
     """The parts that exist only while a sandbox runs."""
 
     thread: DatabaseThread
     resources: Resources
     writes: GroupedJob[Request, Applied]
-    server: ConnectionServer[LogEntry]
+    server: ConnectionServer
 
 
 class Service:
@@ -113,47 +123,97 @@ class Service:
         self.rejected_customers: frozenset[int] = frozenset()
         self.backend: Backend | None = None
         self._rng = rng
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # The requests that are being handled, by their connection.
+        self._open: dict[object, LogEntry] = {}
         self._hanging: dict[int, asyncio.Future[None]] = {}
 
+    def serve_at_once(self, exchange: Exchange, send: Callable[[Reply], None]) -> bool:
+        """Serve a short write that waits for nothing but its turn; False for another request."""
+        head, options, backend = exchange.head, self.options, self.backend
+        route = _route_of(head.method, head.raw_path, options.store_hash)
+        if (
+            backend is None
+            or route.operation not in _SHORT_WRITES
+            or options.latency_ms
+            or not self.faults.are_over
+            or self._is_unusual(route.operation, self.in_flight.now(route.operation) + 1)
+        ):
+            return False
+        entry = self._begin(exchange, route)
+        entry.body = exchange.body
+        answer = self._refuse_address(head, route) or self._refuse_limits(entry)
+        if answer is not None:
+            self._end(exchange, entry)
+            send(self._reply(exchange, answer, entry))
+        else:
+            backend.writes.add(self._request(entry), partial(self._written, exchange, entry, send))
+        return True
+
+    def _written(
+        self,
+        exchange: Exchange,
+        entry: LogEntry,
+        send: Callable[[Reply], None],
+        applied: Applied | None,
+        error: Exception | None,
+    ) -> None:
+        self._end(exchange, entry)
+        if applied is not None:
+            entry.item_count = applied.item_count
+            send(self._reply(exchange, applied.answer, entry))
+        elif error is not None and exchange.is_connected():
+            send(failure(error))
+
     async def serve(self, exchange: Exchange) -> Reply | None:
-        """Answer a request, None if its connection was dropped.
+        """Serve a request; returns None if its connection was dropped.
 
         If cancelled, what has reached the database is still applied.
         """
-        options, head = self.options, exchange.head
-        path, raw_query, resource = _target_of(head.raw_path, options.store_hash)
-        operation = operation_of(resource, head.method)
-        entry = self.log.begin(head, operation, path, raw_query, options.clock())
-        self.calls[operation] += 1
-        backend, task = self.backend, asyncio.current_task()
-        if backend is None or task is None:
-            exchange.drop(reset=True)
-            return None
-        self._tasks.add(task)
-        watched, connection = backend.server.watched, exchange.connection
-        watched[connection] = entry
+        head, backend, task = exchange.head, self.backend, asyncio.current_task()
+        route = _route_of(head.method, head.raw_path, self.options.store_hash)
+        entry = self._begin(exchange, route)
+        if task is not None:
+            self._tasks.add(task)
         try:
-            count = self.in_flight.enter(operation, entry.sequence)
-            if count > self.in_flight.peak[operation] or self._is_over(operation, count):
-                count = await self._count_again(operation)
-            entry.in_flight = count
-            answer = await self._answer(backend, exchange, entry, resource)
+            if backend is None:
+                exchange.drop(reset=True)
+                return None
+            if self._is_unusual(route.operation, entry.in_flight):
+                entry.in_flight = await self._count_again(route.operation)
+            answer = await self._answer(backend, exchange, entry, route)
             if answer is None:
                 exchange.drop(reset=entry.fault is FaultKind.DROP_BEFORE)
                 return None
-            if exchange.is_connected():
-                entry.status = answer.status
-            return self._reply(head, answer, entry)
+            return self._reply(exchange, answer, entry)
         finally:
-            watched.pop(connection, None)
-            self.in_flight.leave(operation, entry.sequence)
+            self._end(exchange, entry)
             self._tasks.discard(task)
-            entry.ended_at_s = options.clock()
+
+    def _begin(self, exchange: Exchange, route: Route) -> LogEntry:
+        """Log a request, and count it in."""
+        operation, now_s = route.operation, self.options.clock()
+        entry = self.log.begin(exchange.head, operation, route.path, route.raw_query, now_s)
+        self.calls[operation] += 1
+        self._open[exchange.connection] = entry
+        entry.in_flight = self.in_flight.enter(operation, entry.sequence)
+        return entry
+
+    def _end(self, exchange: Exchange, entry: LogEntry) -> None:
+        """Count a request out."""
+        self._open.pop(exchange.connection, None)
+        self.in_flight.leave(entry.operation, entry.sequence)
+        entry.ended_at_s = self.options.clock()
+
+    def expects_others(self) -> bool:
+        """Whether a client could send another request over an open connection."""
+        return self.backend is not None and len(self._open) < len(self.backend.server)
 
     async def stop(self) -> None:
-        """Cancel all that is being handled."""
-        self.backend = None
+        """Apply the writes that wait for others, and cancel all else that is being handled."""
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            backend.writes.flush()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -168,15 +228,19 @@ class Service:
         self.in_flight.peak[operation] = max(count, self.in_flight.peak[operation])
         return count
 
+    def _is_unusual(self, operation: Operation, in_flight: int) -> bool:
+        """Whether this many in flight are more than before or than allowed."""
+        return in_flight > self.in_flight.peak[operation] or self._is_over(operation, in_flight)
+
     def _is_over(self, operation: Operation, in_flight: int) -> bool:
         limit = self.options.max_concurrent_puts
         return limit is not None and in_flight > limit and operation in BOUNDED_WRITES
 
     async def _answer(
-        self, backend: Backend, exchange: Exchange, entry: LogEntry, resource: str
+        self, backend: Backend, exchange: Exchange, entry: LogEntry, route: Route
     ) -> Answer | None:
         """Return the answer, None for a connection to be dropped without one."""
-        refused = self._refuse_address(exchange.head, resource, entry.operation)
+        refused = self._refuse_address(exchange.head, route)
         try:
             entry.body = await exchange.read_body()
         except web.HTTPRequestEntityTooLarge:
@@ -197,17 +261,17 @@ class Service:
             return await self._go_wrong(backend, exchange, entry, fault)
         return await self._apply(backend, entry)
 
-    def _refuse_address(self, head: Head, resource: str, operation: Operation) -> Answer | None:
+    def _refuse_address(self, head: Head, route: Route) -> Answer | None:
         """Check what costs no unit: URL, token, method, media types."""
         if len(head.raw_path) > self.options.max_url_bytes:
             return error_answer(414, shows_quota=False)
-        methods = OPERATIONS.get(resource)
+        methods = OPERATIONS.get(route.resource)
         if methods is None:
             title = "The requested resource was not found."
             return error_answer(404, title, shows_quota=False)
         if not hmac.compare_digest(head.token, self.options.access_token.encode()):
             return error_answer(401, "Unauthorized", shows_quota=False)
-        if operation is Operation.OTHER:
+        if route.operation is Operation.OTHER:
             allow = (("Allow", ", ".join(methods)),)
             return error_answer(405, shows_quota=False, headers=allow)
         return _refuse_media_types(head.method, head.accept, head.content_type)
@@ -223,8 +287,11 @@ class Service:
             return error_answer(429, "Too many concurrent requests.", shows_quota=False)
         return None
 
+    def _request(self, entry: LogEntry) -> Request:
+        return Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
+
     async def _apply(self, backend: Backend, entry: LogEntry) -> Answer:
-        request = Request(entry.operation, entry.query_string, entry.body, self.rejected_customers)
+        request = self._request(entry)
         if entry.operation in _SHORT_WRITES:
             applied = await backend.writes.run(request)
         else:
@@ -261,16 +328,22 @@ class Service:
         finally:
             del self._hanging[entry.sequence]
 
-    def abandoned(self, entry: LogEntry) -> None:
-        """Note that the client of an open request went away."""
+    def abandoned(self, connection: object) -> None:
+        """Note that the client of a request in flight went away."""
+        entry = self._open.pop(connection, None)
+        if entry is None:
+            return
         if not self.options.quirks.abandoned_keeps_slot:
             self.in_flight.abandon(entry.operation, entry.sequence)
         ended = self._hanging.get(entry.sequence)
         if ended is not None and not ended.done():
             ended.set_result(None)
 
-    def _reply(self, head: Head, answer: Answer, entry: LogEntry) -> Reply:
+    def _reply(self, exchange: Exchange, answer: Answer, entry: LogEntry) -> Reply:
         self.statuses[answer.status] += 1
+        if exchange.is_connected():
+            entry.status = answer.status
+        head = exchange.head
         quirks, body, keep_alive = self.options.quirks, answer.body, head.keep_alive
         kind = answer.content_type if body else ""
         lines = _first_lines(answer.status, kind, keep_alive, head.is_http_11)
@@ -309,14 +382,14 @@ def _date_and_server(now_s: int) -> str:
 
 
 @lru_cache
-def _target_of(raw_path: str, store_hash: str) -> tuple[str, str, str]:
-    """Return the path, the raw query, and the path below the store's own, "" outside of it."""
+def _route_of(method: str, raw_path: str, store_hash: str) -> Route:
     if not raw_path.startswith("/"):
         # The absolute form, as it is sent to a proxy.
         raw_path = "/" + raw_path.partition("://")[2].partition("/")[2]
     path, _, raw_query = raw_path.partition("#")[0].partition("?")
     decoded, store = unquote(path), f"/stores/{store_hash}/v3"
-    return path, raw_query, decoded.removeprefix(store) if decoded.startswith(store) else ""
+    resource = decoded.removeprefix(store) if decoded.startswith(store) else ""
+    return Route(path, raw_query, resource, operation_of(resource, method))
 
 
 @lru_cache

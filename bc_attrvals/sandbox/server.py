@@ -141,12 +141,11 @@ class Sandbox(EmulatedStore):
             closing.push_async_callback(thread.run, resources.close)
             await thread.run(resources.definitions.define, self._defined)
             server = ConnectionServer(
-                self._service.serve,
+                self._service,
                 self._serve_by_aiohttp,
-                self._service.abandoned,
                 max_line_size=self._options.max_url_bytes + _HEAD_MARGIN_BYTES,
             )
-            writes = GroupedJob(thread, resources.apply_together, server.has_idle_connections)
+            writes = GroupedJob(thread, resources.apply_together, self._service.expects_others)
             self._service.backend = Backend(thread, resources, writes, server)
             self._service.quota.restart()
             self._listeners = Listeners(self._listening, server)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 from yarl import URL
 
 from bc_attrvals.sandbox import Fault
 from bc_attrvals.sandbox.resources import Applied, Request, Resources
-from tests.sandbox.api import running, until
+from tests.sandbox.api import item, running, until
 
 
 @pytest.mark.parametrize(
@@ -153,14 +154,49 @@ async def test_a_failure_of_the_sandbox_is_answered_500_and_logged(
 
     monkeypatch.setattr(Resources, "apply_together", fail)
     async with running() as (sandbox, api):
-        for headers in ((), ("Connection: close",)):
+        # The first one is counted in a task, the second one needs none.
+        for headers in ((), (), ("Connection: close",)):
             reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
             writer.write(put(1, api.token, *headers))
             async with asyncio.timeout(5):
                 assert (await reader.read()).split()[1] == b"500"
             writer.close()
             await writer.wait_closed()
-        assert [one.status for one in sandbox.requests] == [None, None]
+        assert [one.status for one in sandbox.requests] == [None] * 3
         assert sandbox.in_flight() == 0
     raised = [record.exc_info[0] for record in caplog.records if record.exc_info]
-    assert raised == [ZeroDivisionError, ZeroDivisionError]
+    assert raised == [ZeroDivisionError] * 3
+
+
+async def test_a_client_that_goes_away_is_counted_out_and_its_write_is_stored() -> None:
+    async with running(max_concurrent_puts=1) as (sandbox, api):
+        await api.put(item(9))
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        _, idle = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(put(1, api.token))
+        writer.transport.abort()
+        await until(lambda: sandbox.requests.seen == 2)
+        await until(lambda: not sandbox.in_flight())
+        assert (await api.put(item(2))).status == 200
+        assert set(await sandbox.values()) == {(9, 1), (1, 1), (2, 1)}
+        assert await reader.read() == b""
+        idle.close()
+        await idle.wait_closed()
+
+
+async def test_a_write_that_has_arrived_is_stored_when_the_sandbox_closes(tmp_path: Path) -> None:
+    database = tmp_path / "store.db"
+    async with running(database) as (sandbox, api):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(put(1, api.token))
+        await answer(reader)
+        # While another connection is idle, a write waits for a few turns of the loop.
+        _, idle = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(put(2, api.token))
+        await until(lambda: sandbox.requests.seen == 2)
+        await sandbox.aclose()
+        assert (sandbox.in_flight(), sandbox.requests[-1].item_count) == (0, 1)
+        for one in (writer, idle):
+            one.close()
+    async with running(database) as (sandbox, _):
+        assert set(await sandbox.values()) == {(1, 1), (2, 1)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import aiohttp
 import pytest
 
-from bc_attrvals.sandbox import Fault, FaultKind, Faults, Sandbox
+from bc_attrvals.sandbox import Fault, FaultKind, Faults, Operation, Sandbox
 from tests.sandbox.api import Api, Reply, item, running, until
 
 LEFT = "X-Rate-Limit-Requests-Left"
@@ -171,3 +172,14 @@ def test_faults_have_numbers_to_end_them_by() -> None:
     assert faults.remove(numbers[1])
     assert not faults.remove(numbers[1])
     assert [active.fault.kind for active in faults.active] == ["503", "hang"]
+
+
+def test_faults_are_over_when_none_can_hit() -> None:
+    faults = Faults([Fault("500", times=1)])
+    faults.script([None])
+    rng = random.Random(0)
+    assert not faults.are_over
+    assert faults.next_for(Operation.LIST, rng) is None
+    assert not faults.are_over
+    assert faults.next_for(Operation.LIST, rng) == Fault("500", times=1)
+    assert faults.are_over
