@@ -39,6 +39,7 @@ _REASONS: Final = {
     sqlite3.SQLITE_BUSY: "is held by another job",
     sqlite3.SQLITE_LOCKED: "is held by another job",
     sqlite3.SQLITE_FULL: "can't grow: the disk is full",
+    sqlite3.SQLITE_READONLY: "can't be written to: the file or its directory is read-only",
     sqlite3.SQLITE_NOTADB: "is no SQLite database",
     sqlite3.SQLITE_CORRUPT: "is damaged",
 }
@@ -217,6 +218,9 @@ def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False
     full = os.path.abspath(path)  # noqa: PTH100 - must not follow links
     _make_file(kind, full, name)
     before = os.lstat(full)
+    if not os.access(full, os.W_OK):
+        # Its lock is a write lock; SQLite reports an I/O error.
+        raise kind.error(f"{name} {_REASONS[sqlite3.SQLITE_READONLY]}")
     with ExitStack() as stack:
         connection = stack.enter_context(
             closing(sqlite3.connect(full, timeout=0, isolation_level=None))

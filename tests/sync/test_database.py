@@ -131,6 +131,21 @@ def test_another_kind_another_version_and_damage_are_refused_by_name(path: str) 
     assert add(path, 7, restart=True) == [7]
 
 
+def test_one_that_can_not_be_written_to_is_refused_by_name(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(path, 1)
+    # The superuser may write to a read-only file.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(LedgerError, match="can't be written to: the file or its directory is"):
+        add(path, 2)
+    monkeypatch.undo()
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DIRECTORY
+    with pytest.raises(LedgerError, match="read-only"), LEDGERS.errors("it"):
+        raise error
+
+
 def test_a_restart_empties_only_files_of_the_kind(path: str) -> None:
     add(path, 1, 2)
     assert add(path, 3, restart=True) == [3]
