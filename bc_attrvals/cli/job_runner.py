@@ -145,7 +145,8 @@ def run_job(settings: Settings, store: Store, job: CommandJob) -> NoReturn:
         traffic = [("calls", end.traffic["calls"]), ("429s", end.traffic["rate_limited"])]
         shown = [*((name, count) for name, count in result.counts if count), *traffic]
         text += table((name, f"{count:,}") for name, count in shown)
-    text = "\n".join([text, *(file.hint() for file in job.files if file.count)])
+    hints = (file.hint() for file in job.files if file.count and file.problem is None)
+    text = "\n".join([text, *hints])
     err = job.summary_to_stderr or any(file.name == STANDARD for file in job.files)
     status = settings.summarize(text, summary, err=err)
     for problem in problems:

@@ -115,6 +115,7 @@ class RowFile:
             writer = csv.writer(sys.stderr, lineterminator="\n")
             writer.writerow(self._columns)
             writer.writerows(self._unsaved)
+            self.problem += "; rows that are not in it are above"
         if self._lost:
             self.problem += f"; {self._lost:,} more rows are lost"
 

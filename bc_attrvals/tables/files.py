@@ -5,6 +5,7 @@ gzip is read wherever its first bytes show it, and written to names that end in 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -207,10 +208,20 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 def _spooled(stream: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as copy:
         source = InputFile(name, stream)
-        shutil.copyfileobj(stream, copy)
+        try:
+            shutil.copyfileobj(stream, copy)
+            copy.flush()
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise temporary_error(error) from None
+            raise
         source.check_unchanged()
-        copy.flush()
         yield copy
+
+
+def temporary_error(error: OSError) -> FileError:
+    """Return the error of a temporary file, which has no name, with that of its directory."""
+    return _os_error(f"temporary files in {tempfile.gettempdir()}", error)
 
 
 class OutputFile:

@@ -16,6 +16,7 @@ import msgspec
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
+from bc_attrvals.tables.files import temporary_error
 from bc_attrvals.tables.rows import BadRow
 
 Kept: TypeAlias = AttributeValueUpsert | NamedValue | BadRow | int
@@ -69,11 +70,18 @@ class Spool(Generic[T]):
         """Yield rows after writing them to the file."""
         write = self._file.write
         for row in rows:
-            write(_line(row))
+            try:
+                write(_line(row))
+            except OSError as error:
+                raise temporary_error(error) from None
             yield row
 
     def __iter__(self) -> Iterator[T]:
-        self._file.seek(0)
+        try:
+            self._file.seek(0)
+        except OSError as error:
+            # It writes what is buffered.
+            raise temporary_error(error) from None
         for line in self._file:
             yield cast(T, _READERS[line[0]](memoryview(line)[1:]))
 

@@ -44,7 +44,9 @@ def test_a_full_disk_for_the_failures_ends_in_a_summary(serve, tmp_path, command
         assert (found["exit_status"], found["failed"]) == (1, 200)
         assert str(failed) in found["error"]
         shown = stderr.decode().splitlines()
-        assert f"Error: {failed}: File too large" in shown
+        problem = f"Error: {failed}: File too large; rows that are not in it are above"
+        assert problem in shown
+        assert f"rows in {failed}" not in stdout.decode()
         in_file = [row[:3] for row in csv.reader(failed.read_text().splitlines())][1:]
         on_stderr = [row[:3] for row in csv.reader(shown) if len(row) == 4][1:]
         assert in_file

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import tracemalloc
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import chain
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
+from bc_attrvals.tables.files import FileError
 from bc_attrvals.tables.rows import BadRow
 from bc_attrvals.tables.spool import Spool
 
@@ -50,3 +55,16 @@ def test_memory_does_not_grow_with_the_rows() -> None:
         finally:
             tracemalloc.stop()
         assert peak < 500_000
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+@pytest.mark.parametrize("count", [1, 10_000])
+def test_a_full_disk_is_named(monkeypatch, count) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b"))  # noqa: PTH123, SIM115
+    rows = [AttributeValueUpsert(one, 1, "v") for one in range(1, count + 1)]
+    with suppress(OSError), ExitStack() as stack:
+        spool = Spool(stack)
+        # What is small is written when it is read again.
+        steps = chain(spool.keep(rows), spool)
+        with pytest.raises(FileError, match=r"temporary files in /.*: No space left on device"):
+            deque(steps, 0)
