@@ -293,13 +293,14 @@ class Admission:
         for operation in self._leases.slots:
             count = self._queue.count_of(operation)
             if not count:
-                self._units.want(operation, 0, 0)
+                self._units.want(operation, 0, 0, 0)
                 continue
             room = self._room(operation, now, False)
             bulk = self._queue.bulk_count_of(operation)
             urgent = max(0, min(count - bulk, room))
             bulk_room = min(room - urgent, self._room(operation, now, True))
-            self._units.want(operation, urgent, max(0, min(bulk, bulk_room)))
+            flows = self._queue.flow_count_of(operation)
+            self._units.want(operation, urgent, max(0, min(bulk, bulk_room)), flows)
 
     def _fail_one(self, operation: Operation, error: BaseException) -> None:
         """Fail the next request of an operation with an error that the quota raised."""

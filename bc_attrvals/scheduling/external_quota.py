@@ -35,6 +35,7 @@ class ExternalQuota:
         self._failed = failed
         self._asked: dict[tuple[Operation, Priority], list[asyncio.Future[object]]] = {}
         self._leases: dict[Operation, list[object]] = {}
+        self._flows: dict[Operation, int] = {}
         self._is_closed = False
 
     async def open(self, store_hash: str, limits: Limits) -> None:
@@ -53,8 +54,14 @@ class ExternalQuota:
         finally:
             await self._quota.close()
 
-    def want(self, operation: Operation, urgent: int, bulk: int) -> None:
-        """Keep `urgent` and `bulk` requests for leases open; start or cancel the difference."""
+    def want(self, operation: Operation, urgent: int, bulk: int, flows: int) -> None:
+        """Keep `urgent` and `bulk` requests for leases open; start or cancel the difference.
+
+        `flows` bulk jobs wait.
+        """
+        if self._flows.get(operation, 0) != flows:
+            self._flows[operation] = flows
+            self._quota.note_flows(operation, flows)
         for priority, count in ((Priority.INTERACTIVE, urgent), (Priority.BULK, bulk)):
             asked = self._asked.setdefault((operation, priority), [])
             while len(asked) > count:

@@ -45,7 +45,7 @@ class LocalQuota:
         """Deliver its events to `emit`."""
         self._emit = emit
 
-    def want(self, operation: Operation, urgent: int, bulk: int) -> None:
+    def want(self, operation: Operation, urgent: int, bulk: int, flows: int) -> None:
         """Do nothing: units are taken without a request for them."""
 
     def take(self, operation: Operation, now: float) -> object | None:

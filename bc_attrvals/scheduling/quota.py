@@ -73,6 +73,9 @@ class WholeQuota(Quota, Protocol):
         The default is `release` without headers.
         """
 
+    def note_flows(self, operation: Operation, flows: int) -> None:
+        """Note how many bulk jobs wait for leases of an operation. The default does nothing."""
+
     def snapshot(self) -> QuotaSnapshot:
         """Return what is known of the quota now. The default is an empty snapshot."""
 
@@ -93,5 +96,6 @@ class _Completed:
         self.release, self.close = quota.release, quota.close
         self.refused = getattr(quota, "refused", quota.release)
         self.cancel = getattr(quota, "cancel", lambda lease: quota.release(lease, None))
+        self.note_flows = getattr(quota, "note_flows", lambda *_: None)
         self.snapshot = getattr(quota, "snapshot", QuotaSnapshot)
         self.report_to = getattr(quota, "report_to", lambda _: None)

@@ -1,7 +1,7 @@
 -- Decides who gets the slots and quota units of one store: the state machine of core/rate_limit.py,
 -- the order of scheduling/fair_queue.py and the shares of scheduling/quota_shares.py, over all
--- processes of the store. A part, which has a share, is the bulk requests of one operation of one
--- process.
+-- processes of the store. A part is the bulk requests of one operation of one process; each job of it
+-- has a share.
 --
 -- KEYS[1] is the state, ARGV[1] an `Ask` of server_link.py (MessagePack). Returns a `Reply`. Grants
 -- are published on the channel of their process, the members on the channel named as the key. All
@@ -235,7 +235,7 @@ for index = #me.held, 1, -1 do
     lose(now + ON_ITS_WAY)
   end
 end
-me.want = ask.want
+me.want, me.flows = ask.want, ask.flows
 for _, lease in ipairs(me.held) do
   if lease[1] > ask.seen then
     local kind = (lease[3] - 1) * 3 + lease[2]
@@ -299,7 +299,7 @@ local function available()
   return math.max(0, left - math.min(reserve, q.quota - 1))
 end
 
--- Each part has an equal share of the units that are left for bulk requests. What it can't use before
+-- Each job has an equal share of the units that are left for bulk requests. What a part can't use before
 -- the window ends goes to the others. `keep` has the units that are held back for each part.
 local keep, kept, look_again = {}, 0, MANY
 for id in pairs(processes) do keep[id] = {0, 0, 0} end
@@ -307,7 +307,7 @@ for id in pairs(processes) do keep[id] = {0, 0, 0} end
 local function share_out()
   local rest = available()
   if not q.quota or rest == 0 then return end
-  local parts, wanted = {}, {0, 0, 0}
+  local parts, wanted, jobs = {}, {0, 0, 0}, 0
   for id, one in pairs(processes) do
     local held, newest = {0, 0, 0}, {0, 0, 0}
     for _, lease in ipairs(one.held) do
@@ -325,8 +325,10 @@ local function share_out()
           took = math.max(took, now - newest[op])
         end
         wants = math.max(wants, 1)
+        local flows = math.max(1, one.flows and one.flows[op] or 1)
+        jobs = jobs + flows
         parts[#parts + 1] = {
-          id = id, op = op, had = one.had[op], wants = wants, took = took,
+          id = id, op = op, flows = flows, had = one.had[op], wants = wants, took = took,
           again = held[op] + waiting > 0 and took or one.last[op] + BETWEEN - now}
         wanted[op] = wanted[op] + wants
         rest = rest + one.had[op]
@@ -338,10 +340,10 @@ local function share_out()
     local wants = part.wants * math.min(1, most[part.op] / wanted[part.op])
     part.most = part.had + MARGIN * wants * left_ms / math.max(part.took, 1)
   end
-  table.sort(parts, function(a, b) return a.most < b.most end)
-  for index, part in ipairs(parts) do
-    local share = math.min(part.most, rest / (#parts - index + 1))
-    rest = rest - share
+  table.sort(parts, function(a, b) return a.most / a.flows < b.most / b.flows end)
+  for _, part in ipairs(parts) do
+    local share = math.min(part.most, rest * part.flows / jobs)
+    rest, jobs = rest - share, jobs - part.flows
     local held_back = math.max(0, math.floor(share) - part.had)
     if held_back > 0 then
       keep[part.id][part.op] = held_back

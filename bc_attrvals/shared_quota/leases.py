@@ -65,6 +65,8 @@ class Leases:
         }
         self.held: dict[int, Lease] = {}
         self.in_flight = dict.fromkeys(OPERATIONS, 0)
+        #: The bulk jobs that wait for leases of each operation.
+        self.flows = dict.fromkeys(OPERATIONS, 0)
         self.ended: list[Ended] = []
         #: The newest ended lease whose answer had rate-limit headers.
         self.newest: Ended | None = None

@@ -153,6 +153,10 @@ class Member:
                 self.end(future.result(), UNSENT, None)
             raise
 
+    def note_flows(self, operation: Operation, flows: int) -> None:
+        """Note how many bulk jobs wait; the next call reports it."""
+        self._leases.flows[operation] = flows
+
     def end(
         self, lease: Lease, kind: int, headers: QuotaHeaders | None, retry_after_s: float = 0.0
     ) -> None:
@@ -261,6 +265,7 @@ class Member:
             held=leases.as_held(),
             done=leases.entries(now, with_newest=may_not_know),
             want=[0] * len(wanted) if leave else wanted,
+            flows=list(leases.flows.values()),
             limits=(limits.reads, limits.writes, limits.deletes, limits.reserve),
             ttl=self._options.ttl_s * 1000,
             slack=self._slack_s * 1000,

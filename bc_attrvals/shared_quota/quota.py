@@ -30,8 +30,8 @@ class RedisQuota:
     Give one to each process's `Store(quota=...)`, with the same `url` and `namespace`; one object
     serves one Store at a time. Requests at once and units of each window are counted over all
     processes. `Limits` bound each process, and the largest of them bound the sum. Interactive
-    requests go before bulk ones, across processes. The bulk reads, writes and deletes of each
-    process have equal shares of a scarce quota, and what one can't use goes to the others. When the
+    requests go before bulk ones, across processes. The bulk jobs of all processes have equal shares
+    of a scarce quota, and what one can't use goes to the others. When the
     quota of a window is spent, all wait for the next one, interactive requests too;
     `Limits.reserve` keeps units for other apps.
 
@@ -164,6 +164,11 @@ class RedisQuota:
         assert isinstance(lease, Lease)
         if self._member is not None:
             self._member.end(lease, UNSENT, None)
+
+    def note_flows(self, operation: Operation, flows: int) -> None:
+        """Note how many bulk jobs wait for leases of an operation: each has a share."""
+        if self._member is not None:
+            self._member.note_flows(operation, flows)
 
     async def close(self) -> None:
         """Give everything back and disconnect; all that wait get `StoreStateError`.

@@ -93,10 +93,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a process reports and asks; times in milliseconds, of the past as ages.
 
     `seen` is the newest grant received; `held` the leases under way (number, operation, priority),
-    negative numbers those taken without the server; `done` those that ended since; `want` counts
-    requests that wait: interactive reads, writes, deletes, then bulk. `slack` bounds the way to
-    the server. `back` says that the server should know this process, `lost` that the process was in
-    degraded mode. `at` is the time of the call by the server's clock, 0 if that is not known.
+    negative numbers those taken without the server; `done` those that ended since. `want` counts
+    requests that wait: interactive reads, writes, deletes, then bulk; `flows` counts the jobs of
+    the bulk ones, by operation. `slack` bounds the way to the server. `back` says that the server
+    should know this process, `lost` that the process was in degraded mode. `at` is the time of the
+    call by the server's clock, 0 if that is not known.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     held: list[tuple[int, int, int]]
     done: list[tuple[float, ...]]
     want: list[int]
+    flows: list[int]
     limits: tuple[int, int, int, int]
     ttl: float
     slack: float

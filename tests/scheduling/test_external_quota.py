@@ -46,10 +46,10 @@ async def test_leases_are_asked_for_and_withdrawn_as_the_need_changes() -> None:
     asked = ExternalQuota(
         whole(slow), arrived=lambda: taken.append(asked.take(READ, 0.0)), failed=lambda *_: None
     )
-    asked.want(READ, 1, 2)
+    asked.want(READ, 1, 2, 1)
     await turns()
     assert slow.asked == [Priority.INTERACTIVE, Priority.BULK, Priority.BULK]
-    asked.want(READ, 1, 0)
+    asked.want(READ, 1, 0, 0)
     await turns()
     slow.permits.release()
     await turns()
@@ -61,7 +61,7 @@ async def test_leases_are_asked_for_and_withdrawn_as_the_need_changes() -> None:
 async def test_a_lease_that_nobody_takes_goes_back_at_once() -> None:
     slow = Slow()
     asked = ExternalQuota(whole(slow), arrived=lambda: None, failed=lambda *_: None)
-    asked.want(READ, 0, 1)
+    asked.want(READ, 0, 1, 1)
     slow.permits.release()
     await turns()
     assert slow.released == [Priority.BULK]
@@ -74,14 +74,27 @@ async def test_an_error_is_reported_and_closing_withdraws_what_is_asked_for() ->
         whole(slow), arrived=lambda: None, failed=lambda *what: failed.append(what)
     )
     slow.error = OSError("gone")
-    asked.want(READ, 0, 1)
+    asked.want(READ, 0, 1, 1)
     slow.permits.release()
     await turns()
     assert failed == [(READ, slow.error)]
-    asked.want(READ, 2, 2)
+    asked.want(READ, 2, 2, 1)
     await turns()
     await asked.close()
     assert len(failed) == 1
     slow.permits.release()
     await turns()
     assert slow.released == []
+
+
+async def test_the_number_of_waiting_jobs_is_noted_when_it_changes() -> None:
+    noted: list[int] = []
+
+    class Sharing(Slow):
+        def note_flows(self, operation: Operation, flows: int) -> None:
+            noted.append(flows)
+
+    asked = ExternalQuota(whole(Sharing()), arrived=lambda: None, failed=lambda *_: None)
+    for flows in (0, 2, 2, 3, 0):
+        asked.want(READ, 0, 0, flows)
+    assert noted == [2, 3, 0]

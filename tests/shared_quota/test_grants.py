@@ -183,6 +183,38 @@ async def test_units_are_held_back_for_the_job_that_is_slower(shared: Make) -> N
         await ended(*reads)
 
 
+async def test_each_job_of_a_process_has_a_share(shared: Make) -> None:
+    async with opened(shared(), shared(), reads=40) as [reader, writer]:
+        await learn(reader, told(20, quota=100))
+        writes = asking(writer, WRITE, BULK, 1)
+        await until(lambda: granted(writes))
+        reader.note_flows(READ, 3)
+        reads = asking(reader, READ, BULK, 30)
+        await until(lambda: len(granted(reads)) == 15)
+        await settled(0.04)
+        assert len(granted(reads)) == 15
+        await ended(*reads)
+
+
+async def test_three_jobs_that_read_and_one_that_writes_have_a_quarter_each(shared: Make) -> None:
+    async with (
+        Sandbox(quota=40, window_s=0.4, latency_ms=2) as sandbox,
+        make_store(sandbox, quota=shared(), limits=Limits(page_size=5)) as store,
+    ):
+        await sandbox.seed((customer, 2, "v") for customer in range(1, 101))
+        await sandbox.reset(["quota"])
+        wanted = AttributeValueFilter(attribute_id_in=[2])
+
+        async def list_all() -> None:
+            assert len([row async for row in store.attribute_values.stream(wanted)]) == 100
+
+        writing = store.attribute_values.upsert(upserts(200))
+        await asyncio.gather(writing, *(list_all() for _ in range(3)))
+        assert sandbox.count_429 == 0
+        calls = Counter(one.operation for one in sandbox.requests[:40])
+        assert calls["upsert"] == pytest.approx(10, abs=2)
+
+
 async def test_what_a_job_that_has_ended_did_not_take_is_there_for_the_others(
     shared: Make,
 ) -> None:
