@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from bc_attrvals.cli.options import F, file_option, flag, parsed, repeatable, wi
 from bc_attrvals.cli.path_conflicts import check_paths
 from bc_attrvals.sandbox import Fault, Quirks, Sandbox
 from bc_attrvals.sandbox.faults import MAX_DELAY_S
+from bc_attrvals.store_arguments import STORE_HASH, TOKEN
 
 #: Calls in 30 s by plan (BigCommerce guide, API rate limits).
 _PLANS: Final = {"standard": 150, "plus": 150, "pro": 450, "unlimited": None}
@@ -54,6 +56,19 @@ def _quota(text: str) -> int | None:
     if quota == 0:
         raise ValueError("a quota of 0 allows nothing")
     return quota
+
+
+def _credential(name: str, pattern: re.Pattern[str], default: str, text: str) -> Callable[[F], F]:
+    """Return an option whose value a Store takes, too."""
+
+    def checked(given: str) -> str:
+        if pattern.fullmatch(given):
+            return given
+        raise ValueError("a Store refuses it: it is empty, too long, or has other characters")
+
+    return click.option(
+        name, default=default, show_default=True, callback=parsed(checked), help=text
+    )
 
 
 def quota_options(quota: str | None, window_s: float) -> tuple[Callable[[F], F], ...]:
@@ -219,10 +234,8 @@ _OPTIONS: Final = (
         "--attribute", "attributes", "NAME=TYPE", _attributes,
         "Define an attribute of type string, number or date; likewise.",
     ),
-    click.option("--store-hash", default="sandbox", show_default=True, help="The store's hash."),
-    click.option(
-        "--access-token", default="sandbox-token", show_default=True, help="The accepted token."
-    ),
+    _credential("--store-hash", STORE_HASH, "sandbox", "The store's hash."),
+    _credential("--access-token", TOKEN, "sandbox-token", "The accepted token."),
     click.option(
         "--seed-values",
         type=click.IntRange(0, _MOST_SEEDED),

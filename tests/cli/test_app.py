@@ -51,6 +51,8 @@ from tests.cli.tables import X_AND_ZBAR, posix
         ["sandbox", "--fault", "503=2"],
         ["sandbox", "--quota", "many"],
         ["sandbox", "--window-s", "0"],
+        ["sandbox", "--store-hash", "../x"],
+        ["sandbox", "--access-token", ""],
         ["demo", "--quota", "0"],
     ],
     ids=" ".join,
