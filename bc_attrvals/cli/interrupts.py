@@ -36,6 +36,7 @@ class Stopper:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
         self.signal_number: int | None = None
         self._stopped_at_s = 0.0
         #: Returns what the exit of a second signal prints after its message.
@@ -49,6 +50,12 @@ class Stopper:
     async def wait(self) -> None:
         """Wait for a signal."""
         await self._stop.wait()
+
+    def spare(self) -> None:
+        """Cancel the task no more: its work has ended, and the account of it is being written."""
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal came."""
@@ -85,7 +92,7 @@ class Stopper:
         if self._grace_s is None or self._task is None:
             return
         if self._grace_s:
-            self._loop.call_later(self._grace_s, self._task.cancel)
+            self._timer = self._loop.call_later(self._grace_s, self._task.cancel)
         else:
             self._task.cancel()
 

@@ -124,8 +124,6 @@ def run_job(settings: Settings, store: Store, job: CommandJob) -> NoReturn:
     """
     began_at = time.monotonic()
     end = run(lambda stopper: _supervised(settings, store, job, stopper), grace_s=job.grace_s)
-    for file in job.files:
-        file.commit()
     problems = [file.problem for file in job.files if file.problem is not None]
     result = job.result()
     assert result is not None
@@ -175,6 +173,7 @@ async def _supervised(settings: Settings, store: Store, job: CommandJob, stopper
                 end.error = error
             finally:
                 ticking.cancel()
+                stopper.spare()
             why = "interrupted" if end.error is None else str(end.error)
             await job.settle(f"not sent: {why}")
         statistics = store.statistics()
@@ -188,6 +187,9 @@ async def _supervised(settings: Settings, store: Store, job: CommandJob, stopper
         stopper.check()
         assert end.error is not None
         raise end.error
+    # Here, where a signal interrupts nothing.
+    for file in job.files:
+        file.commit()
     return end
 
 
