@@ -108,6 +108,8 @@ class JournalledJob(ValuesJob):
             await self.carry_out(work)
         except asyncio.CancelledError:
             self.was_cut_off = True
+            # Its failures are not known, and an empty file would look like none.
+            self.files = ()
             if not self._breaker.is_open:
                 raise
             task.uncancel()
@@ -162,9 +164,10 @@ class JournalledJob(ValuesJob):
         if not parts:
             return "Stopped before anything was written."
         how = "with the same journal to go on" if self.source.journal else "to write what is left"
+        unwritten = "" if self.values.failures is None else " --failures was not written."
         return (
             f"Stopped while {', '.join(parts)}; calls that were on the wire may be applied, too. "
-            f"Run the same again {how}."
+            f"Run the same again {how}.{unwritten}"
         )
 
     def _changes(self) -> dict[Phase, SyncProgressed]:

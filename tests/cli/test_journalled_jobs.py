@@ -128,7 +128,9 @@ def test_a_journal_that_can_grow_no_more_ends_the_job_with_1(serve, tmp_path) ->
 def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None:
     source = tmp_path / "in.csv"
     source.write_text(csv_of(800))
-    args = ["sync", source, "--journal", tmp_path / "s.db"]
+    failed = tmp_path / "failed.csv"
+    failed.write_text("of an earlier run")
+    args = ["sync", source, "--journal", tmp_path / "s.db", "--failures", failed]
     with serve(latency_ms=30) as served:
         process = served.start(*args)
         until(lambda: served.sandbox.calls["upsert"] > 20)
@@ -137,6 +139,9 @@ def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None
         assert process.returncode == 130, stderr
         assert b"Stopped while writing" in stdout
         assert b"Run the same again with the same journal" in stdout
+        # What has failed so far is in the journal alone.
+        assert b"--failures was not written" in stdout
+        assert failed.read_text() == "of an earlier run"
         assert stderr.endswith(b"Interrupted.\n")
         served.sandbox.latency_ms = 0
         process = served.start(*args, "--json")
@@ -145,6 +150,7 @@ def test_after_ctrl_c_the_same_command_completes(serve, tmp_path, until) -> None
         found = json.loads(stdout)
         assert (found["created"], found["resumed"]) == (800, True)
         assert found["resent"] <= 30
+        assert failed.read_text().count("\n") == 1
         assert len(served.values()) == 800
         sent = sum(one.item_count or 0 for one in served.sandbox.requests.of("upsert"))
         assert sent <= 800 + 30
