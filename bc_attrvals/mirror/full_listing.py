@@ -37,9 +37,9 @@ async def take_all(ingest: Ingest, filter: AttributeValueFilter) -> int | None:
     began_at_s = loop.time()
     for query in queries[:1]:
         # Its answer has the `Date` that tells rows of the future apart.
-        first, reached = await ingest.first_page(query)
+        first = await ingest.first_page(query)
         if len(queries) == 1 and len({row.id for row in first.data}) == first.pagination.total:
-            return reached or ingest.clock.least(began_at_s)
+            return ingest.clock.least(began_at_s)
     async with aclosing(exact_rows(ingest.calls, filter)) as parts:
         async for rows in parts:
             await ingest.take(rows)

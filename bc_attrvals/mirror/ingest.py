@@ -45,8 +45,10 @@ class Ingest:
         #: is.
         self.settled: int | None = None
         self.faults = Faults()
+        #: Customers that lost rows in this refresh.
+        self.gone_customers: set[int] = set()
 
-    async def first_page(self, query: ListingQuery) -> tuple[Page, int | None]:
+    async def first_page(self, query: ListingQuery) -> Page:
         """Take in the first page, of fewer rows if the service refuses the size. See `take`."""
         sizes = self.calls.sizes
         limit = sizes.page
@@ -56,7 +58,8 @@ class Ingest:
             if not sizes.lower_page(limit, error):
                 raise
             return await self.first_page(query)
-        return page, await self.take(page.data)
+        await self.take(page.data)
+        return page
 
     async def pages(self, asked: Iterable[tuple[ListingQuery, int, int]]) -> AsyncGenerator[Page]:
         """Yield pages (query, number from 1, limit) in order, after taking them in."""
@@ -73,21 +76,20 @@ class Ingest:
             self.clock.observe_date(second_of(date), self._loop.time(), our_second=int(time.time()))
         return await self.calls.decode(fetched)
 
-    async def take(self, rows: Sequence[AttributeValue]) -> int | None:
-        """Take in rows; return a second that the service had reached when it showed them.
+    async def take(self, rows: Sequence[AttributeValue]) -> None:
+        """Take in rows.
 
         Raises `MirrorError` for a row without dates, `DecodeError` for an id out of range.
         """
-        reached = self.check(rows)
+        self.check(rows)
         taken = await self.database.run(Replica.take, rows)
         self.follow(taken)
         if self.settled is not None:
             for held, row in taken.unmoved:
                 if second_of(row.date_modified) < self.settled:
                     self.faults.add(None if held is None else row_of(held), row)
-        return reached
 
-    def check(self, rows: Sequence[AttributeValue]) -> int | None:
+    def check(self, rows: Sequence[AttributeValue]) -> None:
         """Check rows, and note what they show. See `take`."""
         for row in rows:
             if row.date_created is None or row.date_modified is None:
@@ -97,19 +99,18 @@ class Ingest:
             if not 0 < row.id <= MAX_ROW_ID:
                 raise DecodeError("a row's id is out of range", place=f"row {row.id}")
         self.count += len(rows)
-        reached: int | None = None
         if rows:
             newest = max(second_of(row.date_modified) for row in rows)
-            reached = self.clock.observe(newest, self._loop.time())
+            self.clock.observe(newest, self._loop.time())
         if self.shown_from is not None:
             first = self.shown_from
             self.shown.update(row.id for row in rows if second_of(row.date_created) >= first)
         if self.calls.events:
             self.calls.events.emit(MirrorProgressed(self.count))
-        return reached
 
     def follow(self, taken: Taken) -> None:
         """Make the index follow a change of the replica."""
+        self.gone_customers |= taken.gone_customers
         if self.index is not None:
             self.index.remove(taken.removed)
             self.index.add(taken.added)

@@ -14,6 +14,7 @@ All Customer Attribute Values). The ranges overlap, so that both readings are co
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -35,12 +36,40 @@ _MOST_PASSES: Final = 2
 _MOST_PAGES: Final = 400
 #: Pages that show where to cut.
 _SAMPLE_PAGES: Final = 16
+#: The most parts asked for at once because the mirror knows rows of that many, and the most by
+#: which their rows may have grown since, as a factor, for them to be cut further.
+_MOST_KNOWN_PARTS: Final = 8
+_GROWN: Final = 2
 #: No page is read to show where to cut if the mirror knows this part of the rows.
 _KNOWN_SHARE: Final = 0.8
 #: How full the page of a part should be.
 _FILL: Final = 0.95
 #: The calls for each page of the rows at first. Only contradictory answers reach it.
 _MOST_CALLS_PER_PAGE: Final = 20
+
+
+@attrs.frozen
+class _Asked:
+    """A part, and what its first page showed: the total, its rows, and the first second of them."""
+
+    part: CreatedPart
+    total: int
+    rows: int
+    first_modified: int
+
+    @classmethod
+    def of(cls, part: CreatedPart, page: Page) -> _Asked:
+        modified = [second_of(row.date_modified) for row in page.data]
+        rows = len({row.id for row in page.data})
+        return cls(part, page.pagination.total, rows, min(modified, default=0))
+
+    @property
+    def is_complete(self) -> bool:
+        return self.rows == self.total
+
+    @property
+    def pages(self) -> int:
+        return pages(self.total, max(1, self.rows))
 
 
 async def take_modified(ingest: Ingest, filter: AttributeValueFilter, since: int) -> int:
@@ -50,29 +79,37 @@ async def take_modified(ingest: Ingest, filter: AttributeValueFilter, since: int
     that change, unless it is deleted meanwhile. Returns a second, at least `since`, that the
     service had reached before the listing began.
     """
-    loop, clock = asyncio.get_running_loop(), ingest.clock
-    sent_at_s = loop.time()
-    minimum = since - 1
-    page, reached = await ingest.first_page(_query(ingest, filter, minimum))
-    if _is_complete(page):
-        return max(since, reached or since, clock.least(sent_at_s) or since)
+    sent_at_s = asyncio.get_running_loop().time()
+    await _take_all(ingest, filter, since - 1, sent_at_s)
+    return max(since, ingest.clock.least(sent_at_s) or since)
+
+
+async def _take_all(
+    ingest: Ingest, filter: AttributeValueFilter, minimum: int, sent_at_s: float
+) -> None:
+    known = await ingest.database.run(Replica.created_of, minimum)
+    parts = cut(CreatedPart(), known, int(_FILL * ingest.calls.sizes.page))
+    if len(parts) > _MOST_KNOWN_PARTS or any(one.is_crowded for one in parts):
+        parts = [CreatedPart()]
+    asked = await _ask(ingest, filter, minimum, parts)
+    if len(parts) > 1 and sum(one.total for one in asked) > _GROWN * len(known):
+        # Most rows are new to the mirror.
+        asked = await _ask(ingest, filter, minimum, [CreatedPart()])
     # Changes after the first answer have a later date.
-    end = (clock.least(sent_at_s) or since) - LAG_S - 1
-    if any(second_of(row.date_modified) <= end for row in page.data):
+    end = (ingest.clock.least(sent_at_s) or minimum) - LAG_S - 1
+    if len(asked) == 1 and not asked[0].is_complete and asked[0].first_modified <= end:
         if not await _take_past(ingest, _query(ingest, filter, minimum, end)):
             await _take_exactly(ingest, filter, minimum)
-            return max(since, clock.least(sent_at_s) or since)
+            return
         minimum = end - 1
-        page, _ = await ingest.first_page(_query(ingest, filter, minimum))
-    if not _is_complete(page):
-        await _take_parts(ingest, filter, minimum, page)
-    return max(since, clock.least(sent_at_s) or since)
+        asked = await _ask(ingest, filter, minimum, [CreatedPart()])
+    await _take_parts(ingest, filter, minimum, asked)
 
 
 async def _take_past(ingest: Ingest, query: ListingQuery) -> bool:
     """Take in a range that only loses rows; return whether the rows are proven to be all."""
     for _ in range(_MOST_PASSES):
-        first, _ = await ingest.first_page(query)
+        first = await ingest.first_page(query)
         total = first.pagination.total
         last = pages(total, max(1, len(first.data)))
         if last > _MOST_PAGES:
@@ -90,45 +127,52 @@ async def _take_past(ingest: Ingest, query: ListingQuery) -> bool:
 
 
 async def _take_parts(
-    ingest: Ingest, filter: AttributeValueFilter, minimum: int, first: Page
+    ingest: Ingest, filter: AttributeValueFilter, minimum: int, asked: Sequence[_Asked]
 ) -> None:
-    """Take in more rows than a page, by parts of `date_created` that fit one answer each."""
-    size, total = max(1, len(first.data)), first.pagination.total
-    limit = ingest.calls.sizes.page
+    """Take in the parts that did not fit one answer each: cut them until they do."""
+    waiting = [one for one in asked if not one.is_complete]
     created = await ingest.database.run(Replica.created_of, minimum)
-    if len(created) < _KNOWN_SHARE * total:
-        # Other pages show where the rows were created that the mirror did not have.
-        query, count = _query(ingest, filter, minimum), pages(total, size)
-        step = max(1, count // _SAMPLE_PAGES)
-        numbers = range(2, count + 1, step)[:_SAMPLE_PAGES]
-        async with aclosing(ingest.pages((query, one, limit) for one in numbers)) as answers:
-            async for _ in answers:
-                pass
-        created = await ingest.database.run(Replica.created_of, minimum)
-    calls_left = _MOST_CALLS_PER_PAGE * (1 + pages(len(created), size))
-    waiting = [(CreatedPart(), total)]
+    for one in waiting:
+        if one.part.count(created) < _KNOWN_SHARE * one.total:
+            # Other pages show where the rows were created that the mirror did not have.
+            query, count = _query(ingest, _narrowed(filter, one.part), minimum), one.pages
+            numbers = range(2, count + 1, max(1, count // _SAMPLE_PAGES))[:_SAMPLE_PAGES]
+            limit = ingest.calls.sizes.page
+            async with aclosing(ingest.pages((query, n, limit) for n in numbers)) as answers:
+                async for _ in answers:
+                    pass
+    calls_left: int | None = None
     while waiting:
+        created = await ingest.database.run(Replica.created_of, minimum)
+        if calls_left is None:
+            calls_left = _MOST_CALLS_PER_PAGE * (1 + pages(len(created), waiting[0].rows))
         parts: list[CreatedPart] = []
-        for one, rows in waiting:
-            share = min(1.0, one.count(created) / rows)
-            found = cut(one, created, max(1, int(_FILL * size * share)))
-            parts += found if len(found) > 1 else [attrs.evolve(one, is_crowded=True)]
+        for one in waiting:
+            share = min(1.0, one.part.count(created) / max(1, one.total))
+            found = cut(one.part, created, max(1, int(_FILL * one.rows * share)))
+            parts += found if len(found) > 1 else [attrs.evolve(one.part, is_crowded=True)]
         calls_left -= len(parts)
         if calls_left < 0:
             raise ListingDriftError("the rows modified last kept changing while they were listed")
-        crowded = [one for one in parts if one.is_crowded]
-        parts = [one for one in parts if not one.is_crowded]
-        waiting = []
-        asked = [(_query(ingest, _narrowed(filter, one), minimum), 1, limit) for one in parts]
-        async with aclosing(ingest.pages(asked)) as answers:
-            part = iter(parts)
-            async for page in answers:
-                one = next(part)
-                if not _is_complete(page):
-                    waiting.append((one, page.pagination.total))
-        for one in crowded:
-            await _take_exactly(ingest, _narrowed(filter, one), minimum)
-        created = await ingest.database.run(Replica.created_of, minimum)
+        fitting = [one for one in parts if not one.is_crowded]
+        asked = await _ask(ingest, filter, minimum, fitting)
+        waiting = [one for one in asked if not one.is_complete]
+        for part in parts:
+            if part.is_crowded:
+                await _take_exactly(ingest, _narrowed(filter, part), minimum)
+
+
+async def _ask(
+    ingest: Ingest, filter: AttributeValueFilter, minimum: int, parts: Sequence[CreatedPart]
+) -> list[_Asked]:
+    """Take in the first page of each part."""
+    queries = [_query(ingest, _narrowed(filter, one), minimum) for one in parts]
+    asked = [_Asked.of(parts[0], await ingest.first_page(queries[0]))] if parts else []
+    limit = ingest.calls.sizes.page
+    async with aclosing(ingest.pages((one, 1, limit) for one in queries[1:])) as answers:
+        async for page in answers:
+            asked.append(_Asked.of(parts[len(asked)], page))
+    return asked
 
 
 async def _take_exactly(ingest: Ingest, filter: AttributeValueFilter, minimum: int) -> None:
@@ -136,10 +180,6 @@ async def _take_exactly(ingest: Ingest, filter: AttributeValueFilter, minimum: i
     async with aclosing(exact_rows(ingest.calls, modified)) as parts:
         async for rows in parts:
             await ingest.take(rows)
-
-
-def _is_complete(page: Page) -> bool:
-    return len({row.id for row in page.data}) == page.pagination.total
 
 
 def _narrowed(filter: AttributeValueFilter, part: CreatedPart) -> AttributeValueFilter:

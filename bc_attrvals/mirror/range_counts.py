@@ -106,16 +106,30 @@ class Done:
     deficit: int = 0
 
 
+@attrs.frozen
+class SearchCustomers:
+    """Drop rows of `range` by listing customers near those that lost rows, in `most_reads` reads.
+
+    By chance a customer lacks `gone_share` of its rows. The mirror's rows of `sample` were just
+    seen. Add the reads to `Search.asked_of_customers`.
+    """
+
+    range: Range
+    sample: Range
+    gone_share: float
+    most_reads: int
+
+
 T = TypeVar("T")
 #: Yields what to do next, and is sent the answers of an `Ask`. `Done` is the last one.
-Steps: TypeAlias = Generator[Ask | Drop | Done, Sequence[Answer], T]
+Steps: TypeAlias = Generator[Ask | Drop | SearchCustomers | Done, Sequence[Answer], T]
 
 
 def most_reads(stored: int, page_size: int, *, bounds_known: bool = True) -> int:
     """Return the most reads of a reconciliation while no other client deletes.
 
     They are those of listing the `stored` rows, 1/32 more, and `SPARE_READS`; if the bounds are
-    not known, `LEARNING_READS` more.
+    not known, `LEARNING_READS` more. Those of a search by customers come on top.
     """
     anew = pages(stored, page_size)
     learning = 0 if bounds_known else LEARNING_READS
@@ -137,6 +151,8 @@ class Search:
         self.page_size = page_size
         self.bounds = bounds or Bounds()
         self.asked = 0
+        self.asked_of_customers = 0
+        self.customer_searches = 0
         self.deficit = 0
         # The most reads for halving and for listing what is left, without those for learning.
         self.limit = 0

@@ -8,6 +8,7 @@ listed by page numbers only where cutting costs more, and are cut if their pages
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -40,6 +41,12 @@ def list_ranges(search: Search, counts: Sequence[RangeCount]) -> Steps[None]:
                 else:
                     yield from _list_again(search, range_)
         planned = cut_again
+
+
+def first_pages(search: Search, range_: Range, count: int) -> Range:
+    """Return the first pages of a range, as it is cut to be listed."""
+    cuts = list(islice(_cut(search, range_, search.page_size, may_overlap=True), count))
+    return attrs.evolve(range_, last=cuts[-1].range.last)
 
 
 def _plan(search: Search, count: RangeCount) -> Steps[list[RangeCount]]:

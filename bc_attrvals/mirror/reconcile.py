@@ -12,7 +12,8 @@ range of `date_created` only loses rows. So:
   over because of it are counted again in the next round, and searched again if they still differ.
 
 A range is halved at its median second. The cost is bounded: a range is counted only while listing
-all that is left stays within the limit of the round.
+all that is left stays within the limit of the round. Where dates find no cluster, customers near to
+those that lost rows are searched (`gone_customers.py`), in a bounded number of reads.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import Final
 
 import attrs
 
-from bc_attrvals.mirror.range_counts import SPARE_READS, Done, Search, Steps
-from bc_attrvals.mirror.range_listing import list_ranges
-from bc_attrvals.mirror.ranges import Range, RangeCount, expected_reads, hull, join, pages
+from bc_attrvals.mirror.range_counts import SPARE_READS, Done, Search, SearchCustomers, Steps
+from bc_attrvals.mirror.range_listing import first_pages, list_ranges
+from bc_attrvals.mirror.ranges import Range, RangeCount, expected_reads, hull, join, pages, subtract
 
 #: Rounds before all that is unproven is listed.
 _MOST_ROUNDS: Final = 4
@@ -37,6 +38,16 @@ _COUNTS_PER_FIND: Final = 2
 _LEAST_PAGES_TO_EXPLORE: Final = 4
 #: Groups of attributes that are counted at once.
 _ATTRIBUTE_GROUPS: Final = 8
+#: How often customers are searched.
+_MOST_CUSTOMER_SEARCHES: Final = 2
+#: Where this many pages are left to list, customers are searched
+_LEAST_PAGES_FOR_CUSTOMERS: Final = 16
+#: once a row that is gone was found: by pages, so many at once, until so many rows were expected,
+_SAMPLE_PAGES: Final = 3
+_SAMPLE_ROWS: Final = 3
+#: in this many reads, and one more for so many pages to list.
+_CUSTOMER_READS: Final = 16
+_PAGES_PER_CUSTOMER_READ: Final = 16
 #: At the end of a round, one count of what was passed over.
 _RESERVED_READS: Final = 1
 
@@ -47,36 +58,47 @@ def reconcile(search: Search) -> Steps[None]:
     Raises `ListingDriftError` if that can't be proven, and `FilterIgnoredError`. What was dropped
     before is right.
     """
-    for number in range(_MOST_ROUNDS):
+    rounds = 0
+    while rounds < _MOST_ROUNDS:
         search.unproven = [one for one in search.unproven if search.mirror.count(one)]
         if not search.unproven:
             break
         # The second round counts what the first passed over, and mostly finds it equal.
-        search.is_moving = number > 0
-        yield from _round(search, search.widened(hull(search.unproven)))
+        search.is_moving = rounds > 0
+        rounds += yield from _round(search, search.widened(hull(search.unproven)))
     else:
         yield from list_ranges(search, [search.counted(one) for one in search.unproven])
     yield Done(search.deficit)
 
 
-def _round(search: Search, whole: Range) -> Steps[None]:
-    """Count a range, and search it if the count differs."""
+def _round(search: Search, whole: Range) -> Steps[bool]:
+    """Count a range, and search it if the count differs.
+
+    Returns False if most rows were found by customers: a new round then counts what is left.
+    """
     before = search.spent
     root = search.counted(whole)
     counts = [root]
     if root.held > search.page_size and (yield from search.can_count([whole])):
         yield from search.count(counts)
         if not root.surplus:
-            return
+            return True
         search.limit = before + pages(root.stored, search.page_size) + SPARE_READS
         counts = yield from _narrow(search, root)
+        if search.customer_searches < _MOST_CUSTOMER_SEARCHES:
+            rest = yield from _by_customers(search, root, counts)
+            if rest is None:
+                return False
+            counts = rest
     yield from list_ranges(search, counts)
+    return True
 
 
 def _narrow(search: Search, root: RangeCount) -> Steps[list[RangeCount]]:
     """Return the ranges of a root to list: all that have a surplus, as far as counts show."""
     counts = yield from _by_attribute(search, root)
-    exploring = _EXPLORING_COUNTS
+    # A search by customers follows one that found no cluster by date.
+    exploring = 0 if search.customer_searches else _EXPLORING_COUNTS
     while True:
         chosen, explored = _choose(search, counts, exploring)
         if not chosen:
@@ -94,6 +116,44 @@ def _narrow(search: Search, root: RangeCount) -> Steps[list[RangeCount]]:
             counts = [other for other in counts if other is not one] + children
             if len(children) < 2 and any(one is other for other in explored):
                 exploring += _COUNTS_PER_FIND
+
+
+def _by_customers(
+    search: Search, root: RangeCount, counts: Sequence[RangeCount]
+) -> Steps[list[RangeCount] | None]:
+    """List a few pages of the ranges, and search near the customers that lost rows there.
+
+    Returns the ranges that are left to list, or None if most rows were found by customers.
+    """
+    joined = join(counts)
+    listing = sum(pages(one.stored, search.page_size) for one in joined)
+    most = _CUSTOMER_READS + listing // _PAGES_PER_CUSTOMER_READ - search.asked_of_customers
+    if listing < _LEAST_PAGES_FOR_CUSTOMERS or most <= 0:
+        return list(counts)
+    surplus = sum(one.surplus for one in joined)
+    fullest = max(joined, key=lambda one: one.stored)
+    left, sample = [fullest.range], fullest.range
+    before = held = search.mirror.count(root.range)
+    sampled = 0
+    while left and held == before and sampled * surplus < _SAMPLE_ROWS * listing:
+        sample = first_pages(search, left[0], _SAMPLE_PAGES)
+        first = search.counted(sample)
+        if first.held > 2 * _SAMPLE_PAGES * search.page_size:
+            # Rows of one second can't be listed in part.
+            break
+        yield from list_ranges(search, [first])
+        left = subtract(left[0], sample)
+        held = search.mirror.count(root.range)
+        sampled += _SAMPLE_PAGES
+    if held < before:
+        search.customer_searches += 1
+        yield SearchCustomers(root.range, sample, surplus / before, most)
+        if 2 * (search.mirror.count(root.range) - root.stored) < held - root.stored:
+            return None
+    rest = [search.counted(one) for one in left]
+    for one in rest:
+        one.stored = _possible(one, fullest.stored - search.mirror.count(fullest.range) + one.held)
+    return [one for one in joined if one is not fullest] + rest
 
 
 def _choose(

@@ -23,22 +23,29 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
-import attrs
-
 from bc_attrvals.core.filters import AttributeValueFilter
 from bc_attrvals.core.sync_plan import MAX_VALUES_PER_CUSTOMER
 from bc_attrvals.errors import InvalidInputError
 from bc_attrvals.events import MirrorFoundWrong
 from bc_attrvals.mirror.created_index import CreatedIndex
 from bc_attrvals.mirror.full_listing import take_all, verify_all
+from bc_attrvals.mirror.gone_customers import drop_near, filter_of
 from bc_attrvals.mirror.ingest import Ingest
 from bc_attrvals.mirror.modified_since import take_modified
-from bc_attrvals.mirror.range_counts import Answer, Done, Drop, Question, Search, SeenRow
+from bc_attrvals.mirror.range_counts import (
+    Answer,
+    Done,
+    Drop,
+    Question,
+    Search,
+    SearchCustomers,
+    SeenRow,
+)
 from bc_attrvals.mirror.ranges import END, Range, pages
 from bc_attrvals.mirror.reconcile import reconcile
 from bc_attrvals.mirror.replica import Replica
 from bc_attrvals.mirror.report import FaultKind, RefreshReport
-from bc_attrvals.mirror.service_clock import LAG_S, moment_of, second_of
+from bc_attrvals.mirror.service_clock import LAG_S, second_of
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.sync.database_thread import DatabaseThread
 from bc_attrvals.sync.scope import Scope
@@ -158,6 +165,7 @@ class Refresh:
         Raises `ListingDriftError` if the rest can't be proven equal, and `FilterIgnoredError`.
         """
         ingest, run = self._ingest, self._database.run
+        ingest.gone_customers = set()
         ingest.index = index = await run(Replica.created_index)
         until = _choose_until(index, counted, reached)
         new = Range(index.attribute_ids(), until + 1, END)
@@ -170,6 +178,9 @@ class Refresh:
             if isinstance(step, Drop):
                 ingest.follow(await run(Replica.drop_range, step.range, step.keep))
                 step = next(steps)
+            elif isinstance(step, SearchCustomers):
+                search.asked_of_customers += await drop_near(ingest, part, search, step)
+                step = next(steps)
             else:
                 step = steps.send(await self._answers(part, step.questions))
         self._deficit = max(self._deficit, step.deficit)
@@ -180,13 +191,7 @@ class Refresh:
     ) -> Sequence[Answer]:
         asked = []
         for one in questions:
-            dated = attrs.evolve(
-                part,
-                attribute_id_in=one.attribute_ids or part.attribute_id_in,
-                date_created_min=None if one.minimum is None else moment_of(one.minimum),
-                date_created_max=moment_of(one.maximum),
-            )
-            (query,) = self._calls.queries(dated)
+            (query,) = self._calls.queries(filter_of(part, one))
             asked.append((query, one.page, one.limit))
         answers = []
         async with aclosing(self._ingest.pages(asked)) as found:

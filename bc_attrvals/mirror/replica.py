@@ -47,6 +47,8 @@ class Taken:
 
     added: list[Place] = attrs.field(factory=list)
     removed: list[Place] = attrs.field(factory=list)
+    #: The customers of rows that were dropped.
+    gone_customers: set[int] = attrs.field(factory=set)
     #: Pairs of what was held (None for nothing) and what came: new rows, and rows that differ
     #: though their `date_modified` is the same.
     unmoved: list[tuple[Cells | None, AttributeValue]] = attrs.field(factory=list)
@@ -179,24 +181,47 @@ class Replica(Database):
                 f"INSERT INTO gone (sequence, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 [(number, *cells) for number, cells in zip(numbers, known, strict=True)],
             )
-        return Taken(removed=[_place(one.cells) for one in held])
+        return Taken(
+            removed=[_place(one.cells) for one in held],
+            gone_customers={one.cells[1] for one in held},
+        )
 
     def drop_range(
-        self, range_: Range, keep: AbstractSet[int], *, modified_from: int = -_MOST_SECONDS
+        self,
+        range_: Range,
+        keep: AbstractSet[int],
+        customer_ids: Iterable[int] | None = None,
+        *,
+        modified_from: int = -_MOST_SECONDS,
     ) -> Taken:
-        """Drop a range's rows of the customers set and not in `keep`, modified from a second on."""
-        found = self._held(
-            f"{IN_ATTRIBUTES} AND created >= ? AND created < ? AND modified >= ?{self._customers}",
-            json_of(range_.attribute_ids),
-            max(range_.first, -_MOST_SECONDS) * MICRO,
-            (min(range_.last, _MOST_SECONDS) + 1) * MICRO,
-            modified_from * MICRO,
-        )
+        """Drop a range's rows that are not in `keep`, and that were modified from a second on.
+
+        They are those of some customers, or of all customers set.
+        """
+        within, bound = self._within(range_, customer_ids)
+        found = self._held(f"{within} AND modified >= ?", *bound, modified_from * MICRO)
         return self.drop_rows([one for one in found if one.cells[0] not in keep])
 
     def drop_ids(self, ids: Iterable[int]) -> Taken:
         """Drop rows by their ids."""
         return self.drop_rows(self.held(ids).values())
+
+    def _within(
+        self, range_: Range, customer_ids: Iterable[int] | None
+    ) -> tuple[str, list[str | int]]:
+        """Return the condition for a range's rows, and its parameters."""
+        condition = f"{IN_ATTRIBUTES} AND created >= ? AND created < ?{self._customers}"
+        bound: list[str | int] = [
+            json_of(range_.attribute_ids),
+            max(range_.first, -_MOST_SECONDS) * MICRO,
+            (min(range_.last, _MOST_SECONDS) + 1) * MICRO,
+        ]
+        if customer_ids is not None:
+            # The customers find the rows; an index by date would not.
+            condition = condition.replace("attribute_id IN", "+attribute_id IN")
+            condition += " AND customer_id IN (SELECT value FROM json_each(?))"
+            bound.append(json_of(list(customer_ids)))
+        return condition, bound
 
     def _held(self, condition: str, *bound: str | int) -> list[HeldRow]:
         found = self.connection.execute(f"{_HELD} WHERE {condition}", bound)
@@ -232,6 +257,27 @@ class Replica(Database):
         """Return the seconds of `date_created` of rows modified from a second on, in order."""
         query = f"SELECT created FROM rows WHERE modified >= ?{self._customers} ORDER BY created"  # noqa: S608
         return [row[0] // MICRO for row in self.connection.execute(query, (modified_from * MICRO,))]
+
+    def customers_near(self, customer_id: int, below: int, above: int) -> list[int]:
+        """Return customers, in order: of the `below` rows up to one, and of the `above` from it."""
+        query = "SELECT DISTINCT customer_id FROM (SELECT customer_id FROM rows WHERE customer_id "
+        found: set[int] = set()
+        for rest, most in (("<= ?{} ORDER BY 1 DESC", below), (">= ?{} ORDER BY 1", above)):
+            sides = f"{query}{rest.format(self._customers)} LIMIT ?)"
+            found.update(row[0] for row in self.connection.execute(sides, (customer_id, most)))
+        return sorted(found)
+
+    def customer_of(self, range_: Range) -> int | None:
+        """Return a customer with a row of a range."""
+        within, bound = self._within(range_, None)
+        query = f"SELECT customer_id FROM rows WHERE {within} LIMIT 1"  # noqa: S608 - constants
+        found = self.connection.execute(query, bound).fetchone()
+        return None if found is None else int(found[0])
+
+    def count_range(self, range_: Range, customer_ids: Iterable[int]) -> int:
+        """Return how many rows of some customers a range has."""
+        within, bound = self._within(range_, customer_ids)
+        return self.one(f"SELECT count(*) FROM rows WHERE {within}", *bound)  # noqa: S608
 
     def first_modified(self, created_from: int, least: int) -> int | None:
         """Return the first second, from `least` on, in which a row created later was modified."""

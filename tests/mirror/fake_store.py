@@ -50,6 +50,8 @@ class FakeStore:
         self.next_id = 1
         self.has_dates = True
         self.date_offset_s = 0
+        #: Ids of a filter beyond so many are ignored.
+        self.most_ids: int | None = None
         #: How far the clock of a writer may be behind: each takes one of them.
         self.lags_s: Sequence[int] = (0,)
         self.before: Callable[[], object] | None = None
@@ -165,7 +167,7 @@ class FakeStore:
         found = list(self.rows.values())
         for name in ("customer_id", "attribute_id"):
             if f"{name}:in" in asked:
-                ids = set(map(int, asked[f"{name}:in"].split(",")))
+                ids = set(map(int, asked[f"{name}:in"].split(",")[: self.most_ids]))
                 found = [row for row in found if getattr(row, name) in ids]
         for name in ("date_created", "date_modified"):
             least = datetime.fromisoformat(asked.get(f"{name}:min", "1970-01-01T00:00:00Z"))

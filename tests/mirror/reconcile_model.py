@@ -17,6 +17,7 @@ from bc_attrvals.mirror.range_counts import (
     Drop,
     Question,
     Search,
+    SearchCustomers,
     SeenRow,
 )
 from bc_attrvals.mirror.ranges import Range
@@ -182,6 +183,10 @@ def refresh(
                 for row in mirror.within(ids, step.range.first, step.range.last):
                     if row.id not in step.keep:
                         mirror.remove(row.id)
+                step = next(steps)
+                continue
+            if isinstance(step, SearchCustomers):
+                # The model has no customers; no row is found by them.
                 step = next(steps)
                 continue
             assert isinstance(step, Ask)

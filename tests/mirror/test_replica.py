@@ -79,6 +79,24 @@ def test_seconds_of_creation_are_those_of_the_customers_that_are_refreshed(
     assert replica.created_of(0) == [1, 5, 6, 7, 8]
 
 
+def test_customers_near_to_one_are_found_by_their_rows(replica: Replica) -> None:
+    replica.begin()
+    replica.take([row(number, created=number) for number in (2, 4, 5, 7, 9)])
+    replica.take([AttributeValue(20, 4, 1, "second", moment(3), moment(3))])
+    assert replica.customers_near(5, 3, 2) == [4, 5, 7]
+    assert replica.customers_near(6, 0, 9) == [7, 9]
+    assert replica.customers_near(1, 5, 0) == []
+    replica.select_customers([2, 9])
+    assert replica.customers_near(5, 9, 9) == [2, 9]
+    replica.select_customers(None)
+    assert replica.count_range(Range((1,), 3, 6), [4, 7]) == 2
+    assert replica.customer_of(Range((1,), 6, 8)) == 7
+    assert replica.customer_of(Range((2,), 6, 8)) is None
+    dropped = replica.drop_range(Range((1,), 3, 6), {20}, [4, 7])
+    assert dropped.gone_customers == {4}
+    assert {one.id for one in rows_of(replica)} == {2, 5, 7, 9, 20}
+
+
 def test_the_first_change_of_late_rows_is_found(replica: Replica) -> None:
     late = AttributeValue(1, 1, 1, "x", moment(50), moment(40))
     replica.take([late, row(2, created=30, modified=45), row(3, created=60)])
