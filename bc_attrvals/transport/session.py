@@ -34,13 +34,13 @@ from bc_attrvals.transport.failures import (
     map_error,
     never_sent,
 )
-from bc_attrvals.transport.put_requests import JSON, PutRequest, PutRequests
 from bc_attrvals.transport.resending import (
     attempt_under_way,
     new_socket,
     no_resend,
     with_no_resend,
 )
+from bc_attrvals.transport.reused_requests import JSON, ReusedRequest, ReusedRequests
 from bc_attrvals.transport.trust import connect_once
 
 _AUTH_TOKEN: Final = istr("X-Auth-Token")
@@ -74,7 +74,7 @@ class Session:
         "_options",
         "_owned",
         "_proxy",
-        "_puts",
+        "_reused",
         "_root",
         "_scheme",
         "_session",
@@ -148,8 +148,10 @@ class Session:
                     "auto_decompress": True,
                 }
         self._session = session
-        # Traces see only what `aiohttp.ClientSession.request` sends.
-        self._puts = PutRequests(reused=self._owned and not session.trace_configs)
+        # Traces see only what `aiohttp.ClientSession.request` sends, and a tunnel through a proxy
+        # changes its request.
+        is_reused = is_of_session and not session.trace_configs
+        self._reused = ReusedRequests() if is_reused else None
 
     @property
     def closed(self) -> bool:
@@ -159,7 +161,8 @@ class Session:
     async def aclose(self) -> None:
         """Close the aiohttp session if it is our own."""
         self._deadlines.close()
-        self._puts.close()
+        if self._reused is not None:
+            self._reused.close()
         if self._owned:
             await self._session.close()
 
@@ -175,9 +178,9 @@ class Session:
         attempt = self._deadlines.begin(timeout_s)
         attempt_under_way.set(attempt)
         response: aiohttp.ClientResponse | None = None
-        put = self._puts.take(request)
+        reused = None if self._reused is None else self._reused.take(request.method)
         try:
-            response = await self._begin(request, put)
+            response = await self._begin(request, reused)
             stream = response.content
             if (
                 isinstance(stream, aiohttp.StreamReader)
@@ -196,13 +199,13 @@ class Session:
             if not response.closed:
                 response.release()
             self._has_answered = True
-            if put is not None:
-                self._puts.give_back(put, request)
+            if reused is not None and self._reused is not None:
+                self._reused.give_back(reused, request)
             return Response(response.status, response.headers, body)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
             failure = self._failure(error, request, response, attempt, timeout_s)
-            if put is not None:
-                put.discard()
+            if reused is not None:
+                reused.discard()
         finally:
             self._deadlines.end(attempt)
         if failure is None:
@@ -210,21 +213,27 @@ class Session:
             self._has_answered = True
             return Response(response.status, response.headers, b"")
         # Crash reporters show the local variables of this frame.
-        del response, put
+        del response, reused
         raise failure from None
 
-    def _begin(self, request: Request, put: PutRequest | None) -> Awaitable[aiohttp.ClientResponse]:
-        options, content = self._options, request.body
-        if content is None:
-            return self._session.request(request.method, self._url(request), **options)
-        options = self._write_options
-        if put is None:
+    def _begin(
+        self, request: Request, reused: ReusedRequest | None
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        content = request.body
+        options = self._options if content is None else self._write_options
+        if reused is None:
             return self._session.request(
                 request.method, self._url(request), data=content, **options
             )
-        put.fill(content)
-        return put.send() or self._session.request(
-            request.method, self._url(request), data=put, middlewares=(put.keep,), **options
+        reused.fill(content)
+        # The writes of a resource have one URL.
+        url = None if reused.path == request.path else self._url(request)
+        return reused.send(url) or self._session.request(
+            request.method,
+            self._url(request),
+            data=None if content is None else reused,
+            middlewares=(reused.keep,),
+            **options,
         )
 
     def _failure(

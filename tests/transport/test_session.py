@@ -200,7 +200,7 @@ def check_no_token(error: BaseException, records: list[logging.LogRecord]) -> No
             assert all(TOKEN not in repr(one) for one in chain_of(record.exc_info[1]))
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["first PUT", "later PUT"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "later"])
 @pytest.mark.parametrize(
     ("script", "error"),
     [(script, error) for _, script, error in BAD_HTTP],
@@ -216,6 +216,8 @@ async def test_an_ill_formed_answer_is_our_error_after_one_send_without_the_toke
     async with store_on(saying(GOOD), retry=ONCE, timeout=0.15) as (store, server):
         if not is_first:
             await store.attribute_values.put_batch(upserts(1))
+            server.script = saying(answer(EMPTY_PAGE))
+            await store.attribute_values.get_page()
             server.requests.clear()
         server.script = script
         with pytest.raises(BCAttrValsError) as written:

@@ -1,9 +1,10 @@
-"""PUTs that reuse a request which aiohttp has built before, with other content.
+"""Requests that aiohttp has built once, and that are sent again with another URL and content.
 
-Used by the session. The PUTs of a resource differ in their content alone, and building a request
+Used by the session. The requests of one method differ in URL and content alone, and building one
 anew takes a seventh of a PUT of ten items (CPU over TLS, CPython 3.11 and 3.13). aiohttp lets a
-middleware send its request several times (aiohttp reference, Client middleware cookbook). So the
-first PUT keeps its request and the handler that sends it.
+middleware change its request and send it several times (aiohttp reference, `ClientRequest`, and
+Client middleware). So the first request of a method is kept, together with the handler that sends
+it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
 
 from bc_attrvals.core.requests import Request
 from bc_attrvals.transport.resending import no_resend
@@ -24,39 +26,11 @@ JSON: Final = "application/json"
 _OWN: Final = __name__.rpartition(".")[0]
 
 
-class PutRequests:
-    """The PUTs of a session that are not under way. If not `reused`, each is made by aiohttp."""
+class ReusedRequest(aiohttp.Payload):
+    """A request of one method, and its present content, which is JSON. One call at a time.
 
-    __slots__ = ("_idle", "_reused")
-
-    def __init__(self, *, reused: bool) -> None:
-        self._reused = reused
-        self._idle: dict[str, list[PutRequest]] = {}
-
-    def take(self, request: Request) -> PutRequest | None:
-        """Return what sends a request; None if that is not a PUT."""
-        if request.method != "PUT" or not self._reused:
-            return None
-        idle = self._idle.get(request.path)
-        return idle.pop() if idle else PutRequest()
-
-    def give_back(self, put: PutRequest, request: Request) -> None:
-        """Keep a PUT that was answered, for the next one of its path."""
-        if put.is_kept:
-            self._idle.setdefault(request.path, []).append(put)
-
-    def close(self) -> None:
-        """Forget all."""
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().discard()
-
-
-class PutRequest(aiohttp.Payload):
-    """The request of a PUT, and its present content, which is JSON. One PUT at a time.
-
-    The first is sent by `aiohttp.ClientSession.request`, with this as the data and `keep` as the
-    middleware, and those after it by `send`. Call `fill` before.
+    The first call is made by `aiohttp.ClientSession.request`, with `keep` as the middleware and
+    this object as the data if there is content. Those after it are made by `send`.
     """
 
     autoclose = True
@@ -65,6 +39,8 @@ class PutRequest(aiohttp.Payload):
     def __init__(self) -> None:
         # What aiohttp makes of bytes, without its search by type: 1.2 % of a PUT of ten items.
         super().__init__(b"", content_type=JSON)
+        #: The path with the query of the last call.
+        self.path = ""
         self._content = b""
         self._is_written = False
         self._request: aiohttp.ClientRequest | None = None
@@ -72,16 +48,8 @@ class PutRequest(aiohttp.Payload):
 
     @property
     def is_kept(self) -> bool:
-        """Whether the last PUT has left as a whole, and `send` can send the next."""
+        """Whether the last call has left as a whole, and `send` can make the next."""
         return self._is_written and self._request is not None
-
-    def fill(self, content: bytes) -> None:
-        """Set the content."""
-        self._content = content
-        self.size = len(content)
-        self._is_written = False
-        if self._request is not None:
-            self._request.headers[hdrs.CONTENT_LENGTH] = str(self.size)
 
     async def keep(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -92,10 +60,23 @@ class PutRequest(aiohttp.Payload):
             self._request, self._handler = request, handler
         return response
 
-    def send(self) -> Awaitable[aiohttp.ClientResponse] | None:
-        """Send the kept request; None if there is none."""
+    def fill(self, content: bytes | None) -> None:
+        """Set the content of the next call."""
+        if content is None:
+            self._is_written = True
+            return
+        self._is_written = False
+        self._content = content
+        self.size = len(content)
+        if self._request is not None:
+            self._request.headers[hdrs.CONTENT_LENGTH] = str(self.size)
+
+    def send(self, url: URL | None) -> Awaitable[aiohttp.ClientResponse] | None:
+        """Make the next call, to the last URL if `url` is None. Return None if none is kept."""
         if self._request is None or self._handler is None:
             return None
+        if url is not None:
+            self._request.url = url
         return self._handler(self._request)
 
     def discard(self) -> None:
@@ -119,12 +100,38 @@ class PutRequest(aiohttp.Payload):
         self._is_written = True
 
 
+class ReusedRequests:
+    """The requests of a session that are not under way."""
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[ReusedRequest]] = {}
+
+    def take(self, method: str) -> ReusedRequest:
+        """Return a request of a method, which may be a new one."""
+        idle = self._idle.get(method)
+        return idle.pop() if idle else ReusedRequest()
+
+    def give_back(self, reused: ReusedRequest, request: Request) -> None:
+        """Keep a request that was answered, for the next call."""
+        if reused.is_kept:
+            reused.path = request.path
+            self._idle.setdefault(request.method, []).append(reused)
+
+    def close(self) -> None:
+        """Forget all."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().discard()
+
+
 def _is_watched() -> bool:
     """Return whether something else stands between the session of a Store and aiohttp.
 
     Tools that record or trace requests put their own function around aiohttp's. They would miss a
-    PUT that does not go through it. One that is put there later still misses the PUTs whose request
-    is kept by then.
+    call that does not go through it. One that is put there later still misses the calls whose
+    request is kept by then.
     """
     frame = inspect.currentframe()
     while frame is not None and not _is_of("aiohttp", frame):

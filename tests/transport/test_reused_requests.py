@@ -1,4 +1,4 @@
-"""PUTs over a request that aiohttp has built before; faults of these are in `test_session.py`."""
+"""Requests that aiohttp has built before; faults of these are in `test_session.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bc_attrvals import (
 from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.transport.session import Session
 from tests.probes import at_rest, until
-from tests.raw_server import Connection, RawRequest, answer, row, rows_body, store_on
+from tests.raw_server import Connection, RawRequest, answer, page_body, row, rows_body, store_on
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
@@ -30,24 +30,18 @@ ONCE = RetryPolicy(attempts=1)
 VALUES = ["a", "ä" * 200, "b" * 255, "\U0001f600", "c"]
 
 
-async def echo(request: RawRequest, connection: Connection) -> None:
-    await connection.say(
-        answer(rows_body([row(1, one["customer_id"], 1, one["value"]) for one in request.items]))
-    )
-
-
 class Seen:
     """The requests that go through aiohttp's session, as a tool that wraps it sees them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bodies: list[object] = []
+        self.methods: list[str] = []
         send = aiohttp.ClientSession._request
 
         @functools.wraps(send)
         async def wrapped(
             session: aiohttp.ClientSession, method: str, url: Any, **options: Any
         ) -> aiohttp.ClientResponse:
-            self.bodies.append(options.get("data"))
+            self.methods.append(method)
             return await send(session, method, url, **options)
 
         monkeypatch.setattr(aiohttp.ClientSession, "_request", wrapped)
@@ -72,24 +66,64 @@ async def put(store: Store, customer: int, value: str) -> None:
     assert [one.attribute_value for one in stored] == [value]
 
 
-async def test_later_puts_reuse_the_request_and_differ_in_their_content_alone(
+async def echo(request: RawRequest, connection: Connection) -> None:
+    """Answer as a store that holds one row does."""
+    if request.method == "DELETE":
+        await connection.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return
+    if request.method == "PUT":
+        rows = [row(1, one["customer_id"], 1, one["value"]) for one in request.items]
+        await connection.say(answer(rows_body(rows)))
+        return
+    customer = int(request.query.get("customer_id:in", "1"))
+    size = {"total": 1, "per_page": 250, "page": 1, "total_pages": 1}
+    await connection.say(answer(page_body([row(1, customer)], **size)))
+
+
+async def call_all(store: Store) -> int:
+    """Make calls of each method, with other URLs and contents; return their number."""
+    values = store.attribute_values
+    for customer, value in enumerate(VALUES, 1):
+        await put(store, customer, value)
+        found = await values.get(customer, 1)
+        assert found is not None
+        assert found.customer_id == customer
+        await values.delete_batch([customer])
+        await values.get_page()
+    await at_rest(store)
+    return 4 * len(VALUES)
+
+
+def traced(begun: list[str]) -> aiohttp.TraceConfig:
+    async def note(
+        session: object, context: object, parameters: aiohttp.TraceRequestStartParams
+    ) -> None:
+        begun.append(parameters.method)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    return trace
+
+
+async def test_calls_reuse_one_request_for_each_method_and_are_the_same_as_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built = Built(monkeypatch)
+    begun: list[str] = []
     async with store_on(echo, retry=ONCE) as (store, server):
-        for customer, value in enumerate(VALUES, 1):
-            await put(store, customer, value)
-        await at_rest(store)
-    assert built.count == 1
-    assert [request.items[0]["value"] for request in server.requests] == VALUES
-    lengths = [int(request.headers["content-length"]) for request in server.requests]
-    assert lengths == [len(request.body) for request in server.requests]
-    first, *others = ({**one.headers, "content-length": ""} for one in server.requests)
-    assert all(headers == first for headers in others)
-    assert {request.target for request in server.requests} == {server.requests[0].target}
+        count = await call_all(store)
+    assert built.count == 3
+    async with store_on(echo, retry=ONCE, trace_configs=[traced(begun)]) as (store, other):
+        await call_all(store)
+    assert len(begun) == built.count - 3 == count == len(server.requests) == len(other.requests)
+    for one, another in zip(server.requests, other.requests, strict=True):
+        host = {"host": f"127.0.0.1:{server.port}"}
+        assert one.headers == {**another.headers, **host}
+        assert (one.method, one.target, one.body) == (another.method, another.target, another.body)
+        assert int(one.headers.get("content-length", "0")) == len(one.body)
 
 
-async def test_puts_at_once_have_requests_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_at_once_have_requests_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     built = Built(monkeypatch)
     gate = asyncio.Event()
 
@@ -111,44 +145,22 @@ async def test_puts_at_once_have_requests_of_their_own(monkeypatch: pytest.Monke
     assert sorted(one.items[0]["customer_id"] for one in server.requests) == [*range(1, 41)]
 
 
-async def test_a_tool_that_wraps_aiohttps_session_sees_each_put(
+async def test_a_tool_that_wraps_aiohttps_session_sees_each_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with store_on(echo, retry=ONCE) as (store, _):
+    async with store_on(echo, retry=ONCE) as (store, server):
         seen = Seen(monkeypatch)
-        for customer, value in enumerate(VALUES, 1):
-            await put(store, customer, value)
-        await at_rest(store)
-    assert len(seen.bodies) == len(VALUES)
+        assert await call_all(store) == len(seen.methods)
+    assert [one.method for one in server.requests] == seen.methods
 
 
-async def test_traces_see_each_put() -> None:
-    begun: list[str] = []
-    trace = aiohttp.TraceConfig()
-
-    async def note(
-        session: object, context: object, parameters: aiohttp.TraceRequestStartParams
-    ) -> None:
-        begun.append(parameters.method)
-
-    trace.on_request_start.append(note)
-    async with store_on(echo, retry=ONCE, trace_configs=[trace]) as (store, _):
-        for customer, value in enumerate(VALUES, 1):
-            await put(store, customer, value)
-        await at_rest(store)
-    assert begun == ["PUT"] * len(VALUES)
-
-
-async def test_a_callers_session_sends_each_put(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_callers_session_makes_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     built = Built(monkeypatch)
     async with (
         aiohttp.ClientSession() as session,
         store_on(echo, retry=ONCE, session=session) as (store, _),
     ):
-        for customer, value in enumerate(VALUES, 1):
-            await put(store, customer, value)
-        await at_rest(store)
-    assert built.count == len(VALUES)
+        assert await call_all(store) == built.count
 
 
 @pytest.mark.parametrize("ends", ["lost", "late", "cancelled"])
@@ -181,7 +193,7 @@ async def test_a_request_that_failed_is_not_used_again(
     assert sent == ["first", "second", "third", "fourth"]
 
 
-async def test_a_put_that_was_answered_before_it_had_left_is_not_used_again(
+async def test_a_write_that_was_answered_before_it_had_left_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built = Built(monkeypatch)
