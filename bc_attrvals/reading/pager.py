@@ -21,11 +21,14 @@ from bc_attrvals.scheduling.calls import Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: If a page takes this many seconds, its connection not counted, all workers are started. Each
-#: opens a connection, and a TLS handshake costs as much CPU as two pages.
+#: If two pages in a row take this many seconds, the first connection not counted, more workers are
+#: started. Each opens a connection, and a TLS handshake costs as much CPU as two pages.
 _WORTH_S: Final = 0.004
-#: They are also started if a page is still on the wire after this many seconds. A server nearby
-#: answers the first request, handshake included, within this time.
+#: About the CPU of a page, in seconds. One worker, and as many more as this fits into the wait for a
+#: page, keep a processor busy.
+_PAGE_S: Final = 0.001
+#: All are started if a page is still on the wire after this many seconds. A server nearby answers
+#: the first request, handshake included, within this time.
 _LOOK_S: Final = 0.025
 #: A timer that fires later than this was delayed by work on the loop, so pages may have arrived.
 _LATE_S: Final = 0.005
@@ -62,9 +65,9 @@ class _ReadAhead:
 
     A few workers fetch them. Each goes on with the next page by itself unless too many wait to be
     taken. There is one worker at first, because each opens a connection. If pages are slow, there
-    are as many workers as requests can be on the wire; a store that answers at once needs only one
-    connection. A page is decoded when its turn comes, after its slot was freed. A failure is raised
-    when its page's turn comes, so the pages before it are yielded first.
+    are up to as many workers as requests can be on the wire; a store that answers at once needs
+    only one connection. A page is decoded when its turn comes, after its slot was freed. A failure
+    is raised when its page's turn comes, so the pages before it are yielded first.
     """
 
     def __init__(self, calls: Calls, query: ListingQuery, read_ahead: int) -> None:
@@ -72,8 +75,9 @@ class _ReadAhead:
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
-        # How many workers are worth their connections: 1 or `_most_workers`.
+        # How many workers are worth their connections, and whether the last page was slow.
         self._worth = 1
+        self._was_slow = False
         # The timer that checks whether a page is still on the wire.
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -128,15 +132,21 @@ class _ReadAhead:
         """Start all workers if the watched page is still on the wire, else watch the next one."""
         self._timer = None
         if not fetch.done() and self._loop.time() - due_at < _LATE_S:
-            self._open_all()
+            self._open(self._most_workers)
             return
         for one in self._fetches:
             if not one.done():
                 self._watch(one)
                 return
 
-    def _open_all(self) -> None:
-        self._worth = self._most_workers
+    def _measure(self, took_s: float) -> None:
+        """Start more workers if this page and the last one were slow. One alone may be chance."""
+        was_slow, self._was_slow = self._was_slow, took_s >= _WORTH_S
+        if was_slow and self._was_slow:
+            self._open(min(1 + int(took_s / _PAGE_S), self._most_workers))
+
+    def _open(self, workers: int) -> None:
+        self._worth = workers
         self._start_all()
 
     def _take(self, number: int, page: Page) -> list[AttributeValue]:
@@ -204,8 +214,8 @@ class _ReadAhead:
                     return
                 fetch.set_result(fetched)
                 del fetched
-                if number > 1 and self._loop.time() - began_at >= _WORTH_S:
-                    self._open_all()
+                if number > 1 and self._worth == 1:
+                    self._measure(self._loop.time() - began_at)
                 if self._room() <= 0:
                     return
                 number, fetch = self._claim()
