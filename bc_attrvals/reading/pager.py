@@ -24,8 +24,8 @@ _PAGES_IN_HAND: Final = 2
 #: If two pages in a row take this many seconds, the first connection not counted, more workers are
 #: started. Each opens a connection, and a TLS handshake costs as much CPU as two pages.
 _WORTH_S: Final = 0.004
-#: About the CPU of a page, in seconds. One worker, and as many more as this fits into the wait for a
-#: page, keep a processor busy.
+#: About the CPU of a page, in seconds. One worker, and one more for each time this fits into the
+#: wait for a page, keep a processor busy.
 _PAGE_S: Final = 0.001
 #: All are started if a page is still on the wire after this many seconds. A server nearby answers
 #: the first request, handshake included, within this time.

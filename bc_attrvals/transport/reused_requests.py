@@ -19,7 +19,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from bc_attrvals.core.requests import Request
+from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.transport.resending import no_resend
 
 JSON: Final = "application/json"
@@ -108,9 +108,14 @@ class ReusedRequests:
     def __init__(self) -> None:
         self._idle: dict[str, list[ReusedRequest]] = {}
 
-    def take(self, method: str) -> ReusedRequest:
-        """Return a request of a method, which may be a new one."""
-        idle = self._idle.get(method)
+    def take(self, request: Request) -> ReusedRequest | None:
+        """Return a request of the same method, which may be a new one; None for a DELETE.
+
+        What a DELETE destroys is in its URL alone, so that is never changed.
+        """
+        if request.operation is Operation.DELETE:
+            return None
+        idle = self._idle.get(request.method)
         return idle.pop() if idle else ReusedRequest()
 
     def give_back(self, reused: ReusedRequest, request: Request) -> None:

@@ -178,7 +178,7 @@ class Session:
         attempt = self._deadlines.begin(timeout_s)
         attempt_under_way.set(attempt)
         response: aiohttp.ClientResponse | None = None
-        reused = None if self._reused is None else self._reused.take(request.method)
+        reused = None if self._reused is None else self._reused.take(request)
         try:
             response = await self._begin(request, reused)
             stream = response.content
