@@ -14,10 +14,11 @@ from bc_attrvals.cli.job_runner import Work
 from bc_attrvals.cli.value_file import ValueFile, Values, ValuesJob
 from bc_attrvals.core.outcomes import UpsertOutcome, UpsertReport
 from bc_attrvals.core.sync_states import Phase
-from bc_attrvals.errors import BCAttrValsError, UnresolvedError
+from bc_attrvals.errors import BCAttrValsError, InvalidInputError, UnresolvedError
 from bc_attrvals.events import Event, SyncProgressed
 from bc_attrvals.sync.options import ShowFailures
 from bc_attrvals.sync.report import SyncReport
+from bc_attrvals.tables.files import FileError
 
 _WORDS: Final = {
     Phase.LOADING: "Loading",
@@ -118,6 +119,10 @@ class JournalledJob(ValuesJob):
             # A job that ended before its first call has nothing to show.
             if isinstance(report, SyncReport | UpsertReport) and report.calls:
                 self.report = report
+            if isinstance(error, InvalidInputError) and error.place is not None:
+                # The place is one of the library's argument.
+                problem = str(error).removeprefix(f"{error.place}: ")
+                raise FileError(f"{self.values.name}: {problem}; nothing was sent") from None
             raise
         self._breaker.check()
 

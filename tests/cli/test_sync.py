@@ -83,7 +83,7 @@ def test_wide_rows_prune_the_attributes_they_name_alone(served, summary) -> None
         (["--allow-empty"], "goes with --prune"),
         (["--allow-unresolved"], "goes with --prune"),
         (["--whole-store", "--attribute-id", "1"], "no other scope"),
-        (["--attribute-id", "2"], "outside of the scope"),
+        (["--attribute-id", "2"], "Error: standard input: customer 1, attribute 1 is outside of"),
         (["--attribute-id", "x"], "not an integer"),
         (["--json", "--failures", "-"], "share stdout"),
     ],
