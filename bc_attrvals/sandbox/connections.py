@@ -127,7 +127,7 @@ class ConnectionServer(web.Server):
         return len(self.plain) + len(self.connections)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Pass it on. Called by aiohttp."""
+        """Report the loss. Called by aiohttp."""
         super().connection_lost(handler, exc)
         self.serving.abandoned(handler)
 
@@ -157,7 +157,7 @@ class PlainConnection(asyncio.Protocol):
         self._server.plain.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on. Called by the loop."""
+        """Report the loss. Called by the loop."""
         del exc
         self._server.plain.discard(self)
         self._server.serving.abandoned(self)

@@ -195,7 +195,8 @@ class Upserts:
             if item.id is not UNSET and (row is None or row[0] != item.id):
                 refused[index] = self._wrong_id(item.id)
                 continue
-            row = named.get(key, row)
+            if key in named:
+                row = named[key]
             if row is None:
                 if can_be_full:
                     counts[key[0]] = counts.get(key[0], 0) + 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import socket
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
-from bc_attrvals.sandbox import Fault
+from bc_attrvals.sandbox import Fault, Sandbox
 from bc_attrvals.sandbox.resources import Applied, Request, Resources
 from tests.sandbox.api import item, running, until
 
@@ -111,7 +115,27 @@ async def test_requests_that_arrive_together_are_answered_in_their_order() -> No
         await writer.wait_closed()
 
 
-@pytest.mark.parametrize("cut", [10, 100, 180])
+async def test_large_requests_may_wait_for_the_answer_of_the_first() -> None:
+    async with running(faults=[Fault("slow", delay_s=0.05, times=1)]) as (sandbox, api):
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(put(1, api.token))
+        await until(lambda: sandbox.in_flight() == 1)
+        # More than a connection keeps while it is busy.
+        assert sandbox._service.backend is not None
+        (connection,) = sandbox._service.backend.server.plain
+        large = f"GET {URL(api.path).raw_path} HTTP/1.1\r\nHost: a\r\nX-A: {'a' * 8_000}\r\n\r\n"
+        writer.write(large.encode() * 10)
+        await until(lambda: len(connection._early) > 80_000)
+        async with asyncio.timeout(5):
+            statuses = [(await answer(reader))[0] for _ in range(11)]
+            assert statuses == [b"200", *[b"401"] * 10]
+            writer.write(put(3, api.token))
+            assert (await answer(reader))[0] == b"200"
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("cut", [10, 100, 135, 150])
 async def test_a_request_may_arrive_in_pieces(cut: int) -> None:
     async with running() as (sandbox, api):
         reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
@@ -144,6 +168,41 @@ async def test_a_client_that_sends_without_reading_is_read_no_further() -> None:
         assert sandbox.requests.seen == 1
         writer.transport.abort()
         assert await reader.read() == b""
+
+
+def is_seen_or_late(sandbox: Sandbox, requests: int, patience_s: float) -> bool:
+    return sandbox.requests.seen == requests or time.monotonic() > patience_s
+
+
+async def test_a_client_that_reads_late_gets_all_its_answers() -> None:
+    async with running() as (sandbox, api):
+        await sandbox.seed((number, 1, "v" * 255) for number in range(1, 251))
+        url = URL(api.path)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", sandbox.port))
+        reader, writer = await asyncio.open_connection(sock=client, limit=4096)
+        request = (
+            f"GET {url.raw_path}?limit=250 HTTP/1.1\r\nHost: localhost\r\n"
+            f"X-Auth-Token: {api.token}\r\n\r\n"
+        ).encode()
+        sent = 0
+        while sent == sandbox.requests.seen and sent < 100:
+            await until(lambda: not sandbox.in_flight())
+            writer.write(request)
+            sent += 1
+            await until(partial(is_seen_or_late, sandbox, sent, time.monotonic() + 0.15))
+        # The sockets hold some answers, and the sandbox one more.
+        assert sent < 100
+        writer.write(request)
+        for _ in range(sent + 1):
+            async with asyncio.timeout(5):
+                status, body = await answer(reader)
+            assert (status, len(json.loads(body)["data"])) == (b"200", 250)
+        assert sandbox.requests.seen == sent + 1
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_failure_of_the_sandbox_is_answered_500_and_logged(
