@@ -110,18 +110,13 @@ class GroupedJob(Generic[G, T]):
             loop = asyncio.get_running_loop()
             loop.call_soon(self._turn, loop, _MOST_TURNS)
 
-    def flush(self) -> None:
-        """Do the job now for the items that wait."""
-        if self._items:
-            job, waiting = partial(self._job, self._items), self._waiting
-            self._items, self._waiting = [], []
-            self._thread.start(job, waiting)
-
     def _turn(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
         if left and self._may_grow():
             loop.call_soon(self._turn, loop, left - 1)
-        else:
-            self.flush()
+            return
+        job, waiting = partial(self._job, self._items), self._waiting
+        self._items, self._waiting = [], []
+        self._thread.start(job, waiting)
 
 
 def _outcome(job: Callable[[], list[T]]) -> tuple[list[T], Exception | None]:

@@ -162,7 +162,7 @@ class Service:
         if applied is not None:
             entry.item_count = applied.item_count
             send(self._reply(exchange, applied.answer, entry))
-        elif error is not None and exchange.is_connected():
+        elif error is not None:
             send(failure(error))
 
     async def serve(self, exchange: Exchange) -> Reply | None:
@@ -210,10 +210,8 @@ class Service:
         return self.backend is not None and len(self._open) < len(self.backend.server)
 
     async def stop(self) -> None:
-        """Apply the writes that wait for others, and cancel all else that is being handled."""
-        backend, self.backend = self.backend, None
-        if backend is not None:
-            backend.writes.flush()
+        """Cancel what is handled in tasks; writes that wait for others are done next."""
+        self.backend = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

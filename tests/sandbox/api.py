@@ -43,7 +43,7 @@ class Reply:
 
 
 class Api:
-    """Calls one sandbox, each time over a connection of its own."""
+    """Calls one sandbox, over connections that it keeps."""
 
     def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         self.session = session
@@ -108,8 +108,7 @@ async def running(
     """Run a sandbox without a quota, unless told, and a caller for it."""
     options.setdefault("quota", None)
     sandbox = Sandbox(database, quirks=quirks or Quirks(), faults=faults or (), **options)
-    connector = aiohttp.TCPConnector(force_close=True)
-    async with sandbox, aiohttp.ClientSession(connector=connector) as session:
+    async with sandbox, aiohttp.ClientSession() as session:
         # aiohttp sends a dropped idempotent request again by itself, and has no public way to stop.
         session._retry_connection = False
         yield sandbox, Api(sandbox, session)

@@ -254,7 +254,8 @@ async def test_a_write_that_has_arrived_is_stored_when_the_sandbox_closes(tmp_pa
         writer.write(put(2, api.token))
         await until(lambda: sandbox.requests.seen == 2)
         await sandbox.aclose()
-        assert (sandbox.in_flight(), sandbox.requests[-1].item_count) == (0, 1)
+        last = sandbox.requests[-1]
+        assert (sandbox.in_flight(), last.item_count, last.status) == (0, 1, None)
         for one in (writer, idle):
             one.close()
     async with running(database) as (sandbox, _):

@@ -103,16 +103,3 @@ async def test_an_error_is_raised_for_each_item_of_the_group() -> None:
     errors = await asyncio.gather(*map(grouped.run, (1, 2)), return_exceptions=True)
     assert [repr(one) for one in errors] == ["ZeroDivisionError([1, 2])"] * 2
     await thread.aclose()
-
-
-async def test_a_group_that_waits_may_be_done_at_once() -> None:
-    thread = DatabaseThread()
-    grouped = GroupedJob(thread, squares, lambda: True)
-    done: list[tuple[object, object]] = []
-    grouped.add(2, lambda result, error: done.append((result[:2], error)))
-    grouped.flush()
-    assert done == [((4, [2]), None)]
-    assert (await grouped.run(3))[:2] == (9, [3])
-    grouped.flush()
-    assert len(done) == 1
-    await thread.aclose()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
-from tests.sandbox.api import running
+from bc_attrvals.sandbox.resources import Applied, Request, Resources
+from tests.sandbox.api import item, running
 
 
 async def test_wrong_addresses_and_tokens_cost_no_unit() -> None:
@@ -81,3 +85,31 @@ async def test_store_and_token_can_be_changed() -> None:
         assert (await api.get()).status == 200
         with pytest.raises(ValueError, match="max_concurrent_puts"):
             sandbox.max_concurrent_puts = 0
+
+
+async def test_short_writes_are_done_in_the_loop_and_reads_in_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[tuple[str, bool]] = []
+    apply = Resources.apply
+
+    def recorded(resources: Resources, request: Request) -> Applied:
+        done.append((request.operation, threading.current_thread() is threading.main_thread()))
+        return apply(resources, request)
+
+    monkeypatch.setattr(Resources, "apply", recorded)
+    async with running() as (_, api):
+        for _ in range(2):
+            await api.get()
+            await api.delete("id:in=1")
+            await api.attributes("GET")
+    assert done == [("list", False), ("delete", True), ("list_attributes", False)] * 2
+
+
+async def test_a_latency_that_is_set_meanwhile_holds_for_the_next_write() -> None:
+    async with running() as (sandbox, api):
+        await api.put(item(1))
+        sandbox.latency_ms = 20
+        before_s = asyncio.get_running_loop().time()
+        await api.put(item(2))
+        assert asyncio.get_running_loop().time() - before_s >= 0.02
