@@ -206,14 +206,16 @@ class Mirror:
             raise StoreStateError("the mirror must be entered first (async with)")
 
     def _bind(self, replica: Replica) -> None:
-        """Bind a new file to the place and the scope; raise if it is bound to others."""
+        """Bind a file to the place and the scope; raise if it has rows of others."""
         name, bound = self._database.name, replica.text("place")
         scope = self._scope.digest()
-        if not bound:
+        # A first refresh that fails, of a mistyped store say, leaves a file without rows.
+        if not bound or (replica.known is None and not replica.next_changes(0, 1)):
             ids = msgspec.json.encode(attrs.asdict(self._scope, recurse=False)).decode()
             replica.put(place=self._place, scope=scope, scope_ids=ids)
         elif bound != self._place:
-            raise MirrorError(f"{name} is of another store: {bound!r}, not {self._place!r}")
+            message = f"{name} is of another store: {bound!r}, not {self._place!r}"
+            raise MirrorError(f"{message}; use a file of its own for each store")
         elif replica.text("scope") != scope:
             raise MirrorError(f"{name} is of another scope; use a file of its own for each scope")
 

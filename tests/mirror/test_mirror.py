@@ -16,6 +16,7 @@ from bc_attrvals import (
     InvalidInputError,
     Mirror,
     MirrorError,
+    NotFoundError,
     ServerError,
     Store,
     StoreStateError,
@@ -144,6 +145,26 @@ async def test_changes_are_a_feed_with_deletions(
         await store.attribute_values.delete([5])
         await mirror.refresh()
         assert [one.kind for one in await follow(mirror)] == ["delete"]
+
+
+async def test_a_file_that_no_refresh_has_filled_is_bound_anew(
+    sandbox: Sandbox, store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.db"
+    await sandbox.seed([(1, 1, "v")])
+    url, token = sandbox.url, sandbox.access_token
+    async with (
+        Store("mistyped", token, base_url=url) as other,
+        other.mirror(path, AttributeValueFilter(attribute_id_in=[7])) as mirror,
+    ):
+        with pytest.raises(NotFoundError):
+            await mirror.refresh()
+    async with store.mirror(path) as mirror:
+        await mirror.refresh()
+        assert [row.value async for row in mirror.rows()] == ["v"]
+    async with Store("mistyped", token, base_url=url) as other:
+        with pytest.raises(MirrorError, match="of another store"):
+            await other.mirror(path).__aenter__()
 
 
 async def test_a_mirror_is_bound_to_its_store_and_scope(
