@@ -101,7 +101,7 @@ class Ingest:
         self.count += len(rows)
         if rows:
             newest = max(second_of(row.date_modified) for row in rows)
-            self.clock.observe(newest, self._loop.time())
+            self.clock.observe(newest, self._loop.time(), our_second=int(time.time()))
         if self.shown_from is not None:
             first = self.shown_from
             self.shown.update(row.id for row in rows if second_of(row.date_created) >= first)

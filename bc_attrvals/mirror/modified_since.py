@@ -68,8 +68,8 @@ class _Asked:
         return self.rows == self.total
 
     @property
-    def pages(self) -> int:
-        return pages(self.total, max(1, self.rows))
+    def size(self) -> int:
+        return max(1, self.rows)
 
 
 async def take_modified(ingest: Ingest, filter: AttributeValueFilter, since: int) -> int:
@@ -135,7 +135,10 @@ async def _take_parts(
     for one in waiting:
         if one.part.count(created) < _KNOWN_SHARE * one.total:
             # Other pages show where the rows were created that the mirror did not have.
-            query, count = _query(ingest, _narrowed(filter, one.part), minimum), one.pages
+            query, count = (
+                _query(ingest, _narrowed(filter, one.part), minimum),
+                pages(one.total, one.size),
+            )
             numbers = range(2, count + 1, max(1, count // _SAMPLE_PAGES))[:_SAMPLE_PAGES]
             limit = ingest.calls.sizes.page
             async with aclosing(ingest.pages((query, n, limit) for n in numbers)) as answers:
@@ -145,11 +148,11 @@ async def _take_parts(
     while waiting:
         created = await ingest.database.run(Replica.created_of, minimum)
         if calls_left is None:
-            calls_left = _MOST_CALLS_PER_PAGE * (1 + pages(len(created), waiting[0].rows))
+            calls_left = _MOST_CALLS_PER_PAGE * (1 + pages(len(created), waiting[0].size))
         parts: list[CreatedPart] = []
         for one in waiting:
             share = min(1.0, one.part.count(created) / max(1, one.total))
-            found = cut(one.part, created, max(1, int(_FILL * one.rows * share)))
+            found = cut(one.part, created, max(1, int(_FILL * one.size * share)))
             parts += found if len(found) > 1 else [attrs.evolve(one.part, is_crowded=True)]
         calls_left -= len(parts)
         if calls_left < 0:

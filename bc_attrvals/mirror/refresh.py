@@ -121,7 +121,7 @@ class Refresh:
         """Bring the mirror up to date, and return the next known second."""
         ingest = self._ingest
         since = await self._since(known)
-        ingest.clock.observe(known, asyncio.get_running_loop().time())
+        ingest.clock.observe(known, asyncio.get_running_loop().time(), our_second=known)
         ingest.settled = since
         reached: list[int] = []
         for part in parts:

@@ -2,9 +2,9 @@
 
 Pure; seconds are those of UNIX time. A row of second `s` that was seen at the loop's time `t`
 proves that the service's time is at least `s + d` at `t + d`. A faulty writer may date a row in the
-future, so no row is believed beyond the `Date` of the answers. Without such a header all rows are
-believed. Where no new row shows the time, `Date` does, less `LAG_S`; it is not believed beyond our
-own clock.
+future, so no row is believed beyond the `Date` of the answers, or without it beyond our own clock.
+Where no new row shows the time, `Date` does, less `LAG_S`; it is not believed beyond our own clock.
+A clock of ours that is behind costs reads, and hides nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ class ServiceClock:
         self._date_lead_s = lead_s if known_s is None else max(known_s, lead_s)
         self._lead_s = max(self._lead_s, min(second, our_second) - LAG_S - at_s)
 
-    def observe(self, second: int, at_s: float) -> int:
-        """Note a date of a row that came at `at_s`; return it, cut to the `Date` header."""
-        second = second if self._date_lead_s is None else min(second, self._date(at_s))
-        self._lead_s = max(self._lead_s, second - at_s)
-        return second
+    def observe(self, second: int, at_s: float, *, our_second: int) -> None:
+        """Note a date of a row that came at `at_s`, second `our_second` here."""
+        latest = our_second if self._date_lead_s is None else self._date(at_s)
+        self._lead_s = max(self._lead_s, min(second, latest) - at_s)
 
     def least(self, at_s: float) -> int | None:
         """Return a second that the service had reached at `at_s`; None if unknown."""

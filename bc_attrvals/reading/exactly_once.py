@@ -366,12 +366,12 @@ class _ExactListing:
 def _new_rows(count: PageCount, number: int, page: Page) -> list[AttributeValue]:
     """Count a page, and return its new rows.
 
-    Raises `ListingDriftError` if the page has fewer rows than its own total requires: an answer is
-    one snapshot, so no writer can cause that. Also raises it if `PageCount` gives the listing up,
-    because reading all pages of a wrong total might not end.
+    Raises `ListingDriftError` if the page has fewer rows than its own total requires, or more: an
+    answer is one snapshot, so no writer can cause that. Also raises it if `PageCount` gives the
+    listing up, because reading all pages of a wrong total might not end.
     """
     rows = count.take(number, page.data, page.pagination.total)
-    if count.is_short_page:
+    if count.is_short_page or len(rows) > page.pagination.total:
         raise ListingDriftError(
             f"page {number} has {len(page.data)} rows, and its total says {page.pagination.total}"
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
-from bc_attrvals.errors import FilterIgnoredError
+from bc_attrvals.core.models import Page
+from bc_attrvals.errors import FilterIgnoredError, ListingDriftError
 
 from .fake_store import FakeStore
 from .opening import change_and_insert, held, opened, refreshed
@@ -90,3 +93,51 @@ async def test_a_change_in_a_second_that_was_listed_is_seen_next_time(
         assert ranges
         assert store.before is None
         await refreshed(mirror, store)
+
+
+def with_total(total: int, query_has: str, page_size: int) -> Callable[[str, Page], Page]:
+    """Return a lie about the totals of full listings."""
+
+    def lie(query: str, page: Page) -> Page:
+        if query_has not in query or page.pagination.per_page == 1:
+            return page
+        rows = page.data if total < page_size else []
+        return Page(rows, attrs.evolve(page.pagination, total=total))
+
+    return lie
+
+
+@pytest.mark.parametrize("total", [0, 5_000])
+async def test_totals_that_contradict_their_rows_end_the_refresh(
+    total: int, tmp_path: Path
+) -> None:
+    store = FakeStore(page_size=20)
+    for number in range(60):
+        store.insert(number + 1, 1, "new")
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        store.change(5, "later")
+        store.lie = with_total(total, "date_modified", 20)
+        before = await held(mirror)
+        with pytest.raises(ListingDriftError):
+            await mirror.refresh()
+        assert await held(mirror) == before
+        assert store.calls < 200
+        store.lie = None
+        await refreshed(mirror, store)
+
+
+async def test_newest_rows_are_listed_in_parts_that_the_mirror_knows(tmp_path: Path) -> None:
+    store = FakeStore(page_size=20, order="shuffled", inclusive=False)
+    store.seed(900, step_s=7)
+    async with opened(store, tmp_path) as mirror:
+        await refreshed(mirror, store)
+        for row_id in range(1, 900, 10):
+            store.change(row_id, "changed")
+        await refreshed(mirror, store)
+        # 90 rows in parts of 19, and a count.
+        assert (await refreshed(mirror, store)).calls <= 6
+        for row_id in range(5, 900, 2):
+            store.change(row_id, "again")
+        await refreshed(mirror, store)
+        assert (await refreshed(mirror, store)).calls <= 900 // 20 + 10

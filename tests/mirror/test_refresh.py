@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,22 @@ async def test_a_row_dated_tomorrow_hides_no_change(
             await refreshed(mirror, store)
             delete(store, [2, store.next_id - 1] if value == "one" else [5])
             await refreshed(mirror, store)
+
+
+async def test_without_a_date_header_a_row_of_tomorrow_hides_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FakeStore(page_size=50)
+    store.has_dates = False
+    store.seed(300)
+    monkeypatch.setattr(time, "time", store.now)
+    store.insert(9_000, 1, "early", store.now() + 86_400)
+    async with opened(store, tmp_path) as mirror:
+        for value in ("one", "two", "three"):
+            await refreshed(mirror, store)
+            await asyncio.sleep(200)
+            store.change(5, value)
+        await refreshed(mirror, store)
 
 
 @pytest.mark.parametrize("offset_s", [-7_200, -2, 2, None])
