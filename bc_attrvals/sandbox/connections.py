@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+from msgspec import Struct
 
 from bc_attrvals.sandbox.heads import Head, head_of, plain_head
 
@@ -38,8 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 _LOG.addFilter(_is_a_fault_here)
 
 
-@attrs.frozen
-class Reply:
+class Reply(Struct, frozen=True):
     """A whole answer as it is sent, and whether the connection stays open after it."""
 
     status: int
