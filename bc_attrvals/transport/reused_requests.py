@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable
-from types import FrameType
+from operator import is_
+from types import FunctionType
 from typing import Final
 
 import aiohttp
@@ -23,7 +24,8 @@ from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.transport.resending import no_resend
 
 JSON: Final = "application/json"
-_OWN: Final = __name__.rpartition(".")[0]
+#: What makes a request and its coroutine. The other functions that send it are coroutines.
+_SENDING: Final = frozenset({"__init__", "request"})
 
 
 class ReusedRequest(aiohttp.Payload):
@@ -56,8 +58,7 @@ class ReusedRequest(aiohttp.Payload):
     ) -> aiohttp.ClientResponse:
         """Send the request for the first time, and keep it; a middleware."""
         response = await no_resend(request, handler)
-        if not _is_watched():
-            self._request, self._handler = request, handler
+        self._request, self._handler = request, handler
         return response
 
     def fill(self, content: bytes | None) -> None:
@@ -101,19 +102,30 @@ class ReusedRequest(aiohttp.Payload):
 
 
 class ReusedRequests:
-    """The requests of a session that are not under way."""
+    """The requests of a session that are not under way.
 
-    __slots__ = ("_idle",)
+    Tools that record, trace or fake requests replace functions of aiohttp's classes. They would
+    miss a call that does not go through these, and headers of theirs would be sent again. So no
+    request is reused while one of these functions is not aiohttp's.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_functions", "_idle")
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self._idle: dict[str, list[ReusedRequest]] = {}
+        #: Classes, names and functions of what a call goes through; None if one is not aiohttp's.
+        self._functions = _functions_of(type(session), aiohttp.ClientRequest)
 
     def take(self, request: Request) -> ReusedRequest | None:
         """Return a request of the same method, which may be a new one; None for a DELETE.
 
-        What a DELETE destroys is in its URL alone, so that is never changed.
+        What a DELETE destroys is in its URL alone, so that is never changed. None is also returned
+        while a tool has replaced functions of aiohttp.
         """
-        if request.operation is Operation.DELETE:
+        if request.operation is Operation.DELETE or self._functions is None:
+            return None
+        classes, names, functions = self._functions
+        if not all(map(is_, map(getattr, classes, names), functions)):
             return None
         idle = self._idle.get(request.method)
         return idle.pop() if idle else ReusedRequest()
@@ -131,20 +143,22 @@ class ReusedRequests:
                 idle.pop().discard()
 
 
-def _is_watched() -> bool:
-    """Return whether something else stands between the session of a Store and aiohttp.
-
-    Tools that record or trace requests put their own function around aiohttp's. They would miss a
-    call that does not go through it. One that is put there later still misses the calls whose
-    request is kept by then.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and not _is_of("aiohttp", frame):
-        frame = frame.f_back
-    while frame is not None and _is_of("aiohttp", frame):
-        frame = frame.f_back
-    return frame is None or not _is_of(_OWN, frame)
-
-
-def _is_of(package: str, frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).startswith(package + ".")
+def _functions_of(
+    *classes: type,
+) -> tuple[tuple[type, ...], tuple[str, ...], tuple[FunctionType, ...]] | None:
+    """Return what sends a request; None if a class or function is not aiohttp's own."""
+    found = []
+    for each in classes:
+        if not each.__module__.startswith("aiohttp."):
+            return None
+        for name, value in vars(each).items():
+            # Not `isinstance`: proxies such as wrapt's have the class of what they wrap.
+            if type(value) is FunctionType:
+                if not str(value.__globals__.get("__name__")).startswith("aiohttp."):
+                    return None
+                if name in _SENDING or inspect.iscoroutinefunction(value):
+                    found.append((each, name, value))
+            elif callable(value):
+                return None
+    of_classes, names, functions = zip(*found, strict=True)
+    return of_classes, names, functions

@@ -151,7 +151,7 @@ class Session:
         # Traces see only what `aiohttp.ClientSession.request` sends, and a tunnel through a proxy
         # changes its request.
         is_reused = is_of_session and not session.trace_configs
-        self._reused = ReusedRequests() if is_reused else None
+        self._reused = ReusedRequests(session) if is_reused else None
 
     @property
     def closed(self) -> bool:

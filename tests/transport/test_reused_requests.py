@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -31,34 +32,41 @@ VALUES = ["a", "ä" * 200, "b" * 255, "\U0001f600", "c"]
 
 
 class Seen:
-    """The requests that go through aiohttp's session, as a tool that wraps it sees them."""
+    """The requests that go through aiohttp's session, as a tool that wraps a method sees them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, *, is_async: bool) -> None:
         self.methods: list[str] = []
-        send = aiohttp.ClientSession._request
+        self.contents: list[Any] = []
+        send = getattr(aiohttp.ClientSession, method)
 
         @functools.wraps(send)
-        async def wrapped(
-            session: aiohttp.ClientSession, method: str, url: Any, **options: Any
-        ) -> aiohttp.ClientResponse:
+        def wrapped(session: aiohttp.ClientSession, method: str, url: Any, **options: Any) -> Any:
             self.methods.append(method)
-            return await send(session, method, url, **options)
+            self.contents.append(options["data"])
+            return send(session, method, url, **options)
 
-        monkeypatch.setattr(aiohttp.ClientSession, "_request", wrapped)
+        @functools.wraps(send)
+        async def awaited(*arguments: Any, **options: Any) -> aiohttp.ClientResponse:
+            response: aiohttp.ClientResponse = await wrapped(*arguments, **options)
+            return response
+
+        monkeypatch.setattr(aiohttp.ClientSession, method, awaited if is_async else wrapped)
 
 
-class Built:
-    """Counts the requests that aiohttp builds."""
+class Built(dict[str, str]):
+    """Counts the requests that aiohttp builds: it adds its default headers to each of them.
+
+    A counter around a function of aiohttp would be a tool that turns the reuse off.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(aiohttp.ClientRequest.DEFAULT_HEADERS)
         self.count = 0
-        init = aiohttp.ClientRequest.__init__
+        monkeypatch.setattr(aiohttp.ClientRequest, "DEFAULT_HEADERS", self)
 
-        def counted(request: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> None:
-            self.count += 1
-            init(request, *arguments, **options)
-
-        monkeypatch.setattr(aiohttp.ClientRequest, "__init__", counted)
+    def items(self) -> Any:
+        self.count += 1
+        return super().items()
 
 
 async def put(store: Store, customer: int, value: str) -> None:
@@ -147,13 +155,70 @@ async def test_calls_at_once_have_requests_of_their_own(monkeypatch: pytest.Monk
     assert sorted(one.items[0]["customer_id"] for one in server.requests) == [*range(1, 41)]
 
 
-async def test_a_tool_that_wraps_aiohttps_session_sees_each_call(
+@pytest.mark.parametrize(
+    ("method", "is_async"), [("request", False), ("_request", False), ("_request", True)]
+)
+async def test_a_tool_that_wraps_aiohttps_session_sees_each_call_whenever_it_comes(
+    monkeypatch: pytest.MonkeyPatch, method: str, is_async: bool
+) -> None:
+    built = Built(monkeypatch)
+    with monkeypatch.context() as first:
+        early = Seen(first, method, is_async=is_async)
+        async with store_on(echo, retry=ONCE) as (store, server):
+            assert await call_all(store) == len(early.methods) == built.count
+        assert [one.method for one in server.requests] == early.methods
+    async with store_on(echo, retry=ONCE) as (store, server):
+        before = await call_all(store)
+        with monkeypatch.context() as second:
+            late = Seen(second, method, is_async=is_async)
+            assert await call_all(store) == len(late.methods)
+        assert [one.method for one in server.requests[before:]] == late.methods
+        built.count = 0
+        await put(store, 1, "again")
+        assert built.count == 0
+
+
+async def test_a_tool_that_gets_the_content_gets_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with store_on(echo, retry=ONCE) as (store, server):
+        seen = Seen(monkeypatch, "_request", is_async=True)
+        await call_all(store)
+    assert [one.body or None for one in server.requests] == seen.contents
+
+
+async def test_headers_that_a_tool_adds_to_a_request_are_sent_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    send = aiohttp.ClientRequest.send
+    sent = 0
+
+    @functools.wraps(send)
+    def with_span(request: aiohttp.ClientRequest, connection: Any) -> Any:
+        # As tracers do: not over a header that is there already.
+        nonlocal sent
+        sent += 1
+        request.headers.setdefault("traceparent", f"{sent}")
+        return send(request, connection)
+
+    monkeypatch.setattr(aiohttp.ClientRequest, "send", with_span)
     async with store_on(echo, retry=ONCE) as (store, server):
-        seen = Seen(monkeypatch)
-        assert await call_all(store) == len(seen.methods)
-    assert [one.method for one in server.requests] == seen.methods
+        count = await call_all(store)
+    spans = [int(one.headers["traceparent"]) for one in server.requests]
+    assert spans == [*range(1, count + 1)]
+
+
+async def test_a_session_class_of_somebody_else_makes_each_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = Built(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        class Tool(aiohttp.ClientSession):
+            pass
+
+    monkeypatch.setattr(aiohttp, "ClientSession", Tool)
+    async with store_on(echo, retry=ONCE) as (store, _):
+        assert await call_all(store) == built.count
 
 
 async def test_a_callers_session_makes_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
