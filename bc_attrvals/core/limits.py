@@ -35,9 +35,9 @@ class Limits:
     always made. `max_response_bytes` limits one answer, after decompression.
 
     `batch_by` is what `batch_size` counts in bulk writes: "rows", or "customers" with all their
-    rows in one call. The service allows "10 customers per call" (BigCommerce reference, Upsert
-    Customer Attribute Values), which may mean rows. If a call with more rows is refused and no item
-    is to blame, all later calls of the Store count rows.
+    rows among the next 2,000 in one call. The service allows "10 customers per call" (BigCommerce
+    reference, Upsert Customer Attribute Values), which may mean rows. If a call with more rows is
+    refused and no item is to blame, all later calls of the Store count rows.
 
     `coalesce_ms` lets concurrent `upsert` calls of a few items share PUTs. A call that comes while
     another is under way waits this long for more, unless a batch is full or the others have ended.

@@ -8,8 +8,13 @@ Store is parked until that call has ended. So the values of one key go out in or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from bc_attrvals.core.models import AttributeValueUpsert, Key
+
+#: The items that wait while batches count customers: their rows need not come together.
+MOST_BY_CUSTOMERS: Final = 2_000
 
 
 class KeyRegistry:
@@ -61,6 +66,7 @@ class Batcher:
     """The items of one job that were read and are not sent yet."""
 
     __slots__ = (
+        "_groups",
         "_held",
         "_on_unpark",
         "_parked",
@@ -83,6 +89,8 @@ class Batcher:
         #: The items that may be sent; read only.
         self.ready: dict[Key, AttributeValueUpsert] = {}
         self._parked: dict[Key, AttributeValueUpsert] = {}
+        # If batches count customers: the keys of each one's ready items, and some that are not.
+        self._groups: dict[int, list[Key]] = {}
 
     def __len__(self) -> int:
         """Return how many items wait, parked ones included."""
@@ -94,8 +102,7 @@ class Batcher:
         if not self.customers:
             room = self.size - len(self.ready)
             return room if room > 0 else 0
-        # The first item of one more customer shows that those before it are complete.
-        return max(0, self.customers + 1 - len({customer for customer, _ in self.ready}))
+        return max(0, MOST_BY_CUSTOMERS - len(self.ready))
 
     def feed(self, item: AttributeValueUpsert) -> AttributeValueUpsert | None:
         """Add an item; return the waiting item of the same key that it supersedes, if any."""
@@ -109,6 +116,8 @@ class Batcher:
         ready = self.ready
         superseded = ready.get(key)
         ready[key] = item
+        if self.customers and superseded is None:
+            self._groups.setdefault(key[0], []).append(key)
         return superseded
 
     def fill(self, items: Sequence[AttributeValueUpsert]) -> list[AttributeValueUpsert]:
@@ -135,7 +144,10 @@ class Batcher:
         return keyed
 
     def take(self) -> dict[Key, AttributeValueUpsert]:
-        """Return the items of one batch, in the order they came, and hold their keys."""
+        """Return the items of one batch, in the order they came, and hold their keys.
+
+        If batches count customers, those of one customer come together.
+        """
         if self.customers:
             return self._take_customers()
         batch: dict[Key, AttributeValueUpsert] = {}
@@ -152,16 +164,19 @@ class Batcher:
 
     def _take_customers(self) -> dict[Key, AttributeValueUpsert]:
         batch: dict[Key, AttributeValueUpsert] = {}
-        customers: set[int] = set()
-        for key in list(self.ready):
-            if key[0] not in customers and len(customers) == self.customers:
-                continue
-            item = self.ready.pop(key)
-            if key in self._held:
-                self._park(key, item)
-                continue
-            customers.add(key[0])
-            batch[key] = item
+        left = self.customers
+        while self._groups and left:
+            for customer in list(islice(self._groups, left)):
+                before = len(batch)
+                for key in self._groups.pop(customer):
+                    item = self.ready.pop(key, None)
+                    if item is None:
+                        continue
+                    if key in self._held:
+                        self._park(key, item)
+                    else:
+                        batch[key] = item
+                left -= len(batch) > before
         self._held.update(batch)
         return batch
 
@@ -176,6 +191,8 @@ class Batcher:
         item = self._parked.pop(key, None)
         if item is not None:
             self.ready[key] = item
+            if self.customers:
+                self._groups.setdefault(key[0], []).append(key)
             self._on_unpark()
 
     def drain(self) -> list[AttributeValueUpsert]:
@@ -185,4 +202,5 @@ class Batcher:
         items = [*self.ready.values(), *self._parked.values()]
         self.ready.clear()
         self._parked.clear()
+        self._groups.clear()
         return items

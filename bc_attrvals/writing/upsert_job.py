@@ -7,10 +7,11 @@ it can send, keeps equal keys apart, and gives each batch to `batch_sender`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from bc_attrvals.core.models import AttributeValueUpsert, Key
 from bc_attrvals.core.outcomes import OutcomeStatus, UpsertReport
@@ -18,9 +19,13 @@ from bc_attrvals.errors import BCAttrValsError, ConnectionLostError
 from bc_attrvals.scheduling.calls import Calls
 from bc_attrvals.scheduling.exchange import Worker
 from bc_attrvals.writing.batch_sender import Batch, BatchSender
-from bc_attrvals.writing.batching import Batcher, KeyRegistry
+from bc_attrvals.writing.batching import MOST_BY_CUSTOMERS, Batcher, KeyRegistry
 from bc_attrvals.writing.outcomes import Outcomes
 from bc_attrvals.writing.sources import LOOK_AHEAD, OpenSource
+
+#: By customers, the items that are read at once, and the seconds after which reading stops.
+_READ_AT_ONCE: Final = 50
+_LONGEST_READ_S: Final = 0.01
 
 
 class BatchLog(Protocol):
@@ -64,7 +69,7 @@ class UpsertJob:
         self._most_running = writes
         # As many more batches while others wait for their next try.
         self._most_waiting = 0 if log is not None else writes
-        self._budget = LOOK_AHEAD
+        self._budget = MOST_BY_CUSTOMERS if calls.sizes.customers else LOOK_AHEAD
         self._wakeup: asyncio.Event = asyncio.Event()
         self._crash: BaseException | None = None
         self._abandoned = False
@@ -162,7 +167,7 @@ class UpsertJob:
             is_whole = not room or self._budget <= 0 or self._input.exhausted or self._input.pausing
             if not batcher.ready or not is_whole:
                 return None
-            self._budget = LOOK_AHEAD
+            self._budget = MOST_BY_CUSTOMERS if batcher.customers else LOOK_AHEAD
             if keyed := batcher.take():
                 return keyed
         return None
@@ -179,14 +184,19 @@ class UpsertJob:
 
     def _read(self) -> int:
         """Read the entries that are ready and that there is room for; return the room left."""
-        room = self._batcher.room
+        batcher = self._batcher
+        room = batcher.room
+        enough_at = self._loop.time() + _LONGEST_READ_S if batcher.customers else math.inf
         while room and self._budget > 0:
-            most = room if room < self._budget else self._budget
+            most = min(room, self._budget, _READ_AT_ONCE)
             items = self._input.pull(most)
             self._fill(items)
-            room = self._batcher.room
+            room = batcher.room
             if len(items) < most:
                 break
+            if batcher.customers and self._loop.time() > enough_at:
+                # An input that computes its items must not block the loop for all of them.
+                self._budget = 0
         return room
 
     def _fill(self, items: Sequence[AttributeValueUpsert]) -> None:

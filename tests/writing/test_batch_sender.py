@@ -335,10 +335,19 @@ FIVE_EACH = [
 BY_CUSTOMERS = Limits(batch_by="customers")
 
 
+ORDERS: dict[str, Callable[[AttributeValueUpsert], object]] = {
+    "by customer": lambda item: item.customer_id,
+    "by attribute": lambda item: item.attribute_id,
+    "shuffled": lambda item: item.customer_id * 7919 % 2003 + item.attribute_id * 389 % 1999,
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("how", ["upsert", "upsert_stream", "sync"])
 async def test_a_call_holds_all_rows_of_ten_customers_where_the_service_takes_them(
-    how: str,
+    how: str, order: str
 ) -> None:
+    items = sorted(FIVE_EACH, key=ORDERS[order])  # type: ignore[arg-type,unused-ignore]
     quirks = Quirks(batch_by="customers")
     async with (
         Sandbox(quota=None, quirks=quirks) as sandbox,
@@ -346,9 +355,9 @@ async def test_a_call_holds_all_rows_of_ten_customers_where_the_service_takes_th
     ):
         values = store.attribute_values
         if how == "upsert_stream":
-            assert all([one.ok async for one in values.upsert_stream(iter(FIVE_EACH))])
+            assert all([one.ok async for one in values.upsert_stream(iter(items))])
         else:
-            report: Any = await getattr(values, how)(iter(FIVE_EACH))
+            report: Any = await getattr(values, how)(iter(items))
             assert report.ok
         assert await sandbox.values() == {item.key: item.value for item in FIVE_EACH}
         assert sandbox.calls["upsert"] <= 45
@@ -387,6 +396,28 @@ async def test_a_named_item_of_a_batch_of_customers_costs_itself_alone() -> None
         assert (report.failed, report.stored) == (5, 1995)
         assert {one.item.customer_id for one in report.failures} == {7}
         assert len(server.requests) <= 45 + 5
+
+
+async def test_a_slow_input_is_not_read_far_ahead_for_a_call_by_customers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bc_attrvals.writing.upsert_job._LONGEST_READ_S", -1.0)
+    read = 0
+    read_at_first_call: list[int] = []
+
+    def items() -> Iterator[AttributeValueUpsert]:
+        nonlocal read
+        for one in FIVE_EACH:
+            read += 1
+            yield one
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        read_at_first_call.append(read)
+        await Small(50, 413, "too large")(request, connection)
+
+    async with store_on(script, limits=BY_CUSTOMERS) as (store, _):
+        assert (await store.attribute_values.upsert(items())).stored == 2000
+    assert read_at_first_call[0] <= 200
 
 
 async def test_an_endless_input_of_few_customers_is_sent_all_the_same(sandbox: Sandbox) -> None:

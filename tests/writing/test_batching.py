@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bc_attrvals.core.models import AttributeValueUpsert, Key
-from bc_attrvals.writing.batching import Batcher, KeyRegistry
+from bc_attrvals.writing.batching import MOST_BY_CUSTOMERS, Batcher, KeyRegistry
 
 
 def item(customer: int, value: object = "", attribute: int = 1) -> AttributeValueUpsert:
@@ -120,19 +120,20 @@ def test_a_batch_of_customers_holds_all_their_items_however_they_came() -> None:
     batcher.customers = 2
     for customer, attribute in ((1, 1), (2, 1), (1, 2), (3, 1), (2, 2), (1, 3), (3, 2)):
         batcher.feed(item(customer, attribute=attribute))
-    assert list(batcher.take()) == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]
+    assert list(batcher.take()) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
     assert list(batcher.take()) == [(3, 1), (3, 2)]
     assert (len(batcher), len(registry)) == (0, 7)
 
 
-def test_a_batch_of_customers_is_full_when_one_customer_more_has_come() -> None:
+def test_batches_of_customers_have_room_for_rows_that_do_not_come_together() -> None:
     _, batcher = make()
     batcher.customers = 2
-    rooms = []
-    for customer, attribute in ((1, 1), (1, 2), (2, 1), (2, 2), (3, 1)):
-        rooms.append(batcher.room)
-        batcher.feed(item(customer, attribute=attribute))
-    assert [*rooms, batcher.room] == [3, 2, 2, 1, 1, 0]
+    for customer in range(1, MOST_BY_CUSTOMERS):
+        batcher.feed(item(customer))
+    assert batcher.room == 1
+    batcher.feed(item(1, attribute=2))
+    assert batcher.room == 0
+    assert list(batcher.take()) == [(1, 1), (1, 2), (2, 1)]
 
 
 def test_a_key_under_way_leaves_its_customer_out_of_a_batch_of_customers() -> None:
