@@ -21,6 +21,7 @@ from bc_attrvals.mirror.ranges import Range
 from bc_attrvals.mirror.replica_schema import (
     COLUMNS,
     IN_ATTRIBUTES,
+    IN_CUSTOMERS,
     MICRO,
     SCHEMA,
     Cells,
@@ -217,9 +218,8 @@ class Replica(Database):
             (min(range_.last, _MOST_SECONDS) + 1) * MICRO,
         ]
         if customer_ids is not None:
-            # The customers find the rows; an index by date would not.
-            condition = condition.replace("attribute_id IN", "+attribute_id IN")
-            condition += " AND customer_id IN (SELECT value FROM json_each(?))"
+            # The unary + keeps SQLite from the index by date: the one by customer has fewer rows.
+            condition = f"+{condition} AND {IN_CUSTOMERS}"
             bound.append(json_of(list(customer_ids)))
         return condition, bound
 

@@ -31,8 +31,9 @@ MICRO: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 IN_ATTRIBUTES: Final = "attribute_id IN (SELECT value FROM json_each(?))"
+IN_CUSTOMERS: Final = "customer_id IN (SELECT value FROM json_each(?))"
 _IDS: Final = (
-    ("customer_id_in", "customer_id IN (SELECT value FROM json_each(?))"),
+    ("customer_id_in", IN_CUSTOMERS),
     ("attribute_id_in", IN_ATTRIBUTES),
 )
 _DATES: Final = (("date_created", "created"), ("date_modified", "modified"))
