@@ -113,7 +113,8 @@ class ReusedRequests:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._idle: dict[str, list[ReusedRequest]] = {}
-        #: Classes, names and functions of what a call goes through; None if one is not aiohttp's.
+        #: Classes, names and functions of what a call goes through; None if one is not aiohttp's,
+        #: or after `close`.
         self._functions = _functions_of(type(session), aiohttp.ClientRequest)
 
     def take(self, request: Request) -> ReusedRequest | None:
@@ -131,13 +132,16 @@ class ReusedRequests:
         return idle.pop() if idle else ReusedRequest()
 
     def give_back(self, reused: ReusedRequest, request: Request) -> None:
-        """Keep a request that was answered, for the next call."""
-        if reused.is_kept:
+        """Keep a request that was answered for the next call, or discard it."""
+        if reused.is_kept and self._functions is not None:
             reused.path = request.path
             self._idle.setdefault(request.method, []).append(reused)
+        else:
+            reused.discard()
 
     def close(self) -> None:
-        """Forget all."""
+        """Forget all, also those that are given back later."""
+        self._functions = None
         for idle in self._idle.values():
             while idle:
                 idle.pop().discard()

@@ -204,6 +204,9 @@ class Session:
             return Response(response.status, response.headers, body)
         except BaseException as error:  # noqa: BLE001 - hooks of the caller raise what they like
             failure = self._failure(error, request, response, attempt, timeout_s)
+            # Its frames hold the headers, which crash reporters show, and the response, which may
+            # hold the error.
+            error.__traceback__ = None
             if reused is not None:
                 reused.discard()
         finally:
@@ -275,21 +278,15 @@ class Session:
         return mapped
 
     def _mapped(self, error: BaseException, timeout_s: float) -> BaseException:
-        """Return our error, or an exception that ends the task, without aiohttp's frames.
-
-        These frames hold the headers, which crash reporters show.
-        """
+        """Return our error, or an exception that ends the task."""
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                # It becomes the cause of a caller's TimeoutError, so its frames may be shown.
-                return error.with_traceback(None)
+                return error
             # Nobody cancelled this task: a hook raised it, or the session was closed.
             return hook_error(error)
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | BCAttrValsError):
             return error
-        if isinstance(error, BCAttrValsError):
-            return error.with_traceback(None)
         return map_error(error, timeout_s)
 
     async def check_trust(self, timeout_s: float) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -20,9 +22,19 @@ from bc_attrvals import (
     Store,
 )
 from bc_attrvals.core.requests import Operation, Request
+from bc_attrvals.transport.reused_requests import ReusedRequest
 from bc_attrvals.transport.session import Session
 from tests.probes import at_rest, until
-from tests.raw_server import Connection, RawRequest, answer, page_body, row, rows_body, store_on
+from tests.raw_server import (
+    Connection,
+    RawRequest,
+    RawServer,
+    answer,
+    page_body,
+    row,
+    rows_body,
+    store_on,
+)
 
 pytestmark = pytest.mark.usefixtures("no_task_left")
 
@@ -260,6 +272,62 @@ async def test_a_request_that_failed_is_not_used_again(
     assert sent == ["first", "second", "third", "fourth"]
 
 
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Fail unless the requests and responses of the block are freed without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+        kinds = aiohttp.ClientRequest, aiohttp.ClientResponse, ReusedRequest
+        assert [one for one in gc.get_objects() if type(one) in kinds] == []
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_call_that_failed_leaves_nothing_to_the_garbage_collector(status: int) -> None:
+    cut_off = answer(b"{}", status).replace(b"Content-Length: 2", b"Content-Length: 3")
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await connection.say(cut_off)
+        connection.close()
+
+    server = RawServer(script)
+    await server.start()
+    with no_garbage():
+        session = Session(server.url, "token", user_agent="test", max_response_bytes=1_000)
+        for request in (
+            Request(Operation.READ, "GET", "/values"),
+            Request(Operation.WRITE, "PUT", "/values", b"[1]"),
+        ):
+            with suppress(ConnectionLostError):
+                assert (await session.send(request, 5.0)).status == status == 503
+        await session.aclose()
+    await server.aclose()
+
+
+async def test_a_call_answered_after_the_session_was_closed_is_not_kept() -> None:
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await connection.say(answer(b"{}"))
+
+    server = RawServer(script)
+    await server.start()
+    with no_garbage():
+        session = Session(server.url, "token", user_agent="test", max_response_bytes=1_000)
+        request = Request(Operation.WRITE, "PUT", "/values", b"[1]")
+        await session.send(request, 5.0)
+        # Its answer has arrived, and it has not gone on.
+        held = session._reused
+        assert held is not None
+        reused = held.take(request)
+        assert reused is not None
+        await session.aclose()
+        held.give_back(reused, request)
+        del reused
+    await server.aclose()
+
+
 async def test_a_write_that_was_answered_before_it_had_left_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -282,12 +350,13 @@ async def test_a_write_that_was_answered_before_it_had_left_is_not_used_again(
     hung = asyncio.Event()
     server = await asyncio.start_server(answer_early, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    session = Session(url, "token", user_agent="test", max_response_bytes=1_000)
     statuses = []
-    for content in (small, small, large, small):
-        request = Request(Operation.WRITE, "PUT", "/values", content)
-        statuses.append((await session.send(request, 5.0)).status)
-    await session.aclose()
+    with no_garbage():
+        session = Session(url, "token", user_agent="test", max_response_bytes=1_000)
+        for content in (small, small, large, small):
+            request = Request(Operation.WRITE, "PUT", "/values", content)
+            statuses.append((await session.send(request, 5.0)).status)
+        await session.aclose()
     hung.set()
     server.close()
     await server.wait_closed()

@@ -430,7 +430,8 @@ async def test_a_callers_session_does_not_send_again_either(method: str) -> None
 async def test_a_zip_bomb_stops_at_the_cap(encoding: str) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
     flood = b" " * 2**20
-    bomb = b"".join(packer.compress(flood) for _ in range(64)) + packer.flush()
+    # aiohttp 3.13 itself ends at 32 MiB.
+    bomb = b"".join(packer.compress(flood) for _ in range(24)) + packer.flush()
     raw = answer(bomb, headers={"Content-Encoding": encoding})
     async with store_on(saying(raw), retry=ONCE) as (store, _):
         with pytest.raises(DecodeError, match="longer than 8388608 bytes") as caught:
