@@ -65,7 +65,7 @@ async def drop_near(
         if place[1] and place[2]:
             # By chance a group lacks this share. One that continues another may lack no more.
             share = min(_CLUSTERED * share, (1 + share) / 2)
-        query = ingest.calls.queries(attrs.evolve(within, customer_id_in=ids))[0]
+        (query,) = ingest.calls.queries(attrs.evolve(within, customer_id_in=ids))
         try:
             rows, count = await _listed(ingest, query, held * (1 - share), asked.most_reads - reads)
         except APIError as error:
