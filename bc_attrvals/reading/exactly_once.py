@@ -115,6 +115,8 @@ class _ExactListing:
         # Whether a range of the past had a row that may have been added while it was read.
         self._past_has_grown = False
         self._highest_id = 0
+        # The most rows of an answer.
+        self._most_rows = 0
         self._is_pinned = False
         self._calls_left = _MOST_CALLS_MORE
         # The latest `Date` header; None if there was none.
@@ -294,7 +296,9 @@ class _ExactListing:
         Return the ids of the rows, the newest total, and how many pages it needs.
         """
         seen: set[int] = set()
-        count = PageCount(self._calls.sizes.page)
+        limit = self._calls.sizes.page
+        # The last page comes first. It shows no size: another page did before.
+        count = PageCount(limit, size=min(limit, self._most_rows))
         total = pages = 0
         while number > 0:
             page = await self._page(part, number)
@@ -359,6 +363,7 @@ class _ExactListing:
         if now is not None:
             self._now = now if self._now is None else max(self._now, now)
         page = await self._calls.decode(fetched)
+        self._most_rows = max(self._most_rows, len(page.data))
         self._highest_id = max(self._highest_id, *(row.id for row in page.data), 0)
         return page
 

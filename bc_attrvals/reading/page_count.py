@@ -38,8 +38,9 @@ class PageCount:
 
     A reader asks for the pages up to `last_page` in order, one or several at once, and gives each
     answer to `take`, in any order. It stops when `is_over`, or when no page is left, and then calls
-    `check`. `limit` is the rows asked for in a page. A total above `most_rows`, which is more than
-    the store can have for the query, ends the listing.
+    `check`. `limit` is the rows asked for in a page, and `size` the rows of a full one, 0 if it is
+    unknown. A total above `most_rows`, which is more than the store can have for the query, ends
+    the listing.
 
     A server with a correct total is asked only for the pages that its total needs. For any other
     server the calls are bounded. Reading goes on while pages have new rows, and stops after three
@@ -48,7 +49,7 @@ class PageCount:
     total and 100 more; beyond that, the total grows faster than pages are read.
     """
 
-    def __init__(self, limit: int, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, limit: int, most_rows: int = MOST_ROWS, *, size: int = 0) -> None:
         self._limit = limit
         self._most_rows = most_rows
         #: The last page to ask for, by the answers so far.
@@ -64,7 +65,7 @@ class PageCount:
         self._highest = 0
         self._highest_has_news = False
         # The most rows of a page, taken as the size of a full one.
-        self._size = 0
+        self._size = size
         #: Whether an answer had fewer rows than its own total requires on its page.
         self.is_short_page = False
         # Pages with new rows, and pages in a row that should have had new rows and had none.
