@@ -21,16 +21,20 @@ from bc_attrvals.scheduling.calls import Calls, Fetched
 
 #: Pages fetched ahead beyond those that can be on the wire.
 _PAGES_IN_HAND: Final = 2
-#: If two pages in a row take this many seconds, the first connection not counted, more workers are
-#: started. Each opens a connection, and a TLS handshake costs as much CPU as two pages.
-_WORTH_S: Final = 0.004
 #: About the CPU of a page, in seconds. One worker, and one more for each time this fits into the
 #: wait for a page, keep a processor busy.
-_PAGE_S: Final = 0.001
+_PAGE_S: Final = 0.0005
+#: What a page takes beyond `_NEAR_S` is lost to waiting, up to `_LATE_S`: one page that is late may
+#: be chance. More workers are started once `_WORTH_S` is lost. Each opens a connection, whose TLS
+#: handshake costs as much CPU as three pages.
+_NEAR_S: Final = 0.001
+_WORTH_S: Final = 0.006
+#: About what the first page takes longer, because it opens a connection.
+_CONNECT_S: Final = 0.005
 #: All are started if a page is still on the wire after this many seconds. A server nearby answers
 #: the first request, handshake included, within this time.
 _LOOK_S: Final = 0.025
-#: A timer that fires later than this was delayed by work on the loop, so pages may have arrived.
+#: A timer that fires this much too late was delayed by work on the loop: pages may have arrived.
 _LATE_S: Final = 0.005
 
 
@@ -75,9 +79,9 @@ class _ReadAhead:
         self._query = query
         self._read_ahead = read_ahead
         self._most_workers = min(calls.limits.reads, read_ahead) or 1
-        # How many workers are worth their connections, and whether the last page was slow.
+        # How many workers are worth their connections, and the seconds lost to waiting with one.
         self._worth = 1
-        self._was_slow = False
+        self._lost_s = 0.0
         # The timer that checks whether a page is still on the wire.
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -140,9 +144,9 @@ class _ReadAhead:
                 return
 
     def _measure(self, took_s: float) -> None:
-        """Start more workers if this page and the last one were slow. One alone may be chance."""
-        was_slow, self._was_slow = self._was_slow, took_s >= _WORTH_S
-        if was_slow and self._was_slow:
+        """Start more workers once waiting has lost what their connections cost."""
+        self._lost_s = max(self._lost_s + min(took_s, _LATE_S) - _NEAR_S, 0.0)
+        if self._lost_s >= _WORTH_S:
             self._open(min(1 + int(took_s / _PAGE_S), self._most_workers))
 
     def _open(self, workers: int) -> None:
@@ -214,8 +218,9 @@ class _ReadAhead:
                     return
                 fetch.set_result(fetched)
                 del fetched
-                if number > 1 and self._worth == 1:
-                    self._measure(self._loop.time() - began_at)
+                if self._worth == 1:
+                    took_s = self._loop.time() - began_at
+                    self._measure(took_s if number > 1 else took_s - _CONNECT_S)
                 if self._room() <= 0:
                     return
                 number, fetch = self._claim()

@@ -650,6 +650,51 @@ async def test_a_page_that_comes_late_leaves_no_slot_idle_and_the_bound_holds() 
         await at_rest(store)
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("latency_ms", "late_ms", "workers", "pages_s"),
+    [
+        (0.5, 0.5, 1, 0.1),
+        # A page that is late by chance opens no connections.
+        (0.5, 24, 1, 0.125),
+        (2, 2, 5, 0.095),
+        (3, 3, 7, 0.1),
+        (5, 5, 10, 0.115),
+        (8, 8, 10, 0.18),
+        (24, 24, 10, 0.53),
+        # Nobody waits for a second page if the first is still on the wire after 25 ms.
+        (100, 100, 10, 2.15),
+    ],
+)
+async def test_connections_are_opened_once_waiting_has_lost_what_they_cost(
+    latency_ms: float,
+    late_ms: float,
+    workers: int,
+    pages_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way = peak = 0
+
+    async def answered_late(session: Session, request: Request, timeout_s: float) -> Response:
+        nonlocal under_way, peak
+        page = int(request.path.rpartition("=")[2])
+        under_way += 1
+        peak = max(peak, under_way)
+        await asyncio.sleep((late_ms if page == 5 else latency_ms) / 1000)
+        under_way -= 1
+        body = page_body([row(page, page)], total=200, per_page=1, page=page, total_pages=200)
+        return Response(200, CIMultiDictProxy(CIMultiDict()), body)
+
+    monkeypatch.setattr(Session, "send", answered_late)
+    loop = asyncio.get_running_loop()
+    url, limits = "http://127.0.0.1:9", Limits(page_size=1)
+    async with Store("hash", "token", base_url=url, limits=limits) as store:
+        began_at = loop.time()
+        assert len(await all_rows(store)) == 200
+        took_s = loop.time() - began_at
+    assert (peak, took_s <= pages_s) == (workers, True), took_s
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
 @pytest.mark.parametrize("reads", [1, 2, 10])
 async def test_answers_that_come_at_once_to_eager_tasks_ask_for_no_page_too_many(
