@@ -9,7 +9,6 @@ it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable
 from operator import is_
 from types import FunctionType
@@ -24,8 +23,9 @@ from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.transport.resending import no_resend
 
 JSON: Final = "application/json"
-#: What makes a request and its coroutine. The other functions that send it are coroutines.
-_SENDING: Final = frozenset({"__init__", "request"})
+#: The functions of a session and a request that are looked at before each call. Tools replace
+#: these: vcrpy, aioresponses and most tracers the private one.
+_LOOKED_AT: Final = frozenset({"__init__", "request", "_request", "send"})
 
 
 class ReusedRequest(aiohttp.Payload):
@@ -113,7 +113,7 @@ class ReusedRequests:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._idle: dict[str, list[ReusedRequest]] = {}
-        #: Classes, names and functions of what a call goes through; None if one is not aiohttp's,
+        #: Classes, names and functions that are looked at; None if one of a class is not aiohttp's,
         #: or after `close`.
         self._functions = _functions_of(type(session), aiohttp.ClientRequest)
 
@@ -150,7 +150,7 @@ class ReusedRequests:
 def _functions_of(
     *classes: type,
 ) -> tuple[tuple[type, ...], tuple[str, ...], tuple[FunctionType, ...]] | None:
-    """Return what sends a request; None if a class or function is not aiohttp's own."""
+    """Return what is looked at; None if a class or one of its functions is not aiohttp's own."""
     found = []
     for each in classes:
         if not each.__module__.startswith("aiohttp."):
@@ -160,7 +160,7 @@ def _functions_of(
             if type(value) is FunctionType:
                 if not str(value.__globals__.get("__name__")).startswith("aiohttp."):
                     return None
-                if name in _SENDING or inspect.iscoroutinefunction(value):
+                if name in _LOOKED_AT:
                     found.append((each, name, value))
             elif callable(value):
                 return None
