@@ -309,3 +309,21 @@ async def test_vcrpy_records_a_session_and_replays_it(sandbox: Sandbox, tmp_path
         assert await work() == recorded
     assert recorded[0].stored == recorded[1] == 25
     assert len(sandbox.requests) == count
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_a_process_in_a_call_shows_no_token(kind: type[BaseException]) -> None:
+    async def end(*_: object) -> None:
+        raise kind
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(end)
+
+    async def work() -> None:
+        url = "http://127.0.0.1:9"
+        async with Store("hash", TOKEN, base_url=url, trace_configs=[trace]) as store:
+            await store.attribute_values.get_page()
+
+    with pytest.raises(kind) as caught:
+        asyncio.run(work())
+    check_no_token(caught.value, [])
