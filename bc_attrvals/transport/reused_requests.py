@@ -106,7 +106,8 @@ class ReusedRequests:
 
     Tools that record, trace or fake requests replace functions of aiohttp's classes. They would
     miss a call that does not go through these, and headers of theirs would be sent again. So no
-    request is reused while one of these functions is not aiohttp's.
+    request is reused in a session made where one of these functions is not aiohttp's, nor while one
+    of `_LOOKED_AT` is replaced. If another one is replaced later, only the next session notices.
     """
 
     __slots__ = ("_functions", "_idle")
