@@ -53,7 +53,7 @@ class Batch:
     # The items without an outcome, and the part of them that is sent now.
     open: BadItemSearch
     part: list[AttributeValueUpsert] = attrs.field(factory=list)
-    # Keys that were sent before, in a call that was refused or not confirmed.
+    # Keys that were sent before, in a call that was refused, cut or not confirmed.
     tried: set[Key] = attrs.field(factory=set)
     # How often unconfirmed items were sent.
     sendings: dict[Key, int] = attrs.field(factory=dict)
@@ -74,6 +74,11 @@ class Batch:
             self.refused, self.accepted, self.named = 0, 0, None
             self.tried.clear()
             self.sendings.clear()
+
+    def note_sent(self) -> None:
+        """Note the items of the part as tried if its call was sent."""
+        if self.worker.was_sent:
+            self.tried.update(item.key for item in self.part)
 
 
 class BatchSender:
@@ -126,6 +131,7 @@ class BatchSender:
                 answer = await calls.put(part, batch.worker)
                 rows = self._outcomes.decode(answer.body)
             except OutdatedError:
+                batch.note_sent()
                 continue
             except DecodeError:
                 # The answer is too long, for example. The write may have been applied.
@@ -152,8 +158,7 @@ class BatchSender:
         self, items: Sequence[AttributeValueUpsert], batch: Batch, error: BCAttrValsError
     ) -> None:
         """Note the items left when the job has ended: failed if ever sent, else not sent."""
-        if batch.worker.was_sent:
-            batch.tried.update(item.key for item in batch.part)
+        batch.note_sent()
         for item in items:
             tried = item.key in batch.tried
             status = OutcomeStatus.FAILED if tried else OutcomeStatus.NOT_SENT

@@ -38,6 +38,8 @@ class _Part:
     worker: Worker = attrs.field(factory=Worker)
     #: How many ids the present call has, until they are confirmed or it is made smaller.
     asked: int = 0
+    #: How many of the next ids were sent in a call that was cut before its next try.
+    sent: int = 0
     #: The most ids in an accepted call, counted after a refusal that may have meant the size.
     accepted: int = 0
     is_halved: bool = False
@@ -124,6 +126,8 @@ class DeleteJob:
             try:
                 await self._calls.delete(request, part.worker)
             except OutdatedError:
+                if part.worker.was_sent:
+                    part.sent = max(part.sent, len(ids))
                 continue
             except BCAttrValsError as error:
                 if self._halve(part, ids, error):
@@ -133,6 +137,7 @@ class DeleteJob:
                 continue
             part.chunks.pop()
             part.asked = 0
+            part.sent = max(0, part.sent - len(ids))
             self._deleted += len(ids)
             if part.is_halved:
                 part.accepted = max(part.accepted, len(ids))
@@ -177,8 +182,7 @@ class DeleteJob:
                 # A program that cancels all tasks of the loop does this.
                 message = "the task that sent a delete was cancelled"
                 self._stop(ConnectionLostError(message, may_have_been_applied=True), part)
-            if part.worker.was_sent:
-                self.unconfirmed += part.asked
+            self.unconfirmed += max(part.asked if part.worker.was_sent else 0, part.sent)
             if not task.cancelled():
                 task.result()
 

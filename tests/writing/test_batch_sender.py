@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bc_attrvals import (
     APIError,
     AttributeValueUpsert,
+    AuthenticationError,
     Limits,
     OutcomeStatus,
     RetryPolicy,
@@ -249,6 +250,25 @@ async def test_a_smaller_batch_is_learnt_once_by_jobs_that_begin_at_once() -> No
         jobs = [upserts(100, first=1 + 100 * index) for index in range(6)]
         await asyncio.gather(*map(store.attribute_values.upsert, jobs))
         assert service.refused <= 3
+
+
+async def test_items_that_were_sent_before_their_batch_was_cut_are_not_called_not_sent() -> None:
+    bodies = [(500, b"{}"), (413, b"{}"), (401, b"{}")]
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        status, body = bodies.pop(0)
+        if status == 413:
+            # The first batch waits for its slot meanwhile.
+            await asyncio.sleep(0.05)
+        await connection.say(answer(body, status))
+
+    async with store_on(script, limits=Limits(writes=1)) as (store, server):
+        with pytest.raises(AuthenticationError) as caught:
+            await store.attribute_values.upsert(upserts(20))
+        report: Any = caught.value.report
+        sizes = [len(json.loads(request.body)) for request in server.requests]
+        assert sizes == [10, 10, 5]
+        assert (report.failed, report.not_sent) == (20, 0)
 
 
 @pytest.mark.parametrize("most", range(1, 10))

@@ -28,6 +28,7 @@ from bc_attrvals import (
     UnconfirmedError,
 )
 from bc_attrvals.sandbox import Fault, Quirks, RecordedRequest, Sandbox
+from bc_attrvals.writing.delete_job import DeleteJob
 from tests.conftest import make_store
 from tests.probes import at_rest, most_at_once, until
 from tests.raw_server import Connection, RawRequest, answer, page_body, row, store_on
@@ -566,6 +567,25 @@ async def test_a_refusal_of_the_number_of_ids_is_learnt_once_by_jobs_that_begin_
         await asyncio.gather(*map(store.attribute_values.delete, jobs))
         assert sorted(service.deleted) == list(range(1, 801))
         assert service.refused <= 3
+
+
+async def test_ids_that_were_sent_before_their_call_was_cut_count_as_unconfirmed() -> None:
+    statuses = [500, 413, 204, 401]
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        status = statuses.pop(0)
+        if status == 413:
+            # The first call waits for its slot meanwhile.
+            await asyncio.sleep(0.05)
+        await connection.say(saying(status, b""))
+
+    async with store_on(script, limits=Limits(deletes=1)) as (store, server):
+        job = DeleteJob(store.attribute_values._calls.for_job())
+        with pytest.raises(AuthenticationError):
+            await job.run(range(1, 101))
+        first, _, deleted, _ = (ids.query["id:in"].split(",") for ids in server.requests)
+        assert (len(deleted), job.report().deleted) == (25, 25)
+        assert job.unconfirmed == len({*first} - {*deleted}) == 50
 
 
 async def test_a_refusal_that_names_the_number_is_learnt_at_once() -> None:
