@@ -22,7 +22,7 @@ import msgspec
 
 from bc_attrvals.core.models import AttributeValueUpsert
 from bc_attrvals.core.named_value import NamedValue
-from bc_attrvals.core.outcomes import UpsertOutcome, UpsertReport
+from bc_attrvals.core.outcomes import UpsertReport
 from bc_attrvals.core.sync_plan import Reading, SyncPlan, calls_for, estimate_seconds
 from bc_attrvals.core.sync_states import Differences, Phase
 from bc_attrvals.errors import (
@@ -371,15 +371,15 @@ class SyncJob:
         return await self._run(_sum_up, self._calls, seconds, most, finish=finish)
 
     async def _report_so_far(self, apply: Apply) -> SyncReport:
-        noted: tuple[UpsertOutcome, ...] = ()
         try:
-            report = await self._report()
-            noted = report.failures
-            report = await self._run(apply.complete, report)
+            noted = await self._report()
+            report = await self._run(apply.complete, noted)
+            unnoted = report.failures[len(noted.failures) :]
         except JournalError:
             report = apply.report_from_memory()
-        if self._options.show_failures is not None and (others := report.failures[len(noted) :]):
-            await self._options.show_failures(others)
+            unnoted = report.failures
+        if unnoted and self._options.show_failures is not None:
+            await self._options.show_failures(unnoted)
         return attrs.evolve(report, failures=report.failures[: self._options.max_failures])
 
     async def _show_failures(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -11,14 +13,18 @@ from bc_attrvals import (
     AttributeValueFilter,
     AuthenticationError,
     InvalidInputError,
+    JournalError,
     NamedValue,
     RetryPolicy,
     Store,
+    SyncReport,
     UnresolvedError,
     UpsertOutcome,
 )
+from bc_attrvals.core.sync_states import State
 from bc_attrvals.sandbox import Fault, FaultKind, Sandbox
 from bc_attrvals.sync import job
+from bc_attrvals.sync.working_set import WorkingSet
 from tests.conftest import make_store
 from tests.probes import upserts
 
@@ -88,6 +94,32 @@ async def test_they_come_when_an_error_ends_the_job_and_again_when_it_is_resumed
         again = Shown()
         await sync(upserts(200), scope=FIRST, prune=True, journal=path, show_failures=again)
     assert again.customers == [3, 5]
+
+
+async def test_those_that_were_not_noted_come_though_the_journal_can_not_be_read_any_more(
+    sandbox: Sandbox, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.reject_customers(range(1, 61))
+    mark, shown = WorkingSet.mark_upserts, Shown()
+
+    def fail(*_: object) -> NoReturn:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def mark_few(working_set: WorkingSet, marks: Iterable[tuple[State, int]]) -> None:
+        if len(working_set.failures((0, 0), 20)) == 20:
+            fail()
+        mark(working_set, marks)
+
+    monkeypatch.setattr(WorkingSet, "mark_upserts", mark_few)
+    monkeypatch.setattr(WorkingSet, "open_upsert", fail)
+    with pytest.raises(JournalError) as caught:
+        await store.attribute_values.sync(
+            upserts(100), scope=FIRST, prune=True, journal=tmp_path / "x.db", show_failures=shown
+        )
+    report = caught.value.report
+    assert isinstance(report, SyncReport)
+    assert len(report.failures) > 0
+    assert len({*shown.customers}) == len(shown.found) == report.failed
 
 
 async def test_values_that_can_not_be_resolved_are_among_them(tmp_path: Path) -> None:
