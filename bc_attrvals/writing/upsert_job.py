@@ -270,5 +270,5 @@ def _reason(error: BaseException, *, was_sent: bool) -> BCAttrValsError:
     """Return the error of the items that are left when an error ends the job."""
     if isinstance(error, BCAttrValsError):
         return error
-    message = f"the job was ended by {error!r}"
+    message = f"the job was ended by {type(error).__name__}"
     return ConnectionLostError(message, may_have_been_applied=was_sent)

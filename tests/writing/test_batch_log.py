@@ -144,6 +144,7 @@ async def test_an_error_of_the_log_ends_the_job() -> None:
         log.error = OSError("disk full")
         await job.run()
         assert job.error is log.error
+        assert {str(one.error) for one in log.ready} == {"the job was ended by OSError"}
         assert len(server.requests) == 3
         await at_rest(store)
 
