@@ -9,6 +9,7 @@ it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 from operator import is_
 from types import FunctionType
@@ -23,9 +24,8 @@ from bc_attrvals.core.requests import Operation, Request
 from bc_attrvals.transport.resending import no_resend
 
 JSON: Final = "application/json"
-#: The functions of a session and a request that are looked at before each call. Tools replace
-#: these: vcrpy, aioresponses and most tracers the private one.
-_LOOKED_AT: Final = frozenset({"__init__", "request", "_request", "send"})
+#: What makes a request and its coroutine. The other functions that send it are coroutines.
+_MAKING: Final = frozenset({"__init__", "request"})
 
 
 class ReusedRequest(aiohttp.Payload):
@@ -107,7 +107,8 @@ class ReusedRequests:
     Tools that record, trace or fake requests replace functions of aiohttp's classes. They would
     miss a call that does not go through these, and headers of theirs would be sent again. So no
     request is reused in a session made where one of these functions is not aiohttp's, nor while one
-    of `_LOOKED_AT` is replaced. If another one is replaced later, only the next session notices.
+    that makes or sends a request is replaced. Of others that are replaced later, only the next
+    session notices.
     """
 
     __slots__ = ("_functions", "_idle")
@@ -161,7 +162,7 @@ def _functions_of(
             if type(value) is FunctionType:
                 if not str(value.__globals__.get("__name__")).startswith("aiohttp."):
                     return None
-                if name in _LOOKED_AT:
+                if name in _MAKING or inspect.iscoroutinefunction(value):
                     found.append((each, name, value))
             elif callable(value):
                 return None
