@@ -235,11 +235,12 @@ class BatchSender:
     def _learn(self, rows: int, batch: Batch) -> None:
         """Note that a call of so many rows was accepted; lower the size if no item was bad."""
         left, sizes = batch.open, self._calls.sizes
-        batch.accepted = max(batch.accepted, rows)
         if not left.has_begun:
             if rows > sizes.accepted:
                 sizes.accept(rows)
-        elif batch.refused and not left.items():
+            return
+        batch.accepted = max(batch.accepted, rows)
+        if batch.refused and not left.items():
             sizes.infer_batch(batch.refused, batch.accepted)
         elif batch.refused and sizes.doubts(batch.refused):
             # If it was an item, the rest is refused too, and no further size is doubted.

@@ -294,6 +294,18 @@ async def test_a_batch_limit_that_falls_in_the_middle_of_a_job_is_learnt_without
         assert len(service.sizes) <= 175
 
 
+async def test_a_batch_limit_is_learnt_by_the_worker_whose_last_batch_was_larger() -> None:
+    service = Small(10, 422, "failed.")
+
+    async def script(request: RawRequest, connection: Connection) -> None:
+        await service(request, connection)
+        service.most = 5
+
+    async with store_on(script, limits=Limits(writes=1)) as (store, _):
+        await store.attribute_values.upsert(upserts(60))
+        assert service.refused == 2
+
+
 async def test_a_batch_limit_is_learnt_from_answers_that_do_not_show_all_rows() -> None:
     service = Small(5, 422, "failed.")
     service.unshown = 1
