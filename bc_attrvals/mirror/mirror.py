@@ -104,9 +104,10 @@ class Mirror:
         `verify=True` does so too and reports what was wrong; so does the first refresh after
         `verify_every` has passed. `mirror/refresh.py` says what the proof assumes.
 
-        Rows modified in the minute before the last refresh are listed again: each is visible at
-        most a minute after its `date_modified`, as far as is known. All changes become visible at
-        the end: on an error, a cancellation or a kill, the mirror stays as it was.
+        Rows modified in the minute before the last refresh are listed again. It is assumed that a
+        row is visible a minute after its `date_modified`; BigCommerce documents no such time. All
+        changes become visible at the end: on an error, a cancellation or a kill, the mirror stays
+        as it was.
         Raises `ListingDriftError` if the store changed too much to prove it, `FilterIgnoredError`
         for a service that answers rows outside of what it was asked for, `InvalidInputError`
         for a scope with more attributes than a URL holds, and the errors of calls.

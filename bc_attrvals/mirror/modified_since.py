@@ -36,9 +36,9 @@ _MOST_PASSES: Final = 2
 _MOST_PAGES: Final = 400
 #: Pages that show where to cut.
 _SAMPLE_PAGES: Final = 16
-#: The most parts asked for at once because the mirror knows rows of that many, and the most by
-#: which their rows may have grown since, as a factor, for them to be cut further.
+#: The most parts that the mirror's rows are cut into before the service is asked.
 _MOST_KNOWN_PARTS: Final = 8
+#: If the parts have this many times more rows than the mirror knows, all are asked for at once.
 _GROWN: Final = 2
 #: No page is read to show where to cut if the mirror knows this part of the rows.
 _KNOWN_SHARE: Final = 0.8

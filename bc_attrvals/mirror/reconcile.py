@@ -40,12 +40,13 @@ _LEAST_PAGES_TO_EXPLORE: Final = 4
 _ATTRIBUTE_GROUPS: Final = 8
 #: How often customers are searched.
 _MOST_CUSTOMER_SEARCHES: Final = 2
-#: Where this many pages are left to list, customers are searched
+#: Customers are searched if at least this many pages are left to list.
 _LEAST_PAGES_FOR_CUSTOMERS: Final = 16
-#: once a row that is gone was found: by pages, so many at once, until so many rows were expected,
+#: A search by customers begins at a row that is gone. To find one, this many pages are listed at
+#: once, until they should have shown this many such rows.
 _SAMPLE_PAGES: Final = 3
 _SAMPLE_ROWS: Final = 3
-#: in this many reads, and one more for so many pages to list.
+#: The reads of the searches by customers: this many, and one more for so many pages to list.
 _CUSTOMER_READS: Final = 16
 _PAGES_PER_CUSTOMER_READ: Final = 16
 #: At the end of a round, one count of what was passed over.

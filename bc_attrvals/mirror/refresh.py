@@ -10,8 +10,8 @@ one began.
 
 The proof assumes that the service sets `date_modified` to the present whenever a row is added or
 changed, that a row is visible less than a minute later, by all of the service's clocks, and that
-`date_created` of a row never changes. Then a second of a minute ago gains no rows. `verify` checks
-the assumptions. So the minute before the last known moment is listed again.
+`date_created` of a row never changes. Then a second of a minute ago gains no rows, and only the
+minute before the last known moment is listed again. `verify` checks the assumptions.
 """
 
 from __future__ import annotations
