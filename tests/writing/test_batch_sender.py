@@ -168,7 +168,7 @@ def test_exactly_the_bad_ones_fail(bad: set[int], status: int, how: str) -> None
 
 
 class Small:
-    """A service that takes so many items a call."""
+    """A service that takes so many items a call, and lists none."""
 
     def __init__(
         self, most: int, status: int, title: str, errors: dict[str, str] | None = None
@@ -182,6 +182,9 @@ class Small:
         self.refused = 0
 
     async def __call__(self, request: RawRequest, connection: Connection) -> None:
+        if request.method == "GET":
+            await connection.say(answer(EMPTY))
+            return
         self.sizes.append(len(request.items))
         if len(request.items) > self.most:
             self.refused += 1
@@ -213,13 +216,7 @@ async def test_a_smaller_batch_is_learnt_once_and_for_all_jobs_of_the_store(
             report: Any = await getattr(values, how)(upserts(count, first=first))
             assert report.ok
 
-    async def script(request: RawRequest, connection: Connection) -> None:
-        if request.method == "GET":
-            await connection.say(answer(EMPTY))
-        else:
-            await service(request, connection)
-
-    async with store_on(script) as (store, _):
+    async with store_on(service) as (store, _):
         await run(1, 1000)
         assert len(service.sizes) <= 210
         service.sizes.clear()
@@ -310,13 +307,7 @@ async def test_a_batch_limit_is_learnt_from_answers_that_do_not_show_all_rows() 
     service = Small(5, 422, "failed.")
     service.unshown = 1
 
-    async def script(request: RawRequest, connection: Connection) -> None:
-        if request.method == "GET":
-            await connection.say(answer(EMPTY))
-        else:
-            await service(request, connection)
-
-    async with store_on(script) as (store, _):
+    async with store_on(service) as (store, _):
         await store.attribute_values.upsert(upserts(100), raise_on_failure=False)
         assert service.refused <= 5
 
