@@ -143,7 +143,7 @@ def _by_customers(
             # Rows of one second can't be listed in part.
             break
         yield from list_ranges(search, [first])
-        left = subtract(left[0], sample)
+        left = [one for one in subtract(left[0], sample) if search.mirror.count(one)]
         held = search.mirror.count(root.range)
         sampled += _SAMPLE_PAGES
     if held < before:

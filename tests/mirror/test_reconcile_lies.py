@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from bc_attrvals import ListingDriftError
-from bc_attrvals.mirror.range_counts import Answer, Done, Question, most_reads
+from bc_attrvals.mirror.range_counts import Answer, Done, Question, SeenRow, most_reads
 
-from .reconcile_model import Table, refresh
-from .reconciling import at_random, customers, store_without
+from .reconcile_model import ModelStore, Table, refresh
+from .reconciling import START, at_random, customers, store_without
 
 
 def lies(seed: int) -> dict[str, Callable[[Question, Answer], Answer]]:
@@ -77,3 +77,19 @@ def test_a_total_far_above_any_stores_ends_the_reading_and_takes_no_memory() -> 
     assert isinstance(refreshed.end, ListingDriftError)
     assert refreshed.reads <= 6 * most_reads(200, 5, bounds_known=False)
     assert peak < 2_000_000
+
+
+def test_counts_a_tenth_too_low_are_met_by_listing_where_the_last_second_has_pages_of_rows() -> (
+    None
+):
+    rows = [
+        SeenRow(100 * attribute + index, attribute, START + min(index, 12))
+        for attribute in range(1, 5)
+        for index in range(27)
+    ]
+    store, mirror = ModelStore(Table(rows), now=START + 1_000), Table(rows)
+    store.lie = lambda question, answer: (
+        Answer(int(answer.total * 0.9), answer.rows) if question.limit == 1 else answer
+    )
+    refreshed = refresh(store, mirror, page_size=3)
+    assert (refreshed.end, refreshed.dropped) == (Done(), 0)
