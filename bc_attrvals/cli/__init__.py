@@ -45,7 +45,7 @@ def _run() -> int:
         # they are written as bytes.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        # Its own way ends with 1 where Ctrl-C comes while options are parsed.
+        # In its standalone mode click exits with 1 where Ctrl-C comes while options are parsed.
         return cli.main(prog_name="bc-attrvals", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()

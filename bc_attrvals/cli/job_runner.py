@@ -187,7 +187,7 @@ async def _supervised(settings: Settings, store: Store, job: CommandJob, stopper
         stopper.check()
         assert end.error is not None
         raise end.error
-    # Here, where a signal interrupts nothing.
+    # The handlers of signals are still set, so none of them cuts a commit off.
     for file in job.files:
         file.commit()
     return end

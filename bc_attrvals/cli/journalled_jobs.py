@@ -120,7 +120,7 @@ class JournalledJob(ValuesJob):
             if isinstance(report, SyncReport | UpsertReport) and report.calls:
                 self.report = report
             if isinstance(error, InvalidInputError) and error.place is not None:
-                # The place is one of the library's argument.
+                # The place is in the library's argument, not in the file.
                 problem = str(error).removeprefix(f"{error.place}: ")
                 raise FileError(f"{self.values.name}: {problem}; nothing was sent") from None
             raise

@@ -25,7 +25,7 @@ MAX_VALUES_PER_CUSTOMER: Final = 50
 
 T = TypeVar("T")
 
-# Of one statement.
+# The most rows of one statement.
 _MOST_ROWS: Final = 5_000
 _COLUMNS: Final = "id, customer_id, attribute_id, value, date_created, date_modified"
 _SEED: Final = """
@@ -135,7 +135,7 @@ class RowStore:
 
     def write(self, rows: list[Row]) -> None:
         """Insert rows, or update those whose id is known."""
-        # A single statement is a transaction of its own.
+        # Each statement is a transaction of its own.
         for part in _parts(rows):
             bound = list(chain.from_iterable(part))
             self.connection.execute(_insertion(len(part)), bound)

@@ -219,7 +219,7 @@ def open_file(kind: DatabaseKind[DatabaseT], path: str, *, restart: bool = False
     _make_file(kind, full, name)
     before = os.lstat(full)
     if not os.access(full, os.W_OK):
-        # Its lock is a write lock; SQLite reports an I/O error.
+        # SQLite would report an I/O error, because the lock of the file is a write lock.
         raise kind.error(f"{name} {_REASONS[sqlite3.SQLITE_READONLY]}")
     with ExitStack() as stack:
         connection = stack.enter_context(
