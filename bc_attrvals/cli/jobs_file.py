@@ -7,7 +7,6 @@ name variables.
 
 from __future__ import annotations
 
-import codecs
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,8 +105,9 @@ def _variable(value: object) -> None:
 
 def _encoding(value: object) -> None:
     try:
-        codecs.lookup(_text(value))
-    except LookupError:
+        # Some codecs are found and read no text. `InputFile.text` refuses them in the same way.
+        "x".encode(_text(value), "backslashreplace")
+    except (LookupError, UnicodeError):
         raise ValueError("is an unknown encoding") from None
 
 

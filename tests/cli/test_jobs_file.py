@@ -43,6 +43,8 @@ from tests.cli.tables import GOOD, write_jobs
         (GOOD + 'journal = "a.db"\nmirror = "a.db"', "jobs[0].mirror are the same file"),
         (GOOD + f'journal = "{"a/" * 4_000}b"', "jobs[0].journal: "),
         (GOOD + 'encoding = "nope"', "jobs[0].encoding: is an unknown"),
+        (GOOD + 'encoding = "hex"', "jobs[0].encoding: is an unknown"),
+        (GOOD + 'encoding = "idna"', "jobs[0].encoding: is an unknown"),
         (GOOD.replace('"values.csv"', '"jobs.toml"'), "jobs[0].format: "),
         (GOOD + 'email_column = "E"', "jobs[0].customer_column: the wide form needs"),
         (GOOD + 'attributes = {x = ""}', "jobs[0].attributes: has an empty name"),
