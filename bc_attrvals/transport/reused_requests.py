@@ -4,7 +4,8 @@ Used by the session. The requests of one method differ in URL and content alone,
 anew takes a seventh of a PUT of ten items (CPU over TLS, CPython 3.11 and 3.13). aiohttp lets a
 middleware change its request and send it several times (aiohttp reference, `ClientRequest`, and
 Client middleware). So the first request of a method is kept, together with the handler that sends
-it.
+it. The reference does not say that a handler may be called after its middleware has returned; the
+tests of this module fail if aiohttp changes that.
 """
 
 from __future__ import annotations
