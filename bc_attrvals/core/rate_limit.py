@@ -161,10 +161,10 @@ class _Window(Enum):
 class QuotaState:
     """How many requests may be sent now.
 
-    Call `take`, or `take_free`, before each request, and exactly one of `answered`, `unanswered` or
-    `unsent` after it. Before the first answer one request goes alone, and one more every 2 s. So a
-    client that starts in a spent window gets one 429, not one for each slot. The first answer shows
-    whether a store has a quota at all.
+    Call `take` before each request, and exactly one of `answered`, `unanswered` or `unsent` after
+    it. Before the first answer one request goes alone, and one more every 2 s. So a client that
+    starts in a spent window gets one 429, not one for each slot. The first answer shows whether a
+    store has a quota at all.
     """
 
     def __init__(self, reserve: int = 0) -> None:
@@ -208,14 +208,6 @@ class QuotaState:
         """Count one request as out; it is about to be sent."""
         self._out += 1
         self._sent += 1
-
-    def take_free(self, now: float) -> bool:
-        """Count one request as out if one may be sent now; return whether it may."""
-        if self.available(now) == 0:
-            return False
-        self._out += 1
-        self._sent += 1
-        return True
 
     def available(self, now: float) -> int | None:
         """Return how many requests may be sent now; None if the store has no known quota."""

@@ -115,7 +115,7 @@ class Admission:
             return None
         now = self._loop.time()
         is_bulk = priority is _BULK
-        if now < self._blocked_until:
+        if self._room(operation, now, is_bulk) <= 0:
             return None
         if is_bulk and now < self._shares.until and self._left_for(operation, now) < 1:
             return None

@@ -62,21 +62,16 @@ class Leases:
     def room(self, operation: Operation, now: float, is_bulk: bool) -> int:
         """Return how many slots are free now."""
         slots = self.slots[operation]
-        room = slots.room(now)
         if is_bulk and operation is _READ:
-            return min(room, self._pace.room(now, slots.bulk_in_flight))
-        return room
+            return min(slots.room(now), self._pace.room(now, slots.bulk_in_flight))
+        return slots.room(now)
 
     def take(self, operation: Operation, now: float, is_bulk: bool) -> Lease | None:
-        """Take a slot and a unit; None if one of them is not free."""
-        slots = self.slots[operation]
-        if slots.room(now) <= 0 or (
-            is_bulk and operation is _READ and self._pace.room(now, slots.bulk_in_flight) <= 0
-        ):
-            return None
+        """Take a slot, which must be free, and a unit; None if there is no unit."""
         unit = self._units.take(operation, now)
         if unit is None:
             return None
+        slots = self.slots[operation]
         slots.enter(is_bulk)
         return Lease(operation, slots, unit, now, is_bulk)
 

@@ -51,8 +51,11 @@ class LocalQuota:
     def take(self, operation: Operation, now: float) -> object | None:
         """Take a unit for any operation; None if none is available."""
         del operation
+        if self._state.available(now) == 0:
+            return None
+        self._state.take()
         # The lease is the time it was taken at, on the event loop's clock.
-        return now if self._state.take_free(now) else None
+        return now
 
     async def acquire(self, operation: Operation, priority: Priority) -> object:
         """Wait for a unit for any operation and return its lease."""
